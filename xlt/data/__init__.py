@@ -1,0 +1,1 @@
+"""Sources, rows, features and packed batches."""

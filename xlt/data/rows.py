@@ -1,0 +1,66 @@
+"""The typed rows that every source yields, the same whatever the source, and their fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class PairRow:
+    """Two texts and the label that relates them."""
+
+    id: str
+    text_a: str
+    text_b: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One accepted answer: ``context[start : start + len(text)] == text``, in characters."""
+
+    text: str
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpanRow:
+    """A question, the context that holds its answer, and every accepted answer."""
+
+    id: str
+    question: str
+    context: str
+    answers: tuple[Answer, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BitextRow:
+    """A sentence of a language and its English translation."""
+
+    id: str
+    foreign: str
+    english: str
+
+
+@dataclass(frozen=True, slots=True)
+class TextRow:
+    """A line of raw text for masked-LM training."""
+
+    id: str
+    text: str
+
+
+Row: TypeAlias = PairRow | SpanRow | BitextRow | TextRow
+
+
+def fingerprint(rows: Iterable[Row]) -> str:
+    """SHA-256 of the rows in order: equal for equal rows, whichever source they came from."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(json.dumps(asdict(row), ensure_ascii=False, sort_keys=True).encode())
+        digest.update(b"\n")
+    return digest.hexdigest()

@@ -1,0 +1,58 @@
+"""The errors a user can meet: what happened, why, and the one command or step that mends it."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit codes of every command."""
+
+    OK = 0
+    DEVIATES = 1
+    USAGE = 2
+    ENVIRONMENT = 3
+    DATA = 4
+    INCOMPLETE = 5
+
+
+class XltError(Exception):
+    """An error that a user can mend.
+
+    ``what`` happened, ``why`` (may be empty), and how to ``mend`` it (a command where there is one).
+    """
+
+    exit_code = ExitCode.ENVIRONMENT
+
+    def __init__(self, what: str, *, why: str = "", mend: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.why = why
+        self.mend = mend
+
+    def __str__(self) -> str:
+        return "\n".join(part for part in (self.what, self.why, self.mend) if part)
+
+
+class UsageFault(XltError):
+    """The command line asks for something that does not exist or cannot be combined."""
+
+    exit_code = ExitCode.USAGE
+
+
+class EnvironmentFault(XltError):
+    """The machine lacks something: a compiler, memory, disk, a package."""
+
+    exit_code = ExitCode.ENVIRONMENT
+
+
+class DataFault(XltError):
+    """A data file is absent, damaged or not what its task expects."""
+
+    exit_code = ExitCode.DATA
+
+
+class IncompleteFault(XltError):
+    """Results are missing or unfinished; the same command resumes."""
+
+    exit_code = ExitCode.INCOMPLETE

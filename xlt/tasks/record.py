@@ -1,0 +1,59 @@
+"""The shape of a task record: what a task is, where its files lie, how it is trained and scored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Kind = Literal["pair_classification", "span_qa", "retrieval", "masked_lm"]
+Metric = Literal["accuracy", "squad", "perplexity"]
+Split = Literal["train", "dev", "test"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How a model is trained on a task. The defaults are those of the authors' own code (jiant, XTREME scripts).
+
+    Exactly one of ``epochs`` and ``steps`` is above zero. ``batch_size`` counts examples per optimiser step.
+    ``warmup`` is the share of all steps with a rising learning rate; it then falls linearly to zero.
+    """
+
+    learning_rate: float = 1e-5
+    epochs: int = 0
+    steps: int = 0
+    batch_size: int = 32
+    max_length: int = 256
+    stride: int = 128
+    warmup: float = 0.1
+    weight_decay: float = 0.01
+    adam_beta2: float = 0.999
+    adam_epsilon: float = 1e-8
+    gradient_clipping: float = 1.0
+    mask_probability: float = 0.15
+    evaluate_every: int = 0
+    patience: int = 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One task of the paper, as data.
+
+    ``files`` maps a split to a path pattern below the data root (``{lang}`` stands for the language code; a
+    ``.gz`` beside it is found too) and ``layout`` names the reader of that official file format.
+    ``trains_on`` is the task whose English training set a target task uses, its own key if it has one, and
+    ``None`` where nothing is trained (retrieval).
+    """
+
+    key: str
+    name: str
+    kind: Kind
+    metric: Metric
+    languages: tuple[str, ...]
+    trains_on: str | None
+    layout: str
+    files: Mapping[Split, str]
+    labels: tuple[str, ...] = ()
+    recipe: Recipe = field(default_factory=Recipe)
+    licence: str = ""
+    address: str = ""
