@@ -1,0 +1,1 @@
+"""The command line: it parses and prints. Nothing heavy is imported before a command runs."""

@@ -1,0 +1,1 @@
+"""Predictions of a model, their scores, and what chance would give."""

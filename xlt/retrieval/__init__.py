@@ -1,0 +1,1 @@
+"""Sentence embeddings, exact nearest neighbours, and the retrieval tasks."""

@@ -1,0 +1,1 @@
+"""From stored predictions to recomputed metrics, to verdicts, to the report."""

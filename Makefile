@@ -1,0 +1,107 @@
+# Install, reproduce, verify and test xlt. `make` alone lists the targets.
+
+PYTHON  ?= python3
+VENV    ?= .venv
+RESULTS ?= results
+TIER    ?= smoke
+ARGS    ?=
+WORKERS ?= 2
+
+TORCH := torch==2.13.0
+UV    := uv==0.13.8
+LOCKS := artifact/lock
+BIN   := $(VENV)/bin
+PIP   := $(BIN)/python -m pip --disable-pip-version-check
+# deepspeed and seqeval are published as source only: they are built with the setuptools of the lock, not with a
+# fetched one, and deepspeed builds no operator (it compiles on first use) and so asks for no nvcc.
+LOCKED := DS_ACCELERATOR=cpu DS_BUILD_OPS=0 \
+	$(PIP) install --quiet --no-deps --require-hashes --no-build-isolation --use-pep517 -r
+
+.DEFAULT_GOAL := help
+.PHONY: help install reproduce verify report test lint lock clean
+
+define PREREQUISITES
+import os, shutil, sys, sysconfig
+lacking = []
+if sys.version_info < (3, 11):
+    lacking.append("Python 3.11 or newer: this one is %d.%d (another: make install PYTHON=python3.12)" % sys.version_info[:2])
+try:
+    import ensurepip, venv
+except ImportError:
+    lacking.append("Python's venv module with ensurepip")
+if not os.path.isfile(os.path.join(sysconfig.get_paths()["include"], "Python.h")):
+    lacking.append("Python's headers (Python.h)")
+if not shutil.which(os.environ.get("CXX", "c++").split()[0]):
+    lacking.append("a C++ compiler (g++)")
+if lacking:
+    sys.exit("\n  - ".join(["This machine lacks what xlt is built with:"] + lacking)
+             + "\nOn Debian or Ubuntu: apt-get install python3-venv python3-dev g++ make")
+endef
+export PREREQUISITES
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo "  TIER=$(TIER) RESULTS=$(RESULTS) VENV=$(VENV) PYTHON=$(PYTHON) WORKERS=$(WORKERS) can be set on the command line;"
+	@echo "  ARGS='...' adds options to reproduce, verify, report (of xlt), test (of pytest) and lock (of uv)."
+
+install: $(VENV)/.installed ## make $(VENV): torch, the locked dependencies, xlt
+
+$(VENV)/.installed: $(LOCKS)/cpu.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || \
+	  { echo "$(PYTHON) was not found; on Debian or Ubuntu: apt-get install python3-venv python3-dev g++ make" >&2; exit 1; }
+	@$(PYTHON) -c "$$PREREQUISITES"
+	@echo "Installing into $(VENV), about two minutes: $(TORCH) first ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install --quiet $(TORCH) "$$(grep -o '^setuptools==[^ ]*' $(LOCKS)/cpu.lock)"
+	@echo "... then $(LOCKS)/cpu.lock ..."
+	@$(LOCKED) $(LOCKS)/cpu.lock
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@$(PIP) check
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed $(LOCKS)/dev.lock
+	@echo "Installing the tools of $(LOCKS)/dev.lock ..."
+	@$(LOCKED) $(LOCKS)/dev.lock
+	@touch $@
+
+reproduce: install ## train, evaluate, verify and report the tier TIER; the same command resumes
+	$(BIN)/xlt reproduce --tier $(TIER) --results $(RESULTS) $(ARGS)
+
+verify: install ## recompute every number of RESULTS from its predictions and judge the claims
+	$(BIN)/xlt verify --results $(RESULTS) $(ARGS)
+
+report: install ## write RESULTS/report/index.html
+	$(BIN)/xlt report --results $(RESULTS) $(ARGS)
+
+test: $(VENV)/.installed-dev ## run the tests, in WORKERS processes
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+lint: $(VENV)/.installed-dev ## check style, types and which room imports which
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# gpu.lock holds everything; cpu.lock leaves out torch and what only its CUDA build needs.
+lock: ## resolve artifact/lock/*.in again; keeps what still fits, ARGS=--upgrade takes the newest
+	@set -e; tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; \
+	$(PYTHON) -m venv "$$tmp/venv"; \
+	"$$tmp/venv/bin/python" -m pip --disable-pip-version-check install --quiet $(UV); \
+	resolve() { \
+	  name=$$1; leave_out=$$2; shift 2; cp $(LOCKS)/$$name.lock "$$tmp/$$name.lock" 2>/dev/null || true; \
+	  "$$tmp/venv/bin/uv" pip compile --quiet --no-config --no-header --no-annotate --generate-hashes \
+	    --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+	    $(LOCKS)/$$name.in "$$@" $(ARGS) --output-file "$$tmp/$$name.lock" >/dev/null; \
+	  { echo "# Resolved from $$name.in by 'make lock', for Linux x86-64 and Python 3.11 and newer."; \
+	    awk -v drop="^($$leave_out)" '/^[a-z]/ { keep = $$0 !~ drop } keep' "$$tmp/$$name.lock"; \
+	  } > $(LOCKS)/$$name.lock; \
+	  echo "$(LOCKS)/$$name.lock: $$(grep -c '^[a-z]' $(LOCKS)/$$name.lock) packages"; \
+	}; \
+	resolve gpu '$$'; \
+	resolve cpu 'torch==|triton==|cuda-|nvidia-' --constraints $(LOCKS)/gpu.lock; \
+	resolve dev '$$' --constraints $(LOCKS)/cpu.lock
+
+clean: ## remove $(VENV) and the caches of the tools; RESULTS stays
+	rm -rf $(VENV) build xlt.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	find xlt kernels tests -name __pycache__ -type d -prune -exec rm -rf {} +

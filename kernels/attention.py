@@ -1,0 +1,114 @@
+"""Attention within each sequence of a packed batch: the oracle, and what the model uses."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+from xlt_kernels.flash import flash_attention, flash_serves
+from xlt_kernels.plan import AttentionPlan, plan_attention
+
+
+def packed_attention_reference(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    cu_seqlens: Tensor,
+    scale: float,
+    dropout_p: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """The oracle: one sequence after the other, softmax in fp32 or wider.
+
+    ``query``, ``key``, ``value`` and the result are ``[T, heads, dim]``; ``cu_seqlens`` is ``[B+1]`` in
+    tokens, from 0 to T, and empty sequences are allowed. Scores are multiplied by ``scale``; each attention
+    weight is zeroed with probability ``dropout_p`` (drawn from ``generator``) and the others are divided by
+    ``1 - dropout_p``.
+    """
+    wide = torch.promote_types(query.dtype, torch.float32)
+    bounds = cu_seqlens.tolist()
+    outs = [value[:0]]
+    for start, end in pairwise(bounds):
+        q, k, v = (tensor[start:end].transpose(0, 1).to(wide) for tensor in (query, key, value))
+        weights = (q @ k.transpose(1, 2) * scale).softmax(dim=-1)
+        if dropout_p:
+            drawn = torch.rand(weights.shape, generator=generator, device=weights.device)
+            weights = weights * (drawn >= dropout_p) / (1 - dropout_p)
+        outs.append((weights @ v).transpose(0, 1).to(query.dtype))
+    return torch.cat(outs)
+
+
+def packed_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    cu_seqlens: Tensor,
+    max_seqlen: int,
+    *,
+    scale: float,
+    dropout_p: float,
+    plan: AttentionPlan | None = None,
+) -> Tensor:
+    """Differentiable attention within each sequence, with dropout on the attention weights.
+
+    ``query``, ``key``, ``value`` and the result are ``[T, heads, dim]``; ``cu_seqlens`` is ``[B+1]`` int32 in
+    tokens, ``max_seqlen`` the longest length. fp16 and bf16 on CUDA run the flash kernel and ignore ``plan``;
+    everything else runs padded blocks, laid out by ``plan`` (made here where it is not given).
+    """
+    if query.shape[0] == 0:
+        return value
+    if flash_serves(query):
+        return flash_attention(query, key, value, cu_seqlens, max_seqlen, scale=scale, dropout_p=dropout_p)
+    plan = plan or plan_attention(cu_seqlens)
+    return _blocks_attention(query, key, value, plan, scale, dropout_p)
+
+
+def _blocks_attention(
+    query: Tensor, key: Tensor, value: Tensor, plan: AttentionPlan, scale: float, dropout_p: float
+) -> Tensor:
+    heads, dim = query.shape[1:]
+    sizes = [block.slots for block in plan.blocks]
+    laid = [_Lay.apply(x, plan.slot_of_token, plan.slots).split(sizes) for x in (query, key, value)]
+    outs = []
+    for block, q, k, v in zip(plan.blocks, *laid, strict=True):
+        shape = (block.sequences, block.length, heads, dim)
+        out = F.scaled_dot_product_attention(
+            q.view(shape).transpose(1, 2),
+            k.view(shape).transpose(1, 2),
+            v.view(shape).transpose(1, 2),
+            attn_mask=block.key_mask,
+            dropout_p=dropout_p,
+            scale=scale,
+        )
+        outs.append(out.transpose(1, 2).reshape(block.slots, heads, dim))
+    picked: Tensor = _Pick.apply(torch.cat(outs) if len(outs) > 1 else outs[0], plan.slot_of_token)
+    return picked
+
+
+# Each of the two is the other's backward. Autograd's own backward of an index is an accumulating scatter,
+# which is slower and, on a GPU, adds in no fixed order; no slot is used twice here, so nothing needs adding.
+class _Lay(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, tokens: Tensor, slot_of_token: Tensor, slots: int) -> Tensor:
+        ctx.save_for_backward(slot_of_token)
+        return tokens.new_zeros((slots, *tokens.shape[1:])).index_copy_(0, slot_of_token, tokens)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        return grads[0].index_select(0, ctx.saved_tensors[0]), None, None
+
+
+class _Pick(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, slots: Tensor, slot_of_token: Tensor) -> Tensor:
+        ctx.save_for_backward(slot_of_token)
+        ctx.slots = slots.shape[0]
+        return slots.index_select(0, slot_of_token)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        empty = grads[0].new_zeros((ctx.slots, *grads[0].shape[1:]))
+        return empty.index_copy_(0, ctx.saved_tensors[0], grads[0]), None

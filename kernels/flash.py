@@ -1,0 +1,92 @@
+"""Packed attention with dropout by the flash kernels that torch carries (CUDA, fp16 and bf16).
+
+The operators are called directly because ``torch.nn.attention.varlen`` has no dropout.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def flash_serves(query: Tensor) -> bool:
+    """Whether :func:`flash_attention` can take ``query`` (``[..., dim]``): device, type, head size."""
+    if query.device.type != "cuda" or query.dtype not in (torch.float16, torch.bfloat16):
+        return False
+    if query.shape[-1] % 8 or query.shape[-1] > 256:
+        return False
+    # Without a device (fake tensors) the question is only about the wiring.
+    return not torch.cuda.is_available() or torch.cuda.get_device_capability(query.device) >= (8, 0)
+
+
+def flash_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    cu_seqlens: Tensor,
+    max_seqlen: int,
+    *,
+    scale: float,
+    dropout_p: float,
+) -> Tensor:
+    """Attention within each sequence, ``[T, heads, dim]`` in and out, fp16 or bf16 on CUDA.
+
+    ``cu_seqlens`` is ``[B+1]`` int32 on the same device, ``max_seqlen`` the longest length in tokens. The
+    backward pass draws the forward pass's dropout mask again from its saved generator state.
+    """
+    out: Tensor = _FlashAttention.apply(query, key, value, cu_seqlens, max_seqlen, scale, dropout_p)
+    return out
+
+
+class _FlashAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        cu_seqlens: Tensor,
+        max_seqlen: int,
+        scale: float,
+        dropout_p: float,
+    ) -> Tensor:
+        out, logsumexp, rng_state, unused, _ = torch.ops.aten._flash_attention_forward(
+            query,
+            key,
+            value,
+            cu_seqlens,
+            cu_seqlens,
+            max_seqlen,
+            max_seqlen,
+            dropout_p,
+            False,  # is_causal
+            False,  # return_debug_mask
+            scale=scale,
+        )
+        ctx.save_for_backward(query, key, value, out, logsumexp, cu_seqlens, rng_state, unused)
+        ctx.max_seqlen, ctx.scale, ctx.dropout_p = max_seqlen, scale, dropout_p
+        return out  # type: ignore[no-any-return]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, out, logsumexp, cu_seqlens, rng_state, unused = ctx.saved_tensors
+        dq, dk, dv = torch.ops.aten._flash_attention_backward(
+            grads[0].contiguous(),
+            query,
+            key,
+            value,
+            out,
+            logsumexp,
+            cu_seqlens,
+            cu_seqlens,
+            ctx.max_seqlen,
+            ctx.max_seqlen,
+            ctx.dropout_p,
+            False,  # is_causal
+            rng_state,
+            unused,
+            scale=ctx.scale,
+        )
+        return dq, dk, dv, None, None, None, None

@@ -1,0 +1,117 @@
+"""Scores from predictions, and every set of predictions that must be refused."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import pytest
+
+from xlt.data.predictions import Prediction
+from xlt.data.rows import Answer, BitextRow, PairRow, Row, SpanRow
+from xlt.errors import DataFault, UsageFault
+from xlt.evaluate.metrics import score, task_score
+from xlt.tasks.catalogue import get_task
+
+XNLI, XQUAD, TATOEBA = get_task("xnli"), get_task("xquad"), get_task("tatoeba")
+PAIRS: list[Row] = [
+    PairRow("1", "a", "b", "neutral"),
+    PairRow("2", "a", "b", "entailment"),
+    PairRow("3", "a", "b", "neutral"),
+]
+CONTEXT = "The Broncos won in Denver."
+SPANS: list[Row] = [
+    SpanRow("q1", "Who?", CONTEXT, (Answer("Denver", 19), Answer("The Broncos", 0))),
+    SpanRow("q2", "Where?", CONTEXT, (Answer("Denver", 19),)),
+]
+BITEXT: list[Row] = [BitextRow("1", "eins", "one"), BitextRow("2", "zwei", "two")]
+
+
+def _labels(*given: tuple[str, str]) -> list[Prediction]:
+    return [Prediction(id_, label, 0.5) for id_, label in given]
+
+
+def test_accuracy_is_in_percent_and_no_order_matters() -> None:
+    given = _labels(("3", "neutral"), ("1", "neutral"), ("2", "contradiction"))
+    assert score(XNLI, PAIRS, given) == {"accuracy": pytest.approx(200 / 3)}
+
+
+def test_squad_takes_characters_of_the_context() -> None:
+    given = [Prediction("q2", (16, 26), 1.0), Prediction("q1", (4, 11), 1.0)]
+    assert CONTEXT[16:26] == "in Denver."
+    metrics = score(XQUAD, SPANS, given)
+    assert metrics == {"exact_match": 50.0, "f1": pytest.approx(100 * (1 + 2 / 3) / 2)}
+    assert task_score(metrics) == pytest.approx((50 + 250 / 3) / 2)
+
+
+def test_an_empty_span_is_a_wrong_answer_and_not_an_error() -> None:
+    given = [Prediction("q1", (0, 0), 0.0), Prediction("q2", (26, 26), 0.0)]
+    assert score(XQUAD, SPANS, given) == {"exact_match": 0.0, "f1": 0.0}
+
+
+def test_retrieval_counts_rows_that_found_themselves() -> None:
+    metrics = score(TATOEBA, BITEXT, _labels(("1", "1"), ("2", "1")))
+    assert metrics == {"accuracy": 50.0}
+    assert task_score(metrics) == 50.0
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ("12", "1 gold rows have no prediction: 3."),
+        ("", "3 gold rows have no prediction: 1, 2, 3."),
+        ("1233", "1 ids are predicted more than once: 3."),
+        ("123x", "1 predictions have an unknown id: x."),
+        ("1vwxyz", "5 predictions have an unknown id: v, w, x, …."),
+    ],
+)
+def test_every_row_needs_exactly_one_prediction(ids: str, message: str) -> None:
+    with pytest.raises(DataFault) as caught:
+        score(XNLI, PAIRS, _labels(*((id_, "neutral") for id_ in ids)))
+    assert message in caught.value.why
+    assert f"{len(ids)} predictions do not fit the 3 gold rows of 'xnli'" in caught.value.what
+
+
+def test_gold_ids_must_be_unique() -> None:
+    with pytest.raises(DataFault, match=r"1 gold ids appear more than once: 1"):
+        score(XNLI, [PAIRS[0], PAIRS[0]], _labels(("1", "neutral")))
+
+
+def test_a_label_that_the_task_does_not_have_is_refused() -> None:
+    with pytest.raises(DataFault, match=r"1 examples of 'xnli' predict something else than a label .*: 2"):
+        score(XNLI, PAIRS, _labels(("1", "neutral"), ("2", "Neutral"), ("3", "neutral")))
+
+
+@pytest.mark.parametrize("span", [(0, 27), (-1, 3), (5, 4), "Denver"])
+def test_a_span_outside_the_context_is_refused(span: tuple[int, int] | str) -> None:
+    with pytest.raises(DataFault, match="1 examples of 'xquad' predict characters outside the context: q2"):
+        score(XQUAD, SPANS, [Prediction("q1", (0, 1), 0.0), Prediction("q2", span, 0.0)])
+
+
+def test_a_question_without_a_gold_answer_is_refused() -> None:
+    with pytest.raises(DataFault, match="1 examples of 'xquad' have no gold answer: q"):
+        score(XQUAD, [SpanRow("q", "?", "text", ())], [Prediction("q", (0, 1), 0.0)])
+
+
+def test_a_retrieved_id_that_no_row_has_is_refused() -> None:
+    with pytest.raises(DataFault, match=r"1 examples of 'tatoeba' retrieve something else .*: 2"):
+        score(TATOEBA, BITEXT, _labels(("1", "1"), ("2", "9")))
+
+
+def test_nothing_to_score_is_refused() -> None:
+    with pytest.raises(DataFault, match="no gold rows"):
+        score(XNLI, [], [])
+    with pytest.raises(DataFault, match="not all of type SpanRow"):
+        score(XQUAD, PAIRS, [])
+    with pytest.raises(UsageFault, match="not scored from predictions"):
+        score(get_task("mlm"), PAIRS, [])
+
+
+def test_all_answers_of_xquad_take_about_a_second() -> None:
+    rng = random.Random(0)
+    context = " ".join("".join(rng.choices("abcdefgh", k=6)) for _ in range(130))
+    rows = [SpanRow(str(i), "?", context, (Answer(context[7:20], 7),)) for i in range(14280)]
+    given = [Prediction(row.id, (0, rng.randint(1, 80)), 0.0) for row in rows]
+    begin = time.process_time()
+    score(XQUAD, rows, given)
+    assert time.process_time() - begin < 3

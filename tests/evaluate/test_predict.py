@@ -1,0 +1,221 @@
+"""Predictions of models with known scores, and of a small real one."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from xlt.data.features import encode
+from xlt.data.packing import PackedBatch
+from xlt.data.predictions import Prediction
+from xlt.data.rows import Answer, PairRow, Row, SpanRow
+from xlt.data.tokenizer import load_tokenizer, train_tokenizer
+from xlt.errors import DataFault, UsageFault
+from xlt.evaluate.metrics import score
+from xlt.evaluate.predict import predict
+from xlt.model.encoder import PackedModel
+from xlt.tasks.catalogue import get_task
+from xlt.tasks.record import Task
+
+RNG = random.Random(0)
+VOCABULARY = 200
+WORDS = ["".join(RNG.choices("abcdefgh", k=RNG.randint(2, 7))) for _ in range(150)]
+
+
+def _text(words: int) -> str:
+    return " ".join(RNG.choices(WORDS, k=words))
+
+
+def _short(key: str) -> Task:
+    task = get_task(key)
+    return replace(task, recipe=replace(task.recipe, max_length=48, stride=16))
+
+
+XNLI, XQUAD = _short("xnli"), _short("xquad")
+PAIRS = [PairRow(f"p{i}", _text(RNG.randint(1, 15)), _text(5), "neutral") for i in range(40)]
+
+
+def _span_row(index: int) -> SpanRow:
+    words = RNG.choices(WORDS, k=RNG.randint(5, 120))
+    place = RNG.randrange(len(words))
+    start = len(" ".join([*words[:place], ""])) if place else 0
+    return SpanRow(f"q{index}", _text(4), " ".join(words), (Answer(words[place], start),))
+
+
+SPANS = [_span_row(i) for i in range(25)]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerBase:
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("tokenizer")
+    train_tokenizer([_text(12) for _ in range(300)], 190, folder, threads=1)
+    return load_tokenizer(str(folder))
+
+
+class _Scripted(nn.Module):
+    """Scores that depend on each sequence's own tokens alone, and what it was asked."""
+
+    first_position = 2
+
+    def __init__(self, kind: str, labels: int, table: Tensor) -> None:
+        super().__init__()
+        head = nn.Module()
+        head.kind, head.labels = kind, labels
+        self.heads = nn.ModuleDict({"mnli": head, "squad": head})
+        self.table = table
+        self.batches: list[PackedBatch] = []
+        self.modes: list[tuple[bool, bool]] = []
+
+    def forward(self, batch: PackedBatch) -> tuple[Tensor, Tensor]:
+        self.batches.append(batch)
+        self.modes.append((self.training, torch.is_inference_mode_enabled()))
+        tokens = self.table[batch.input_ids]
+        if batch.kind == "span_qa":
+            return tokens.new_tensor(float("nan")), tokens
+        bounds = batch.cu_seqlens.tolist()
+        sums = [tokens[a:b].sum(dim=0) for a, b in pairwise(bounds)]
+        return tokens.new_tensor(float("nan")), torch.stack(sums)
+
+
+def _scripted(kind: str, width: int) -> Any:
+    labels = width if kind == "pair_classification" else 0
+    # Whole numbers add up to the same in any order.
+    table = torch.from_numpy(np.random.default_rng(0).integers(-9, 9, (VOCABULARY, width)).astype(np.float32))
+    return _Scripted(kind, labels, table)
+
+
+def _predict(
+    model: Any,
+    rows: Any,
+    task: Task,
+    tokenizer: PreTrainedTokenizerBase,
+    max_tokens: int = 300,
+    **options: Any,
+) -> list[Prediction]:
+    return predict(
+        cast(PackedModel, model), rows, task, tokenizer, max_tokens=max_tokens, device="cpu", **options
+    )
+
+
+def test_pairs_keep_the_order_of_the_rows(tokenizer: PreTrainedTokenizerBase) -> None:
+    model = _scripted("pair_classification", 3)
+    given = _predict(model, PAIRS, XNLI, tokenizer)
+    assert [prediction.id for prediction in given] == [row.id for row in PAIRS]
+    for row, prediction in zip(PAIRS, given, strict=True):
+        ids = tokenizer(row.text_a, row.text_b, truncation=True, max_length=48)["input_ids"]
+        logits = model.table[torch.tensor(ids)].sum(dim=0)
+        assert prediction.prediction == XNLI.labels[int(logits.argmax())]
+        assert prediction.score == pytest.approx(float(logits.softmax(dim=0).max()), rel=1e-5)
+    assert len(model.batches) > 2
+    assert all(batch.tokens <= 300 and batch.labels is None for batch in model.batches)
+    assert model.batches[0].max_seqlen >= model.batches[-1].max_seqlen
+    assert {batch.task for batch in model.batches} == {"mnli"}
+
+
+def test_the_first_of_equal_labels_is_predicted(tokenizer: PreTrainedTokenizerBase) -> None:
+    model = _Scripted("pair_classification", 3, torch.zeros(VOCABULARY, 3))
+    given = _predict(model, PAIRS[:2], XNLI, tokenizer)
+    assert [(prediction.prediction, prediction.score) for prediction in given] == [
+        ("entailment", 0.333333)
+    ] * 2
+
+
+def test_spans_are_the_best_over_all_windows(tokenizer: PreTrainedTokenizerBase) -> None:
+    model = _scripted("span_qa", 2)
+    given = _predict(model, SPANS, XQUAD, tokenizer)
+    assert [prediction.id for prediction in given] == [row.id for row in SPANS]
+    windows = encode(SPANS, XQUAD, tokenizer, training=False)
+    assert len(windows) > 2 * len(SPANS)
+    for row, prediction in zip(SPANS, given, strict=True):
+        best, span = -np.inf, (0, 0)
+        for window in windows:
+            if window.example_id != row.id or window.offsets is None:
+                continue
+            logits = model.table[torch.from_numpy(window.input_ids).long()].numpy()
+            context = [i for i, (start, _) in enumerate(window.offsets) if start >= 0]
+            for start, end in ((s, e) for s in context for e in context if s <= e < s + 30):
+                if logits[start, 0] + logits[end, 1] > best:
+                    best = logits[start, 0] + logits[end, 1]
+                    span = (int(window.offsets[start, 0]), int(window.offsets[end, 1]))
+        assert (prediction.prediction, prediction.score) == (span, best)
+    score(XQUAD, SPANS, given)
+
+
+def test_batches_do_not_change_predictions(tokenizer: PreTrainedTokenizerBase) -> None:
+    small, large = (_predict(_scripted("span_qa", 2), SPANS, XQUAD, tokenizer, size) for size in (1, 10**6))
+    assert small == large
+
+
+def test_the_right_answer_is_found_by_a_model_that_points_at_it(tokenizer: PreTrainedTokenizerBase) -> None:
+    word = next(word for word in WORDS if len(tokenizer(word, add_special_tokens=False)["input_ids"]) == 1)
+    (piece,) = tokenizer(word, add_special_tokens=False)["input_ids"]
+    others = [other for other in WORDS if piece not in tokenizer(other)["input_ids"]]
+    context = " ".join([*others[:70], word, *others[70:100]])
+    row = SpanRow("q", others[0], context, (Answer(word, len(" ".join(others[:70])) + 1),))
+    table = torch.zeros(VOCABULARY, 2)
+    table[piece] = 5
+    (given,) = _predict(_Scripted("span_qa", 0, table), [row], XQUAD, tokenizer)
+    first, last = cast(tuple[int, int], given.prediction)
+    assert context[first:last] == word
+    assert score(XQUAD, [row], [given]) == {"exact_match": 100.0, "f1": 100.0}
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_mode_is_restored(tokenizer: PreTrainedTokenizerBase, training: bool) -> None:
+    model = _scripted("pair_classification", 3).train(training)
+    _predict(model, PAIRS[:3], XNLI, tokenizer)
+    assert set(model.modes) == {(False, True)}
+    assert model.training is training
+    model.table[:] = float("nan")
+    with pytest.raises(DataFault, match="scores for 'xnli' are not finite"):
+        _predict(model, PAIRS[:3], XNLI, tokenizer)
+    assert model.training is training
+    assert not torch.is_inference_mode_enabled()
+
+
+def test_refusals(tokenizer: PreTrainedTokenizerBase) -> None:
+    model = _scripted("pair_classification", 3)
+    with pytest.raises(UsageFault, match=r"'tatoeba' \(retrieval\) has no predictions of this kind"):
+        _predict(model, [], get_task("tatoeba"), tokenizer)
+    with pytest.raises(DataFault, match="1 rows of 'xnli' share an id with another row"):
+        _predict(model, [PAIRS[0], PAIRS[0]], XNLI, tokenizer)
+    with pytest.raises(UsageFault, match=r"no head 'xnli' for 'xnli' \(.*\nIts heads: mnli, squad"):
+        _predict(model, PAIRS, XNLI, tokenizer, head="xnli")
+    with pytest.raises(UsageFault, match=r"no head 'squad' for 'xquad' \(span_qa\)"):
+        _predict(model, SPANS, XQUAD, tokenizer)
+    with pytest.raises(UsageFault, match="no head 'mnli' for 'xnli'"):
+        _predict(_scripted("pair_classification", 2), PAIRS, XNLI, tokenizer)
+    assert _predict(model, [], XNLI, tokenizer) == []
+
+
+def test_a_small_model_from_rows_to_metrics(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = PackedModel.fresh(
+        {
+            "vocab_size": len(tokenizer),
+            "hidden_size": 16,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "intermediate_size": 32,
+        }
+    )
+    model.add_head("mnli", "pair_classification", 3)
+    model.add_head("squad", "span_qa", 0)
+    model.train()
+    for task, rows in ((XNLI, cast(list[Row], PAIRS)), (XQUAD, cast(list[Row], SPANS))):
+        given = _predict(model, rows, task, tokenizer)
+        assert set(score(task, rows, given)) == ({"accuracy"} if task is XNLI else {"exact_match", "f1"})
+        # Other batches add in another order: the scores agree closely, not to the bit.
+        again = _predict(model, rows, task, tokenizer, 10**6)
+        assert [p.score for p in given] == pytest.approx([p.score for p in again], abs=1e-4)
+        assert model.training

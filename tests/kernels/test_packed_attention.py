@@ -1,0 +1,162 @@
+"""Packed attention against its oracle, and the oracle against a masked product over the whole row."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+from xlt_kernels.attention import packed_attention, packed_attention_reference
+from xlt_kernels.plan import plan_attention
+
+AWKWARD = [
+    [1],
+    [1, 1, 1],
+    [13],
+    [7, 7, 7],
+    [2, 3, 5, 7, 11, 13, 17, 19, 23],
+    [0, 5, 0, 0, 3, 0],
+    [64, 1, 63, 2, 62],
+    [128, *[3] * 40],
+]
+# Both sides do the same sums in another order; rounding grows with the number of terms (at most 128 keys of
+# size 1).
+TOLERANCE = {torch.float64: 1e-13, torch.float32: 2e-5}
+
+
+def _close(left: Tensor, right: Tensor) -> None:
+    torch.testing.assert_close(left, right, rtol=0, atol=TOLERANCE[left.dtype])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("lengths", AWKWARD, ids=str)
+def test_fast_form_equals_the_oracle_forward_and_backward(ragged, lengths, dtype):
+    query, key, value, cu = ragged(lengths, dtype=dtype)
+    weight = torch.randn(query.shape, dtype=dtype)
+    expected = packed_attention_reference(query, key, value, cu, 0.3)
+    wanted = torch.autograd.grad((expected * weight).sum(), (query, key, value))
+    for plan in (None, plan_attention(cu)):
+        got = packed_attention(query, key, value, cu, max(lengths), scale=0.3, dropout_p=0.0, plan=plan)
+        _close(got, expected)
+        grads = torch.autograd.grad((got * weight).sum(), (query, key, value))
+        for left, right in zip(grads, wanted, strict=True):
+            _close(left, right)
+
+
+def test_random_shapes_equal_the_oracle(ragged):
+    chance = random.Random(5)
+    for _ in range(25):
+        lengths = [chance.choice((0, 1, chance.randint(2, 70))) for _ in range(chance.randint(1, 30))]
+        heads, dim = chance.randint(1, 3), chance.choice((1, 5, 16))
+        query, key, value, cu = ragged([*lengths, 1], heads, dim)
+        got = packed_attention(query, key, value, cu, max(lengths), scale=0.5, dropout_p=0.0)
+        _close(got, packed_attention_reference(query, key, value, cu, 0.5))
+
+
+@pytest.mark.parametrize("lengths", AWKWARD, ids=str)
+def test_oracle_equals_one_masked_product(ragged, lengths):
+    query, key, value, cu = ragged(lengths)
+    owner = torch.repeat_interleave(torch.arange(len(lengths)), cu.diff().long())
+    whole = F.scaled_dot_product_attention(
+        *(tensor.transpose(0, 1) for tensor in (query, key, value)),
+        attn_mask=owner[:, None] == owner[None, :],
+        scale=0.3,
+    ).transpose(0, 1)
+    _close(packed_attention_reference(query, key, value, cu, 0.3), whole)
+
+
+def test_gradients_equal_finite_differences(ragged):
+    query, key, value, cu = ragged([3, 0, 1, 5], heads=2, dim=2)
+    assert torch.autograd.gradcheck(
+        lambda q, k, v: packed_attention(q, k, v, cu, 5, scale=0.7, dropout_p=0.0), (query, key, value)
+    )
+
+
+def test_a_batch_without_tokens_gives_none(ragged):
+    query, key, value, cu = ragged([0, 0])
+    out = packed_attention(query, key, value, cu, 0, scale=1.0, dropout_p=0.0)
+    assert out.shape == query.shape
+    assert packed_attention_reference(query, key, value, cu, 1.0).shape == query.shape
+
+
+def test_another_sequence_changes_no_bit(ragged):
+    lengths = [5, 9, 4, 30]
+    query, key, value, cu = (tensor.detach() for tensor in ragged(lengths, dtype=torch.float32))
+    before = packed_attention(query, key, value, cu, 30, scale=0.3, dropout_p=0.0)
+    for tensor in (query, key, value):
+        tensor[5:14] = torch.nan
+    after = packed_attention(query, key, value, cu, 30, scale=0.3, dropout_p=0.0)
+    assert torch.equal(before[:5], after[:5])
+    assert torch.equal(before[14:], after[14:])
+
+
+def test_bf16_stays_within_its_rounding(ragged):
+    lengths = [1, 17, 40, 40, 3]
+    query, key, value, cu = ragged(lengths, dtype=torch.bfloat16)
+    exact = packed_attention_reference(*(t.double() for t in (query, key, value)), cu, 0.3)
+    for out in (
+        packed_attention(query, key, value, cu, 40, scale=0.3, dropout_p=0.0),
+        packed_attention_reference(query, key, value, cu, 0.3),
+    ):
+        assert out.dtype == torch.bfloat16
+        # bf16 keeps 8 bits: half a unit in the last place of a value below 4 is 2**-7; the weights are
+        # rounded too.
+        torch.testing.assert_close(out.double(), exact, rtol=0, atol=2**-6)
+
+
+def _uniform(lengths: list[int], heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries and keys that give equal weights, and values that show them: ``out[i, :, j]`` is i's for j."""
+    longest = max(lengths)
+    zeros = torch.zeros(sum(lengths), heads, longest)
+    shown = torch.cat([torch.eye(length, longest) for length in lengths])
+    value = shown[:, None, :].expand(-1, heads, -1).contiguous().requires_grad_()
+    return zeros, value, torch.tensor([0, *lengths]).cumsum(0).int()
+
+
+@pytest.mark.parametrize("form", ["fast", "oracle"])
+def test_dropout_zeroes_weights_at_its_rate_and_rescales(form):
+    torch.manual_seed(3)
+    lengths, heads, rate = [40, 33, 40, 8] * 8, 4, 0.1
+    zeros, value, cu = _uniform(lengths, heads)
+    if form == "fast":
+        out = packed_attention(zeros, zeros, value, cu, 40, scale=1.0, dropout_p=rate)
+    else:
+        out = packed_attention_reference(zeros, zeros, value, cu, 1.0, dropout_p=rate)
+    weights = torch.cat(
+        [part[:, :, :length].flatten() for part, length in zip(out.split(lengths), lengths, strict=True)]
+    )
+    sizes = torch.cat([torch.full((length * heads * length,), float(length)) for length in lengths])
+    kept = weights > 0
+    torch.testing.assert_close(weights[kept] * sizes[kept], torch.full((int(kept.sum()),), 1 / (1 - rate)))
+    # Four standard deviations of a binomial share: a false alarm in 16,000 seeds, and the seed is fixed.
+    spread = (rate * (1 - rate) / kept.numel()) ** 0.5
+    assert abs(float(kept.float().mean()) - (1 - rate)) < 4 * spread
+
+
+def test_dropout_backward_uses_the_forward_mask():
+    torch.manual_seed(4)
+    lengths = [12, 5, 12]
+    zeros, value, cu = _uniform(lengths, heads=2)
+    out = packed_attention(zeros, zeros, value, cu, 12, scale=1.0, dropout_p=0.5)
+    weight = torch.randn(out.shape)
+    (grad,) = torch.autograd.grad((out * weight).sum(), value)
+    start = 0
+    for length in lengths:
+        shown = out[start : start + length, :, :length].transpose(0, 1)
+        expected = shown.transpose(1, 2) @ weight[start : start + length].transpose(0, 1)
+        torch.testing.assert_close(grad[start : start + length].transpose(0, 1), expected)
+        start += length
+
+
+def test_the_oracles_dropout_repeats_with_its_generator(ragged):
+    query, key, value, cu = ragged([9, 4])
+    first, second, third = (
+        packed_attention_reference(
+            query, key, value, cu, 0.3, dropout_p=0.4, generator=torch.Generator().manual_seed(seed)
+        )
+        for seed in (1, 1, 2)
+    )
+    assert torch.equal(first, second)
+    assert not torch.equal(first, third)

@@ -1,0 +1,133 @@
+"""Sentence embeddings, and the direction of the Tatoeba search."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from xlt.data.features import encode_texts
+from xlt.data.packing import pack
+from xlt.data.rows import BitextRow
+from xlt.data.tokenizer import load_tokenizer, train_tokenizer
+from xlt.errors import DataFault
+from xlt.model.encoder import PackedModel
+from xlt.retrieval.embed import embed
+from xlt.retrieval.search import Floats
+from xlt.retrieval.tatoeba import nearest_translations, retrieve
+
+RNG = random.Random(0)
+WORDS = ["".join(RNG.choices("abcdefgh", k=RNG.randint(2, 7))) for _ in range(150)]
+TEXTS = [" ".join(RNG.choices(WORDS, k=RNG.randint(1, 30))) for _ in range(40)]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerBase:
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("tokenizer")
+    train_tokenizer(TEXTS * 5, 120, folder, threads=1)
+    return load_tokenizer(str(folder))
+
+
+@pytest.fixture(scope="module")
+def model(tokenizer: PreTrainedTokenizerBase) -> PackedModel:
+    torch.manual_seed(0)
+    return PackedModel.fresh(
+        {
+            "vocab_size": len(tokenizer),
+            "hidden_size": 16,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 2,
+            "intermediate_size": 32,
+        }
+    )
+
+
+def _embed(
+    model: PackedModel,
+    texts: list[str],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    layer: int = 2,
+    tokens: int = 100,
+) -> Floats:
+    return embed(model, texts, tokenizer, layer=layer, max_length=24, max_tokens=tokens, device="cpu")
+
+
+@pytest.mark.parametrize("layer", [0, 2, 3])
+def test_the_mean_of_all_tokens_of_one_layer_in_the_order_of_the_texts(
+    model: PackedModel, tokenizer: PreTrainedTokenizerBase, layer: int
+) -> None:
+    vectors = _embed(model, TEXTS, tokenizer, layer=layer)
+    assert (vectors.shape, vectors.dtype) == ((40, 16), np.float32)
+    for text, vector in zip(TEXTS, vectors, strict=True):
+        sequence = encode_texts(["x"], [text], tokenizer, 24)
+        assert sequence[0].input_ids[[0, -1]].tolist() == [0, 2]  # <s> and </s> are in the mean
+        batch = pack(sequence, task="x", kind="retrieval", first_position=model.first_position)
+        with torch.no_grad():
+            mean = model.hidden_states(batch, layer).mean(dim=0).numpy()
+        np.testing.assert_allclose(vector, mean / np.linalg.norm(mean), atol=1e-5)
+
+
+def test_nothing_above_the_layer_is_computed(model: PackedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    calls = []
+    handles = [
+        block.register_forward_hook(lambda *_, depth=depth: calls.append(depth))
+        for depth, block in enumerate(model.backbone.encoder.layer, start=1)
+    ]
+    _embed(model, TEXTS[:1], tokenizer, layer=2)
+    for handle in handles:
+        handle.remove()
+    assert calls == [1, 2]
+
+
+def test_the_mode_is_restored(model: PackedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    calm = _embed(model, TEXTS, tokenizer)
+    model.train()
+    try:
+        np.testing.assert_array_equal(_embed(model, TEXTS, tokenizer), calm)  # no dropout
+        assert model.training
+        with pytest.raises(ValueError, match="layer 4"):
+            _embed(model, TEXTS, tokenizer, layer=4)
+        assert model.training
+    finally:
+        model.eval()
+
+
+def test_refusals(model: PackedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    with pytest.raises(DataFault, match="no texts"):
+        _embed(model, [], tokenizer)
+    weight = model.backbone.encoder.layer[0].output.dense.bias.data
+    kept = weight.clone()
+    weight.fill_(float("nan"))
+    with pytest.raises(DataFault, match="sentence vectors are not finite"):
+        _embed(model, TEXTS, tokenizer)
+    weight.copy_(kept)
+
+
+def test_english_asks_and_the_foreign_side_answers() -> None:
+    # Every English sentence is nearest to its own translation; both foreign ones are nearest to English 1.
+    english = np.array([[1, 0], [0.6, 0.8]], dtype=np.float32)
+    foreign = np.array([[0.8, 0.6], [0, 1]], dtype=np.float32)
+    there = nearest_translations(["a", "b"], english, foreign)
+    back = nearest_translations(["a", "b"], foreign, english)
+    assert [prediction.prediction for prediction in there] == ["a", "a"]
+    assert [prediction.prediction for prediction in back] == ["b", "b"]
+    assert [prediction.score for prediction in there] == [0.8, 0.96]
+
+
+def test_retrieval_asks_in_english(model: PackedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    english = TEXTS[:6]
+    rows = [BitextRow(f"r{i}", foreign=text, english=text) for i, text in enumerate(english)]
+    rows.append(BitextRow("twin", foreign=TEXTS[0], english=TEXTS[0]))
+    rows.append(BitextRow("guest", foreign=TEXTS[9], english=TEXTS[1]))
+    given = retrieve(model, rows, tokenizer, layer=2, max_length=24, max_tokens=64, device="cpu")
+    assert [prediction.id for prediction in given] == [row.id for row in rows]
+    assert [prediction.prediction for prediction in given[:6]] == [f"r{i}" for i in range(6)]
+    assert given[6].prediction == "r0"  # of two equal sentences the first
+    # The guest's English is that of r1, and so finds r1's foreign sentence and not its own.
+    assert given[7].prediction == "r1"
+    assert all(prediction.score == pytest.approx(1, abs=1e-5) for prediction in given)

@@ -1,0 +1,131 @@
+"""Nearest neighbours of every engine against brute force, ties included."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+
+from xlt.errors import DataFault, UsageFault
+from xlt.retrieval.search import Engine, Floats, Ids, nearest, search_report
+
+ENGINES = get_args(Engine)
+
+
+def _brute_force(queries: Floats, keys: Floats, k: int) -> tuple[Floats, Ids]:
+    products = (queries[:, None].astype(np.float64) * keys[None].astype(np.float64)).sum(axis=-1)
+    scores = products.astype(np.float32)
+    order = np.array([sorted(range(len(keys)), key=lambda key: (-row[key], key))[:k] for row in scores])
+    return np.take_along_axis(scores, order, axis=1), order
+
+
+def _unit(vectors: np.ndarray) -> Floats:
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def _check(queries: Floats, keys: Floats, k: int, engine: Engine) -> None:
+    scores, ids = nearest(queries, keys, k, engine=engine)
+    expected_scores, expected_ids = _brute_force(queries, keys, k)
+    assert ids.tolist() == expected_ids.tolist()
+    assert scores.tolist() == expected_scores.tolist()
+    assert scores.dtype == np.float32
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    ("queries", "keys", "k"), [(300, 211, 1), (7, 211, 4), (5, 3, 4), (3, 1, 1), (1, 1, 9)]
+)
+def test_equals_brute_force(engine: Engine, queries: int, keys: int, k: int) -> None:
+    rng = np.random.default_rng(0)
+    _check(_unit(rng.normal(size=(queries, 48))), _unit(rng.normal(size=(keys, 48))), k, engine)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_equal_keys_come_in_the_order_of_their_ids(engine: Engine) -> None:
+    rng = np.random.default_rng(1)
+    distinct = _unit(rng.normal(size=(20, 100)))
+    keys = distinct[rng.integers(0, 20, 333)]  # about 17 copies of each: a tie is cut at any k
+    for k in (1, 4, 20):
+        _check(_unit(rng.normal(size=(40, 100))), keys, k, engine)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_near_ties_and_cosines_that_crowd_near_one(engine: Engine) -> None:
+    rng = np.random.default_rng(2)
+    centre = rng.normal(size=64)
+    keys = _unit(centre + 1e-4 * rng.normal(size=(400, 64)))
+    _check(_unit(centre + 1e-4 * rng.normal(size=(30, 64))), keys, 4, engine)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_encoder_that_gives_one_vector_for_everything(engine: Engine) -> None:
+    same = np.full((50, 16), 0.25, dtype=np.float32)
+    scores, ids = nearest(same, same, 2, engine=engine)
+    assert ids.tolist() == [[0, 1]] * 50
+    assert scores.tolist() == [[1.0, 1.0]] * 50
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_scores_need_not_be_cosines(engine: Engine) -> None:
+    rng = np.random.default_rng(3)
+    _check(rng.normal(size=(9, 8)).astype("f4") * 100, rng.normal(size=(90, 8)).astype("f4") - 50, 3, engine)
+
+
+@pytest.mark.parametrize(
+    ("queries", "keys", "message"),
+    [
+        (np.zeros((0, 4)), np.ones((3, 4)), r"at least one of its queries: their shape is \(0, 4\)"),
+        (np.ones((3, 4)), np.zeros((0, 4)), r"at least one of its keys: their shape is \(0, 4\)"),
+        (np.ones(4), np.ones((3, 4)), r"queries: their shape is \(4,\)"),
+        (np.ones((3, 4)), np.ones((3, 5)), "width 4 cannot be searched in keys of 5"),
+        (np.full((3, 4), np.nan), np.ones((3, 4)), "queries of a search hold values that are not finite"),
+        (np.ones((3, 4)), np.full((3, 4), np.inf), "keys of a search hold values that are not finite"),
+    ],
+)
+def test_what_cannot_be_searched(queries: np.ndarray, keys: np.ndarray, message: str) -> None:
+    with pytest.raises(DataFault, match=message):
+        nearest(queries.astype(np.float32), keys.astype(np.float32), 1)
+
+
+def test_wrong_arguments() -> None:
+    vectors = np.ones((2, 4), dtype=np.float32)
+    with pytest.raises(UsageFault, match="0 nearest"):
+        nearest(vectors, vectors, 0)
+    with pytest.raises(UsageFault, match="no search engine 'annoy'"):
+        nearest(vectors, vectors, 1, engine="annoy")  # type: ignore[arg-type]
+
+
+def test_the_report_names_the_build_and_the_device() -> None:
+    report = search_report()
+    assert set(report) == {"faiss", "build", "index", "device"}
+    assert report["faiss"].count(".") == 2
+    assert (report["device"], report["index"]) in [("cpu", "IndexFlatIP"), ("cuda", "GpuIndexFlatIP")]
+
+
+def test_a_gpu_is_used_where_faiss_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    import faiss
+
+    made = []
+
+    def gpu_index(resources: object, width: int) -> faiss.IndexFlatIP:
+        made.append(resources)
+        return faiss.IndexFlatIP(width)
+
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 2)
+    monkeypatch.setattr(faiss, "StandardGpuResources", object, raising=False)
+    monkeypatch.setattr(faiss, "GpuIndexFlatIP", gpu_index, raising=False)
+    monkeypatch.setattr("xlt.retrieval.search._gpu_resources", lambda: "resources")
+    rng = np.random.default_rng(4)
+    queries, keys = _unit(rng.normal(size=(5, 8))), _unit(rng.normal(size=(30, 8)))
+    _check(queries, keys, 2, "faiss")
+    assert made == ["resources"]
+    assert search_report()["device"] == "cuda"
+    _check(queries, keys, 2, "faiss-cpu")
+    assert made == ["resources"]

@@ -1,0 +1,48 @@
+"""Where the data-only folder ``artifact/`` of the project lies, and how its JSON and TOML files are read."""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from xlt.errors import EnvironmentFault
+
+
+def artifact_root() -> Path:
+    """The folder ``artifact/``: beside the package in a checkout, or named by ``XLT_ARTIFACT``.
+
+    Raises:
+        EnvironmentFault: it is not there.
+    """
+    root = Path(os.environ.get("XLT_ARTIFACT") or Path(__file__).resolve().parent.parent / "artifact")
+    if not root.is_dir():
+        raise EnvironmentFault(
+            "The project's folder 'artifact' was not found beside the package.",
+            why="It holds the tiers, the expected values and the DeepSpeed configurations.",
+            mend="Install from a checkout with 'make install', or set XLT_ARTIFACT to that folder.",
+        )
+    return root
+
+
+def read_toml(*parts: str) -> dict[str, Any]:
+    """A TOML file below ``artifact/``."""
+    return tomllib.loads(_text(*parts))
+
+
+def read_json(*parts: str) -> dict[str, Any]:
+    """A JSON object below ``artifact/``."""
+    value: dict[str, Any] = json.loads(_text(*parts))
+    return value
+
+
+def _text(*parts: str) -> str:
+    path = artifact_root().joinpath(*parts)
+    if not path.is_file():
+        raise EnvironmentFault(
+            f"The project's file 'artifact/{'/'.join(parts)}' is missing.",
+            mend="Restore it from the repository: git checkout -- artifact",
+        )
+    return path.read_text(encoding="utf-8")

@@ -1,0 +1,166 @@
+"""The entry point ``xlt``."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import tempfile
+import traceback
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+
+from xlt.cli import catalogue, environment, grid, judgement, single
+from xlt.cli.output import report_error, results_only_on_stdout, settings
+from xlt.errors import ExitCode, XltError
+
+ABOUT = 'Reproduce "English Intermediate-Task Training Improves Zero-Shot Cross-Lingual Transfer Too" (X-STILTs).'
+FIRST_SCREEN = f"""\
+{ABOUT}
+
+Three commands to start with:
+  xlt doctor      what this machine has and lacks            seconds
+  xlt reproduce   all three phases, then verify and report   minutes without a GPU
+  xlt verify      recompute every number and judge it        seconds
+
+All commands: xlt --help
+"""
+
+app = typer.Typer(
+    name="xlt",
+    add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help=ABOUT,
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        from xlt import __version__
+        from xlt.pipeline.provenance import commit
+
+        print(f"xlt {__version__} {commit()}".strip())
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def first_screen(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Without a command: what this is and three commands to start with."""
+    if context.invoked_subcommand is None:
+        print(FIRST_SCREEN, end="")
+
+
+def _examples(*lines: str) -> str:
+    # The mark keeps typer from joining the lines into a paragraph.
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def _register() -> None:
+    command = app.command
+    command(epilog=_examples("xlt doctor", "xlt doctor --json"))(environment.doctor)
+    command(
+        epilog=_examples(
+            "xlt plan", "xlt plan --source files --data-root DIR    # what is done and what is to do"
+        )
+    )(grid.plan)
+    command(
+        epilog=_examples(
+            "xlt reproduce                                  # smoke tier: no download",
+            "xlt reproduce --source files --data-root DIR   # the same on real text",
+            "xlt reproduce --seed 3 --results results-3",
+        )
+    )(grid.reproduce)
+    command(
+        epilog=_examples(
+            "xlt train mlm --tier smoke",
+            "xlt train mnli --tier smoke --model results/runs/pretrain/mlm-0123456789ab",
+            "xlt train mnli --model xlm-roberta-large --source files --data-root DIR --gpus 2 --zero 2",
+        )
+    )(single.train)
+    command(
+        epilog=_examples("xlt evaluate xnli --model results/runs/target/baseline.xnli-0123456789ab")
+    )(single.evaluate)
+    command(
+        epilog=_examples(
+            "xlt retrieve tatoeba --model results/runs/intermediate/mnli-0123456789ab --layer 2",
+            "xlt retrieve tatoeba --model xlm-roberta-large --layer 14 --source files --data-root DIR",
+        )
+    )(single.retrieve)
+    command(epilog=_examples("xlt verify", "xlt verify --json > verdict.json"))(judgement.verify)
+    command(epilog=_examples("xlt report", "xlt report --results DIR"))(judgement.report)
+    tasks = typer.Typer(help="The catalogue of tasks.", rich_markup_mode=None)
+    tasks.command("ls", epilog=_examples("xlt tasks ls"))(catalogue.ls)
+    tasks.command("show", epilog=_examples("xlt tasks show xnli"))(catalogue.show)
+    tasks.command("check", epilog=_examples("xlt tasks check --data-root DIR --json"))(catalogue.check)
+    app.add_typer(tasks, name="tasks")
+
+
+_register()
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with one of the documented codes."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    _prepare_environment()
+    arguments = sys.argv[1:]
+    prints_help = not arguments or {"-h", "--help", "--version"} & set(arguments)
+    with contextlib.nullcontext() if prints_help else results_only_on_stdout():
+        code = _run()
+    sys.exit(code)
+
+
+def _run() -> int:
+    try:
+        returned = app(standalone_mode=False)
+    except XltError as error:
+        report_error(error)
+        return int(error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        sys.stderr.write("\nInterrupted. Finished runs are kept; the same command resumes.\n")
+        return int(ExitCode.INCOMPLETE)
+    except typer.TyperException as error:
+        report_error(XltError(error.format_message(), mend="xlt --help"))
+        return int(ExitCode.USAGE)
+    except MemoryError as error:
+        return _unexpected(error, mend="Free memory, or use a smaller --batch-size or more --accumulation.")
+    except Exception as error:
+        return _unexpected(error, mend="xlt doctor; with --debug the traceback is shown here.")
+    return returned if isinstance(returned, int) else int(ExitCode.OK)
+
+
+def _unexpected(error: BaseException, mend: str) -> int:
+    """One clear message; the traceback goes to a file, whose path is printed."""
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="xlt-error-", suffix=".log", delete=False, encoding="utf-8"
+    ) as log:
+        traceback.print_exception(error, file=log)
+    what = f"{type(error).__name__}: {error}".split("\n")[0]
+    report_error(XltError(what, why=f"This was not expected. The traceback is in {log.name}", mend=mend))
+    if settings.debug:
+        traceback.print_exception(error, file=sys.stderr)
+    return int(ExitCode.ENVIRONMENT)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _prepare_environment() -> None:
+    """Settings that libraries read when they are imported."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DS_LOG_LEVEL", "error")
+    # cuBLAS is deterministic only with a workspace of fixed size, set before CUDA starts.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -1,0 +1,151 @@
+"""``xlt plan`` and ``xlt reproduce``."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Literal
+
+import typer
+
+from xlt.cli.options import (
+    DEFAULT_RESULTS,
+    Accumulation,
+    DataRoot,
+    Debug,
+    Gpus,
+    Json,
+    Limit,
+    Processes,
+    Results,
+    Seed,
+    SourceName,
+    Tier,
+    Zero,
+    engine_settings,
+    precision,
+    process_count,
+    source_options,
+)
+from xlt.cli.output import emit, say
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from xlt.data.source import Source
+    from xlt.pipeline.grid import Grid
+    from xlt.pipeline.sources import SourceOptions
+
+
+def plan(
+    tier: Tier = "smoke",
+    source: SourceName = "world",
+    data_root: DataRoot = None,
+    seed: Seed = 0,
+    limit: Limit = 0,
+    results: Results = DEFAULT_RESULTS,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show the runs of a tier: what is done, what is to do."""
+    from pydantic import BaseModel
+    from rich.table import Table
+
+    from xlt.pipeline.executor import plan_grid
+    from xlt.pipeline.store import RunStore
+
+    grid, _, _ = _open(tier, source, data_root, seed, limit)
+    states = plan_grid(grid, RunStore(results))
+
+    class Plan(BaseModel):
+        format: Literal[1] = 1
+        tier: str
+        source: str
+        runs: list[dict[str, Any]]
+
+    entries = [
+        {**entry, "state": check.state, "problem": check.problem}
+        for entry, (_, check) in zip(grid.as_json()["runs"], states, strict=True)
+    ]
+    result = Plan(tier=grid.tier, source=grid.source.name, runs=entries)
+
+    def render(console: Console) -> None:
+        names = {run.hash: run.name for run in grid.runs}
+        table = Table("phase", "run", "starts from", "state", "folder", title=f"{tier} tier on {source}")
+        for spec, check in states:
+            table.add_row(spec.phase, spec.name, names.get(spec.parent or "", "–"), check.state, spec.folder)
+        console.print(table)
+
+    emit(result, render)
+
+
+def reproduce(
+    tier: Tier = "smoke",
+    source: SourceName = "world",
+    data_root: DataRoot = None,
+    seed: Seed = 0,
+    limit: Limit = 0,
+    results: Results = DEFAULT_RESULTS,
+    zero: Zero = "0",
+    gpus: Gpus = 0,
+    processes: Processes = 1,
+    accumulation: Accumulation = 1,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Run a tier from phase 1 to the verdicts. The same command resumes."""
+    from xlt.cli.judgement import conclude
+    from xlt.cli.progress import GridLines
+    from xlt.pipeline.executor import execute_grid
+    from xlt.pipeline.launch import Launch
+    from xlt.pipeline.store import RunStore
+    from xlt.train.seeding import deterministic
+
+    began = time.monotonic()
+    launch = Launch(process_count(gpus, processes))
+    settings = engine_settings(zero, accumulation)
+    _introduce(tier, source)
+    grid, opened, options = _open(tier, source, data_root, seed, limit)
+    deterministic(True)
+    done = execute_grid(
+        grid, opened, options, RunStore(results), settings, launch, GridLines()
+    )
+    say(f"{done.made} runs made, {done.found} found complete, {_minutes(time.monotonic() - began)} so far.")
+    conclude(results, opened)
+
+
+def _open(
+    tier_name: str, source_name: str, data_root: Path | None, seed: int, limit: int
+) -> tuple[Grid, Source, SourceOptions]:
+    from xlt.pipeline.grid import GridBuilder
+    from xlt.pipeline.sources import open_source
+    from xlt.pipeline.tiers import read_tier
+
+    tier = read_tier(tier_name)
+    tier.plan(source_name)
+    options = source_options(source_name, data_root, limit)
+    source = open_source(options)
+    return GridBuilder(tier, source, seed=seed, precision=precision()).grid(), source, options
+
+
+def _introduce(tier: str, source: str) -> None:
+    """The first lines: what runs, and what a GPU would add."""
+    import torch
+
+    from xlt.pipeline.provenance import device_name
+    from xlt.pipeline.tiers import read_tier
+
+    say(f"Tier {tier} on the source '{source}': {read_tier(tier).about}.")
+    if torch.cuda.is_available():
+        say(f"Device: {device_name()}, bf16.")
+    else:
+        say(
+            "No GPU found: a small XLM-R is trained here on the CPU in fp32, through the same code.\n"
+            "A GPU adds bf16, flash attention on packed batches, and XLM-R Large itself "
+            "(xlt train mnli --model xlm-roberta-large)."
+        )
+
+
+def _minutes(seconds: float) -> str:
+    return f"{int(seconds) // 60} min {int(seconds) % 60} s"

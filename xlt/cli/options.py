@@ -1,0 +1,99 @@
+"""Options that several commands share, and what they build."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from xlt.cli.output import settings
+
+if TYPE_CHECKING:
+    from xlt.pipeline.sources import SourceOptions
+    from xlt.train.engine import EngineSettings, Precision
+
+
+def _set_json(value: bool) -> bool:
+    settings.as_json = settings.as_json or value
+    return value
+
+
+def _set_debug(value: bool) -> bool:
+    settings.debug = settings.debug or value
+    return value
+
+
+Json = Annotated[
+    bool, typer.Option("--json", callback=_set_json, help="Print exactly one JSON document on standard output.")
+]
+Debug = Annotated[bool, typer.Option("--debug", callback=_set_debug, help="Show tracebacks.")]
+Results = Annotated[Path, typer.Option("--results", metavar="DIR", help="The results folder.")]
+SourceName = Annotated[
+    str,
+    typer.Option(
+        "--source",
+        help="Where the data comes from: world (constructed, no download) or files (official release files).",
+    ),
+]
+DataRoot = Annotated[
+    Path | None,
+    typer.Option("--data-root", metavar="DIR", help="The folder with the task files, for --source files."),
+]
+Limit = Annotated[int, typer.Option("--limit", min=0, help="Use the first N rows of every split (0: all).")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="The seed of training.")]
+Zero = Annotated[
+    str, typer.Option("--zero", help="DeepSpeed ZeRO stage: 0, 1, 2, 3 or 3_offload (artifact/deepspeed).")
+]
+Gpus = Annotated[int, typer.Option("--gpus", min=0, help="Spread the run over N GPUs of this machine.")]
+Processes = Annotated[int, typer.Option("--processes", min=1, help="Spread the run over N CPU processes.")]
+Accumulation = Annotated[
+    int, typer.Option("--accumulation", min=1, help="Micro-batches per step, for less memory.")
+]
+Tier = Annotated[str, typer.Option("--tier", help="The tier: its name, or the path of a TOML file.")]
+
+DEFAULT_RESULTS = Path("results")
+
+
+def source_options(name: str, data_root: Path | None, limit: int, seed: int = 0) -> SourceOptions:
+    """The source that the options name. The world's seed is that of the tier, not of training."""
+    from xlt.pipeline.sources import SourceOptions
+
+    return SourceOptions(name=name, data_root=data_root, seed=seed, limit=limit)
+
+
+def engine_settings(zero: str, accumulation: int) -> EngineSettings:
+    """The engine that the options ask for: bf16 on a GPU, fp32 on a CPU."""
+    from xlt.errors import UsageFault
+    from xlt.train.engine import ZERO_STAGES, EngineSettings
+
+    if zero not in ZERO_STAGES:
+        raise UsageFault(f"There is no ZeRO stage '{zero}'.", mend=f"--zero, one of: {', '.join(ZERO_STAGES)}")
+    return EngineSettings(zero=zero, precision=precision(), accumulation=accumulation)
+
+
+def precision() -> Precision:
+    """The numeric type of this machine."""
+    import torch
+
+    return "bf16" if torch.cuda.is_available() else "fp32"
+
+
+def process_count(gpus: int, processes: int) -> int:
+    """Over how many processes a run is spread.
+
+    Raises:
+        EnvironmentFault: more GPUs are asked for than there are.
+    """
+    import torch
+
+    from xlt.errors import EnvironmentFault, UsageFault
+
+    if gpus and processes > 1:
+        raise UsageFault("--gpus and --processes exclude each other.", mend="Give one of them.")
+    if gpus > torch.cuda.device_count():
+        raise EnvironmentFault(
+            f"{gpus} GPUs were asked for and {torch.cuda.device_count()} found.",
+            mend="xlt doctor; without a GPU use --processes N.",
+        )
+    return max(gpus, processes)

@@ -1,0 +1,101 @@
+"""Standard output holds results, standard error everything else, even what libraries print."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TextIO
+
+from xlt.errors import XltError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@dataclass(slots=True)
+class Settings:
+    """What the common options say."""
+
+    as_json: bool = False
+    debug: bool = False
+
+
+settings = Settings()
+_results: TextIO = sys.stdout
+
+
+@contextmanager
+def results_only_on_stdout() -> Iterator[None]:
+    """Send everything written to standard output, by any library or child process, to standard error.
+
+    Only ``emit`` still reaches the real standard output.
+    """
+    global _results
+    sys.stdout.flush()
+    try:
+        kept = os.dup(1)
+        os.dup2(2, 1)
+    except OSError:
+        # A test runner may give us streams without a file behind them.
+        yield
+        return
+    _results = os.fdopen(kept, "w", encoding="utf-8")
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        _results.flush()
+        os.dup2(kept, 1)
+        _results.close()
+        _results = sys.stdout
+
+
+def emit(result: Any, render: Callable[[Console], None]) -> None:
+    """Print a command's typed result (a pydantic model or a dataclass): as one JSON document with ``--json``, for
+    people otherwise."""
+    if settings.as_json:
+        from pydantic import TypeAdapter
+
+        document = TypeAdapter(type(result)).dump_python(result, mode="json")
+        _results.write(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+        _results.flush()
+        return
+    render(console())
+
+
+def console() -> Console:
+    """The console for results."""
+    from rich.console import Console
+
+    # Off a terminal, rich would fold tables to 80 columns.
+    width = None if _results.isatty() else 140
+    return Console(file=_results, width=width, highlight=False, soft_wrap=False)
+
+
+def say(message: str) -> None:
+    """A line for people: on standard output, or on standard error with ``--json``."""
+    stream = sys.stderr if settings.as_json else _results
+    stream.write(message + "\n")
+    stream.flush()
+
+
+def report_error(error: XltError) -> None:
+    """What happened, why, and how to mend it."""
+    lines = [f"Error: {error.what}"]
+    if error.why:
+        lines.append(f"  Why: {error.why}")
+    if error.mend:
+        lines.append(f"  Mend: {error.mend}")
+    sys.stderr.write("\n".join(lines) + "\n")
+    if settings.debug:
+        traceback.print_exception(error, file=sys.stderr)
+
+
+def as_percent(values: dict[str, Any], key: str) -> str:
+    """A percentage with one decimal, or a dash."""
+    return f"{values[key]:.1f}" if key in values else "–"

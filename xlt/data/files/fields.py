@@ -1,0 +1,104 @@
+"""Fields of a parsed JSON record, checked: a wrong one is an error with its place and content."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from xlt.data.files.fault import FileFault
+from xlt.data.files.part import DataFile
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a record stands: its file, and there a line or a path such as ``data[0].paragraphs[2]``."""
+
+    file: DataFile
+    line: int | None = None
+    path: str = ""
+
+    def below(self, field: str, index: int) -> Place:
+        """The place of one entry of a list in this record."""
+        entry = f"{field}[{index}]"
+        return Place(self.file, self.line, f"{self.path}.{entry}" if self.path else entry)
+
+    def fault(self, message: str, *, why: str = "", mend: str = "") -> FileFault:
+        """The error that names this place."""
+        placed = f"{self.path}: {message}" if self.path else message
+        return self.file.fault(placed, line=self.line, why=why, mend=mend)
+
+
+def parse_json(text: str, file: DataFile, line: int = 1) -> Any:
+    """Parses one JSON document, which begins at ``line`` of the file.
+
+    Raises:
+        FileFault: the text is no JSON; it names the line of the file.
+    """
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        whole = text.rstrip().endswith(("}", "]"))
+        raise file.fault(
+            f"not valid JSON: {error.msg} (column {error.colno}).",
+            line=line + error.lineno - 1,
+            why="" if whole else "The text ends in the middle of a record: the file is probably truncated.",
+        ) from error
+
+
+def get_text(record: object, field: str, place: Place) -> str:
+    """The text in a field of a record.
+
+    Raises:
+        FileFault: the field is absent, no text, or text that cannot be written as UTF-8.
+    """
+    value = _get(record, field, place)
+    if not isinstance(value, str):
+        raise _wrong_kind("text", value, field, place)
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise place.fault(f"field '{field}' holds half a surrogate pair.") from error
+    return value
+
+
+def get_list(record: object, field: str, place: Place) -> list[Any]:
+    """The list in a field of a record.
+
+    Raises:
+        FileFault: the field is absent or no list.
+    """
+    value = _get(record, field, place)
+    if not isinstance(value, list):
+        raise _wrong_kind("a list", value, field, place)
+    return value
+
+
+def get_whole_number(record: object, field: str, place: Place) -> int:
+    """The whole number in a field of a record.
+
+    Raises:
+        FileFault: the field is absent or no whole number.
+    """
+    value = _get(record, field, place)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise _wrong_kind("a whole number", value, field, place)
+    return value
+
+
+def _get(record: object, field: str, place: Place) -> object:
+    if not isinstance(record, dict):
+        raise place.fault(f"expected a JSON object, found {_shown(record)}.")
+    if field not in record:
+        raise place.fault(f"field '{field}' is missing; found: {', '.join(record) or 'no field at all'}.")
+    value: object = record[field]
+    return value
+
+
+def _wrong_kind(expected: str, value: object, field: str, place: Place) -> FileFault:
+    return place.fault(f"field '{field}' should be {expected}, found {_shown(value)}.")
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

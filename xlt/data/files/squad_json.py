@@ -1,0 +1,78 @@
+"""The JSON form of SQuAD v1.1, which XQuAD, MLQA and TyDiQA-GoldP share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from xlt.data.files.fields import Place, get_list, get_text, get_whole_number, parse_json
+from xlt.data.files.part import Part
+from xlt.data.files.text import read_text
+from xlt.data.rows import Answer, SpanRow
+
+NOT_FOUND = -1
+# A builder that strips a context shifts its offsets by the white space it took away: one or two characters in
+# XQuAD. Farther away, an equal text is more likely another mention than the answer.
+_FARTHEST_SHIFT = 32
+
+
+def read_squad_json(part: Part) -> list[SpanRow]:
+    """Reads the JSON form of SQuAD v1.1 (https://rajpurkar.github.io/SQuAD-explorer/), with the file's ids.
+
+    Offsets count characters. An answer that does not stand at its offset is looked for nearby (see
+    ``align``). One that is not there either keeps its text, which is enough to score a prediction, and its
+    ``start`` is -1: training leaves it out.
+
+    Raises:
+        FileFault: the file is broken, a field is missing, an id occurs twice, or the answers are withheld.
+    """
+    rows: list[SpanRow] = []
+    seen: set[str] = set()
+    document = parse_json(read_text(part.file), part.file)
+    for context, question, place in _questions(document, Place(part.file)):
+        question_id = get_text(question, "id", place)
+        if question_id in seen:
+            raise place.fault(f"the id '{question_id}' occurs twice.")
+        seen.add(question_id)
+        answers = _answers(question, context, part, place)
+        rows.append(SpanRow(question_id, get_text(question, "question", place), context, answers))
+    return rows
+
+
+def align(context: str, text: str, start: int) -> int:
+    """Where the text stands in the context: at ``start``, else at most 32 characters from it, else -1."""
+    if start >= 0 and context.startswith(text, start):
+        return start
+    candidates = range(max(0, start - _FARTHEST_SHIFT), start + _FARTHEST_SHIFT + 1)
+    places = [place for place in candidates if context.startswith(text, place)]
+    return min(places, key=lambda place: abs(place - start), default=NOT_FOUND)
+
+
+def _questions(document: Any, top: Place) -> Iterator[tuple[str, Any, Place]]:
+    """Each question with its context and its place."""
+    for i, article in enumerate(get_list(document, "data", top)):
+        in_article = top.below("data", i)
+        for j, paragraph in enumerate(get_list(article, "paragraphs", in_article)):
+            in_paragraph = in_article.below("paragraphs", j)
+            context = get_text(paragraph, "context", in_paragraph)
+            for k, question in enumerate(get_list(paragraph, "qas", in_paragraph)):
+                yield context, question, in_paragraph.below("qas", k)
+
+
+def _answers(question: Any, context: str, part: Part, place: Place) -> tuple[Answer, ...]:
+    answers: list[Answer] = []
+    for number, record in enumerate(get_list(question, "answers", place)):
+        in_answer = place.below("answers", number)
+        text = get_text(record, "text", in_answer)
+        start = get_whole_number(record, "answer_start", in_answer)
+        if not text:
+            raise in_answer.fault(
+                "the answer is empty.",
+                why="The test files that XTREME's download script leaves behind hold no answers.",
+                mend=f"Get the labelled release: {part.task.address}",
+            )
+        answers.append(Answer(text, align(context, text, start)))
+    # SQuAD v2.0 has this form too and marks the questions that have no answer.
+    if not answers and question.get("is_impossible") is not True:
+        raise place.fault("the question has no answer.")
+    return tuple(answers)

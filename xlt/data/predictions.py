@@ -1,0 +1,93 @@
+"""Predictions as they are stored: one JSON line per example, gzip without a time stamp."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import math
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xlt.errors import DataFault
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a model says about one example.
+
+    ``prediction`` is the label (pair classification), the characters ``[start, end)`` of the context (span
+    QA) or the id of the retrieved row (retrieval); it never holds text of a data set. ``score`` is the
+    label's probability, the span's start and end logit added, or the cosine, to 6 significant digits.
+    """
+
+    id: str
+    prediction: str | tuple[int, int]
+    score: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "score", float(f"{self.score:.6g}"))
+
+
+def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
+    """Write ``predictions`` as ``.jsonl.gz``: the same bytes for the same predictions, whatever the name.
+
+    The same zlib, that is: another one may compress the same lines to other bytes.
+
+    Raises:
+        ValueError: a score is not finite; JSON has no such number.
+    """
+    stored = io.BytesIO()
+    with gzip.GzipFile(filename="", mode="wb", fileobj=stored, compresslevel=9, mtime=0) as file:
+        for prediction in predictions:
+            record = {"id": prediction.id, "prediction": prediction.prediction, "score": prediction.score}
+            file.write(json.dumps(record, separators=(",", ":"), allow_nan=False).encode() + b"\n")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(stored.getvalue())
+
+
+def read_predictions(path: Path) -> list[Prediction]:
+    """The predictions of a file that ``write_predictions`` wrote, in its order.
+
+    Raises:
+        DataFault: the file is absent, no gzip, cut short, or a line is not a prediction (``file:line``).
+    """
+    predictions: list[Prediction] = []
+    try:
+        with gzip.open(path, "rb") as file:
+            for number, line in enumerate(file, start=1):
+                predictions.append(_parse(line, f"{path.name}:{number}"))
+    except FileNotFoundError as error:
+        raise DataFault(
+            f"There is no predictions file '{path.name}'.", mend="Run the same command again."
+        ) from error
+    except (OSError, EOFError, zlib.error) as error:
+        where = f"{path.name}:{len(predictions) + 1}"
+        raise DataFault(f"{where}: the gzip file is damaged or cut short.", why=str(error)) from error
+    return predictions
+
+
+def _parse(line: bytes, where: str) -> Prediction:
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise DataFault(f"{where}: not a line of JSON.", why=str(error)) from error
+    if not isinstance(record, dict) or set(record) != {"id", "prediction", "score"}:
+        raise DataFault(f"{where}: a prediction has exactly the keys id, prediction and score.")
+    if not isinstance(record["id"], str):
+        raise DataFault(f"{where}: the id is not text.")
+    score = record["score"]
+    if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
+        raise DataFault(f"{where}: the score is not a finite number.")
+    return Prediction(record["id"], _parse_value(record["prediction"], where), score)
+
+
+def _parse_value(value: Any, where: str) -> str | tuple[int, int]:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and len(value) == 2 and all(type(part) is int for part in value):
+        return (value[0], value[1])
+    raise DataFault(f"{where}: the prediction is neither text nor a pair of character offsets.")

@@ -1,0 +1,63 @@
+"""The tokenizer: a public one by name or folder, or a SentencePiece model trained on the spot for the smoke tier."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from pathlib import Path
+
+import sentencepiece
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, XLMRobertaTokenizer
+
+from xlt.errors import DataFault
+
+SENTENCEPIECE_FILE = "sentencepiece.bpe.model"
+
+
+def train_tokenizer(texts: Iterable[str], vocabulary: int, folder: Path, *, threads: int = 2) -> None:
+    """Train a unigram SentencePiece model and write it to ``folder`` in the layout of an XLM-R tokenizer.
+
+    ``vocabulary`` counts the pieces of the model; XLM-R's layout adds a padding and a mask token. The result
+    depends on the texts and on nothing else.
+
+    Raises:
+        DataFault: the text is too small for the vocabulary.
+    """
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(texts),
+            model_writer=model,
+            model_type="unigram",
+            vocab_size=vocabulary,
+            character_coverage=0.9999,
+            hard_vocab_limit=False,
+            num_threads=threads,
+            minloglevel=2,
+        )
+    except (RuntimeError, OSError) as error:
+        raise DataFault(
+            f"No SentencePiece model of {vocabulary} pieces could be trained on the text given.",
+            why=str(error),
+            mend="Give more text, or a smaller vocabulary in the tier file.",
+        ) from error
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / SENTENCEPIECE_FILE).write_bytes(model.getvalue())
+    tokenizer = XLMRobertaTokenizer.from_pretrained(str(folder))
+    tokenizer.save_pretrained(str(folder))
+
+
+def load_tokenizer(name_or_folder: str) -> PreTrainedTokenizerBase:
+    """The tokenizer that lies in a folder or is named on the hub.
+
+    Raises:
+        DataFault: there is none, or the hub cannot be reached.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(name_or_folder)
+    except (OSError, ValueError) as error:
+        raise DataFault(
+            f"The tokenizer of '{name_or_folder}' cannot be loaded.",
+            why=str(error).split("\n")[0],
+            mend="Check the folder or the name; without a network, fetch the model first.",
+        ) from error

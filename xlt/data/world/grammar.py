@@ -1,0 +1,116 @@
+"""From clauses to sentences, by the grammar of each language."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from xlt.data.world.concept import RELATION, SHARED, Relation
+from xlt.data.world.english import WHERE, realise_english
+from xlt.data.world.language import Affix, Language, Side, get_language
+from xlt.data.world.lexicon import Lexicon, build_lexicon
+from xlt.data.world.script import SCRIPTS
+from xlt.data.world.sentence import Clause, Sentence, Tag, Word
+
+
+def _affixed(stem: str, affix: str, where: Affix) -> str:
+    match where:
+        case "prefix":
+            return affix + stem
+        case "suffix":
+            return stem + affix
+        case _:
+            return stem
+
+
+def _beside(word: Word, head: Word, side: Side) -> list[Word]:
+    return [word, head] if side == "before" else [head, word]
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """The grammar of a constructed language with its words."""
+
+    language: Language
+    lexicon: Lexicon
+
+    def _noun(self, key: str, case: str) -> str:
+        if key in SHARED:
+            return key
+        return _affixed(self.lexicon.words[key], self.lexicon.cases[case], self.language.case)
+
+    def _objects(self, relation: Relation, value: str) -> list[Word]:
+        words, language = self.lexicon.words, self.language
+        match relation.frame:
+            case "object":
+                return [Word(self._noun(value, "accusative"), "NOUN", "value")]
+            case "adposition":
+                tag: Tag = "PROPN" if value in SHARED else "NOUN"
+                noun = Word(self._noun(value, "oblique"), tag, "value")
+                return _beside(Word(words[relation.adposition], "ADP"), noun, language.adposition)
+            case "adjective":
+                head = Word(self._noun(relation.head, "accusative"), "NOUN")
+                return _beside(Word(words[value], "ADJ", "value"), head, language.adjective)
+            case "numeral":
+                head = Word(self._noun(relation.head, "accusative"), "NOUN")
+                return _beside(Word(value, "NUM", "value"), head, language.adjective)
+
+    def _asked_objects(self, relation: Relation) -> list[Word]:
+        words, language = self.lexicon.words, self.language
+        match relation.frame:
+            case "adposition" if relation.key == WHERE:
+                return [Word(words["where"], "ADV")]
+            case "adposition":
+                adposition = Word(words[relation.adposition], "ADP")
+                return _beside(adposition, Word(words["what"], "PRON"), language.adposition)
+            case "adjective" | "numeral":
+                head = Word(self._noun(relation.head, "accusative"), "NOUN")
+                key, tag = ("which", "DET") if relation.frame == "adjective" else ("many", "ADJ")
+                return _beside(Word(words[key], "DET" if tag == "DET" else "ADJ"), head, language.adjective)
+            case _:
+                return [Word(words["what"], "PRON")]
+
+    def realise(self, clause: Clause) -> Sentence:
+        """The sentence of ``clause``."""
+        fact, language = clause.fact, self.language
+        relation = RELATION[fact.relation]
+        mood = language.mood if clause.asked else "none"
+        verb = _affixed(self.lexicon.words[relation.key], self.lexicon.interrogative, mood)
+        parts = {
+            "S": [Word(fact.entity, "PROPN", "entity")],
+            "V": [Word(verb, "VERB", "relation")],
+            "O": self._objects(relation, fact.value),
+        }
+        order = str(language.order)
+        if clause.asked:
+            place = "S" if clause.asked == "entity" else "O"
+            asker = Word(self.lexicon.words["who"], "PRON")
+            parts[place] = [asker] if place == "S" else self._asked_objects(relation)
+            if language.fronts:
+                order = place + order.replace(place, "")
+        marks = SCRIPTS[language.script]
+        mark = Word(marks.question if clause.asked else marks.stop, "PUNCT")
+        return Sentence((*(word for part in order for word in parts[part]), mark))
+
+
+@cache
+def _grammar(code: str, seed: int) -> Grammar:
+    language = get_language(code)
+    return Grammar(language, build_lexicon(language, seed))
+
+
+def realise(clause: Clause, code: str, seed: int) -> Sentence:
+    """The sentence of ``clause`` in the language ``code`` of the world of ``seed``."""
+    return realise_english(clause) if code == "en" else _grammar(code, seed).realise(clause)
+
+
+def text_of(clauses: Sequence[Clause], code: str, seed: int) -> str:
+    """The sentences of ``clauses`` in one line."""
+    return " ".join(realise(clause, code, seed).text for clause in clauses)
+
+
+def list_of(keys: Sequence[str], code: str, seed: int) -> str:
+    """The bare words of ``keys`` as a list."""
+    words = keys if code == "en" else [_grammar(code, seed).lexicon.words[key] for key in keys]
+    return ", ".join(words) + SCRIPTS[get_language(code).script].stop

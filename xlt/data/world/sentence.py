@@ -1,0 +1,56 @@
+"""Clauses (meaning) and sentences (words with part of speech, role and place in the string)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from xlt.data.world.fact import Fact
+
+Asked = Literal["", "entity", "value"]
+Tag = Literal["PROPN", "NOUN", "VERB", "ADJ", "NUM", "ADP", "DET", "AUX", "PRON", "ADV", "PUNCT"]
+Role = Literal["entity", "relation", "value", "other"]
+
+
+@dataclass(frozen=True, slots=True)
+class Clause:
+    """A fact to be stated, or with ``asked`` the question after its entity or its value."""
+
+    fact: Fact
+    asked: Asked = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word form, its universal part of speech, and which part of the fact it expresses."""
+
+    form: str
+    tag: Tag
+    role: Role = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """Words in order; a blank stands before each but the first and punctuation."""
+
+    words: tuple[Word, ...]
+
+    def starts(self) -> tuple[int, ...]:
+        """The character at which each word starts in ``text``."""
+        places, here = [], 0
+        for index, word in enumerate(self.words):
+            here += int(index > 0 and word.tag != "PUNCT")
+            places.append(here)
+            here += len(word.form)
+        return tuple(places)
+
+    @property
+    def text(self) -> str:
+        """The sentence as it is written."""
+        blanks = ("" if index == 0 or word.tag == "PUNCT" else " " for index, word in enumerate(self.words))
+        return "".join(blank + word.form for blank, word in zip(blanks, self.words, strict=True))
+
+    def find(self, role: Role) -> tuple[str, int]:
+        """The form and the start of the first word with ``role``."""
+        index = next(i for i, word in enumerate(self.words) if word.role == role)
+        return self.words[index].form, self.starts()[index]

@@ -1,0 +1,107 @@
+"""Stories: a few facts of one pool, and what is asked about them. The same in every language."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from random import Random
+
+from xlt.data.world.concept import NAMES, RELATION, RELATIONS
+from xlt.data.world.fact import Fact, FactPools, Pool
+from xlt.data.world.sentence import Asked
+
+LABELS = ("entailment", "neutral", "contradiction")
+
+
+@dataclass(frozen=True, slots=True)
+class Inference:
+    """A premise, a hypothesis, and the label that follows from ``judge``."""
+
+    premise: tuple[Fact, ...]
+    hypothesis: Fact
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A context, the fact of it that is asked for, and which part of the fact is missing."""
+
+    context: tuple[Fact, ...]
+    fact: Fact
+    asked: Asked
+
+
+def judge(premise: tuple[Fact, ...], hypothesis: Fact) -> str:
+    """Whether ``hypothesis`` is stated, contradicted (one value per entity and relation), or left open."""
+    if hypothesis in premise:
+        return "entailment"
+    stated = {(fact.entity, fact.relation) for fact in premise}
+    return "contradiction" if (hypothesis.entity, hypothesis.relation) in stated else "neutral"
+
+
+class StoryTeller:
+    """Draws stories whose facts all come from one pool."""
+
+    def __init__(self, pools: FactPools, pool: Pool, random: Random) -> None:
+        self.pools, self.pool, self.random = pools, pool, random
+
+    def _value(self, entity: str, relation: str, *, but: str = "") -> str:
+        values = [value for value in self.pools.values[self.pool, entity, relation] if value != but]
+        return self.random.choice(values)
+
+    def _other_relation(self, fact: Fact) -> Fact:
+        """A fact about the same entity, every second time with a relation that takes the same values."""
+        mine = RELATION[fact.relation]
+        others = [relation for relation in RELATIONS if relation != mine]
+        sisters = [relation for relation in others if relation.values == mine.values]
+        relation = self.random.choice(sisters if sisters and self.random.random() < 0.5 else others)
+        return Fact(fact.entity, relation.key, self._value(fact.entity, relation.key, but=fact.value))
+
+    def _other_entity(self, fact: Fact, *, same_value: bool) -> Fact:
+        """A fact of the same relation about another entity, with the same value or with another one."""
+        if same_value:
+            holders = self.pools.holders(self.pool, fact.relation, fact.value)
+            if others := [name for name in holders if name != fact.entity]:
+                return Fact(self.random.choice(others), fact.relation, fact.value)
+        entity = self.random.choice([name for name in NAMES if name != fact.entity])
+        return Fact(entity, fact.relation, self._value(entity, fact.relation, but=fact.value))
+
+    def inferences(self, hypothesis: Fact) -> Iterator[Inference]:
+        """One inference per label for ``hypothesis``, so that the hypothesis alone tells nothing.
+
+        Each premise has two facts: its entity and its relation stand in every premise, and its value in most.
+        """
+        entity, relation = hypothesis.entity, hypothesis.relation
+        denied = Fact(entity, relation, self._value(entity, relation, but=hypothesis.value))
+        premises = {
+            "entailment": [hypothesis, self._distractor(hypothesis)],
+            "contradiction": [denied, self._distractor(hypothesis)],
+            "neutral": [self._other_relation(hypothesis), self._other_entity(hypothesis, same_value=True)],
+        }
+        for label in LABELS:
+            facts = premises[label]
+            self.random.shuffle(facts)
+            yield Inference(tuple(facts), hypothesis, label)
+
+    def _distractor(self, fact: Fact) -> Fact:
+        if self.random.random() < 0.5:
+            return self._other_relation(fact)
+        return self._other_entity(fact, same_value=self.random.random() < 0.7)
+
+    def question(self, fact: Fact, asked: Asked, position: int, size: int) -> Question:
+        """A context of ``size`` facts with ``fact`` at ``position``.
+
+        At least one of the others shares its entity and one its relation, so that neither alone leads to the
+        answer; the rest is about the same entities.
+        """
+        rest = [self._other_entity(fact, same_value=False), self._other_relation(fact)]
+        taken = {(other.entity, other.relation) for other in (*rest, fact)}
+        while len(rest) < size - 1:
+            base = self.random.choice((fact, rest[0]))
+            other = self._other_relation(base)
+            if (other.entity, other.relation) not in taken:
+                rest.append(other)
+                taken.add((other.entity, other.relation))
+        self.random.shuffle(rest)
+        rest.insert(position, fact)
+        return Question(tuple(rest), fact, asked)

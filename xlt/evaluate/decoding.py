@@ -1,0 +1,68 @@
+"""From start and end logits to the best span of each window, and of each example over its windows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+MAX_ANSWER_TOKENS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class WindowSpans:
+    """The best span of each of W windows: its score ``[W]`` and its characters ``[W, 2]``.
+
+    A window without a token of the context scores minus infinity.
+    """
+
+    scores: npt.NDArray[np.float32]
+    characters: npt.NDArray[np.int64]
+
+
+def best_spans(
+    logits: npt.NDArray[np.float32], offsets: npt.NDArray[np.int32], bounds: npt.NDArray[np.int64]
+) -> WindowSpans:
+    """The span with the highest start logit plus end logit in each window.
+
+    ``logits [T, 2]`` and ``offsets [T, 2]`` (characters; -1 outside the context) hold the windows end to end,
+    ``bounds [W + 1]`` where they begin and end; no window is empty. A span starts not after its end, lies
+    inside the context and has at most 30 tokens, the limit of BERT's SQuAD code (run_squad.py), whose score
+    this is as well: raw logits, no softmax, so that windows of one example compare. Among equal scores the
+    earliest start wins, then the earliest end. Two things differ from BERT's code: all spans are searched,
+    not those of the 20 best starts and ends, and a start may lie in a window with little context around it.
+    """
+    tokens = len(logits)
+    inside = offsets[:, 0] >= 0
+    start = np.where(inside, logits[:, 0], -np.inf).astype(np.float32)
+    end = np.where(inside, logits[:, 1], -np.inf).astype(np.float32)
+    window = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+    best = np.full(tokens, -np.inf, dtype=np.float32)
+    length = np.zeros(tokens, dtype=np.int64)
+    for extra in range(min(MAX_ANSWER_TOKENS, tokens)):
+        reach = tokens - extra
+        score = start[:reach] + end[extra:]
+        better = (score > best[:reach]) & (window[:reach] == window[extra:])
+        np.copyto(best[:reach], score, where=better)
+        length[:reach][better] = extra
+    scores = np.maximum.reduceat(best, bounds[:-1])
+    at_best = np.flatnonzero(best == scores[window])
+    first = at_best[np.searchsorted(at_best, bounds[:-1])]
+    characters = np.stack([offsets[first, 0], offsets[first + length[first], 1]], axis=1).astype(np.int64)
+    characters[np.isneginf(scores)] = 0
+    return WindowSpans(scores, characters)
+
+
+def best_per_example(spans: WindowSpans, example: Sequence[int], examples: int) -> WindowSpans:
+    """The best window of each example, the earliest among equals; ``example [W]`` says whose a window is.
+
+    An example that no window belongs to, or none with a token of the context, gets the empty span at 0.
+    """
+    scores = np.full(examples, -np.inf, dtype=np.float32)
+    characters = np.zeros((examples, 2), dtype=np.int64)
+    for window, owner in enumerate(example):
+        if spans.scores[window] > scores[owner]:
+            scores[owner], characters[owner] = spans.scores[window], spans.characters[window]
+    return WindowSpans(scores, characters)

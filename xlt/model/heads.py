@@ -1,0 +1,98 @@
+"""Task heads on packed hidden states, and the losses of all kinds, in fp32."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+from xlt_kernels.segments import at_least_fp32, segment_logsumexp
+
+from xlt.tasks.record import Kind
+
+
+class PairHead(nn.Module):
+    """RoBERTa's classification head on the first token of each sequence."""
+
+    kind: Kind = "pair_classification"
+
+    def __init__(self, hidden: int, labels: int, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.dense = nn.Linear(hidden, hidden)
+        self.dropout = nn.Dropout(dropout)
+        self.out_proj = nn.Linear(hidden, labels)
+
+    @property
+    def labels(self) -> int:
+        """Number of classes."""
+        return self.out_proj.out_features
+
+    def forward(self, hidden: Tensor, cu_seqlens: Tensor) -> Tensor:
+        """``hidden [T, H]``, ``cu_seqlens [B+1]``; logits ``[B, labels]``. No sequence may be empty."""
+        first = self.dropout(hidden.index_select(0, cu_seqlens[:-1]))
+        logits: Tensor = self.out_proj(self.dropout(torch.tanh(self.dense(first))))
+        return logits
+
+
+class SpanHead(nn.Module):
+    """Start and end logits of every token."""
+
+    kind: Kind = "span_qa"
+    labels = 0
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.qa_outputs = nn.Linear(hidden, 2)
+
+    def forward(self, hidden: Tensor, cu_seqlens: Tensor) -> Tensor:
+        """``hidden [T, H]``; logits ``[T, 2]``, start and end."""
+        logits: Tensor = self.qa_outputs(hidden)
+        return logits
+
+
+Head: TypeAlias = PairHead | SpanHead
+
+
+def new_head(kind: Kind, *, hidden: int, labels: int, dropout: float, std: float) -> Head:
+    """A head as the library makes it: weights N(0, std) from torch's global generator, zero biases.
+
+    ``labels`` counts classes and is read by pair classification only.
+
+    Raises:
+        ValueError: the kind has no head of its own, or ``labels`` is below one.
+    """
+    makers: dict[Kind, Callable[[], Head]] = {
+        "pair_classification": lambda: PairHead(hidden, labels, dropout),
+        "span_qa": lambda: SpanHead(hidden),
+    }
+    if kind not in makers or (kind == "pair_classification" and labels < 1):
+        raise ValueError(f"no head for kind {kind!r} with {labels} labels")
+    head = makers[kind]()
+    for module in head.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=std)
+            nn.init.zeros_(module.bias)
+    return head
+
+
+def pair_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Sum over sequences of the cross entropy; ``logits [B, labels]``, ``labels [B]``."""
+    return F.cross_entropy(at_least_fp32(logits), labels, reduction="sum")
+
+
+def span_loss(logits: Tensor, labels: Tensor, cu_seqlens: Tensor, max_seqlen: int) -> Tensor:
+    """Sum over sequences of the mean of the start and end cross entropies, over the sequence's own tokens.
+
+    ``logits [T, 2]``; ``labels [B, 2]`` are token indices within the sequence.
+    """
+    logits = at_least_fp32(logits)
+    places = cu_seqlens[:-1, None] + labels
+    right = torch.stack([logits[:, side].index_select(0, places[:, side]) for side in (0, 1)], dim=1)
+    return (segment_logsumexp(logits, cu_seqlens, max_seqlen) - right).sum() / 2
+
+
+def masked_lm_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Sum over masked tokens of the cross entropy; ``logits [M, vocabulary]``, ``labels [M]``."""
+    return F.cross_entropy(at_least_fp32(logits), labels, reduction="sum")

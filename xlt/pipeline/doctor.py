@@ -1,0 +1,162 @@
+"""What this machine has, what it lacks, and the command that mends each lack."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel
+
+from xlt.pipeline.provenance import commit, cpu_name, device_name, versions
+
+Status = Literal["pass", "warn", "fail"]
+GIB = 1024**3
+
+
+class DoctorCheck(BaseModel):
+    """One check, its outcome in words, and how to mend it if it did not pass."""
+
+    name: str
+    status: Status
+    found: str
+    mend: str = ""
+
+
+class DoctorReport(BaseModel):
+    """All checks of ``xlt doctor``."""
+
+    format: Literal[1] = 1
+    checks: list[DoctorCheck]
+    packages: dict[str, str]
+    commit: str
+
+    @property
+    def healthy(self) -> bool:
+        """Whether nothing failed; warnings do not count."""
+        return all(check.status != "fail" for check in self.checks)
+
+
+def examine(results: Path) -> DoctorReport:
+    """Check this machine for what the smoke tier and the GPU tiers need."""
+    return DoctorReport(checks=list(_checks(results)), packages=versions(), commit=commit())
+
+
+def _checks(results: Path) -> Iterator[DoctorCheck]:
+    yield _check(
+        "Python", sys.version_info >= (3, 11), sys.version.split()[0], "Install Python 3.11 or newer."
+    )
+    yield _compiler()
+    headers = Path(sysconfig.get_paths()["include"]) / "Python.h"
+    yield _check(
+        "Python headers",
+        headers.is_file(),
+        "present" if headers.is_file() else "absent",
+        "apt-get install python3-dev",
+    )
+    for name, probe in _IMPORTS.items():
+        yield _import(name, probe)
+    yield _accelerator()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    yield _check(
+        "processor",
+        cores >= 2,
+        f"{cores} cores, {cpu_name() or 'unknown'}",
+        "The smoke tier takes about twice as long on one core.",
+        lack="warn",
+    )
+    yield _memory()
+    yield _disk(results)
+
+
+def _check(name: str, good: bool, found: str, mend: str, lack: Status = "fail") -> DoctorCheck:
+    return DoctorCheck(name=name, status="pass" if good else lack, found=found, mend="" if good else mend)
+
+
+def _compiler() -> DoctorCheck:
+    path = shutil.which(os.environ.get("CXX", "c++")) or shutil.which("g++")
+    return _check(
+        "C++ compiler",
+        path is not None,
+        Path(path).name if path else "absent",
+        "apt-get install g++ (DeepSpeed compiles one operator when it starts on a CPU)",
+    )
+
+
+def _import(name: str, probe: Callable[[], str]) -> DoctorCheck:
+    try:
+        return _check(name, True, probe(), "")
+    except (ImportError, OSError, RuntimeError, AttributeError) as error:
+        return _check(name, False, str(error).split("\n")[0], "make install")
+
+
+def _torch() -> str:
+    import torch
+
+    return f"{torch.__version__}, CUDA {torch.version.cuda or 'not built in'}"
+
+
+def _transformers() -> str:
+    from transformers import XLMRobertaModel, __version__
+
+    return f"{__version__}, {XLMRobertaModel.__name__}"
+
+
+def _deepspeed() -> str:
+    import deepspeed
+    from deepspeed.accelerator import get_accelerator
+
+    return f"{deepspeed.__version__}, accelerator {get_accelerator().device_name()}"
+
+
+def _faiss() -> str:
+    from xlt.retrieval.search import search_report
+
+    return ", ".join(f"{key} {value}" for key, value in search_report().items())
+
+
+_IMPORTS: dict[str, Callable[[], str]] = {
+    "torch": _torch,
+    "transformers": _transformers,
+    "DeepSpeed": _deepspeed,
+    "FAISS": _faiss,
+}
+
+
+def _accelerator() -> DoctorCheck:
+    import torch
+
+    if not torch.cuda.is_available():
+        return DoctorCheck(
+            name="GPU",
+            status="warn",
+            found="none",
+            mend="The smoke tier needs none. With docker, pass --gpus all; XLM-R Large needs 24 GB of GPU memory.",
+        )
+    free, total = torch.cuda.mem_get_info()
+    return _check(
+        "GPU",
+        total >= 22 * GIB,
+        f"{torch.cuda.device_count()} x {device_name()}, {free / GIB:.0f} of {total / GIB:.0f} GiB free",
+        "XLM-R Large needs 24 GB: use --zero 3_offload.",
+        lack="warn",
+    )
+
+
+def _memory() -> DoctorCheck:
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return _check("memory", total >= 3.5 * GIB, f"{total / GIB:.1f} GiB", "The smoke tier needs 4 GiB.")
+
+
+def _disk(results: Path) -> DoctorCheck:
+    place = results.absolute()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    return _check(
+        "disk for results", free >= GIB, f"{free / GIB:.1f} GiB free", "The smoke tier writes about 0.2 GiB."
+    )

@@ -1,0 +1,112 @@
+"""One run over several processes: DeepSpeed's launcher is started here, users never type it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from xlt.errors import EnvironmentFault, ExitCode, XltError
+from xlt.pipeline.run import Progress
+from xlt.pipeline.sources import SourceOptions
+from xlt.pipeline.spec import RunSpec
+from xlt.pipeline.store import RunStore
+from xlt.train.engine import EngineSettings
+from xlt.train.loop import StepRecord
+
+EVENT = "xlt-event "
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Over how many processes of this machine a run is spread: one per GPU, or plain processes on a CPU."""
+
+    processes: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOrder:
+    """Everything a worker process needs, as JSON values."""
+
+    spec: dict[str, Any]
+    parent_model: str | None
+    source: dict[str, Any]
+    results: str
+    settings: dict[str, Any]
+    threads: int
+
+
+def launch_run(
+    spec: RunSpec,
+    parent_model: Path | None,
+    source: SourceOptions,
+    store: RunStore,
+    settings: EngineSettings,
+    launch: Launch,
+    progress: Progress,
+) -> None:
+    """Run ``spec`` in ``launch.processes`` processes and pass their progress on.
+
+    Raises:
+        XltError: a worker reported an error; it is raised here again.
+        EnvironmentFault: the workers ended without one.
+    """
+    order = WorkerOrder(
+        spec=spec.model_dump(mode="json"),
+        parent_model=str(parent_model) if parent_model else None,
+        source={**asdict(source), "data_root": str(source.data_root) if source.data_root else None},
+        results=str(store.root),
+        settings=asdict(settings),
+        threads=max(1, (os.cpu_count() or 1) // launch.processes),
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "order.json"
+        path.write_text(json.dumps(asdict(order)), encoding="utf-8")
+        _follow(_command(path, launch.processes), progress)
+
+
+def _command(order: Path, processes: int) -> list[str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    # The address is given: without it the launcher asks the machine for its own name, which a container may
+    # not be able to resolve.
+    return [
+        *(sys.executable, "-m", "deepspeed.launcher.runner"),
+        *("--num_gpus", str(processes), "--master_addr", "127.0.0.1", "--master_port", str(port)),
+        *("--no_local_rank", "--module", "xlt.pipeline.worker", str(order)),
+    ]
+
+
+def _follow(command: list[str], progress: Progress) -> None:
+    """Run the launcher; its other output goes to standard error."""
+    fault: XltError | None = None
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as launcher:
+        assert launcher.stdout is not None
+        for line in launcher.stdout:
+            place = line.find(EVENT)
+            if place < 0:
+                sys.stderr.write(line)
+                continue
+            event = json.loads(line[place + len(EVENT) :])
+            if event["event"] == "step":
+                progress.step(StepRecord(**event["record"]), event["steps"])
+            elif event["event"] == "cell":
+                progress.cell(*event["cell"])
+            elif event["event"] == "fault" and fault is None:
+                fault = XltError(event["what"], why=event["why"], mend=event["mend"])
+                fault.exit_code = ExitCode(event["exit_code"])
+    if fault is not None:
+        raise fault
+    if launcher.returncode != 0:
+        raise EnvironmentFault(
+            f"The training processes ended with exit code {launcher.returncode}.",
+            why="Their own messages are above.",
+            mend="Give the same command again; finished runs are kept.",
+        )

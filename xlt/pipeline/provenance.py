@@ -1,0 +1,95 @@
+"""Where and with what a run was made. No host name, user name or path: committees may be blind."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import subprocess
+import sys
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "xlt torch transformers tokenizers datasets deepspeed faiss-cpu faiss-gpu triton numpy sentencepiece".split()
+)
+
+
+def environment() -> dict[str, Any]:
+    """Versions, commit and device of this process."""
+    import torch
+
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "packages": versions(),
+        "commit": commit(),
+        "device": device_name(),
+        "cuda": torch.version.cuda,
+        "cpu_threads": torch.get_num_threads(),
+        "cpu": cpu_name(),
+    }
+
+
+@cache
+def versions() -> dict[str, str]:
+    """The installed versions of the packages that matter to the numbers."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@cache
+def commit() -> str:
+    """The commit of the checkout, with ``+changes`` if files differ from it; empty outside a checkout."""
+    root = Path(__file__).resolve().parent.parent.parent
+    if named := os.environ.get("XLT_COMMIT"):
+        return named
+    if not (root / ".git").exists():
+        return ""
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    try:
+        head = git("rev-parse", "HEAD")
+        changed = git("status", "--porcelain", "--untracked-files=no")
+    except OSError:
+        return ""
+    return head + ("+changes" if head and changed else "")
+
+
+def device_name() -> str:
+    """The accelerator's model name, or ``cpu``."""
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+
+
+@cache
+def cpu_name() -> str:
+    """The processor's model name as the system gives it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
+
+
+def peak_memory() -> dict[str, int]:
+    """Peak memory of this process in bytes: resident, and on the accelerator where there is one."""
+    import torch
+
+    # Linux counts in KiB, macOS in bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = {"resident_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+    if torch.cuda.is_available():
+        peak["device_bytes"] = torch.cuda.max_memory_allocated()
+    return peak

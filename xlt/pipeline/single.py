@@ -1,0 +1,145 @@
+"""One run outside a tier's grid: train, evaluate or retrieve with a model of the user's choice."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from xlt.data.source import Source
+from xlt.errors import DataFault, UsageFault
+from xlt.pipeline.grid import GridBuilder
+from xlt.pipeline.spec import Backbone, Phase, RunSpec
+from xlt.pipeline.store import SPEC, check_folder, read_spec
+from xlt.pipeline.tiers import SourcePlan, Tier, read_tier
+from xlt.tasks.catalogue import INTERMEDIATE, MASKED_LM, get_task
+from xlt.train.engine import Precision
+
+
+@dataclass(frozen=True, slots=True)
+class StartingModel:
+    """A model the user named: its folder if it is local, the run it came from if any, and its backbone."""
+
+    folder: Path | None
+    parent: str | None
+    backbone: Backbone
+
+
+@dataclass(frozen=True, slots=True)
+class SingleOptions:
+    """What the user may set for one run. ``recipe`` holds changes to the recipe of the tier or the catalogue."""
+
+    tier: str | None
+    seed: int
+    precision: Precision
+    recipe: dict[str, float | int]
+    layer: int | None = None
+    languages: Collection[str] = ()
+    splits: Collection[str] = ()
+
+
+def find_model(model: str) -> StartingModel:
+    """The model in a run's folder, in a ``save_pretrained`` folder, or a public one by its hub name.
+
+    Raises:
+        DataFault: the folder is there but holds no whole model.
+        UsageFault: it is neither a folder nor a hub name.
+    """
+    folder = Path(model)
+    if (folder / SPEC).is_file():
+        spec = read_spec(folder)
+        check = check_folder(folder, spec)
+        if check.state != "done" or not (folder / "model").is_dir():
+            raise DataFault(
+                f"The run in '{model}' has no usable model.",
+                why=check.problem or "It is an evaluation: it trained nothing.",
+                mend="Give the command that made it again.",
+            )
+        return StartingModel(folder / "model", spec.hash, spec.backbone)
+    if (folder / "config.json").is_file():
+        weights = sorted(folder.glob("*.safetensors"))
+        if not weights:
+            raise DataFault(
+                f"'{model}' holds no safetensors weights.",
+                mend="Save the model with save_pretrained(folder); pickled weights are never loaded.",
+            )
+        digest = hashlib.sha256()
+        for path in weights:
+            with path.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+        return StartingModel(folder, None, Backbone(name=f"folder:{digest.hexdigest()[:16]}"))
+    if folder.exists() or model.startswith((".", "/", "~")) or model.count("/") > 1:
+        raise UsageFault(
+            f"'{model}' holds no model.",
+            why="A model is a run's folder, a save_pretrained folder, or a hub name such as xlm-roberta-large.",
+            mend="ls RESULTS/runs/*/",
+        )
+    return StartingModel(None, None, Backbone(name=model))
+
+
+def single_spec(
+    phase: Phase | None,
+    task_key: str,
+    source: Source,
+    start: StartingModel | None,
+    options: SingleOptions,
+    *,
+    train: bool,
+) -> RunSpec:
+    """The spec of one run. Without a ``start`` only phase 1 (``mlm``) can be trained, on the tier's fresh backbone.
+
+    Raises:
+        UsageFault: the task cannot be used this way.
+    """
+    task = get_task(task_key)
+    if task.kind == "retrieval" and train:
+        raise UsageFault(
+            f"'{task_key}' has no training data: retrieval uses the encoder as it is.",
+            mend=f"xlt retrieve {task_key} --model MODEL",
+        )
+    if start is None and task_key != MASKED_LM.key:
+        raise UsageFault(
+            f"'{task_key}' needs a model to start from.",
+            mend="Add --model with a run's folder, a saved model, or xlm-roberta-large.",
+        )
+    tier = _tier(task_key, source.name, start, options)
+    builder = GridBuilder(tier, source, seed=options.seed, precision=options.precision)
+    is_intermediate = any(task_key == intermediate.key for intermediate in INTERMEDIATE)
+    default: Phase = "pretrain" if start is None else "intermediate" if is_intermediate else "target"
+    return builder.spec(
+        phase or default,
+        f"{'train' if train else 'evaluate'}.{task_key}",
+        "",
+        task_key if train else None,
+        () if task_key == MASKED_LM.key else (task_key,),
+        start.parent if start else None,
+        languages=options.languages,
+        splits=options.splits,
+    )
+
+
+def _tier(task_key: str, source: str, start: StartingModel | None, options: SingleOptions) -> Tier:
+    """A tier of one run: the recipe of the tier named, if any, with the user's changes."""
+    plan = SourcePlan(backbone=Backbone())
+    if options.tier:
+        plan = read_tier(options.tier).plan(source)
+    elif start is None:
+        raise UsageFault(
+            "Phase 1 on the spot needs the tier that describes the small backbone.", mend="Add --tier smoke."
+        )
+    backbone = start.backbone if start else plan.backbone
+    if options.layer is not None:
+        backbone = backbone.model_copy(update={"retrieval_layer": options.layer})
+    recipes = {key: dict(values) for key, values in plan.recipes.items()}
+    changes = dict(options.recipe)
+    if changes.get("epochs"):
+        changes.setdefault("steps", 0)
+    recipes[task_key] = {**recipes.get(task_key, {}), **changes}
+    return Tier(
+        name="single",
+        about="one run",
+        arms={},
+        targets=[],
+        sources={source: SourcePlan(backbone=backbone, recipes=recipes)},
+    )

@@ -1,0 +1,87 @@
+"""What determines the numbers of a run. Its hash names the run's folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from xlt.tasks.record import Recipe
+
+Phase = Literal["pretrain", "intermediate", "target"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Backbone(_Frozen):
+    """The encoder: a public checkpoint by ``name``, or a fresh XLM-R of the ``config`` given.
+
+    ``vocabulary`` is the number of SentencePiece pieces trained for a fresh one. ``retrieval_layer`` is the block
+    whose output is pooled for retrieval (14 of 24 in the paper's code).
+    """
+
+    name: str = ""
+    config: dict[str, int | float] = {}
+    vocabulary: int = 0
+    retrieval_layer: int = 14
+
+
+class SourceSpec(_Frozen):
+    """Which source of rows, with all its settings; never a path."""
+
+    name: str
+    settings: dict[str, int | str] = {}
+
+
+class RunSpec(_Frozen):
+    """One training, one evaluation, or both.
+
+    ``train`` is the task whose English data is trained on and ``recipe`` how; ``evaluate`` lists the tasks scored
+    afterwards. ``parent`` is the hash of the run whose model this one starts from, ``data`` the fingerprint of
+    every set of rows it reads, as ``task/split/language``. The number of processes and the ZeRO stage are not
+    here: they change how a run is computed, not what.
+    """
+
+    format: Literal[1] = 1
+    phase: Phase
+    name: str
+    arm: str
+    train: str | None
+    evaluate: tuple[str, ...] = ()
+    backbone: Backbone
+    parent: str | None
+    source: SourceSpec
+    data: dict[str, str]
+    recipe: dict[str, float | int]
+    seed: int
+    precision: Literal["fp32", "bf16"]
+    engine: Literal["deepspeed"] = "deepspeed"
+
+    @property
+    def hash(self) -> str:
+        """Twelve hexadecimal digits of the SHA-256 of the canonical JSON."""
+        return hashlib.sha256(self.canonical().encode()).hexdigest()[:12]
+
+    @property
+    def folder(self) -> str:
+        """The run's folder below ``RESULTS/runs``."""
+        return f"{self.phase}/{self.name}-{self.hash}"
+
+    def canonical(self) -> str:
+        """The JSON that is hashed and stored."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False, indent=1)
+
+    def task_recipe(self) -> Recipe:
+        """The recipe as the record that training and encoding use."""
+        values: dict[str, Any] = dict(self.recipe)
+        return Recipe(**values)
+
+
+def recipe_values(recipe: Recipe) -> dict[str, float | int]:
+    """A recipe as JSON values."""
+    return asdict(recipe)

@@ -1,0 +1,36 @@
+"""The model and tokenizer that a run starts from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase
+
+from xlt.data.source import Source
+from xlt.data.tokenizer import load_tokenizer, train_tokenizer
+from xlt.model.encoder import PackedModel
+from xlt.pipeline.spec import RunSpec
+from xlt.tasks.record import Task
+
+
+def starting_point(
+    spec: RunSpec, parent_model: Path | None, source: Source, tokenizer_folder: Path
+) -> tuple[PackedModel, PreTrainedTokenizerBase]:
+    """The parent's model, the public checkpoint, or (phase 1 of the smoke tier) a fresh XLM-R.
+
+    ``tokenizer_folder`` receives the tokenizer of a fresh model.
+    """
+    if parent_model is not None:
+        return PackedModel.load(str(parent_model)), load_tokenizer(str(parent_model))
+    if spec.backbone.name:
+        return PackedModel.load(spec.backbone.name), load_tokenizer(spec.backbone.name)
+    texts = (row.text for row in source.pretraining_text())
+    train_tokenizer(texts, spec.backbone.vocabulary, tokenizer_folder)
+    tokenizer = load_tokenizer(str(tokenizer_folder))
+    config: dict[str, int | float] = {**spec.backbone.config, "vocab_size": len(tokenizer)}
+    return PackedModel.fresh(config), tokenizer
+
+
+def head_task(task: Task) -> str:
+    """The key of the head a task is trained and scored with: the task whose training set it uses."""
+    return task.trains_on or task.key

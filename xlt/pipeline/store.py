@@ -1,0 +1,157 @@
+"""The results folder: one folder per run, complete only when its manifest, written last, agrees with its files."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from xlt.errors import DataFault, EnvironmentFault
+from xlt.pipeline.spec import RunSpec
+
+MANIFEST = "MANIFEST.json"
+SPEC = "spec.json"
+State = Literal["done", "unfinished", "absent", "damaged"]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """The state of a run's folder and, where it is damaged, why."""
+
+    state: State
+    problem: str = ""
+
+
+class RunStore:
+    """The runs below ``root`` (RESULTS)."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, folder: str) -> Path:
+        """The folder of a run, given as ``RunSpec.folder``."""
+        return self.root / "runs" / folder
+
+    def check(self, spec: RunSpec) -> Check:
+        """Whether the run of ``spec`` is there and whole. Every file is hashed."""
+        return check_folder(self.path(spec.folder), spec)
+
+    @contextmanager
+    def writing(self, spec: RunSpec) -> Iterator[Path]:
+        """A fresh folder for the run; its manifest is written when the block ends without an error.
+
+        Whatever an interrupted attempt left there is removed first.
+
+        Raises:
+            EnvironmentFault: the disk is full or the folder cannot be written.
+        """
+        folder = self.path(spec.folder)
+        with writable(self.root):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            write_text(folder / SPEC, spec.canonical() + "\n")
+            yield folder
+            write_manifest(folder)
+
+
+@contextmanager
+def writable(root: Path) -> Iterator[None]:
+    """Turn the errors of a full disk or a read-only folder into one clear message."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise EnvironmentFault(
+                f"The disk that holds the results folder '{root}' is full.",
+                why="Finished runs are kept; the run in progress is not.",
+                mend="Free space and give the same command again; it resumes.",
+            ) from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise EnvironmentFault(
+                f"The results folder '{root}' cannot be written.",
+                why=error.strerror or "",
+                mend="Choose another with --results DIR, or change its permissions.",
+            ) from error
+        raise
+
+
+def write_manifest(folder: Path) -> None:
+    """List every file of ``folder`` with size and SHA-256, and make the list appear in one step, last of all."""
+    files = {path.relative_to(folder).as_posix(): describe(path) for path in _files(folder)}
+    write_text(folder / MANIFEST, json.dumps({"format": 1, "files": files}, indent=1, sort_keys=True) + "\n")
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Size and SHA-256 of a file."""
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return {"size": path.stat().st_size, "sha256": digest}
+
+
+def check_folder(folder: Path, spec: RunSpec | None = None) -> Check:
+    """Whether a run's folder is whole: manifest there, no file missing, changed or added, spec as expected."""
+    if not folder.is_dir():
+        return Check("absent")
+    if not (folder / MANIFEST).is_file():
+        return Check("unfinished", "it has no manifest")
+    try:
+        listed: dict[str, dict[str, Any]] = json.loads((folder / MANIFEST).read_text("utf-8"))["files"]
+    except (ValueError, KeyError, UnicodeDecodeError):
+        return Check("damaged", f"{MANIFEST} cannot be read")
+    present = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
+    for name, entry in sorted(listed.items()):
+        if entry.get("pruned"):
+            continue
+        if name not in present:
+            return Check("damaged", f"{name} is missing")
+        if present[name].stat().st_size != entry["size"]:
+            return Check("damaged", f"{name} has {present[name].stat().st_size} bytes, not {entry['size']}")
+        if describe(present[name])["sha256"] != entry["sha256"]:
+            return Check("damaged", f"{name} was changed after the run")
+    if extra := sorted(set(present) - set(listed)):
+        return Check("damaged", f"{extra[0]} is not in the manifest")
+    if spec is not None and (folder / SPEC).read_text("utf-8") != spec.canonical() + "\n":
+        return Check("damaged", f"{SPEC} is not the one that names the folder")
+    return Check("done")
+
+
+def read_spec(folder: Path) -> RunSpec:
+    """The spec stored in a run's folder.
+
+    Raises:
+        DataFault: there is none, or it cannot be read.
+    """
+    path = folder / SPEC
+    try:
+        return RunSpec.model_validate_json(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataFault(
+            f"'{folder.name}' is not a run of xlt: its {SPEC} cannot be read.",
+            why=str(error).split("\n")[0],
+            mend="Give the folder of a run, RESULTS/runs/PHASE/NAME-HASH.",
+        ) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that it appears whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.relative_to(folder).as_posix() != MANIFEST
+    )

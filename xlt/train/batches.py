@@ -1,0 +1,126 @@
+"""Which examples make up which optimiser step, and how a step is divided among processes and micro-batches."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from xlt.data.packing import Encoded, PackedBatch, pack
+from xlt.errors import UsageFault
+from xlt.tasks.record import Recipe, Task
+from xlt.train.masking import Vocabulary, choose_masks, with_masks
+from xlt.train.seeding import derive_seed
+
+
+@dataclass(frozen=True, slots=True)
+class Division:
+    """How one optimiser step is divided: ``world`` processes, each with ``accumulation`` micro-batches."""
+
+    rank: int = 0
+    world: int = 1
+    accumulation: int = 1
+
+
+class BatchStream:
+    """The training batches of a run, a pure function of the examples, the recipe, the seed and the step.
+
+    Epochs are shuffled and joined end to end, so that every batch is full; the batch of a step does not depend on
+    the division, only its distribution does.
+    """
+
+    def __init__(
+        self,
+        sequences: Sequence[Encoded],
+        task: Task,
+        recipe: Recipe,
+        *,
+        seed: int,
+        first_position: int,
+        vocabulary: Vocabulary | None = None,
+    ) -> None:
+        self.sequences = sequences
+        self.task = task
+        self.recipe = recipe
+        self.seed = seed
+        self.first_position = first_position
+        self.vocabulary = vocabulary
+        self._orders: dict[int, np.ndarray] = {}
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        if self.recipe.steps:
+            return self.recipe.steps
+        return -(-self.recipe.epochs * len(self.sequences) // self.recipe.batch_size)
+
+    def indices(self, step: int) -> list[int]:
+        """The examples of one step (0-based), as positions in ``sequences``."""
+        size, count = self.recipe.batch_size, len(self.sequences)
+        places = range(step * size, (step + 1) * size)
+        return [int(self._order(place // count)[place % count]) for place in places]
+
+    def digest(self, step: int) -> str:
+        """A short hash of the example ids of one step, for the log."""
+        ids = "\n".join(self.sequences[index].example_id for index in self.indices(step))
+        return hashlib.sha256(ids.encode()).hexdigest()[:16]
+
+    def micro_batches(self, step: int, division: Division) -> list[PackedBatch]:
+        """This process's share of one step.
+
+        Each loss is a sum divided by a denominator, chosen so that the mean over processes and micro-batches is
+        the mean over the whole step.
+
+        Raises:
+            UsageFault: the step has fewer examples than shares.
+        """
+        indices = self.indices(step)
+        shares = division.world * division.accumulation
+        if len(indices) < shares:
+            raise UsageFault(
+                f"A batch of {len(indices)} cannot be divided among {division.world} processes "
+                f"with {division.accumulation} micro-batches each.",
+                mend="Use fewer processes or a larger batch.",
+            )
+        whole = [self.sequences[index] for index in indices]
+        mine = [
+            range(part * division.world + division.rank, len(indices), shares)
+            for part in range(division.accumulation)
+        ]
+        if self.task.kind == "masked_lm":
+            return self._masked(step, whole, mine, shares)
+        return [self._packed([whole[i] for i in part], len(whole) / shares) for part in mine]
+
+    def _masked(
+        self, step: int, whole: Sequence[Encoded], mine: Sequence[range], shares: int
+    ) -> list[PackedBatch]:
+        assert self.vocabulary is not None
+        random = np.random.default_rng(derive_seed(self.seed, "masks", step))
+        masks = choose_masks(
+            [sequence.input_ids for sequence in whole],
+            self.vocabulary,
+            self.recipe.mask_probability,
+            random,
+        )
+        scored = sum(len(chosen) for chosen, _ in masks)
+        return [
+            with_masks(self._packed([whole[i] for i in part], 1.0), [masks[i] for i in part], scored / shares)
+            for part in mine
+        ]
+
+    def _packed(self, sequences: Sequence[Encoded], denominator: float) -> PackedBatch:
+        return pack(
+            sequences,
+            task=self.task.key,
+            kind=self.task.kind,
+            first_position=self.first_position,
+            denominator=denominator,
+        )
+
+    def _order(self, epoch: int) -> np.ndarray:
+        if epoch not in self._orders:
+            random = np.random.default_rng(derive_seed(self.seed, "order", epoch))
+            self._orders[epoch] = random.permutation(len(self.sequences))
+        return self._orders[epoch]

@@ -1,0 +1,144 @@
+"""DeepSpeed: process group, engine, and the full-precision weights that come out of it."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from xlt.artifact import read_json
+from xlt.tasks.record import Recipe
+from xlt.train.batches import Division
+
+Precision = Literal["fp32", "bf16"]
+ZERO_STAGES = ("0", "1", "2", "3", "3_offload")
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """What an engine needs beside the recipe; none of it changes what is learned, only how it is computed.
+
+    ``zero`` names a file of ``artifact/deepspeed``; ``accumulation`` is the number of micro-batches per step.
+    """
+
+    zero: str = "0"
+    precision: Precision = "fp32"
+    accumulation: int = 1
+
+
+def device() -> torch.device:
+    """The device of this process."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cpu")
+
+
+def start_process_group() -> None:
+    """Join the process group of the launcher, or make one of this process alone. Safe to call again."""
+    import deepspeed
+
+    if torch.distributed.is_initialized():
+        return
+    if "RANK" not in os.environ:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        os.environ.update(
+            RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
+        )
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    if backend == "nccl":
+        torch.cuda.set_device(device())
+    deepspeed.init_distributed(dist_backend=backend, verbose=False)
+
+
+def stop_process_group() -> None:
+    """Leave the process group in step with the other processes."""
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
+def division(accumulation: int) -> Division:
+    """This process's place among the processes."""
+    return Division(torch.distributed.get_rank(), torch.distributed.get_world_size(), accumulation)
+
+
+def build_engine(model: nn.Module, recipe: Recipe, steps: int, settings: EngineSettings) -> Any:
+    """A DeepSpeed engine with AdamW, linear warm-up and linear decay to zero over ``steps``.
+
+    Weight decay spares biases and LayerNorm, as in the authors' code.
+    """
+    import deepspeed
+
+    world = torch.distributed.get_world_size()
+    config = read_json("deepspeed", f"zero{settings.zero}.json")
+    config["optimizer"]["params"] |= {
+        "lr": recipe.learning_rate,
+        "betas": [0.9, recipe.adam_beta2],
+        "eps": recipe.adam_epsilon,
+        "weight_decay": recipe.weight_decay,
+    }
+    config |= {
+        # DeepSpeed only checks that these three agree; the batches themselves come from BatchStream.
+        "train_batch_size": world * settings.accumulation,
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": settings.accumulation,
+        "gradient_clipping": recipe.gradient_clipping,
+        "bf16": {"enabled": settings.precision == "bf16"},
+    }
+    engine, *_ = deepspeed.initialize(
+        model=model,
+        model_parameters=_parameter_groups(model, recipe.weight_decay),
+        config=config,
+        lr_scheduler=_linear_schedule(steps, recipe.warmup),
+    )
+    return engine
+
+
+def full_weights(engine: Any, settings: EngineSettings) -> dict[str, Tensor]:
+    """All weights in fp32 on the CPU, gathered from every process. All processes must call it.
+
+    With bf16 these are the master weights, not their rounded copies.
+    """
+    import deepspeed
+    from deepspeed.utils import safe_get_full_fp32_param
+
+    weights = {}
+    for name, parameter in engine.module.named_parameters():
+        if settings.precision == "bf16" or settings.zero == "3_offload":
+            value = safe_get_full_fp32_param(parameter)
+        else:
+            with deepspeed.zero.GatheredParameters([parameter], enabled=settings.zero.startswith("3")):
+                value = parameter.detach()
+                value = value.clone()
+        weights[name] = value.detach().to("cpu", torch.float32, copy=True)
+    return weights
+
+
+def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    spared = {
+        id(parameter)
+        for module in model.modules()
+        for name, parameter in module.named_parameters(recurse=False)
+        if name == "bias" or isinstance(module, nn.LayerNorm)
+    }
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return [
+        {"params": [p for p in parameters if id(p) not in spared], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if id(p) in spared], "weight_decay": 0.0},
+    ]
+
+
+def _linear_schedule(steps: int, warmup: float) -> Callable[[torch.optim.Optimizer], Any]:
+    from transformers import get_linear_schedule_with_warmup
+
+    def schedule(optimizer: torch.optim.Optimizer) -> Any:
+        return get_linear_schedule_with_warmup(optimizer, int(warmup * steps), steps)
+
+    return schedule

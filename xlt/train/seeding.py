@@ -1,0 +1,32 @@
+"""Random streams: every source of randomness of a run follows from its seed and a name."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+
+import numpy as np
+import torch
+
+
+def derive_seed(seed: int, *names: str | int) -> int:
+    """A 63-bit seed for the stream called ``names``, the same on every machine and Python version."""
+    text = "/".join(str(part) for part in (seed, *names))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def seed_everything(seed: int) -> None:
+    """Set the global generators of Python, NumPy and torch (all devices)."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def deterministic(enabled: bool) -> None:
+    """Ask torch for operations that give the same bits on the same machine type and world size.
+
+    ``CUBLAS_WORKSPACE_CONFIG`` must be set before CUDA starts, which the command line does.
+    """
+    torch.use_deterministic_algorithms(enabled, warn_only=False)
+    torch.backends.cudnn.deterministic = enabled
+    torch.backends.cudnn.benchmark = False

@@ -1,0 +1,243 @@
+"""Every metric, recomputed from stored predictions and gold; a number in a file is never believed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xlt.data.predictions import Prediction, read_predictions
+from xlt.data.rows import Row, fingerprint
+from xlt.data.source import Source
+from xlt.errors import XltError
+from xlt.evaluate.chance import binomial_bound, chance, majority
+from xlt.evaluate.metrics import Metrics, score, task_score
+from xlt.pipeline.store import RunStore
+from xlt.tasks.catalogue import get_task
+from xlt.tasks.record import Split
+from xlt.verify.stored import CellKey, Frozen, GridFile, Problem, StoredRun, read_runs
+
+MeanKey = tuple[str, str, Split]
+
+
+class Cell(Frozen):
+    """One phase-2 model on one task, split and language; metrics in percent, recomputed.
+
+    ``predictions`` is the SHA-256 of what the model said, ``run`` the folder of the run that said it.
+    """
+
+    arm: str
+    task: str
+    split: Split
+    language: str
+    metrics: Metrics
+    chance: Metrics
+    majority: Metrics | None
+    examples: int
+    predictions: str
+    run: str
+
+    @property
+    def score(self) -> float:
+        """The one number of the paper's tables."""
+        return task_score(self.metrics)
+
+    @property
+    def bound(self) -> float:
+        """What guessing exceeds in at most 1 % of cases: accuracy, or exact match for span QA."""
+        return binomial_bound(self.examples, _counted(self.chance) / 100)
+
+    @property
+    def above_chance(self) -> bool:
+        """Whether the model knows more than a guess, by the binomial bound."""
+        return _counted(self.metrics) > self.bound
+
+
+class Mean(Frozen):
+    """The unweighted mean of the scores of all languages, English included, as in XTREME's evaluation."""
+
+    arm: str
+    task: str
+    split: Split
+    value: float
+
+    @property
+    def key(self) -> MeanKey:
+        """What identifies the mean."""
+        return self.arm, self.task, self.split
+
+
+@dataclass(frozen=True, slots=True)
+class Recomputed:
+    """All that could be recomputed, and everything that stood in the way."""
+
+    runs: tuple[StoredRun, ...]
+    cells: tuple[Cell, ...]
+    means: tuple[Mean, ...]
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Gold:
+    rows: list[Row]
+    fingerprint: str
+    chance: Metrics
+    majority: Metrics | None
+
+
+def read_cells(store: RunStore, source: Source, grid: GridFile) -> Recomputed:
+    """Recompute every cell of the grid whose run is whole.
+
+    Gold is loaded once per task, split and language, compared with the fingerprint in each run's spec and
+    dropped again. No problem stops the rest.
+    """
+    runs, problems = read_runs(store, grid)
+    cells: dict[tuple[str, CellKey], Cell] = {}
+    for key, scored in _by_gold(runs).items():
+        gold = _gold(source, key, grid)
+        if isinstance(gold, Problem):
+            problems.append(gold)
+            continue
+        for run in scored:
+            cell = _cell(store, run, key, gold, grid)
+            if isinstance(cell, Problem):
+                problems.append(cell)
+            else:
+                cells[run.entry.folder, key] = cell
+    ordered = [
+        cells[run.entry.folder, key] for run in runs for key in run.cells if (run.entry.folder, key) in cells
+    ]
+    for run in runs:
+        problems += _disagreements(store, run, ordered, grid)
+    return Recomputed(tuple(runs), tuple(ordered), tuple(_means(runs, ordered)), tuple(problems))
+
+
+def _by_gold(runs: Iterable[StoredRun]) -> dict[CellKey, list[StoredRun]]:
+    scored: dict[CellKey, list[StoredRun]] = {}
+    for run in runs:
+        for key in run.cells:
+            scored.setdefault(key, []).append(run)
+    return scored
+
+
+def _gold(source: Source, key: CellKey, grid: GridFile) -> _Gold | Problem:
+    task_key, split, language = key
+    try:
+        task = get_task(task_key)
+        rows = source.rows(task, split, language)
+        return _Gold(rows, fingerprint(rows), chance(task, rows), majority(task, rows))
+    except XltError as error:
+        what = " ".join(str(error).split("\n")[:2])
+        return Problem(kind="gold", run="", where=_name(key), what=what, mend=error.mend or grid.command)
+
+
+def _cell(store: RunStore, run: StoredRun, key: CellKey, gold: _Gold, grid: GridFile) -> Cell | Problem:
+    assert run.spec is not None
+    task, split, language = key
+    folder = run.entry.folder
+    if run.spec.data["/".join(key)] != gold.fingerprint:
+        return Problem(
+            kind="gold",
+            run=folder,
+            where=_name(key),
+            what="The gold data is not what the run was scored on.",
+            mend="Give xlt verify the same source, data root and limit as the run had.",
+        )
+    try:
+        predictions = read_predictions(predictions_path(store.path(folder), key))
+        metrics = score(get_task(task), gold.rows, predictions)
+    except XltError as error:
+        what = " ".join(str(error).split("\n")[:2])
+        return Problem(kind="predictions", run=folder, where=_name(key), what=what, mend=grid.command)
+    return Cell(
+        arm=run.entry.arm,
+        task=task,
+        split=split,
+        language=language,
+        metrics=metrics,
+        chance=gold.chance,
+        majority=gold.majority,
+        examples=len(gold.rows),
+        predictions=_digest(predictions),
+        run=folder,
+    )
+
+
+def predictions_path(folder: Path, key: CellKey) -> Path:
+    """Where a run stores the predictions of one task, split and language."""
+    return folder / "predictions" / f"{_name(key)}.jsonl.gz"
+
+
+def _digest(predictions: Sequence[Prediction]) -> str:
+    # Of the predictions, not of the file: another zlib compresses the same lines to other bytes.
+    digest = hashlib.sha256()
+    for each in predictions:
+        digest.update(json.dumps([each.id, each.prediction, each.score]).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _disagreements(
+    store: RunStore, run: StoredRun, cells: Sequence[Cell], grid: GridFile
+) -> Iterator[Problem]:
+    """Numbers of a run's ``metrics.json`` that are not the recomputed ones."""
+    if run.spec is None:
+        return
+    path = store.path(run.entry.folder) / "metrics.json"
+    try:
+        stored = dict(_leaves(json.loads(path.read_text("utf-8"))))
+    except (OSError, ValueError) as error:
+        stored = {("?",): str(error)}
+    recomputed = {
+        (cell.task, cell.split, cell.language, metric): value
+        for cell in cells
+        if cell.run == run.entry.folder
+        for metric, value in cell.metrics.items()
+    }
+    unreadable = set(run.cells) - {key[:3] for key in recomputed}
+    for key in sorted({*stored, *recomputed}):
+        if key[:3] in unreadable or _same(stored.get(key), recomputed.get(key)):
+            continue
+        what = f"metrics.json says {stored.get(key)}; from the predictions it is {recomputed.get(key)}."
+        yield Problem(
+            kind="disagreement", run=run.entry.folder, where=".".join(key), what=what, mend=grid.command
+        )
+
+
+def _leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _leaves(inner, (*path, key))
+    else:
+        yield path, value
+
+
+def _same(stored: Any, recomputed: float | None) -> bool:
+    if recomputed is None or isinstance(stored, bool) or not isinstance(stored, int | float):
+        return False
+    return math.isclose(stored, recomputed, abs_tol=1e-9)
+
+
+def _means(runs: Iterable[StoredRun], cells: Sequence[Cell]) -> Iterator[Mean]:
+    """The mean of each task and split whose languages could all be recomputed."""
+    by_key = {(cell.run, cell.task, cell.split, cell.language): cell for cell in cells}
+    for run in runs:
+        languages: dict[tuple[str, Split], list[Cell | None]] = {}
+        for task, split, language in run.cells:
+            found = by_key.get((run.entry.folder, task, split, language))
+            languages.setdefault((task, split), []).append(found)
+        for (task, split), found_cells in languages.items():
+            scores = [cell.score for cell in found_cells if cell is not None]
+            if len(scores) == len(found_cells):
+                yield Mean(arm=run.entry.arm, task=task, split=split, value=math.fsum(scores) / len(scores))
+
+
+def _name(key: CellKey) -> str:
+    return ".".join(key)
+
+
+def _counted(metrics: Metrics) -> float:
+    return metrics["accuracy"] if "accuracy" in metrics else metrics["exact_match"]

@@ -1,0 +1,165 @@
+"""What lies in a results folder: the grid file and, for each of its runs, a folder that is checked before it is read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from xlt.errors import DataFault, IncompleteFault
+from xlt.pipeline.grid import EVALUATED_SPLITS
+from xlt.pipeline.spec import Phase, RunSpec, SourceSpec
+from xlt.pipeline.store import RunStore, State, check_folder, read_spec
+from xlt.tasks.record import Split
+
+ProblemKind = Literal["grid", "run", "spec", "gold", "predictions", "disagreement"]
+CellKey = tuple[str, Split, str]
+
+
+class Frozen(BaseModel):
+    """A record that does not change and knows no other fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Problem(Frozen):
+    """Something in the results that cannot be trusted: what, where, and what mends it.
+
+    ``where`` is a task, split and language, or a file; ``run`` is the folder of the run, empty if it concerns all.
+    """
+
+    kind: ProblemKind
+    run: str
+    where: str
+    what: str
+    mend: str
+
+
+class GridRun(Frozen):
+    """One run of the grid file."""
+
+    folder: str
+    hash: str
+    phase: Phase
+    arm: str
+    train: str | None
+    evaluate: tuple[str, ...]
+    parent: str | None
+
+
+class GridFile(Frozen):
+    """``RESULTS/grid.json``: which tier ran on which source with which seed, as which runs."""
+
+    format: Literal[1]
+    tier: str
+    source: SourceSpec
+    seed: int
+    runs: tuple[GridRun, ...]
+
+    @property
+    def command(self) -> str:
+        """The command that made the results and that resumes them."""
+        parts = ["xlt reproduce", f"--tier {self.tier}", f"--source {self.source.name}"]
+        if self.source.name == "files":
+            parts.append("--data-root DIR")
+        if self.seed:
+            parts.append(f"--seed {self.seed}")
+        if limit := self.source.settings.get("limit"):
+            parts.append(f"--limit {limit}")
+        return " ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRun:
+    """A run of the grid as found: its state, and spec and provenance where its files can be trusted."""
+
+    entry: GridRun
+    state: State
+    spec: RunSpec | None = None
+    provenance: dict[str, Any] | None = None
+
+    @property
+    def cells(self) -> list[CellKey]:
+        """Every task, split and language that the run scored; none if its spec cannot be trusted."""
+        if self.spec is None:
+            return []
+        keys = (key.split("/") for key in self.spec.data)
+        return sorted(
+            (task, split, language)  # type: ignore[misc]
+            for task, split, language in keys
+            if task in self.spec.evaluate and split in EVALUATED_SPLITS
+        )
+
+
+def read_grid(results: Path) -> GridFile:
+    """The grid file of a results folder.
+
+    Raises:
+        IncompleteFault: there is none.
+        DataFault: it cannot be read.
+    """
+    try:
+        return GridFile.model_validate_json((results / "grid.json").read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise IncompleteFault(
+            "The results folder holds no grid.json: nothing was run there.", mend="xlt reproduce"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise DataFault(
+            "The file grid.json of the results folder cannot be read.",
+            why=str(error).split("\n")[0],
+            mend="xlt reproduce writes it again and keeps the finished runs.",
+        ) from error
+
+
+def read_runs(store: RunStore, grid: GridFile) -> tuple[list[StoredRun], list[Problem]]:
+    """Every run of the grid as found, and what is wrong with those that cannot be trusted."""
+    runs: list[StoredRun] = []
+    problems: list[Problem] = []
+    for entry in grid.runs:
+        run, fault = _read_run(store, grid, entry)
+        runs.append(run)
+        if fault is not None:
+            problems.append(fault)
+    return runs, problems
+
+
+def _read_run(store: RunStore, grid: GridFile, entry: GridRun) -> tuple[StoredRun, Problem | None]:
+    folder = store.path(entry.folder)
+    check = check_folder(folder)
+    if check.state != "done":
+        what = f"The run is {check.state}" + (f": {check.problem}." if check.problem else ".")
+        fault = Problem(kind="run", run=entry.folder, where="", what=what, mend=grid.command)
+        return StoredRun(entry, check.state), fault
+    try:
+        spec = read_spec(folder)
+        provenance = json.loads((folder / "provenance.json").read_text("utf-8"))
+        if not isinstance(provenance, dict):
+            raise DataFault("provenance.json holds no record.")
+        _match(grid, entry, spec)
+    except (DataFault, OSError, ValueError) as error:
+        what = " ".join(str(error).split("\n")[:2])
+        fault = Problem(kind="spec", run=entry.folder, where="spec.json", what=what, mend=grid.command)
+        return StoredRun(entry, "damaged"), fault
+    return StoredRun(entry, "done", spec, provenance), None
+
+
+def _match(grid: GridFile, entry: GridRun, spec: RunSpec) -> None:
+    if spec.hash != entry.hash or spec.folder != entry.folder:
+        raise DataFault(f"spec.json has the hash {spec.hash}; it is not the spec that names the folder.")
+    listed = {
+        "phase": (entry.phase, spec.phase),
+        "arm": (entry.arm, spec.arm),
+        "train": (entry.train, spec.train),
+        "evaluate": (entry.evaluate, spec.evaluate),
+        "parent": (entry.parent, spec.parent),
+        "source": (grid.source, spec.source),
+        "seed": (grid.seed, spec.seed),
+    }
+    if differing := [name for name, (there, here) in listed.items() if there != here]:
+        raise DataFault(f"grid.json and spec.json disagree about: {', '.join(differing)}.")
+    if spec.parent is not None and spec.parent not in {run.hash for run in grid.runs}:
+        raise DataFault(f"The run starts from the run {spec.parent}, which is not in grid.json.")
