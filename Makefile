@@ -45,7 +45,7 @@ help: ## list the targets
 	@echo "  TIER=$(TIER) RESULTS=$(RESULTS) VENV=$(VENV) PYTHON=$(PYTHON) WORKERS=$(WORKERS) can be set on the command line;"
 	@echo "  ARGS='...' adds options to reproduce, verify, report (of xlt), test (of pytest) and lock (of uv)."
 
-install: $(VENV)/.installed ## make $(VENV): torch, the locked dependencies, xlt
+install: $(VENV)/.installed ## make .venv: torch, the locked dependencies, xlt
 
 $(VENV)/.installed: $(LOCKS)/cpu.lock pyproject.toml
 	@command -v $(PYTHON) >/dev/null || \
@@ -68,10 +68,10 @@ $(VENV)/.installed-dev: $(VENV)/.installed $(LOCKS)/dev.lock
 reproduce: install ## train, evaluate, verify and report the tier TIER; the same command resumes
 	$(BIN)/xlt reproduce --tier $(TIER) --results $(RESULTS) $(ARGS)
 
-verify: install ## recompute every number of RESULTS from its predictions and judge the claims
+verify: install ## recompute every number of results/ from its predictions and judge the claims
 	$(BIN)/xlt verify --results $(RESULTS) $(ARGS)
 
-report: install ## write RESULTS/report/index.html
+report: install ## write results/report/index.html
 	$(BIN)/xlt report --results $(RESULTS) $(ARGS)
 
 test: $(VENV)/.installed-dev ## run the tests, in WORKERS processes
@@ -102,6 +102,7 @@ lock: ## resolve artifact/lock/*.in again; keeps what still fits, ARGS=--upgrade
 	resolve cpu 'torch==|triton==|cuda-|nvidia-' --constraints $(LOCKS)/gpu.lock; \
 	resolve dev '$$' --constraints $(LOCKS)/cpu.lock
 
-clean: ## remove $(VENV) and the caches of the tools; RESULTS stays
-	rm -rf $(VENV) build xlt.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+clean: ## remove .venv and what the tools cached; results stay
+	test ! -f $(VENV)/pyvenv.cfg || rm -rf $(VENV)
+	rm -rf build xlt.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find xlt kernels tests -name __pycache__ -type d -prune -exec rm -rf {} +

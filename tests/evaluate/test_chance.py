@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ def _row(context: str, *answers: str) -> SpanRow:
     return SpanRow("q", "?", context, tuple(Answer(text, context.find(text)) for text in answers))
 
 
-def _enumerated(spans: list[str], row: SpanRow) -> dict[str, float]:
+def _enumerated(spans: list[str], row: SpanRow) -> dict[str, Any]:
     outcomes = np.array([best_over_golds(span, [answer.text for answer in row.answers]) for span in spans])
     exact, f1 = 100 * outcomes.mean(axis=0)
     return {"exact_match": pytest.approx(exact), "f1": pytest.approx(f1)}

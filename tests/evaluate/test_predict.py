@@ -69,7 +69,7 @@ class _Scripted(nn.Module):
 
     def __init__(self, kind: str, labels: int, table: Tensor) -> None:
         super().__init__()
-        head = nn.Module()
+        head: Any = nn.Module()
         head.kind, head.labels = kind, labels
         self.heads = nn.ModuleDict({"mnli": head, "squad": head})
         self.table = table

@@ -11,13 +11,16 @@ from transformers import PreTrainedTokenizerBase
 
 from xlt.data.features import encode_texts
 from xlt.data.packing import pack
+from xlt.data.predictions import Prediction
 from xlt.data.rows import BitextRow
 from xlt.data.tokenizer import load_tokenizer, train_tokenizer
 from xlt.errors import DataFault
+from xlt.evaluate.metrics import score
 from xlt.model.encoder import PackedModel
 from xlt.retrieval.embed import embed
 from xlt.retrieval.search import Floats
 from xlt.retrieval.tatoeba import nearest_translations, retrieve
+from xlt.tasks.catalogue import get_task
 
 RNG = random.Random(0)
 WORDS = ["".join(RNG.choices("abcdefgh", k=RNG.randint(2, 7))) for _ in range(150)]
@@ -108,15 +111,23 @@ def test_refusals(model: PackedModel, tokenizer: PreTrainedTokenizerBase) -> Non
     weight.copy_(kept)
 
 
+def _at(degrees: list[float]) -> Floats:
+    angles = np.deg2rad(degrees)
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+
+
 def test_english_asks_and_the_foreign_side_answers() -> None:
-    # Every English sentence is nearest to its own translation; both foreign ones are nearest to English 1.
-    english = np.array([[1, 0], [0.6, 0.8]], dtype=np.float32)
-    foreign = np.array([[0.8, 0.6], [0, 1]], dtype=np.float32)
-    there = nearest_translations(["a", "b"], english, foreign)
-    back = nearest_translations(["a", "b"], foreign, english)
-    assert [prediction.prediction for prediction in there] == ["a", "a"]
-    assert [prediction.prediction for prediction in back] == ["b", "b"]
-    assert [prediction.score for prediction in there] == [0.8, 0.96]
+    # Both English sentences are nearest to their translations, both foreign ones to English "b".
+    ids, english, foreign = ["a", "b"], _at([0, 35]), _at([20, 40])
+    task, rows = get_task("tatoeba"), [BitextRow(id_, "", "") for id_ in ids]
+    there = nearest_translations(ids, english, foreign)
+    back = nearest_translations(ids, foreign, english)
+    assert score(task, rows, there) == {"accuracy": 100.0}
+    assert score(task, rows, back) == {"accuracy": 50.0}
+    assert there == [
+        Prediction("a", "a", np.cos(np.deg2rad(20))),
+        Prediction("b", "b", np.cos(np.deg2rad(5))),
+    ]
 
 
 def test_retrieval_asks_in_english(model: PackedModel, tokenizer: PreTrainedTokenizerBase) -> None:

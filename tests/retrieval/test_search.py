@@ -16,13 +16,15 @@ ENGINES = get_args(Engine)
 
 def _brute_force(queries: Floats, keys: Floats, k: int) -> tuple[Floats, Ids]:
     products = (queries[:, None].astype(np.float64) * keys[None].astype(np.float64)).sum(axis=-1)
-    scores = products.astype(np.float32)
+    scores: Floats = products.astype(np.float32)
     order = np.array([sorted(range(len(keys)), key=lambda key: (-row[key], key))[:k] for row in scores])
-    return np.take_along_axis(scores, order, axis=1), order
+    best: Floats = np.take_along_axis(scores, order, axis=1)
+    return best, order
 
 
 def _unit(vectors: np.ndarray) -> Floats:
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    unit: Floats = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    return unit
 
 
 def _check(queries: Floats, keys: Floats, k: int, engine: Engine) -> None:

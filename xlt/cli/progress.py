@@ -47,6 +47,7 @@ class GridLines:
         if not self._first_step:
             # The first step of a process compiles and allocates; it would spoil the estimate.
             self._first_step, self._began = record.step, now
+            return
         if now - self._told < (LIVE_INTERVAL if self._live else PLAIN_INTERVAL):
             return
         self._told = now

@@ -11,7 +11,6 @@ from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binom
 
 from xlt.data.rows import PairRow, Row, SpanRow
 from xlt.errors import DataFault
@@ -64,6 +63,8 @@ def binomial_bound(n: int, p: float, level: float = 0.99) -> float:
 
     ``n`` examples are guessed, each right with probability ``p`` (0 to 1). An accuracy above is above chance.
     """
+    from scipy.stats import binom  # slow to import, and rarely needed
+
     return float(100 * binom.ppf(level, n, p) / n)
 
 

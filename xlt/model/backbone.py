@@ -19,7 +19,7 @@ from transformers.utils import logging as library_logging
 from xlt.errors import DataFault, EnvironmentFault, UsageFault
 from xlt.model import attention
 
-# Those of XLM-R that are not the defaults of its configuration class.
+# Of XLM-R's own config.json, what the defaults of the library's configuration class get wrong.
 _XLM_R = {"layer_norm_eps": 1e-5, "type_vocab_size": 1, "max_position_embeddings": 514}
 
 
@@ -50,8 +50,7 @@ def load_backbone(
     """
     attention.register()
     name = str(name_or_folder)
-    if _looks_like_path(name) and not Path(name).is_dir():
-        raise DataFault(f"The model folder '{name}' does not exist.", mend=_MEND)
+    _check_folder(name)
     options: dict[str, Any] = {"trust_remote_code": False}
     if revision is not None:
         options["revision"] = revision
@@ -79,7 +78,8 @@ def load_backbone(
 def new_backbone(config_overrides: Mapping[str, Any]) -> Backbone:
     """A fresh XLM-R with its masked-LM head, initialised by the library from torch's global generator.
 
-    ``config_overrides`` are fields of ``XLMRobertaConfig``; the others are those of XLM-R base.
+    ``config_overrides`` are fields of ``XLMRobertaConfig``, the size of the vocabulary among them; the others are
+    the library's defaults, which are those of XLM-R base but for three that are put right here.
     """
     attention.register()
     config = XLMRobertaConfig(**{**_XLM_R, **config_overrides})
@@ -138,8 +138,12 @@ def _without_pooling(model_class: Any) -> dict[str, bool]:
     return {"add_pooling_layer": False} if "add_pooling_layer" in takes else {}
 
 
-def _looks_like_path(name: str) -> bool:
-    return name.startswith((".", "~", os.sep)) or name.count("/") > 1
+def _check_folder(name: str) -> None:
+    if Path(name).is_dir():
+        if not (Path(name) / "config.json").is_file():
+            raise DataFault(f"The folder '{name}' holds no model.", why="It has no config.json.", mend=_MEND)
+    elif name.startswith((".", "~", os.sep)) or name.count("/") > 1:
+        raise DataFault(f"The model folder '{name}' does not exist.", mend=_MEND)
 
 
 @contextmanager
@@ -149,9 +153,12 @@ def _faults(name: str) -> Iterator[None]:
     except SafetensorError as error:
         raise DataFault(f"The weights of '{name}' are damaged.", why=str(error), mend=_MEND) from error
     except OSError as error:
-        what = f"The model '{name}' cannot be read"
-        why = "" if Path(name).is_dir() else " and not fetched before, or the hub cannot be reached"
-        raise DataFault(f"{what}{why}.", why=str(error), mend=_MEND) from error
+        reason = (
+            ""
+            if Path(name).is_dir()
+            else ": it was not fetched and the hub cannot be reached, or has no such model"
+        )
+        raise DataFault(f"The model '{name}' cannot be read{reason}.", why=str(error), mend=_MEND) from error
     except ValueError as error:
         raise EnvironmentFault(
             f"The installed transformers does not know the model '{name}'.",

@@ -40,6 +40,9 @@ def device() -> torch.device:
 
 def start_process_group() -> None:
     """Join the process group of the launcher, or make one of this process alone. Safe to call again."""
+    if not torch.cuda.is_available():
+        # Otherwise DeepSpeed looks for accelerators it may know and warns that it found none.
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
     import deepspeed
 
     if torch.distributed.is_initialized():

@@ -1,0 +1,140 @@
+"""Backbones: fresh ones, and what a user sees when one cannot be loaded."""
+
+from __future__ import annotations
+
+import json
+
+import huggingface_hub.constants
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, DebertaV2Config, XLMRobertaConfig, XLMRobertaModel
+
+from xlt.errors import DataFault, EnvironmentFault, UsageFault
+from xlt.model import attention
+from xlt.model.backbone import load_backbone, new_backbone
+
+SMALL = {
+    "vocab_size": 40,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A stored tiny XLM-R, with a pooling layer as public checkpoints have one."""
+    XLMRobertaModel(XLMRobertaConfig(**SMALL)).save_pretrained(tmp_path)
+    return tmp_path
+
+
+def test_a_fresh_backbone_follows_from_the_seed():
+    states = []
+    for seed in (3, 3, 4):
+        torch.manual_seed(seed)
+        states.append(new_backbone(SMALL).encoder.state_dict())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert not all(torch.equal(states[0][name], states[2][name]) for name in states[0])
+
+
+def test_a_fresh_backbone_is_xlm_r_with_its_own_tied_head():
+    backbone = new_backbone(SMALL)
+    config = backbone.encoder.config
+    assert (config.model_type, config.layer_norm_eps, config.type_vocab_size) == ("xlm-roberta", 1e-5, 1)
+    assert config.max_position_embeddings == 514
+    assert config._attn_implementation == attention.IMPLEMENTATION
+    assert backbone.lm_head.decoder.weight is backbone.encoder.embeddings.word_embeddings.weight
+    assert backbone.encoder.pooler is None
+
+
+def test_a_stored_backbone_comes_without_its_pooling_layer(folder):
+    backbone = load_backbone(folder)
+    assert backbone.encoder.pooler is None
+    assert backbone.lm_head is None
+    assert backbone.encoder.dtype == torch.float32
+
+
+def test_the_attention_refuses_a_padded_batch(folder):
+    encoder = load_backbone(folder).encoder
+    ids = torch.tensor([[5, 6, 7]])
+    with pytest.raises(ValueError, match="cu_seqlens"):
+        encoder(input_ids=ids)
+    with pytest.raises(ValueError, match="no attention mask"):
+        encoder(input_ids=ids, attention_mask=torch.tensor([[1, 1, 0]]))
+
+
+def test_registering_twice_changes_nothing():
+    attention.register()
+    attention.register()
+
+
+@pytest.mark.parametrize("name", ["/nowhere/model", "./nowhere", "runs/target/model"])
+def test_an_absent_folder_is_named_with_its_remedy(name):
+    with pytest.raises(DataFault, match="does not exist") as fault:
+        load_backbone(name)
+    assert "xlt fetch" in fault.value.mend
+
+
+def test_a_name_that_cannot_be_had_offline(monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(DataFault, match="hub cannot be reached") as fault:
+        load_backbone("xlt-tests/never-fetched")
+    assert "xlt fetch" in fault.value.mend
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "absent", "pickle only", "config", "no config"])
+def test_a_damaged_folder(folder, damage):
+    weights = folder / "model.safetensors"
+    content = weights.read_bytes()
+    if damage == "truncated":
+        weights.write_bytes(content[: len(content) // 2])
+    elif damage == "empty":
+        weights.write_bytes(b"")
+    elif damage == "absent":
+        weights.unlink()
+    elif damage == "pickle only":
+        torch.save(load_file(weights), folder / "pytorch_model.bin")
+        weights.unlink()
+    elif damage == "config":
+        (folder / "config.json").write_text("{", encoding="utf-8")
+    else:
+        (folder / "config.json").unlink()
+    with pytest.raises(DataFault) as fault:
+        load_backbone(folder)
+    assert fault.value.mend
+
+
+def test_missing_weights_are_not_filled_with_random_ones(folder):
+    weights = load_file(folder / "model.safetensors")
+    del weights["encoder.layer.1.output.dense.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(DataFault, match="missing"):
+        load_backbone(folder)
+
+
+def test_a_masked_lm_head_that_is_not_there_is_missed(folder):
+    with pytest.raises(DataFault, match="missing"):
+        load_backbone(folder, masked_lm=True)
+
+
+def test_weights_of_another_shape(folder):
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["vocab_size"] += 1
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(DataFault, match="does not fit"):
+        load_backbone(folder)
+
+
+def test_a_model_that_the_library_does_not_know(folder):
+    (folder / "config.json").write_text('{"model_type": "from-the-future"}', encoding="utf-8")
+    with pytest.raises(EnvironmentFault, match="does not know"):
+        load_backbone(folder)
+
+
+def test_an_architecture_that_cannot_run_packed(tmp_path):
+    DebertaV2Config(**SMALL).save_pretrained(tmp_path)
+    assert AutoConfig.from_pretrained(tmp_path).model_type == "deberta-v2"
+    with pytest.raises(UsageFault, match="cannot run packed"):
+        load_backbone(tmp_path)

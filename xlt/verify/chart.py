@@ -1,0 +1,98 @@
+"""Line charts as inline SVG: the same text for the same numbers, no script, no font, no other file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+
+WIDTH, HEIGHT = 420, 210
+LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 36
+MOST_POINTS = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """A named line of points (x, y)."""
+
+    name: str
+    points: Sequence[tuple[float, float]]
+
+
+def line_chart(
+    series: Sequence[Series], *, x_label: str, y_label: str, marks: bool = False, y_from: float | None = None
+) -> str:
+    """A chart of one or more lines; ``marks`` draws every point, ``y_from`` fixes the low end of the y axis.
+
+    The text of the labels is escaped. The lines differ in dash pattern as well as colour. Long lines are thinned to means over equal stretches.
+    """
+    lines = [Series(each.name, _thin(each.points)) for each in series if each.points]
+    if not lines:
+        return ""
+    xs = [x for each in lines for x, _ in each.points]
+    ys = [y for each in lines for _, y in each.points]
+    x_axis = _Axis(min(xs), max(xs), LEFT, WIDTH - RIGHT)
+    y_axis = _Axis(min(ys) if y_from is None else min(y_from, *ys), max(ys), HEIGHT - BOTTOM, TOP)
+    title = escape(f"{y_label} by {x_label}: {', '.join(each.name for each in lines)}")
+    parts = [
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{title}">',
+        *_grid(x_axis, y_axis),
+        f'<text class="axis" x="{(LEFT + WIDTH - RIGHT) // 2}" y="{HEIGHT - 4}" text-anchor="middle">'
+        f"{escape(x_label)}</text>",
+        f'<text class="axis" x="12" y="{(TOP + HEIGHT - BOTTOM) // 2}" text-anchor="middle" '
+        f'transform="rotate(-90 12 {(TOP + HEIGHT - BOTTOM) // 2})">{escape(y_label)}</text>',
+        *(part for number, each in enumerate(lines) for part in _line(each, number, x_axis, y_axis, marks)),
+        "</svg>",
+    ]
+    return "".join(parts)
+
+
+class _Axis:
+    """Numbers to places on the page, and round numbers for its ticks."""
+
+    def __init__(self, low: float, high: float, begin: float, end: float) -> None:
+        span = high - low or abs(high) or 1.0
+        rough = span / 4
+        magnitude = 10.0 ** math.floor(math.log10(rough))
+        self.step = next(m * magnitude for m in (1, 2, 2.5, 5, 10) if m * magnitude >= rough)
+        self.low = math.floor(low / self.step + 1e-9) * self.step
+        self.high = max(math.ceil(high / self.step - 1e-9) * self.step, self.low + self.step)
+        self.begin, self.end = begin, end
+
+    def place(self, value: float) -> float:
+        share = (value - self.low) / (self.high - self.low)
+        return round(self.begin + share * (self.end - self.begin), 1)
+
+    def ticks(self) -> list[float]:
+        count = round((self.high - self.low) / self.step)
+        return [self.low + number * self.step for number in range(count + 1)]
+
+
+def _grid(x_axis: _Axis, y_axis: _Axis) -> Iterator[str]:
+    for tick in y_axis.ticks():
+        y = y_axis.place(tick)
+        yield f'<line class="rule" x1="{LEFT}" y1="{y}" x2="{WIDTH - RIGHT}" y2="{y}"/>'
+        yield f'<text x="{LEFT - 5}" y="{y + 3.5:.1f}" text-anchor="end">{tick:.4g}</text>'
+    for tick in x_axis.ticks():
+        x = x_axis.place(tick)
+        yield f'<text x="{x}" y="{HEIGHT - BOTTOM + 14}" text-anchor="middle">{tick:.4g}</text>'
+
+
+def _line(series: Series, number: int, x_axis: _Axis, y_axis: _Axis, marks: bool) -> Iterator[str]:
+    places = [(x_axis.place(x), y_axis.place(y)) for x, y in series.points]
+    path = " ".join(f"{x},{y}" for x, y in places)
+    yield f'<polyline class="line s{number % 6}" points="{path}"/>'
+    if marks:
+        yield from (f'<circle class="mark s{number % 6}" cx="{x}" cy="{y}" r="3"/>' for x, y in places)
+
+
+def _thin(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
+    if len(points) <= MOST_POINTS:
+        return points
+    bounds = [round(number * len(points) / MOST_POINTS) for number in range(MOST_POINTS + 1)]
+    stretches = [points[begin:end] for begin, end in zip(bounds, bounds[1:], strict=False)]
+    return [
+        (math.fsum(x for x, _ in part) / len(part), math.fsum(y for _, y in part) / len(part))
+        for part in stretches
+    ]

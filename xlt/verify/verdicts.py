@@ -1,0 +1,151 @@
+"""From a mean and its band to a verdict of a closed set, with its reason; and what holds on any data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from xlt.tasks.record import Split
+from xlt.verify.bands import Band, References
+from xlt.verify.cells import Cell, Mean, MeanKey
+from xlt.verify.log import Log
+from xlt.verify.stored import Frozen
+
+VerdictWord = Literal[
+    "exact", "reproduced", "consistent", "deviates", "collapsed", "not run", "not verifiable"
+]
+# Failures first: the order in which people want to read them.
+VERDICT_WORDS: tuple[VerdictWord, ...] = (
+    "collapsed",
+    "deviates",
+    "not run",
+    "not verifiable",
+    "consistent",
+    "reproduced",
+    "exact",
+)
+Direction = Literal["above", "below"]
+
+
+class Verdict(Frozen):
+    """What is said about one mean. ``mend`` is the command that fills it, where it was not run."""
+
+    arm: str
+    task: str
+    split: Split
+    verdict: VerdictWord
+    reason: str
+    value: float | None = None
+    band: Band | None = None
+    direction: Direction | None = None
+    run: str = ""
+    mend: str = ""
+
+
+class Statement(Frozen):
+    """What holds on any data and in any tier; it is shown and never fails anything.
+
+    ``above_chance`` of ``languages`` are above what guessing exceeds in 1 % of cases, by the binomial law.
+    """
+
+    arm: str
+    task: str
+    split: Split
+    languages: int
+    above_chance: int
+    at_chance: tuple[str, ...]
+    loss_fell: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a verdict on one mean is given from: its recomputed cells and its run's log."""
+
+    cells: Sequence[Cell]
+    log: Log | None
+
+    @property
+    def at_chance(self) -> tuple[str, ...]:
+        """The languages in which the model does no better than a guess."""
+        return tuple(cell.language for cell in self.cells if not cell.above_chance)
+
+    @property
+    def english_at_chance(self) -> bool:
+        """Whether the English score is that of a guess; of a task without English, every score."""
+        english = [cell for cell in self.cells if cell.language == "en"] or self.cells
+        return not any(cell.above_chance for cell in english)
+
+    @property
+    def loss_fell(self) -> bool | None:
+        """Whether the loss fell in training; None where nothing was trained or too little to say."""
+        return self.log.loss_fell if self.log else None
+
+
+def judge_mean(mean: Mean, run: str, evidence: Evidence, references: References) -> Verdict:
+    """The verdict on a mean that could be recomputed."""
+    arm, task, split = mean.key
+    key = f"{arm}/{task}/{split}"
+    band = references.band(key)
+
+    def verdict(word: VerdictWord, reason: str, direction: Direction | None = None) -> Verdict:
+        return Verdict(
+            arm=arm,
+            task=task,
+            split=split,
+            verdict=word,
+            reason=reason,
+            value=mean.value,
+            band=band,
+            direction=direction,
+            run=run,
+        )
+
+    if band is None:
+        return verdict("not verifiable", references.about)
+    inside = band.contains(mean.value)
+    direction: Direction | None = None if inside else "above" if mean.value > band.high else "below"
+    if evidence.english_at_chance and _references_above_chance(key, references):
+        who = "English" if any(cell.language == "en" for cell in evidence.cells) else "every language"
+        return verdict("collapsed", f"{who} is at chance, as in none of the reference runs", direction)
+    if direction == "below" and evidence.loss_fell is False:
+        return verdict("collapsed", "below the band, and the loss did not fall in training", direction)
+    where = f"{mean.value:.1f} in {band.low:.1f} to {band.high:.1f}"
+    if inside:
+        return verdict("consistent", where)
+    edge = band.high if direction == "above" else band.low
+    reason = f"{mean.value:.1f} is {abs(mean.value - edge):.1f} {direction} {band.low:.1f} to {band.high:.1f}"
+    return verdict("deviates", reason, direction)
+
+
+def _references_above_chance(key: str, references: References) -> bool:
+    """Whether English (any language, where there is no English) was above chance in every reference run."""
+    for record in references.records:
+        cells = {name: cell for name, cell in record.cells.items() if name.rpartition("/")[0] == key}
+        english = [cell for name, cell in cells.items() if name.endswith("/en")] or list(cells.values())
+        if not any(cell.above_chance for cell in english):
+            return False
+    return True
+
+
+def state(key: MeanKey, evidence: Evidence) -> Statement:
+    """What holds for one task and split of one arm, whatever was expected."""
+    return Statement(
+        arm=key[0],
+        task=key[1],
+        split=key[2],
+        languages=len(evidence.cells),
+        above_chance=len(evidence.cells) - len(evidence.at_chance),
+        at_chance=evidence.at_chance,
+        loss_fell=evidence.loss_fell,
+    )
+
+
+def count_verdicts(verdicts: Iterable[Verdict]) -> dict[VerdictWord, int]:
+    """How many verdicts of each word there are, failures first; words that nothing got are left out."""
+    words = [verdict.verdict for verdict in verdicts]
+    return dict(_counted(words))
+
+
+def _counted(words: Sequence[VerdictWord]) -> Iterator[tuple[VerdictWord, int]]:
+    return ((word, words.count(word)) for word in VERDICT_WORDS if word in words)
