@@ -12,8 +12,8 @@ UV    := uv==0.13.8
 LOCKS := artifact/lock
 BIN   := $(VENV)/bin
 PIP   := $(BIN)/python -m pip --disable-pip-version-check
-# deepspeed and seqeval are published as source only: they are built with the setuptools of the lock, not with a
-# fetched one, and deepspeed builds no operator (it compiles on first use) and so asks for no nvcc.
+# deepspeed and seqeval are published as source only: they are built with what build.lock holds, not with what pip
+# would fetch, and deepspeed without its operators (they compile on first use), so that it asks for no nvcc.
 LOCKED := DS_ACCELERATOR=cpu DS_BUILD_OPS=0 \
 	$(PIP) install --quiet --no-deps --require-hashes --no-build-isolation --use-pep517 -r
 
@@ -47,13 +47,14 @@ help: ## list the targets
 
 install: $(VENV)/.installed ## make .venv: torch, the locked dependencies, xlt
 
-$(VENV)/.installed: $(LOCKS)/cpu.lock pyproject.toml
+$(VENV)/.installed: $(LOCKS)/build.lock $(LOCKS)/cpu.lock pyproject.toml
 	@command -v $(PYTHON) >/dev/null || \
 	  { echo "$(PYTHON) was not found; on Debian or Ubuntu: apt-get install python3-venv python3-dev g++ make" >&2; exit 1; }
 	@$(PYTHON) -c "$$PREREQUISITES"
 	@echo "Installing into $(VENV), about two minutes: $(TORCH) first ..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(PIP) install --quiet $(TORCH) "$$(grep -o '^setuptools==[^ ]*' $(LOCKS)/cpu.lock)"
+	@$(LOCKED) $(LOCKS)/build.lock
+	@$(PIP) install --quiet $(TORCH)
 	@echo "... then $(LOCKS)/cpu.lock ..."
 	@$(LOCKED) $(LOCKS)/cpu.lock
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
@@ -100,6 +101,7 @@ lock: ## resolve artifact/lock/*.in again; keeps what still fits, ARGS=--upgrade
 	}; \
 	resolve gpu '$$'; \
 	resolve cpu 'torch==|triton==|cuda-|nvidia-' --constraints $(LOCKS)/gpu.lock; \
+	resolve build '$$' --constraints $(LOCKS)/cpu.lock; \
 	resolve dev '$$' --constraints $(LOCKS)/cpu.lock
 
 clean: ## remove .venv and what the tools cached; results stay

@@ -110,7 +110,7 @@ def test_a_batch_with_no_masked_token_has_loss_zero_and_a_gradient(tiny, batch_o
     model = tiny()
     nothing = torch.zeros(0, dtype=torch.int64)
     loss, _ = model(batch_of([3, 4], "masked_lm", labels=nothing, scored_positions=nothing, denominator=5))
-    assert float(loss) == 0
+    assert loss.item() == 0
     loss.backward()
     assert not model.backbone.embeddings.word_embeddings.weight.grad.any()
 

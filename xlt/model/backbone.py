@@ -78,8 +78,8 @@ def load_backbone(
 def new_backbone(config_overrides: Mapping[str, Any]) -> Backbone:
     """A fresh XLM-R with its masked-LM head, initialised by the library from torch's global generator.
 
-    ``config_overrides`` are fields of ``XLMRobertaConfig``, the size of the vocabulary among them; the others are
-    the library's defaults, which are those of XLM-R base but for three that are put right here.
+    ``config_overrides`` are fields of ``XLMRobertaConfig``, the size of the vocabulary among them; the others
+    are the library's defaults, which are those of XLM-R base but for three that are put right here.
     """
     attention.register()
     config = XLMRobertaConfig(**{**_XLM_R, **config_overrides})

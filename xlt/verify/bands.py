@@ -1,4 +1,4 @@
-"""Expected bands: where the mean of one new run lies if it is of the same kind as the recorded reference runs."""
+"""Expected bands: where the mean of one new run lies if it is like the recorded reference runs."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from xlt.verify.stored import Frozen
 class Rule(Frozen):
     """How bands are made, fixed before a run in ``artifact/expected/<tier>-<source>.toml``, with its reason.
 
-    ``family_error`` is the chance that at least one of all bands of a sound run is missed, ``minimum_seeds`` how
-    many reference runs are needed, ``floor`` the least half width in points.
+    ``family_error`` is the chance that a sound run misses at least one of all bands, ``minimum_seeds`` how many
+    reference runs are needed, ``floor`` the least half width in points.
     """
 
     format: int = Field(ge=1, le=1)
@@ -48,7 +48,7 @@ class Band(Frozen):
 
 @dataclass(frozen=True, slots=True)
 class References:
-    """The reference runs that a run may be compared with, or why there are none; ``about`` says so in words."""
+    """The reference runs that a run may be compared with, or why there are none; ``about`` says so."""
 
     rule: Rule | None
     records: tuple[Record, ...]
@@ -79,8 +79,8 @@ class Setting:
 def prediction_band(values: Sequence[float], rule: Rule, cells: int, seeds: tuple[int, ...]) -> Band:
     """The two-sided prediction interval of one new run from the values of n reference runs.
 
-    Normal theory: mean ± t · s · √(1 + 1/n), with the level shared evenly among ``cells`` bands (Bonferroni), at
-    least ``rule.floor`` wide on each side, cut to 0 to 100.
+    Normal theory: mean ± t · s · √(1 + 1/n), with the level shared evenly among ``cells`` bands (Bonferroni),
+    at least ``rule.floor`` wide on each side, cut to 0 to 100.
     """
     n = len(values)
     mean, deviation = statistics.fmean(values), statistics.stdev(values)

@@ -191,13 +191,13 @@ def _disagreements(
         stored = dict(_leaves(json.loads(path.read_text("utf-8"))))
     except (OSError, ValueError) as error:
         stored = {("?",): str(error)}
-    recomputed = {
+    recomputed: dict[tuple[str, ...], float] = {
         (cell.task, cell.split, cell.language, metric): value
         for cell in cells
         if cell.run == run.entry.folder
         for metric, value in cell.metrics.items()
     }
-    unreadable = set(run.cells) - {key[:3] for key in recomputed}
+    unreadable = {*run.cells} - {key[:3] for key in recomputed}
     for key in sorted({*stored, *recomputed}):
         if key[:3] in unreadable or _same(stored.get(key), recomputed.get(key)):
             continue

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 
 WIDTH, HEIGHT = 420, 210
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 36
@@ -25,7 +26,8 @@ def line_chart(
 ) -> str:
     """A chart of one or more lines; ``marks`` draws every point, ``y_from`` fixes the low end of the y axis.
 
-    The text of the labels is escaped. The lines differ in dash pattern as well as colour. Long lines are thinned to means over equal stretches.
+    The lines differ in dash pattern as well as colour; long ones are thinned to means over equal stretches.
+    Names and labels are escaped.
     """
     lines = [Series(each.name, _thin(each.points)) for each in series if each.points]
     if not lines:
@@ -91,7 +93,7 @@ def _thin(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]
     if len(points) <= MOST_POINTS:
         return points
     bounds = [round(number * len(points) / MOST_POINTS) for number in range(MOST_POINTS + 1)]
-    stretches = [points[begin:end] for begin, end in zip(bounds, bounds[1:], strict=False)]
+    stretches = [points[begin:end] for begin, end in pairwise(bounds)]
     return [
         (math.fsum(x for x, _ in part) / len(part), math.fsum(y for _, y in part) / len(part))
         for part in stretches

@@ -25,8 +25,8 @@ from xlt.verify.measured import (
     digest,
     hash_of_data,
     hash_of_recipes,
-    measured_cells,
     means_of,
+    measured_cells,
     platform_of,
     record_path,
 )
@@ -48,10 +48,11 @@ class RunState(Frozen):
 
 
 class Verification(Frozen):
-    """Everything that ``verify`` found. ``result_hash`` covers predictions, metrics and verdicts, and no time.
+    """Everything that ``verify`` found.
 
-    ``references`` says in words what was compared with; ``data`` and ``recipes`` are the hashes that a reference
-    run must share; ``counts`` is how many of the means got each verdict.
+    ``result_hash`` covers predictions, metrics and verdicts, and nothing that holds a time. ``references`` says
+    in words what was compared with; ``data`` and ``recipes`` are the hashes that a reference run must share;
+    ``counts`` is how many of the means got each verdict.
     """
 
     format: Literal[1] = 1
@@ -195,7 +196,7 @@ def _judge(
 def _expected(
     grid: GridFile, source: Source, runs: Sequence[StoredRun]
 ) -> Iterator[tuple[MeanKey, StoredRun | None]]:
-    """Every mean that the grid and the project's own tier of that name promise, with its run if it is listed."""
+    """Every mean that the grid and the project's own tier of that name promise, with its run."""
     listed: set[tuple[str, str]] = set()
     for run in runs:
         scored = dict.fromkeys((task, split) for task, split, _ in run.cells)
@@ -254,7 +255,7 @@ def _explains(problem: Problem, run: StoredRun, task: str, split: Split) -> bool
 
 
 def _exit_code(problems: Sequence[Problem], runs: Sequence[StoredRun], verdicts: Sequence[Verdict]) -> int:
-    """1 for a failed verdict or files that were damaged or edited, 4 for other gold, 5 for missing runs, else 0."""
+    """1 for a failed verdict or damaged or edited files, 4 for other gold, 5 for missing runs, else 0."""
     words = {verdict.verdict for verdict in verdicts}
     missing = {run.entry.folder for run in runs if run.state in ("absent", "unfinished")}
     kinds = {problem.kind for problem in problems if problem.run not in missing}

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import statistics
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 FELL = 0.95
 LEAST_STEPS = 20
@@ -30,7 +29,7 @@ class Log:
         if len(self.losses) < LEAST_STEPS:
             return None
         tenth = len(self.losses) // 10
-        return _mean(self.losses[-tenth:]) < FELL * _mean(self.losses[:tenth])
+        return fmean(self.losses[-tenth:]) < FELL * fmean(self.losses[:tenth])
 
 
 def read_log(folder: Path) -> Log | None:
@@ -47,7 +46,3 @@ def read_log(folder: Path) -> Log | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return log if log.losses else None
-
-
-def _mean(values: Sequence[float]) -> float:
-    return statistics.fmean(values)

@@ -20,8 +20,9 @@ from xlt.pipeline.spec import RunSpec
 from xlt.verify.cells import Cell
 from xlt.verify.stored import Frozen, StoredRun
 
-PLATFORM = tuple(
-    "device cpu cpu_threads world_size zero precision cuda system python packages commit".split()
+PLATFORM = (
+    *("device", "cpu", "cpu_threads", "world_size", "zero", "precision"),
+    *("cuda", "system", "python", "packages", "commit"),
 )
 
 
@@ -43,8 +44,8 @@ class MeasuredCell(Frozen):
 class Record(Frozen):
     """A reference run. ``means`` has keys ``arm/task/split``, ``cells`` ``arm/task/split/language``.
 
-    ``data`` and ``recipes`` are hashes of the data fingerprints and of everything in the specs but data and seed:
-    a run of other data or other recipes is not compared with it. The date is the only time in it.
+    ``data`` and ``recipes`` are hashes of the data fingerprints and of everything in the specs but data and
+    seed: a run of other data or other recipes is not compared with it. The date is the only time in it.
     """
 
     format: Literal[1] = 1

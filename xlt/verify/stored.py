@@ -1,4 +1,4 @@
-"""What lies in a results folder: the grid file and, for each of its runs, a folder that is checked before it is read."""
+"""What lies in a results folder: the grid file, and the folder of each run, checked before it is read."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Frozen(BaseModel):
 class Problem(Frozen):
     """Something in the results that cannot be trusted: what, where, and what mends it.
 
-    ``where`` is a task, split and language, or a file; ``run`` is the folder of the run, empty if it concerns all.
+    ``where`` is a task, split and language, or a file; ``run`` is the folder of the run, empty if all are meant.
     """
 
     kind: ProblemKind
@@ -88,7 +88,7 @@ class StoredRun:
             return []
         keys = (key.split("/") for key in self.spec.data)
         return sorted(
-            (task, split, language)  # type: ignore[misc]
+            (task, split, language)
             for task, split, language in keys
             if task in self.spec.evaluate and split in EVALUATED_SPLITS
         )
