@@ -61,9 +61,12 @@ $(VENV)/.installed: $(LOCKS)/build.lock $(LOCKS)/cpu.lock pyproject.toml
 	@$(PIP) check
 	@touch $@
 
+# mypy follows no import hook: it finds kernels/ by its import name through a link.
 $(VENV)/.installed-dev: $(VENV)/.installed $(LOCKS)/dev.lock
 	@echo "Installing the tools of $(LOCKS)/dev.lock ..."
 	@$(LOCKED) $(LOCKS)/dev.lock
+	@mkdir -p $(VENV)/mypy
+	@ln -sfn "$(CURDIR)/kernels" $(VENV)/mypy/xlt_kernels
 	@touch $@
 
 reproduce: install ## train, evaluate, verify and report the tier TIER; the same command resumes
@@ -81,8 +84,8 @@ test: $(VENV)/.installed-dev ## run the tests, in WORKERS processes
 lint: $(VENV)/.installed-dev ## check style, types and which room imports which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
+	MYPYPATH=$(VENV)/mypy $(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 # gpu.lock holds everything; cpu.lock leaves out torch and what only its CUDA build needs.
 lock: ## resolve artifact/lock/*.in again; keeps what still fits, ARGS=--upgrade takes the newest

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import random
 from pathlib import Path
 
 import pytest
@@ -21,12 +23,12 @@ targets = ["xnli", "xquad", "tatoeba"]
 baseline = []
 mnli = ["mnli"]
 
-[sources.world.backbone]
-vocabulary = 1200
+[sources.files.backbone]
+vocabulary = 120
 retrieval_layer = 1
 config = { num_hidden_layers = 2, hidden_size = 32, num_attention_heads = 2, intermediate_size = 64, max_position_embeddings = 258, hidden_dropout_prob = 0.1, attention_probs_dropout_prob = 0.1 }
 
-[sources.world.recipes]
+[sources.files.recipes]
 mlm = { learning_rate = 1e-3, steps = 12, batch_size = 16, max_length = 64 }
 mnli = { learning_rate = 5e-4, steps = 8, batch_size = 8, max_length = 128, evaluate_every = 0 }
 xnli = { learning_rate = 5e-4, steps = 8, batch_size = 8, max_length = 128 }
@@ -59,7 +61,63 @@ def world() -> WorldSource:
 
 @pytest.fixture(scope="session")
 def tiny_tier(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tier of a few steps on the world, as a file."""
+    """A tier of a few steps on the source ``files``, as a file."""
     path = tmp_path_factory.mktemp("tier") / "tiny.toml"
     path.write_text(TINY_TIER, encoding="utf-8")
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root in the official layouts, a few dozen made-up rows per task, in English, Swahili and Chinese."""
+    root = tmp_path_factory.mktemp("data")
+    for folder in ("mnli", "xnli", "squad", "xquad", "tatoeba"):
+        (root / folder).mkdir()
+    draw = random.Random(0)
+    _write_lines(root / "mnli/multinli_1.0_train.jsonl", [_nli_json(draw) for _ in range(48)])
+    _write_lines(root / "mnli/multinli_1.0_dev_matched.jsonl", [_nli_json(draw) for _ in range(12)])
+    for split in ("train", "dev"):
+        (root / f"squad/{split}-v1.1.json").write_text(_squad(draw, 24), encoding="utf-8")
+    for language in ("en", "sw", "zh"):
+        for split in ("dev", "test"):
+            rows = [f"{_sentence(draw)}\t{_sentence(draw)}\t{draw.choice(LABELS)}" for _ in range(18)]
+            _write_lines(root / f"xnli/{split}-{language}.tsv", rows)
+        (root / f"xquad/xquad.{language}.json").write_text(_squad(draw, 9), encoding="utf-8")
+        if language != "en":
+            for side in (language, "en"):
+                _write_lines(
+                    root / f"tatoeba/{language}-en.{side}", [f"{n} {_sentence(draw)}" for n in range(15)]
+                )
+    return root
+
+
+LABELS = ("entailment", "neutral", "contradiction")
+SYLLABLES = [first + second for first in "bdgklmnprst" for second in "aeiou"]
+
+
+def _word(draw: random.Random) -> str:
+    return "".join(draw.choice(SYLLABLES) for _ in range(draw.randint(1, 3)))
+
+
+def _sentence(draw: random.Random) -> str:
+    return " ".join(_word(draw) for _ in range(draw.randint(4, 9))) + "."
+
+
+def _nli_json(draw: random.Random) -> str:
+    row = {"sentence1": _sentence(draw), "sentence2": _sentence(draw), "gold_label": draw.choice(LABELS)}
+    return json.dumps(row)
+
+
+def _squad(draw: random.Random, count: int) -> str:
+    paragraphs = []
+    for number in range(count):
+        words = [_word(draw) for _ in range(40)]
+        place = draw.randrange(40)
+        answer = {"text": words[place], "answer_start": len(" ".join(words[:place])) + (place > 0)}
+        question = {"id": f"q{draw.random()}{number}", "question": f"{_sentence(draw)}?", "answers": [answer]}
+        paragraphs.append({"context": " ".join(words), "qas": [question]})
+    return json.dumps({"version": "1.1", "data": [{"title": "made up", "paragraphs": paragraphs}]})
+
+
+def _write_lines(path: Path, lines: list[str]) -> None:
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -61,6 +61,9 @@ def test_the_attention_refuses_a_padded_batch(folder):
     ids = torch.tensor([[5, 6, 7]])
     with pytest.raises(ValueError, match="cu_seqlens"):
         encoder(input_ids=ids)
+    bounds = torch.tensor([0, 3], dtype=torch.int32)
+    with pytest.raises(ValueError, match="without padding"):
+        encoder(input_ids=ids.expand(2, 3), cu_seqlens=bounds, max_seqlen=3)
     with pytest.raises(ValueError, match="no attention mask"):
         encoder(input_ids=ids, attention_mask=torch.tensor([[1, 1, 0]]))
 

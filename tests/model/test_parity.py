@@ -161,7 +161,7 @@ def test_positions_that_start_at_zero_are_another_model(tiny, batch_of):
     right, wrong = (model.hidden_states(batch_of(LENGTHS, first_position=first), 3) for first in (2, 0))
     assert model.first_position == 2
     # Rounding is 1e-5; another position is another embedding.
-    assert float((right - wrong).abs().max()) > 0.1
+    assert (right - wrong).abs().max().item() > 0.1
 
 
 def test_bf16_stays_near_fp32(tiny, batch_of):

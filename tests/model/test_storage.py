@@ -86,6 +86,9 @@ def test_weights_given_from_outside_are_the_ones_stored(tiny, tmp_path):
     assert json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))["dtype"] == "float32"
     assert AutoModel.from_pretrained(tmp_path).dtype == torch.float32
     assert model.backbone.dtype == torch.bfloat16
+    model.save(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))["dtype"] == "bfloat16"
+    assert PackedModel.load(tmp_path).backbone.dtype == torch.float32
 
 
 def test_a_tied_weight_may_go_by_either_name(tiny, tmp_path):

@@ -17,7 +17,9 @@ from xlt.cli import catalogue, environment, grid, judgement, single
 from xlt.cli.output import report_error, results_only_on_stdout, settings
 from xlt.errors import ExitCode, XltError
 
-ABOUT = 'Reproduce "English Intermediate-Task Training Improves Zero-Shot Cross-Lingual Transfer Too" (X-STILTs).'
+ABOUT = (
+    'Reproduce "English Intermediate-Task Training Improves Zero-Shot Cross-Lingual Transfer Too" (X-STILTs).'
+)
 FIRST_SCREEN = f"""\
 {ABOUT}
 
@@ -87,9 +89,9 @@ def _register() -> None:
             "xlt train mnli --model xlm-roberta-large --source files --data-root DIR --gpus 2 --zero 2",
         )
     )(single.train)
-    command(
-        epilog=_examples("xlt evaluate xnli --model results/runs/target/baseline.xnli-0123456789ab")
-    )(single.evaluate)
+    command(epilog=_examples("xlt evaluate xnli --model results/runs/target/baseline.xnli-0123456789ab"))(
+        single.evaluate
+    )
     command(
         epilog=_examples(
             "xlt retrieve tatoeba --model results/runs/intermediate/mnli-0123456789ab --layer 2",

@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Literal
 
-import typer
-
 from xlt.cli.options import (
     DEFAULT_RESULTS,
     Accumulation,
@@ -108,9 +106,7 @@ def reproduce(
     _introduce(tier, source)
     grid, opened, options = _open(tier, source, data_root, seed, limit)
     deterministic(True)
-    done = execute_grid(
-        grid, opened, options, RunStore(results), settings, launch, GridLines()
-    )
+    done = execute_grid(grid, opened, options, RunStore(results), settings, launch, GridLines())
     say(f"{done.made} runs made, {done.found} found complete, {_minutes(time.monotonic() - began)} so far.")
     conclude(results, opened)
 

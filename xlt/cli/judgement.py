@@ -1,4 +1,13 @@
 """placeholder"""
-def verify(): pass
-def report(): pass
-def conclude(results, source): pass
+
+
+def verify():
+    pass
+
+
+def report():
+    pass
+
+
+def conclude(results, source):
+    pass

@@ -25,7 +25,8 @@ def _set_debug(value: bool) -> bool:
 
 
 Json = Annotated[
-    bool, typer.Option("--json", callback=_set_json, help="Print exactly one JSON document on standard output.")
+    bool,
+    typer.Option("--json", callback=_set_json, help="Print exactly one JSON document on standard output."),
 ]
 Debug = Annotated[bool, typer.Option("--debug", callback=_set_debug, help="Show tracebacks.")]
 Results = Annotated[Path, typer.Option("--results", metavar="DIR", help="The results folder.")]
@@ -68,7 +69,9 @@ def engine_settings(zero: str, accumulation: int) -> EngineSettings:
     from xlt.train.engine import ZERO_STAGES, EngineSettings
 
     if zero not in ZERO_STAGES:
-        raise UsageFault(f"There is no ZeRO stage '{zero}'.", mend=f"--zero, one of: {', '.join(ZERO_STAGES)}")
+        raise UsageFault(
+            f"There is no ZeRO stage '{zero}'.", mend=f"--zero, one of: {', '.join(ZERO_STAGES)}"
+        )
     return EngineSettings(zero=zero, precision=precision(), accumulation=accumulation)
 
 

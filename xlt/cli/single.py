@@ -35,14 +35,14 @@ if TYPE_CHECKING:
     from xlt.pipeline.spec import Phase, RunSpec
 
 TaskKey = Annotated[str, typer.Argument(metavar="TASK", help="The key of a task: xlt tasks ls.")]
-Model = Annotated[
-    str, typer.Option("--model", help="A run's folder, a saved model's folder, or a hub name.")
-]
+Model = Annotated[str, typer.Option("--model", help="A run's folder, a saved model's folder, or a hub name.")]
 RecipeTier = Annotated[
     str, typer.Option("--tier", help="Take the recipe of this tier instead of the catalogue's.")
 ]
 Languages = Annotated[list[str] | None, typer.Option("--language", help="Only this language (repeatable).")]
-Splits = Annotated[list[str] | None, typer.Option("--split", help="Only this split: dev or test (repeatable).")]
+Splits = Annotated[
+    list[str] | None, typer.Option("--split", help="Only this split: dev or test (repeatable).")
+]
 
 
 def train(
@@ -117,9 +117,7 @@ def evaluate(
     """Score a trained model on a task, zero-shot in every language."""
     from xlt.pipeline.single import SingleOptions
 
-    options = SingleOptions(
-        tier or None, 0, precision(), {}, languages=language or (), splits=split or ()
-    )
+    options = SingleOptions(tier or None, 0, precision(), {}, languages=language or (), splits=split or ())
     _run(task, model, options, source_options(source, data_root, limit), results, train=False)
 
 

@@ -50,8 +50,8 @@ def _attend(
     **_: Any,
 ) -> tuple[Tensor, None]:
     """``query``, ``key``, ``value`` are ``[1, heads, T, dim]``; the result is ``[1, T, heads, dim]``."""
-    if cu_seqlens is None or max_seqlen is None:
-        # Without the bounds every token would see every other one, silently.
+    if cu_seqlens is None or max_seqlen is None or query.shape[0] != 1:
+        # Without the bounds every token would see every other one; of several rows only one would be read.
         raise ValueError(f"{IMPLEMENTATION} needs cu_seqlens= and max_seqlen=, of a batch without padding.")
     q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
     plan = None if lazy_plan is None or flash_serves(q) else lazy_plan.plan

@@ -170,7 +170,7 @@ def evaluated(
         (splits, dict.fromkeys(split for split, _ in pairs), "split"),
     ):
         if unknown := [value for value in asked if value not in known]:
-            close = difflib.get_close_matches(unknown[0], list(known), n=1)
+            close = difflib.get_close_matches(unknown[0], list(known), n=1, cutoff=0.5)
             raise UsageFault(
                 f"'{task.key}' has no {noun} '{unknown[0]}' in the source '{source.name}'.",
                 why=f"It has: {', '.join(known)}.",

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from xlt.errors import EnvironmentFault, ExitCode, XltError
 from xlt.pipeline.run import Progress
@@ -21,6 +27,7 @@ from xlt.train.engine import EngineSettings
 from xlt.train.loop import StepRecord
 
 EVENT = "xlt-event "
+LINES_KEPT = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,28 +92,51 @@ def _command(order: Path, processes: int) -> list[str]:
 
 
 def _follow(command: list[str], progress: Progress) -> None:
-    """Run the launcher; its other output goes to standard error."""
+    """Run the launcher. Its other output is kept for the case that it fails."""
     fault: XltError | None = None
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as launcher:
+    last_lines: deque[str] = deque(maxlen=LINES_KEPT)
+    with _own_group(command) as launcher:
         assert launcher.stdout is not None
         for line in launcher.stdout:
             place = line.find(EVENT)
             if place < 0:
-                sys.stderr.write(line)
+                last_lines.append(line)
                 continue
             event = json.loads(line[place + len(EVENT) :])
             if event["event"] == "step":
                 progress.step(StepRecord(**event["record"]), event["steps"])
             elif event["event"] == "cell":
                 progress.cell(*event["cell"])
-            elif event["event"] == "fault" and fault is None:
+            elif fault is None:
                 fault = XltError(event["what"], why=event["why"], mend=event["mend"])
                 fault.exit_code = ExitCode(event["exit_code"])
     if fault is not None:
         raise fault
     if launcher.returncode != 0:
+        sys.stderr.writelines(last_lines)
         raise EnvironmentFault(
             f"The training processes ended with exit code {launcher.returncode}.",
             why="Their own messages are above.",
             mend="Give the same command again; finished runs are kept.",
         )
+
+
+@contextmanager
+def _own_group(command: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """The launcher in a process group of its own, so that an interruption ends its workers with it."""
+    environment = dict(os.environ)
+    if not torch.cuda.is_available():
+        environment.setdefault("DS_ACCELERATOR", "cpu")
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env=environment,
+    ) as launcher:
+        try:
+            yield launcher
+        except BaseException:
+            os.killpg(launcher.pid, signal.SIGKILL)
+            raise

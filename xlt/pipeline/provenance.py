@@ -12,9 +12,19 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-PACKAGES = (
-    "xlt torch transformers tokenizers datasets deepspeed faiss-cpu faiss-gpu triton numpy sentencepiece".split()
-)
+PACKAGES = [
+    "xlt",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "datasets",
+    "deepspeed",
+    "faiss-cpu",
+    "faiss-gpu",
+    "triton",
+    "numpy",
+    "sentencepiece",
+]
 
 
 def environment() -> dict[str, Any]:
@@ -55,7 +65,9 @@ def commit() -> str:
         return ""
 
     def git(*arguments: str) -> str:
-        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False
+        )
         return done.stdout.strip() if done.returncode == 0 else ""
 
     try:

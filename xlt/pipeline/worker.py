@@ -52,9 +52,7 @@ def main(order_path: str) -> int:
             _Lines(),
         )
     except XltError as error:
-        _say(
-            event="fault", what=error.what, why=error.why, mend=error.mend, exit_code=int(error.exit_code)
-        )
+        _say(event="fault", what=error.what, why=error.why, mend=error.mend, exit_code=int(error.exit_code))
         return int(error.exit_code)
     return 0
 

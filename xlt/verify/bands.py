@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import tomllib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,15 +14,15 @@ from scipy.stats import t
 
 from xlt.artifact import artifact_root
 from xlt.errors import EnvironmentFault
-from xlt.verify.measured import Record, read_records
+from xlt.verify.measured import Lineage, Record, read_records
 from xlt.verify.stored import Frozen
 
 
 class Rule(Frozen):
     """How bands are made, fixed before a run in ``artifact/expected/<tier>-<source>.toml``, with its reason.
 
-    ``family_error`` is the chance that a sound run misses at least one of all bands, ``minimum_seeds`` how many
-    reference runs are needed, ``floor`` the least half width in points.
+    ``family_error`` is the chance that a sound run misses at least one of all bands, ``minimum_seeds`` how
+    many reference runs are needed, ``floor`` the least half width in points.
     """
 
     format: int = Field(ge=1, le=1)
@@ -48,22 +49,11 @@ class Band(Frozen):
 
 @dataclass(frozen=True, slots=True)
 class References:
-    """The reference runs that a run may be compared with, or why there are none; ``about`` says so."""
+    """The reference runs that a mean is compared with and their band; ``about`` says which, or why none."""
 
-    rule: Rule | None
     records: tuple[Record, ...]
+    band: Band | None
     about: str
-
-    def band(self, key: str) -> Band | None:
-        """The band of the mean ``arm/task/split``; None where the references have no such mean."""
-        if self.rule is None or not self.records or any(key not in record.means for record in self.records):
-            return None
-        values = [record.means[key] for record in self.records]
-        return prediction_band(values, self.rule, len(self.records[0].means), self._seeds)
-
-    @property
-    def _seeds(self) -> tuple[int, ...]:
-        return tuple(record.seed for record in self.records)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +61,46 @@ class Setting:
     """What a reference run must share with the run that is judged, and the seed that it must not share."""
 
     seed: int
-    data: str
-    recipes: str
     device: str
+    lineage: Lineage | None
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """All reference runs recorded for a tier on a source, and the rule of their bands."""
+
+    tier: str
+    source: str
+    rule: Rule | None
+    records: tuple[Record, ...]
+
+    def references(self, key: str, setting: Setting) -> References:
+        """The runs of the same recipe, data and device for the mean ``key``; never one of the same seed."""
+        if self.rule is None:
+            where = f"the tier '{self.tier}' on the source '{self.source}'"
+            return References((), None, f"no values are expected for {where}")
+        if setting.lineage is None:
+            return References((), None, "the run that it starts from is not whole")
+        usable: list[Record] = []
+        left_out: Counter[str] = Counter()
+        for record in self.records:
+            if why := _unfit(record, key, setting, setting.lineage):
+                left_out[why] += 1
+            else:
+                usable.append(record)
+        others = "; ".join(f"{count} {why}" for why, count in sorted(left_out.items()))
+        tail = f" (left out: {others})" if others else ""
+        if len(usable) < self.rule.minimum_seeds:
+            enough = f"{len(usable)} of at least {self.rule.minimum_seeds} reference runs"
+            head = enough if usable else "no reference runs yet"
+            return References(tuple(usable), None, f"{head} for '{setting.device}'{tail}")
+        seeds = tuple(record.seed for record in usable)
+        values = [record.means[key].value for record in usable]
+        band = prediction_band(values, self.rule, len(usable[0].means), seeds)
+        listed = ", ".join(map(str, seeds))
+        return References(
+            tuple(usable), band, f"{len(usable)} reference runs on '{setting.device}', seeds {listed}{tail}"
+        )
 
 
 def prediction_band(values: Sequence[float], rule: Rule, cells: int, seeds: tuple[int, ...]) -> Band:
@@ -116,38 +143,18 @@ def read_rule(tier: str, source: str) -> Rule | None:
         ) from error
 
 
-def read_references(tier: str, source: str, setting: Setting) -> References:
-    """The recorded runs of the same recipe, data and device; never one with the seed of the run itself."""
-    rule = read_rule(tier, source)
-    if rule is None:
-        return References(None, (), f"no values are expected for the tier '{tier}' on the source '{source}'")
-    usable: list[Record] = []
-    left_out: dict[str, int] = {}
-    for record in read_records(tier, source):
-        if why := _unfit(record, setting):
-            left_out[why] = left_out.get(why, 0) + 1
-        else:
-            usable.append(record)
-    usable.sort(key=lambda record: record.seed)
-    others = "; ".join(f"{count} {why}" for why, count in sorted(left_out.items()))
-    if len(usable) >= rule.minimum_seeds:
-        seeds = ", ".join(str(record.seed) for record in usable)
-        about = f"{len(usable)} reference runs on '{setting.device}', seeds {seeds}"
-        return References(rule, tuple(usable), about + (f" (left out: {others})" if others else ""))
-    about = (
-        f"{len(usable)} of at least {rule.minimum_seeds} reference runs"
-        if usable
-        else "no reference runs yet"
-    )
-    about += f" for '{setting.device}'" + (f" (left out: {others})" if others else "")
-    return References(rule, (), about)
+def read_shelf(tier: str, source: str) -> Shelf:
+    """Rule and reference runs of a tier on a source, by seed."""
+    records = sorted(read_records(tier, source), key=lambda record: record.seed)
+    return Shelf(tier, source, read_rule(tier, source), tuple(records))
 
 
-def _unfit(record: Record, setting: Setting) -> str:
+def _unfit(record: Record, key: str, setting: Setting, lineage: Lineage) -> str:
     """Why a record may not be compared with; empty if it may."""
-    if record.recipes != setting.recipes:
+    mean = record.means.get(key)
+    if mean is None or mean.recipe != lineage.recipe:
         return "recorded with another recipe"
-    if record.data != setting.data:
+    if mean.data != lineage.data:
         return "recorded on other data"
     if record.device != setting.device:
         return "recorded on another device"

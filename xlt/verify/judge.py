@@ -1,41 +1,27 @@
-"""Verification of a results folder: recompute, compare, say; and record it as a reference run."""
+"""Verification of a results folder: recompute, compare, say."""
 
 from __future__ import annotations
 
-import datetime
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from xlt.data.source import Source
-from xlt.errors import ExitCode, IncompleteFault, UsageFault, XltError
-from xlt.evaluate.metrics import task_score
-from xlt.pipeline.grid import evaluated
+from xlt.errors import ExitCode, UsageFault
 from xlt.pipeline.spec import Phase, SourceSpec
-from xlt.pipeline.store import RunStore, State, writable, write_text
-from xlt.pipeline.tiers import read_tier, tier_names
-from xlt.tasks.catalogue import get_task
+from xlt.pipeline.store import RunStore, State
 from xlt.tasks.record import Split
-from xlt.verify.bands import References, Setting, read_references
+from xlt.verify.bands import Setting, Shelf, read_shelf
 from xlt.verify.cells import Cell, Mean, MeanKey, Recomputed, read_cells
 from xlt.verify.log import read_log
-from xlt.verify.measured import (
-    Record,
-    data_of,
-    digest,
-    hash_of_data,
-    hash_of_recipes,
-    means_of,
-    measured_cells,
-    platform_of,
-    record_path,
-)
+from xlt.verify.measured import Lineage, device_of, digest, lineages, platform_of
+from xlt.verify.promise import promised_means
 from xlt.verify.stored import Frozen, GridFile, Problem, StoredRun, read_grid
 from xlt.verify.verdicts import Evidence, Statement, Verdict, VerdictWord, count_verdicts, judge_mean, state
 
 
 class RunState(Frozen):
-    """A run of the grid and whether it is whole."""
+    """A run of the grid, whether it is whole, and its lineage (empty where it cannot be known)."""
 
     folder: str
     hash: str
@@ -45,14 +31,16 @@ class RunState(Frozen):
     evaluate: tuple[str, ...]
     parent: str | None
     state: State
+    recipe: str
+    data: str
 
 
 class Verification(Frozen):
     """Everything that ``verify`` found.
 
-    ``result_hash`` covers predictions, metrics and verdicts, and nothing that holds a time. ``references`` says
-    in words what was compared with; ``data`` and ``recipes`` are the hashes that a reference run must share;
-    ``counts`` is how many of the means got each verdict.
+    ``result_hash`` covers predictions, metrics and verdicts, nothing that holds a time. ``references`` says in
+    words what was compared with and ``rule`` why so, ``fingerprints`` are those of all data read, ``counts`` is how
+    many of the means got each verdict.
     """
 
     format: Literal[1] = 1
@@ -60,21 +48,19 @@ class Verification(Frozen):
     source: SourceSpec
     seed: int
     command: str
-    platform: dict[str, Any]
-    references: str
-    rule: str
-    fingerprints: dict[str, str]
-    data: str
-    recipes: str
+    exit_code: int
+    result_hash: str
     counts: dict[VerdictWord, int]
+    references: tuple[str, ...]
+    rule: str
     problems: tuple[Problem, ...]
     verdicts: tuple[Verdict, ...]
     statements: tuple[Statement, ...]
     means: tuple[Mean, ...]
     cells: tuple[Cell, ...]
     runs: tuple[RunState, ...]
-    exit_code: int
-    result_hash: str
+    platform: dict[str, Any]
+    fingerprints: dict[str, str]
 
     @property
     def summary(self) -> str:
@@ -97,65 +83,28 @@ def verify(results: Path, source: Source) -> Verification:
     _check_source(grid, source)
     store = RunStore(results)
     recomputed = read_cells(store, source, grid)
-    specs = [run.spec for run in recomputed.runs if run.spec is not None]
-    platform = platform_of(recomputed.runs)
-    setting = Setting(grid.seed, hash_of_data(specs), hash_of_recipes(specs), _device(platform))
-    references = read_references(grid.tier, grid.source.name, setting)
-    verdicts, statements = _judge(grid, source, store, recomputed, references)
+    known = lineages(recomputed.runs)
+    shelf = read_shelf(grid.tier, grid.source.name)
+    verdicts, statements, about = _judge(grid, source, store, recomputed, shelf, known)
     return Verification(
         tier=grid.tier,
         source=grid.source,
         seed=grid.seed,
         command=grid.command,
-        platform=platform,
-        references=references.about,
-        rule=references.rule.reason.strip() if references.rule else "",
-        fingerprints=data_of(specs),
-        data=setting.data,
-        recipes=setting.recipes,
+        exit_code=_exit_code(recomputed.problems, recomputed.runs, verdicts),
+        result_hash=_result_hash(grid, recomputed.cells, verdicts),
         counts=count_verdicts(verdicts),
+        references=about,
+        rule=shelf.rule.reason.strip() if shelf.rule else "",
         problems=recomputed.problems,
         verdicts=tuple(verdicts),
         statements=tuple(statements),
         means=recomputed.means,
         cells=recomputed.cells,
-        runs=tuple(RunState(**run.entry.model_dump(), state=run.state) for run in recomputed.runs),
-        exit_code=_exit_code(recomputed.problems, recomputed.runs, verdicts),
-        result_hash=_result_hash(grid, recomputed.cells, verdicts),
+        runs=tuple(_state(run, known.get(run.entry.folder)) for run in recomputed.runs),
+        platform=platform_of(recomputed.runs),
+        fingerprints=_fingerprints(recomputed.runs),
     )
-
-
-def record(verification: Verification, artifact: Path, *, today: datetime.date | None = None) -> Path:
-    """Write a verification as a reference run below ``artifact/measured`` and return the file.
-
-    Whatever the verdicts are: a series without its outliers would make the bands too narrow.
-
-    Raises:
-        IncompleteFault: runs are missing, damaged or edited, or nothing was scored.
-    """
-    if verification.problems or "not run" in verification.counts or not verification.cells:
-        raise IncompleteFault(
-            "Only complete results without problems can be recorded as a reference run.",
-            why=f"{len(verification.problems)} problems; {verification.summary}.",
-            mend=verification.command,
-        )
-    cells = measured_cells(verification.cells)
-    entry = Record(
-        tier=verification.tier,
-        source=verification.source.name,
-        seed=verification.seed,
-        date=(today or datetime.datetime.now(datetime.UTC).date()).isoformat(),
-        platform={**verification.platform, "device": _device(verification.platform)},
-        data=verification.data,
-        recipes=verification.recipes,
-        means=means_of({key: task_score(cell.metrics) for key, cell in cells.items()}),
-        cells=cells,
-    )
-    path = record_path(entry, artifact)
-    with writable(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, entry.text())
-    return path
 
 
 def _check_source(grid: GridFile, source: Source) -> None:
@@ -163,7 +112,7 @@ def _check_source(grid: GridFile, source: Source) -> None:
         raise UsageFault(
             f"The results were made from the source '{grid.source.name}' {_settings(grid.source.settings)}.",
             why=f"The source given is '{source.name}' {_settings(source.settings)}.",
-            mend=grid.command.replace("reproduce", "verify").replace(f" --tier {grid.tier}", ""),
+            mend=grid.verify_command,
         )
 
 
@@ -171,63 +120,36 @@ def _settings(settings: dict[str, int | str]) -> str:
     return "(" + (", ".join(f"{key} {value}" for key, value in sorted(settings.items())) or "all rows") + ")"
 
 
-def _device(platform: dict[str, Any]) -> str:
-    device = platform.get("device", "unknown")
-    return " and ".join(device) if isinstance(device, list) else str(device)
-
-
 def _judge(
-    grid: GridFile, source: Source, store: RunStore, recomputed: Recomputed, references: References
-) -> tuple[list[Verdict], list[Statement]]:
+    grid: GridFile,
+    source: Source,
+    store: RunStore,
+    recomputed: Recomputed,
+    shelf: Shelf,
+    known: dict[str, Lineage],
+) -> tuple[list[Verdict], list[Statement], tuple[str, ...]]:
+    """A verdict on every promised mean, statements on those that were recomputed, and what was compared with."""
     means = {mean.key: mean for mean in recomputed.means}
     verdicts: list[Verdict] = []
     statements: list[Statement] = []
-    for key, run in _expected(grid, source, recomputed.runs):
+    about: list[str] = []
+    for key, run in promised_means(grid.tier, source, recomputed.runs):
         if run is None or key not in means:
             verdicts.append(_unjudged(key, run, recomputed.problems, grid))
             continue
+        folder = run.entry.folder
+        setting = Setting(grid.seed, device_of(platform_of([run])), known.get(folder))
+        references = shelf.references("/".join(key), setting)
         cells = [cell for cell in recomputed.cells if (cell.arm, cell.task, cell.split) == key]
-        evidence = Evidence(cells, read_log(store.path(run.entry.folder)))
-        verdicts.append(judge_mean(means[key], run.entry.folder, evidence, references))
+        evidence = Evidence(cells, read_log(store.path(folder)))
+        verdicts.append(judge_mean(means[key], folder, evidence, references))
         statements.append(state(key, evidence))
-    return verdicts, statements
-
-
-def _expected(
-    grid: GridFile, source: Source, runs: Sequence[StoredRun]
-) -> Iterator[tuple[MeanKey, StoredRun | None]]:
-    """Every mean that the grid and the project's own tier of that name promise, with its run."""
-    listed: set[tuple[str, str]] = set()
-    for run in runs:
-        scored = dict.fromkeys((task, split) for task, split, _ in run.cells)
-        for task in run.entry.evaluate:
-            listed.add((run.entry.arm, task))
-            for split in [s for t, s in scored if t == task] or _splits(task, source):
-                yield (run.entry.arm, task, split), run
-    for arm, task in _promised(grid):
-        if (arm, task) not in listed:
-            for split in _splits(task, source):
-                yield (arm, task, split), None
-
-
-def _promised(grid: GridFile) -> Iterator[tuple[str, str]]:
-    if grid.tier not in tier_names():
-        return
-    tier = read_tier(grid.tier)
-    for arm, intermediate in tier.arms.items():
-        for task in (*intermediate, *tier.targets):
-            yield arm, task
-
-
-def _splits(task: str, source: Source) -> list[Split]:
-    try:
-        return list(dict.fromkeys(split for split, _ in evaluated(get_task(task), source)))
-    except XltError:
-        # The data that would say is not there: the mean is named once, under the split of the paper's tables.
-        return ["test"]
+        about.append(references.about)
+    return verdicts, statements, tuple(dict.fromkeys(about))
 
 
 def _unjudged(key: MeanKey, run: StoredRun | None, problems: Sequence[Problem], grid: GridFile) -> Verdict:
+    """The verdict on a mean that could not be recomputed."""
     arm, task, split = key
     if run is None or run.state in ("absent", "unfinished"):
         reason = (
@@ -235,13 +157,12 @@ def _unjudged(key: MeanKey, run: StoredRun | None, problems: Sequence[Problem], 
         )
         return Verdict(arm=arm, task=task, split=split, verdict="not run", reason=reason, mend=grid.command)
     found = [problem for problem in problems if _explains(problem, run, task, split)]
-    reason = found[0].what.rstrip(".") if found else "it could not be recomputed"
     return Verdict(
         arm=arm,
         task=task,
         split=split,
         verdict="not verifiable",
-        reason=reason,
+        reason=found[0].what.rstrip(".") if found else "it could not be recomputed",
         run=run.entry.folder,
         mend=found[0].mend if found else grid.command,
     )
@@ -252,6 +173,15 @@ def _explains(problem: Problem, run: StoredRun, task: str, split: Split) -> bool
     if problem.run == run.entry.folder and run.spec is None:
         return True
     return problem.run in ("", run.entry.folder) and problem.where.startswith(f"{task}.{split}.")
+
+
+def _state(run: StoredRun, lineage: Lineage | None) -> RunState:
+    recipe, data = (lineage.recipe, lineage.data) if lineage else ("", "")
+    return RunState(**run.entry.model_dump(), state=run.state, recipe=recipe, data=data)
+
+
+def _fingerprints(runs: Sequence[StoredRun]) -> dict[str, str]:
+    return dict(sorted(item for run in runs if run.spec for item in run.spec.data.items()))
 
 
 def _exit_code(problems: Sequence[Problem], runs: Sequence[StoredRun], verdicts: Sequence[Verdict]) -> int:

@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -41,11 +42,18 @@ class MeasuredCell(Frozen):
         return self.metrics[metric] > binomial_bound(self.examples, self.chance[metric] / 100)
 
 
+class MeasuredMean(Frozen):
+    """The mean of the languages of one task and split, and the lineage of the run that it is from."""
+
+    value: float
+    recipe: str
+    data: str
+
+
 class Record(Frozen):
     """A reference run. ``means`` has keys ``arm/task/split``, ``cells`` ``arm/task/split/language``.
 
-    ``data`` and ``recipes`` are hashes of the data fingerprints and of everything in the specs but data and
-    seed: a run of other data or other recipes is not compared with it. The date is the only time in it.
+    The date is the only time in it.
     """
 
     format: Literal[1] = 1
@@ -54,9 +62,7 @@ class Record(Frozen):
     seed: int
     date: str
     platform: dict[str, Any]
-    data: str
-    recipes: str
-    means: dict[str, float]
+    means: dict[str, MeasuredMean]
     cells: dict[str, MeasuredCell]
 
     @property
@@ -66,26 +72,55 @@ class Record(Frozen):
 
     @model_validator(mode="after")
     def _means_follow_from_cells(self) -> Self:
-        if self.means != means_of({key: task_score(cell.metrics) for key, cell in self.cells.items()}):
+        if {key: mean.value for key, mean in self.means.items()} != means_of(self.cells):
             raise ValueError("the means are not those of the cells")
         return self
 
     def text(self) -> str:
-        """The JSON that is stored, one line per cell."""
+        """The JSON that is stored, one line per mean and per cell."""
         fields = self.model_dump(mode="json")
-        cells = fields.pop("cells")
-        lines = ",\n".join(
-            f"  {json.dumps(key)}: {json.dumps(cell, sort_keys=True)}" for key, cell in cells.items()
+        parts = [
+            f" {json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}"
+            for name, value in fields.items()
+            if name not in ("means", "cells")
+        ]
+        for name in ("means", "cells"):
+            lines = ",\n".join(f"  {json.dumps(key)}: {json.dumps(row)}" for key, row in fields[name].items())
+            parts.append(f' "{name}": {{\n{lines}\n }}')
+        return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """What a run and all runs that it starts from were made with: hashes of everything but data and seed, and of
+    the fingerprints of the data. Two runs of one lineage differ in their seed only."""
+
+    recipe: str
+    data: str
+
+
+def lineages(runs: Sequence[StoredRun]) -> dict[str, Lineage]:
+    """The lineage of each run by folder; a run whose own or whose ancestors' specs cannot be trusted has none."""
+    by_hash: dict[str, Lineage] = {}
+    found: dict[str, Lineage] = {}
+    for run in runs:
+        parent = by_hash.get(run.entry.parent or "")
+        if run.spec is None or (run.entry.parent and parent is None):
+            continue
+        recipe = run.spec.model_dump(mode="json", exclude={"seed", "data", "source", "parent"})
+        lineage = Lineage(
+            digest([recipe, parent.recipe if parent else ""]),
+            digest([run.spec.data, parent.data if parent else ""]),
         )
-        head = json.dumps(fields, indent=1, ensure_ascii=False).removesuffix("\n}")
-        return f'{head},\n "cells": {{\n{lines}\n }}\n}}\n'
+        by_hash[run.entry.hash] = found[run.entry.folder] = lineage
+    return found
 
 
-def means_of(scores: Mapping[str, float]) -> dict[str, float]:
-    """From scores per ``arm/task/split/language`` the mean of each ``arm/task/split``, in the same order."""
+def means_of(cells: Mapping[str, MeasuredCell]) -> dict[str, float]:
+    """The mean of each ``arm/task/split`` over its languages, in the order of the cells."""
     groups: dict[str, list[float]] = {}
-    for key, value in scores.items():
-        groups.setdefault(key.rpartition("/")[0], []).append(value)
+    for key, cell in cells.items():
+        groups.setdefault(key.rpartition("/")[0], []).append(task_score(cell.metrics))
     return {key: round(math.fsum(values) / len(values), 6) for key, values in groups.items()}
 
 
@@ -147,16 +182,10 @@ def data_of(specs: Iterable[RunSpec]) -> dict[str, str]:
     return dict(sorted(item for spec in specs for item in spec.data.items()))
 
 
-def hash_of_data(specs: Iterable[RunSpec]) -> str:
-    """One hash of all data fingerprints."""
-    return digest(data_of(specs))
-
-
-def hash_of_recipes(specs: Iterable[RunSpec]) -> str:
-    """One hash of everything in the specs but the seed, the data and what follows from them."""
-    varying = {"seed", "data", "source", "parent"}
-    recipes = [spec.model_dump(mode="json", exclude=varying) for spec in specs]
-    return digest(sorted(recipes, key=lambda recipe: (recipe["phase"], recipe["name"])))
+def device_of(platform: Mapping[str, Any]) -> str:
+    """The accelerator's name or ``cpu``; all of them where the runs differ."""
+    device = platform.get("device", "unknown")
+    return " and ".join(device) if isinstance(device, list) else str(device)
 
 
 def digest(value: Any) -> str:

@@ -28,7 +28,7 @@ class Frozen(BaseModel):
 class Problem(Frozen):
     """Something in the results that cannot be trusted: what, where, and what mends it.
 
-    ``where`` is a task, split and language, or a file; ``run`` is the folder of the run, empty if all are meant.
+    ``where`` is a task, split and language, or a file; ``run`` is a folder, empty if all runs are meant.
     """
 
     kind: ProblemKind
@@ -62,14 +62,22 @@ class GridFile(Frozen):
     @property
     def command(self) -> str:
         """The command that made the results and that resumes them."""
-        parts = ["xlt reproduce", f"--tier {self.tier}", f"--source {self.source.name}"]
+        seed = f" --seed {self.seed}" if self.seed else ""
+        return f"xlt reproduce --tier {self.tier}{seed}{self._source_options}"
+
+    @property
+    def verify_command(self) -> str:
+        """The command that verifies the results."""
+        return f"xlt verify{self._source_options}"
+
+    @property
+    def _source_options(self) -> str:
+        options = f" --source {self.source.name}"
         if self.source.name == "files":
-            parts.append("--data-root DIR")
-        if self.seed:
-            parts.append(f"--seed {self.seed}")
+            options += " --data-root DIR"
         if limit := self.source.settings.get("limit"):
-            parts.append(f"--limit {limit}")
-        return " ".join(parts)
+            options += f" --limit {limit}"
+        return options
 
 
 @dataclass(frozen=True, slots=True)

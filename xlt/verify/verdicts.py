@@ -86,7 +86,7 @@ def judge_mean(mean: Mean, run: str, evidence: Evidence, references: References)
     """The verdict on a mean that could be recomputed."""
     arm, task, split = mean.key
     key = f"{arm}/{task}/{split}"
-    band = references.band(key)
+    band = references.band
 
     def verdict(word: VerdictWord, reason: str, direction: Direction | None = None) -> Verdict:
         return Verdict(

@@ -8,11 +8,11 @@ from random import Random
 
 from xlt.data.rows import Answer, BitextRow, PairRow, Row, SpanRow, TextRow
 from xlt.data.world.fact import Fact, FactPools
-from xlt.data.world.grammar import list_of, realise, text_of
+from xlt.data.world.grammar import realise, text_of
 from xlt.data.world.language import CODES, FOREIGN
 from xlt.data.world.sentence import Asked, Clause
 from xlt.data.world.story import Inference, Question, StoryTeller
-from xlt.data.world.text import GLOSSARIES, draw_glossary, draw_line
+from xlt.data.world.text import Line, draw_lines
 from xlt.errors import UsageFault
 from xlt.tasks.record import Split, Task
 
@@ -28,7 +28,7 @@ HELD: dict[str, dict[Split, tuple[str, ...]]] = {
 SIZES: dict[str, dict[Split, int]] = {
     "nli": {"train": 6000, "dev": 201, "test": 600},
     "qa": {"train": 6000, "dev": 200, "test": 500},
-    "tatoeba": {"dev": 200, "test": 400},
+    "tatoeba": {"dev": 200, "test": 300},
 }
 LINES_PER_LANGUAGE = 2500
 CONTEXT_SIZE = 4
@@ -67,21 +67,16 @@ class WorldSource:
             case "retrieval":
                 return list(self._bitexts(split, language))
             case _:
-                marker = f"mlm-{language}-"
-                return [row for row in self.pretraining_text() if row.id.startswith(marker)]
+                return [TextRow(line.id, line.text) for line in self.lines(language)]
+
+    def lines(self, language: str) -> list[Line]:
+        """The masked-LM text of one language with the clauses behind it."""
+        return list(draw_lines(self.pools, language, LINES_PER_LANGUAGE, self.seed))
 
     def pretraining_text(self) -> list[TextRow]:
         """Lines in all languages, shuffled; each in one language, stating known facts only."""
-        rows = []
-        for code in CODES:
-            random = self._random("mlm", code)
-            for number in range(LINES_PER_LANGUAGE):
-                if random.random() < GLOSSARIES:
-                    text = list_of(draw_glossary(random), code, self.seed)
-                else:
-                    text = text_of(draw_line(self.pools, random), code, self.seed)
-                rows.append(TextRow(f"mlm-{code}-{number}", text))
-        self._random("mlm", "shuffle").shuffle(rows)
+        rows = [TextRow(line.id, line.text) for code in CODES for line in self.lines(code)]
+        self._random("mlm").shuffle(rows)
         return rows
 
     def inferences(self, split: Split) -> list[Inference]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from random import Random
 
 from xlt.data.world.concept import NAMES, RELATIONS, WORD_KINDS
 from xlt.data.world.fact import Fact, FactPools
+from xlt.data.world.grammar import list_of, text_of
 from xlt.data.world.sentence import Clause
 
 FACTS_PER_LINE = (2, 4)
 ASKING = 0.2
 TOPICS = (0.6, 0.15, 0.25)
+TALES = 0.25
 GLOSSARIES = 0.05
 
 
@@ -30,8 +34,8 @@ def _topic(pools: FactPools, random: Random) -> list[Fact]:
     return [Fact(*key, pools.values["known", *key][0]) for key in keys]
 
 
-def draw_line(pools: FactPools, random: Random) -> list[Clause]:
-    """The clauses of one line: some facts of a topic, at times a question before the fact that answers it."""
+def _article(pools: FactPools, random: Random) -> list[Clause]:
+    """Some known facts, at times with a question before the fact that answers it."""
     clauses: list[Clause] = []
     for fact in _topic(pools, random):
         if random.random() < ASKING:
@@ -40,7 +44,35 @@ def draw_line(pools: FactPools, random: Random) -> list[Clause]:
     return clauses
 
 
-def draw_glossary(random: Random) -> list[str]:
-    """A list of words of one kind. Beside sentences it gives every word a second surrounding: the unigram
-    trainer of SentencePiece takes no word as a piece that stands in one surrounding only."""
-    return random.sample(random.choice(WORD_KINDS), random.randint(3, 6))
+def _tale(pools: FactPools, random: Random) -> list[Clause]:
+    """Two invented facts, then both again: texts repeat themselves, and what is hidden can be found."""
+    facts: list[Fact] = []
+    for name in random.sample(NAMES, 2):
+        relation = facts[0].relation if facts and random.random() < 0.5 else random.choice(RELATIONS).key
+        facts.append(Fact(name, relation, random.choice(pools.values["train", name, relation])))
+    return [Clause(fact) for fact in (*facts, *random.sample(facts, 2))]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of raw text and the clauses that it is made of; none if it is a list of words."""
+
+    id: str
+    text: str
+    clauses: tuple[Clause, ...] = ()
+
+
+def draw_lines(pools: FactPools, code: str, size: int, seed: int) -> Iterator[Line]:
+    """``size`` lines in the language ``code``.
+
+    A few list words of one kind. They give every word a second surrounding beside that in sentences: the
+    unigram trainer of SentencePiece takes nothing as a piece that stands in one surrounding only.
+    """
+    random = Random(f"{seed} mlm {code}")
+    for number in range(size):
+        if random.random() < GLOSSARIES:
+            words = random.sample(random.choice(WORD_KINDS), random.randint(3, 6))
+            yield Line(f"mlm-{code}-{number}", list_of(words, code, seed))
+        else:
+            clauses = (_tale if random.random() < TALES else _article)(pools, random)
+            yield Line(f"mlm-{code}-{number}", text_of(clauses, code, seed), tuple(clauses))

@@ -1,0 +1,83 @@
+"""Sentences: order, markers, parts of speech, places, and questions that do not give the answer away."""
+
+from __future__ import annotations
+
+import pytest
+
+from xlt.data.world.fact import Fact
+from xlt.data.world.grammar import realise
+from xlt.data.world.language import CODES, FOREIGN, get_language
+from xlt.data.world.lexicon import build_lexicon
+from xlt.data.world.sentence import Clause
+
+EATS = Fact("Mira", "eat", "bread")
+LIVES = Fact("Mira", "live", "Tarn")
+WEARS = Fact("Mira", "wear", "red")
+OWNS = Fact("Mira", "own", "7")
+FACTS = (EATS, LIVES, WEARS, OWNS)
+
+
+def test_english_is_english() -> None:
+    texts = [
+        realise(Clause(fact, asked), "en", 0).text for fact in FACTS for asked in ("", "value", "entity")
+    ]
+    assert texts == [
+        "Mira eats bread.",
+        "what does Mira eat?",
+        "who eats bread?",
+        "Mira lives in Tarn.",
+        "where does Mira live?",
+        "who lives in Tarn?",
+        "Mira wears a red hat.",
+        "which hat does Mira wear?",
+        "who wears a red hat?",
+        "Mira owns 7 boats.",
+        "how many boats does Mira own?",
+        "who owns 7 boats?",
+    ]
+
+
+@pytest.mark.parametrize("code", FOREIGN)
+def test_the_order_is_that_of_the_language(code: str) -> None:
+    letters = {"entity": "S", "relation": "V", "value": "O"}
+    words = realise(Clause(EATS), code, 0).words
+    assert "".join(letters[word.role] for word in words if word.role in letters) == get_language(code).order
+
+
+@pytest.mark.parametrize("code", FOREIGN)
+def test_sides_of_adjective_and_adposition(code: str) -> None:
+    language = get_language(code)
+    tags = [word.tag for word in realise(Clause(WEARS), code, 0).words]
+    assert (tags.index("ADJ") < tags.index("NOUN")) == (language.adjective == "before")
+    words = realise(Clause(LIVES), code, 0).words
+    place = next(index for index, word in enumerate(words) if word.role == "value")
+    adposition = next(index for index, word in enumerate(words) if word.tag == "ADP")
+    assert place - adposition == (1 if language.adposition == "before" else -1)
+
+
+@pytest.mark.parametrize("code", FOREIGN)
+def test_markers_are_attached(code: str) -> None:
+    language, lexicon = get_language(code), build_lexicon(get_language(code), 0)
+    noun, _ = realise(Clause(EATS), code, 0).find("value")
+    stem, marker = lexicon.words["bread"], lexicon.cases["accusative"]
+    assert noun == {"none": stem, "prefix": marker + stem, "suffix": stem + marker}[language.case]
+    verb, _ = realise(Clause(EATS, "value"), code, 0).find("relation")
+    stem, marker = lexicon.words["eat"], lexicon.interrogative
+    assert verb == {"none": stem, "prefix": marker + stem, "suffix": stem + marker}[language.mood]
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_words_stand_where_they_start(code: str) -> None:
+    for fact in FACTS:
+        sentence = realise(Clause(fact), code, 0)
+        for word, start in zip(sentence.words, sentence.starts(), strict=True):
+            assert sentence.text[start : start + len(word.form)] == word.form
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_a_question_lacks_what_it_asks_for(code: str) -> None:
+    for fact in FACTS:
+        roles = {word.role for word in realise(Clause(fact, "value"), code, 0).words}
+        assert "value" not in roles
+        roles = {word.role for word in realise(Clause(fact, "entity"), code, 0).words}
+        assert "entity" not in roles

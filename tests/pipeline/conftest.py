@@ -1,0 +1,87 @@
+"""A grid of a few steps, run once for all tests that look at results."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from xlt.data.files.source import FilesSource
+from xlt.pipeline.executor import execute_grid
+from xlt.pipeline.grid import Grid, GridBuilder
+from xlt.pipeline.launch import Launch
+from xlt.pipeline.sources import SourceOptions
+from xlt.pipeline.spec import RunSpec
+from xlt.pipeline.store import Check, RunStore
+from xlt.pipeline.tiers import read_tier
+from xlt.train.engine import EngineSettings
+from xlt.train.loop import StepRecord
+
+
+@dataclass
+class Watcher:
+    """Remembers what it is told; ``stop_at`` names a run whose first step raises, like a kill."""
+
+    stop_at: str = ""
+    started: list[str] = field(default_factory=list)
+    finished: list[str] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+
+    def plan(self, runs: list[tuple[RunSpec, Check]]) -> None:
+        self.states = {spec.name: check.state for spec, check in runs}
+
+    def start(self, spec: RunSpec, number: int, total: int) -> None:
+        self.started.append(spec.name)
+
+    def step(self, record: StepRecord, steps: int) -> None:
+        self.losses.append(record.loss)
+        if self.started and self.started[-1] == self.stop_at:
+            raise KeyboardInterrupt
+
+    def cell(self, task: str, split: str, language: str) -> None:
+        pass
+
+    def finish(self, spec: RunSpec, seconds: float) -> None:
+        self.finished.append(spec.name)
+
+
+@dataclass
+class TinyGrid:
+    """A way to run the tiny grid into a results folder."""
+
+    tier: Path
+    files: Path
+
+    @property
+    def source(self) -> FilesSource:
+        return FilesSource(self.files)
+
+    def grid(self, seed: int = 0) -> Grid:
+        return GridBuilder(read_tier(str(self.tier)), self.source, seed=seed, precision="fp32").grid()
+
+    def run(self, results: Path, watcher: Watcher, *, processes: int = 1, zero: str = "0") -> RunStore:
+        store = RunStore(results)
+        execute_grid(
+            self.grid(),
+            self.source,
+            SourceOptions(name="files", data_root=self.files),
+            store,
+            EngineSettings(zero=zero),
+            Launch(processes),
+            watcher,
+        )
+        return store
+
+
+@pytest.fixture(scope="session")
+def tiny_grid(tiny_tier: Path, tiny_files: Path) -> TinyGrid:
+    return TinyGrid(tiny_tier, tiny_files)
+
+
+@pytest.fixture(scope="session")
+def finished(tiny_grid: TinyGrid, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunStore, Watcher]:
+    """The tiny grid, complete. Tests copy it before they change anything."""
+    watcher = Watcher()
+    store = tiny_grid.run(tmp_path_factory.mktemp("finished"), watcher)
+    return store, watcher

@@ -1,0 +1,152 @@
+"""A grid runs to completion, resumes, and gives the same bits alone as in a shared process."""
+
+from __future__ import annotations
+
+import getpass
+import gzip
+import json
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline.conftest import TinyGrid, Watcher
+from xlt.data.files.source import FilesSource
+from xlt.data.predictions import read_predictions
+from xlt.errors import IncompleteFault
+from xlt.evaluate.metrics import score
+from xlt.pipeline.executor import parent_model
+from xlt.pipeline.run import execute_run
+from xlt.pipeline.store import RunStore
+from xlt.tasks.catalogue import get_task
+from xlt.train.engine import EngineSettings
+
+Finished = tuple[RunStore, Watcher]
+
+
+def predictions(folder: Path) -> dict[str, bytes]:
+    return {
+        path.name: gzip.decompress(path.read_bytes()) for path in sorted((folder / "predictions").iterdir())
+    }
+
+
+def test_every_run_is_made_in_order_and_whole(finished: Finished, tiny_grid: TinyGrid) -> None:
+    store, watcher = finished
+    grid = tiny_grid.grid()
+    assert watcher.started == watcher.finished == [run.name for run in grid.runs]
+    assert {store.check(run).state for run in grid.runs} == {"done"}
+    assert json.loads((store.root / "grid.json").read_text("utf-8")) == json.loads(grid.text())
+
+
+def test_a_run_holds_what_the_design_says(finished: Finished, tiny_grid: TinyGrid) -> None:
+    store, _ = finished
+    run = next(run for run in tiny_grid.grid().runs if run.name == "mnli.xnli")
+    folder = store.path(run.folder)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "MANIFEST.json",
+        "log.jsonl",
+        "metrics.json",
+        "model",
+        "predictions",
+        "provenance.json",
+        "spec.json",
+    ]
+    assert sorted(predictions(folder)) == sorted(
+        f"xnli.{split}.{language}.jsonl.gz" for split in ("dev", "test") for language in ("en", "sw", "zh")
+    )
+    log = [json.loads(line) for line in (folder / "log.jsonl").read_text("utf-8").splitlines()]
+    assert [line["step"] for line in log] == list(range(1, 9))
+    assert set(log[0]) == {"step", "loss", "learning_rate", "tokens", "examples"}
+    provenance = json.loads((folder / "provenance.json").read_text("utf-8"))
+    assert provenance["world_size"] == 1
+    assert provenance["packages"]["torch"]
+    assert set(provenance["seconds"]) == {"train", "save", "evaluate"}
+
+
+def test_stored_metrics_follow_from_stored_predictions(finished: Finished, tiny_grid: TinyGrid) -> None:
+    store, _ = finished
+    source = FilesSource(tiny_grid.files)
+    for run in tiny_grid.grid().runs:
+        metrics = json.loads((store.path(run.folder) / "metrics.json").read_text("utf-8"))
+        for task, splits in metrics.items():
+            for split, languages in splits.items():
+                for language, values in languages.items():
+                    name = f"predictions/{task}.{split}.{language}.jsonl.gz"
+                    given = read_predictions(store.path(run.folder) / name)
+                    assert (
+                        score(get_task(task), source.rows(get_task(task), split, language), given) == values
+                    )
+
+
+def test_no_machine_or_user_is_named_anywhere(finished: Finished, tiny_grid: TinyGrid) -> None:
+    store, _ = finished
+    secrets = {str(tiny_grid.files), str(Path.home()), str(store.root)}
+    # A short name would be found inside words of the vocabulary.
+    secrets |= {name for name in (socket.gethostname(), getpass.getuser()) if len(name) > 5}
+    for path in store.root.rglob("*.json*"):
+        text = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        assert not [secret for secret in secrets if secret.encode() in text], path
+
+
+def test_the_same_call_again_makes_nothing(finished: Finished, tiny_grid: TinyGrid, tmp_path: Path) -> None:
+    store, _ = finished
+    watcher = Watcher()
+    tiny_grid.run(store.root, watcher)
+    assert watcher.started == []
+
+
+def test_a_killed_grid_continues_where_it_was(
+    finished: Finished, tiny_grid: TinyGrid, tmp_path: Path
+) -> None:
+    whole, _ = finished
+    results = tmp_path / "results"
+    first = Watcher(stop_at="baseline.xquad")
+    with pytest.raises(KeyboardInterrupt):
+        tiny_grid.run(results, first)
+    assert first.finished == ["mlm", "baseline.xnli"]
+    second = Watcher()
+    store = tiny_grid.run(results, second)
+    assert second.states["baseline.xquad"] == "unfinished"
+    assert second.started[0] == "baseline.xquad"
+    assert "mlm" not in second.started
+    for run in tiny_grid.grid().runs:
+        if run.evaluate:
+            assert predictions(store.path(run.folder)) == predictions(whole.path(run.folder)), run.name
+
+
+def test_alone_and_in_the_shared_process_predictions_are_the_same_bits(
+    finished: Finished, tiny_grid: TinyGrid, tmp_path: Path
+) -> None:
+    """The runs of ``finished`` shared one process; here one of them runs without its predecessors."""
+    shared, _ = finished
+    alone = RunStore(tmp_path)
+    grid = tiny_grid.grid()
+    for name in ("mnli.xquad", "baseline.xnli"):
+        run = next(run for run in grid.runs if run.name == name)
+        parent = parent_model(grid, run, shared)
+        execute_run(run, parent, tiny_grid.source, alone, EngineSettings(), Watcher())
+        assert predictions(alone.path(run.folder)) == predictions(shared.path(run.folder))
+        logs = [(store.path(run.folder) / "log.jsonl").read_bytes() for store in (alone, shared)]
+        assert logs[0] == logs[1]
+
+
+def test_a_damaged_run_is_made_again_and_its_children_stay(
+    finished: Finished, tiny_grid: TinyGrid, tmp_path: Path
+) -> None:
+    whole, _ = finished
+    results = tmp_path / "results"
+    shutil.copytree(whole.root, results)
+    store = RunStore(results)
+    run = next(run for run in tiny_grid.grid().runs if run.name == "mnli")
+    (store.path(run.folder) / "log.jsonl").write_text("", encoding="utf-8")
+    watcher = Watcher()
+    tiny_grid.run(results, watcher)
+    assert watcher.states["mnli"] == "damaged"
+    assert watcher.started == ["mnli"]
+
+
+def test_a_run_without_its_parent_says_so(tiny_grid: TinyGrid, tmp_path: Path) -> None:
+    grid = tiny_grid.grid()
+    with pytest.raises(IncompleteFault, match="starts from is absent"):
+        parent_model(grid, grid.runs[1], RunStore(tmp_path))

@@ -1,0 +1,81 @@
+"""The grid of a tier: every run once, parents first, hashes that follow the data."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from xlt.data.files.source import FilesSource
+from xlt.errors import UsageFault
+from xlt.pipeline.grid import Grid, GridBuilder, evaluated
+from xlt.pipeline.tiers import read_tier
+from xlt.tasks.catalogue import get_task
+
+
+def build(tier: Path, source: FilesSource, seed: int = 0) -> Grid:
+    return GridBuilder(read_tier(str(tier)), source, seed=seed, precision="fp32").grid()
+
+
+def test_runs_of_the_grid(tiny_tier: Path, tiny_files: Path) -> None:
+    grid = build(tiny_tier, FilesSource(tiny_files))
+    assert [f"{run.phase} {run.name}" for run in grid.runs] == [
+        "pretrain mlm",
+        "target baseline.xnli",
+        "target baseline.xquad",
+        "target baseline.tatoeba",
+        "intermediate mnli",
+        "target mnli.xnli",
+        "target mnli.xquad",
+        "target mnli.tatoeba",
+    ]
+    hashes = [run.hash for run in grid.runs]
+    assert len(set(hashes)) == len(hashes)
+    for place, run in enumerate(grid.runs):
+        assert run.parent is None or run.parent in hashes[:place]
+    intermediate = next(run for run in grid.runs if run.phase == "intermediate")
+    assert {run.parent for run in grid.runs if run.arm == "mnli" and run.phase == "target"} == {
+        intermediate.hash
+    }
+
+
+def test_retrieval_trains_nothing_and_targets_train_on_english_of_their_training_task(
+    tiny_tier: Path, tiny_files: Path
+) -> None:
+    runs = {run.name: run for run in build(tiny_tier, FilesSource(tiny_files)).runs}
+    assert runs["baseline.tatoeba"].train is None
+    assert [key for key in runs["baseline.xnli"].data if "/train/" in key] == ["mnli/train/en"]
+    assert [key for key in runs["baseline.xquad"].data if "/train/" in key] == ["squad/train/en"]
+    assert not any("/test/" in key for key in runs["mlm"].data)
+
+
+def test_the_same_tier_gives_the_same_hashes_and_another_seed_others(
+    tiny_tier: Path, tiny_files: Path
+) -> None:
+    again = [run.hash for run in build(tiny_tier, FilesSource(tiny_files)).runs]
+    assert again == [run.hash for run in build(tiny_tier, FilesSource(tiny_files)).runs]
+    assert not set(again) & {run.hash for run in build(tiny_tier, FilesSource(tiny_files), seed=1).runs}
+
+
+def test_a_changed_row_changes_the_runs_that_read_it(
+    tiny_tier: Path, tiny_files: Path, tmp_path: Path
+) -> None:
+    changed = tmp_path / "data"
+    shutil.copytree(tiny_files, changed)
+    path = changed / "xnli" / "test-sw.tsv"
+    path.write_text(path.read_text("utf-8").replace("neutral", "entailment", 1), encoding="utf-8")
+    before = {run.name: run.hash for run in build(tiny_tier, FilesSource(tiny_files)).runs}
+    after = {run.name: run.hash for run in build(tiny_tier, FilesSource(changed)).runs}
+    assert {name for name in before if before[name] != after[name]} == {"baseline.xnli", "mnli.xnli"}
+
+
+def test_a_language_that_is_not_there_is_refused_with_a_suggestion(tiny_files: Path) -> None:
+    with pytest.raises(UsageFault, match="no language 'zw'") as caught:
+        evaluated(get_task("xnli"), FilesSource(tiny_files), languages=["zw"])
+    assert caught.value.mend.startswith("--language zh")
+    with pytest.raises(UsageFault, match="no split 'train'"):
+        evaluated(get_task("xnli"), FilesSource(tiny_files), splits=["train"])
+    assert evaluated(get_task("xnli"), FilesSource(tiny_files), languages=["sw"], splits=["test"]) == [
+        ("test", "sw")
+    ]

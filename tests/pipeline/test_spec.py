@@ -1,0 +1,54 @@
+"""A run's hash covers what determines its numbers and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from xlt.pipeline.spec import Backbone, RunSpec, SourceSpec
+
+SPEC = RunSpec(
+    phase="target",
+    name="baseline.xnli",
+    arm="baseline",
+    train="xnli",
+    evaluate=("xnli",),
+    backbone=Backbone(name="xlm-roberta-large"),
+    parent=None,
+    source=SourceSpec(name="world", settings={"seed": 0}),
+    data={"mnli/train/en": "ab", "xnli/test/sw": "cd"},
+    recipe={"learning_rate": 1e-5, "steps": 10},
+    seed=1,
+    precision="fp32",
+)
+
+
+def test_the_hash_is_fixed_for_ever() -> None:
+    # A change of this value renames every run of every evaluator: raise ``format`` if it must change.
+    assert SPEC.hash == "5ebb53aa8a6e"
+    assert SPEC.folder == f"target/baseline.xnli-{SPEC.hash}"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 2},
+        {"precision": "bf16"},
+        {"parent": "0123456789ab"},
+        {"data": {"mnli/train/en": "ab", "xnli/test/sw": "ce"}},
+        {"recipe": {"learning_rate": 2e-5, "steps": 10}},
+        {"source": SourceSpec(name="world", settings={"seed": 1})},
+        {"backbone": Backbone(name="xlm-roberta-large", retrieval_layer=13)},
+    ],
+)
+def test_whatever_determines_the_numbers_changes_the_hash(change: dict[str, object]) -> None:
+    assert SPEC.model_copy(update=change).hash != SPEC.hash
+
+
+def test_a_spec_survives_its_file() -> None:
+    assert RunSpec.model_validate_json(SPEC.canonical()) == SPEC
+
+
+def test_unknown_fields_are_refused() -> None:
+    with pytest.raises(ValidationError):
+        RunSpec.model_validate({**SPEC.model_dump(), "surprise": 1})

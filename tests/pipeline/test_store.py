@@ -1,0 +1,101 @@
+"""A run counts only when its manifest, written last, agrees with every file."""
+
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline.test_spec import SPEC
+from xlt.errors import DataFault, EnvironmentFault
+from xlt.pipeline.store import MANIFEST, RunStore, check_folder, read_spec
+
+
+def written(root: Path) -> tuple[RunStore, Path]:
+    store = RunStore(root)
+    with store.writing(SPEC) as folder:
+        (folder / "metrics.json").write_text("{}", encoding="utf-8")
+        (folder / "predictions").mkdir()
+        (folder / "predictions" / "xnli.test.sw.jsonl.gz").write_bytes(b"abc")
+    return store, folder
+
+
+def test_a_finished_run_is_done_and_lists_every_file(tmp_path: Path) -> None:
+    store, folder = written(tmp_path)
+    assert store.check(SPEC).state == "done"
+    files = json.loads((folder / MANIFEST).read_text("utf-8"))["files"]
+    assert sorted(files) == ["metrics.json", "predictions/xnli.test.sw.jsonl.gz", "spec.json"]
+    assert files["predictions/xnli.test.sw.jsonl.gz"]["size"] == 3
+    assert read_spec(folder) == SPEC
+
+
+def test_a_run_that_failed_midway_is_unfinished_and_made_afresh(tmp_path: Path) -> None:
+    store = RunStore(tmp_path)
+    with pytest.raises(RuntimeError), store.writing(SPEC) as folder:
+        (folder / "left-over").write_text("x", encoding="utf-8")
+        raise RuntimeError("killed")
+    assert store.check(SPEC).state == "unfinished"
+    written(tmp_path)
+    assert store.check(SPEC).state == "done"
+    assert not (folder / "left-over").exists()
+
+
+def test_an_absent_run(tmp_path: Path) -> None:
+    assert RunStore(tmp_path).check(SPEC).state == "absent"
+
+
+def test_every_kind_of_damage_is_named(tmp_path: Path) -> None:
+    store, folder = written(tmp_path)
+    prediction = folder / "predictions" / "xnli.test.sw.jsonl.gz"
+
+    def problem() -> str:
+        check = store.check(SPEC)
+        assert check.state == "damaged"
+        return check.problem
+
+    prediction.write_bytes(b"abd")
+    assert problem() == "predictions/xnli.test.sw.jsonl.gz was changed after the run"
+    prediction.write_bytes(b"ab")
+    assert problem() == "predictions/xnli.test.sw.jsonl.gz has 2 bytes, not 3"
+    prediction.unlink()
+    assert problem() == "predictions/xnli.test.sw.jsonl.gz is missing"
+    prediction.write_bytes(b"abc")
+    (folder / "extra").touch()
+    assert problem() == "extra is not in the manifest"
+    (folder / "extra").unlink()
+    assert store.check(SPEC).state == "done"
+    (folder / MANIFEST).write_text("{", encoding="utf-8")
+    assert problem() == "MANIFEST.json cannot be read"
+
+
+def test_a_folder_of_another_spec_is_not_this_run(tmp_path: Path) -> None:
+    _, folder = written(tmp_path)
+    check = check_folder(folder, SPEC.model_copy(update={"seed": 9}))
+    assert (check.state, check.problem) == ("damaged", "spec.json is not the one that names the folder")
+
+
+def test_a_pruned_file_may_be_missing(tmp_path: Path) -> None:
+    store, folder = written(tmp_path)
+    manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+    manifest["files"]["metrics.json"]["pruned"] = True
+    (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+    (folder / "metrics.json").unlink()
+    assert store.check(SPEC).state == "done"
+
+
+@pytest.mark.parametrize(
+    ("number", "message"), [(errno.ENOSPC, "is full"), (errno.EROFS, "cannot be written")]
+)
+def test_a_full_or_read_only_disk_is_one_clear_message(tmp_path: Path, number: int, message: str) -> None:
+    store = RunStore(tmp_path)
+    with pytest.raises(EnvironmentFault, match=message) as caught, store.writing(SPEC):
+        raise OSError(number, "no")
+    assert caught.value.mend
+    assert store.check(SPEC).state == "unfinished"
+
+
+def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(DataFault, match="is not a run of xlt"):
+        read_spec(tmp_path)

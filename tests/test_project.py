@@ -1,0 +1,243 @@
+"""The project's own hygiene: what its files say, how large they are, what its locks hold, what make says."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+PROJECT = Path(__file__).parent.parent
+LOCKS = PROJECT / "artifact" / "lock"
+LONGEST_FILE = 500
+LONGEST_FUNCTION = 60
+
+# Written in parts, or this file would name them too.
+INDEX_OPTIONS = re.compile(
+    "|".join("-".join(words) for words in (("index", "url"), ("trusted", "host"), ("find", "links")))
+)
+# A folder of somebody's machine: below a home or below the place where this project was written.
+ABSOLUTE_HOME = re.compile(r"(?<![\w.~*-])/(?:home/\w|Users/\w|root/|work/)")
+
+Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+
+@cache
+def project_files() -> tuple[Path, ...]:
+    """The files that git tracks, and those that it would if they were added."""
+    if not shutil.which("git") or not (PROJECT / ".git").exists():
+        pytest.skip("not a git checkout: which files belong to the project is not known")
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listing = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+    if listing.returncode:
+        pytest.skip(f"git does not list this checkout: {listing.stderr.strip()}")
+    paths = (PROJECT / name for name in listing.stdout.split("\0") if name)
+    return tuple(path for path in paths if path.is_file())
+
+
+def python_files(*folders: str) -> Iterator[tuple[Path, ast.Module]]:
+    for path in project_files():
+        if path.suffix == ".py" and path.relative_to(PROJECT).parts[0] in folders:
+            yield path.relative_to(PROJECT), ast.parse(path.read_text(encoding="utf-8"))
+
+
+def lines_that_match(pattern: re.Pattern[str]) -> list[str]:
+    found = []
+    for path in project_files():
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError:
+            continue
+        name = path.relative_to(PROJECT)
+        found += [
+            f"{name}:{number}: {line.strip()}" for number, line in enumerate(lines, 1) if pattern.search(line)
+        ]
+    return found
+
+
+def locked(name: str) -> dict[str, Version]:
+    """The pins of a lock, by canonical name."""
+    pins = re.findall(r"^([\w.-]+)==([^\s;]+)", (LOCKS / name).read_text(encoding="utf-8"), re.MULTILINE)
+    return {canonicalize_name(package): Version(version) for package, version in pins}
+
+
+@cache
+def declared() -> dict[str, list[Requirement]]:
+    """What pyproject.toml asks for: under "" always, else for an extra."""
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    groups = {"": project["dependencies"], **project["optional-dependencies"]}
+    return {group: [Requirement(line) for line in lines] for group, lines in groups.items()}
+
+
+# What the files say
+
+
+def test_no_file_names_a_package_index() -> None:
+    found = lines_that_match(INDEX_OPTIONS)
+    assert not found, "\n".join(found)
+
+
+def test_no_file_holds_a_path_of_somebodys_machine() -> None:
+    found = lines_that_match(ABSOLUTE_HOME)
+    assert not found, "\n".join(found)
+
+
+def test_the_patterns_find_what_they_look_for() -> None:
+    assert INDEX_OPTIONS.search("--extra-" + "index-" + "url=x")
+    for folder in ("home/me/x", "Users/me/x", "root/.cache", "work/main"):
+        assert ABSOLUTE_HOME.search(f'path = "/{folder}"')
+    assert not ABSOLUTE_HOME.search("results/home/x and ~/work/x and https://example.org/root/x")
+
+
+def test_licence_is_apache_2() -> None:
+    text = (PROJECT / "LICENSE").read_text(encoding="utf-8")
+    assert re.search(r"Apache License\s+Version 2\.0, January 2004", text)
+    assert "END OF TERMS AND CONDITIONS" in text
+    assert all(f"\n   {clause}. " in text for clause in range(1, 10))
+
+
+def test_citation_names_this_version_and_the_paper() -> None:
+    citation = yaml.safe_load((PROJECT / "CITATION.cff").read_text(encoding="utf-8"))
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert citation["cff-version"] == "1.2.0"
+    assert (citation["version"], citation["license"]) == (project["version"], project["license"])
+    paper = citation["preferred-citation"]
+    assert (
+        paper["title"] == "English Intermediate-Task Training Improves Zero-Shot Cross-Lingual Transfer Too"
+    )
+    assert [author["family-names"] for author in paper["authors"]][:2] == ["Phang", "Calixto"]
+
+
+def test_artifact_files_parse() -> None:
+    artifact = PROJECT / "artifact"
+    configurations = sorted(artifact.glob("deepspeed/*.json"))
+    tables = sorted(artifact.glob("**/*.toml"))
+    assert configurations
+    assert any(path.parent.name == "tiers" for path in tables)
+    assert all(isinstance(json.loads(path.read_text(encoding="utf-8")), dict) for path in configurations)
+    assert all(tomllib.loads(path.read_text(encoding="utf-8")) for path in tables)
+
+
+# How the code is built
+
+
+def test_no_file_or_function_is_too_long() -> None:
+    long = []
+    for name, tree in python_files("xlt", "kernels"):
+        lines = len((PROJECT / name).read_text(encoding="utf-8").splitlines())
+        if lines > LONGEST_FILE:
+            long.append(f"{name}: {lines} lines")
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or node.lineno) - node.lineno + 1
+                if lines > LONGEST_FUNCTION:
+                    long.append(f"{name}:{node.lineno} {node.name}: {lines} lines")
+    assert not long, "\n".join(long)
+
+
+def test_everything_public_says_what_it_is() -> None:
+    silent = []
+    for name, tree in python_files("xlt", "kernels"):
+        public = (
+            node for node in tree.body if isinstance(node, Definition) and not node.name.startswith("_")
+        )
+        silent += [f"{name}:{node.lineno} {node.name}" for node in public if not ast.get_docstring(node)]
+    assert not silent, "\n".join(silent)
+
+
+def test_every_test_asserts_something() -> None:
+    def asserts(node: ast.AST) -> bool:
+        called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+        return isinstance(node, ast.Assert) or re.search("assert|raises|check|expect", called) is not None
+
+    idle = [
+        f"{name}:{test.lineno} {test.name}"
+        for name, tree in python_files("tests")
+        for test in ast.walk(tree)
+        if isinstance(test, ast.FunctionDef)
+        and test.name.startswith("test")
+        and not any(map(asserts, ast.walk(test)))
+    ]
+    assert not idle, "\n".join(idle)
+
+
+# The locks
+
+
+@pytest.mark.parametrize("lock", ["build.lock", "cpu.lock", "dev.lock", "gpu.lock"])
+def test_every_pin_of_a_lock_has_a_hash_and_nothing_else_stands_in_it(lock: str) -> None:
+    text = (LOCKS / lock).read_text(encoding="utf-8").replace("\\\n", "")
+    entries = [line for line in text.splitlines() if not line.startswith("#")]
+    assert len(entries) == len(locked(lock)) > 0
+    wrong = [
+        line
+        for line in entries
+        if not re.fullmatch(r"[\w.-]+==[^\s;]+(?:\s+--hash=sha256:[0-9a-f]{64})+\s*", line)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize(("lock", "group"), [("cpu.lock", "cpu"), ("gpu.lock", "gpu"), ("dev.lock", "dev")])
+def test_a_lock_holds_what_the_project_asks_for(lock: str, group: str) -> None:
+    pins = locked(lock)
+    asked = declared()[group] + ([] if group == "dev" else declared()[""])
+    if lock == "cpu.lock":
+        assert "torch" not in pins
+        asked = [requirement for requirement in asked if requirement.name != "torch"]
+    assert [r.name for r in asked if canonicalize_name(r.name) not in pins] == []
+    assert [str(r) for r in asked if not r.specifier.contains(pins[canonicalize_name(r.name)])] == []
+
+
+def test_the_locks_agree_with_each_other_and_with_the_makefile() -> None:
+    everything = locked("gpu.lock")
+    for lock in ("cpu.lock", "build.lock", "dev.lock"):
+        pins = locked(lock)
+        assert {name: pins[name] for name in pins.keys() & everything} == {
+            name: everything[name] for name in pins.keys() & everything
+        }
+    assert f"TORCH := torch=={everything['torch']}\n" in (PROJECT / "Makefile").read_text(encoding="utf-8")
+
+
+# The commands a user types
+
+
+def make(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    inherited = {
+        name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")
+    }
+    command = ["make", *arguments]
+    return subprocess.run(command, cwd=PROJECT, env=inherited | environment, capture_output=True, text=True)
+
+
+def test_make_alone_prints_its_targets_on_one_screen() -> None:
+    shown = make()
+    assert shown.returncode == 0
+    assert len(shown.stdout.splitlines()) <= 24
+    for target in ("install", "reproduce", "verify", "report", "test", "lint", "lock", "clean"):
+        assert f"make {target} " in shown.stdout
+
+
+def test_make_passes_tier_results_and_further_options_on() -> None:
+    planned = make("--dry-run", "reproduce", "TIER=core", "RESULTS=elsewhere", "ARGS=--seed 3")
+    assert "bin/xlt reproduce --tier core --results elsewhere --seed 3\n" in planned.stdout
+    assert "--tier smoke --results results" in make("--dry-run", "reproduce").stdout
+
+
+def test_install_says_what_the_machine_lacks(tmp_path: Path) -> None:
+    refused = make("install", f"VENV={tmp_path / 'venv'}", CXX="no-such-compiler")
+    assert refused.returncode != 0
+    assert "a C++ compiler (g++)" in refused.stderr
+    assert "apt-get install python3-venv python3-dev g++ make" in refused.stderr
+    assert not (tmp_path / "venv").exists()

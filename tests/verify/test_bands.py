@@ -1,0 +1,172 @@
+"""Bands from recorded seeds, and the verdicts they give."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+
+import pytest
+from scipy.stats import t
+
+from xlt.errors import EnvironmentFault, ExitCode, IncompleteFault
+from xlt.verify.bands import Rule, prediction_band
+from xlt.verify.judge import Verification, verify
+from xlt.verify.recording import record
+from xlt.verify.verdicts import Verdict
+
+from .tiny_results import shifted
+
+RULE = Rule(format=1, family_error=0.01, minimum_seeds=4, floor=2.0, reason="r")
+DAY = datetime.date(2026, 1, 2)
+
+
+def verdict(verification: Verification, arm: str, task: str, split: str = "test") -> Verdict:
+    return next(v for v in verification.verdicts if (v.arm, v.task, v.split) == (arm, task, split))
+
+
+def test_the_band_is_the_prediction_interval():
+    band = prediction_band([60, 62, 64, 66], RULE, 5, (1, 2, 3, 4))
+    half = t.ppf(1 - 0.01 / 10, 3) * math.sqrt(20 / 3) * math.sqrt(1.25)
+    assert (band.low, band.high) == (pytest.approx(63 - half), pytest.approx(63 + half))
+    assert not band.floored
+    assert prediction_band([60, 62, 64, 66], RULE, 50, (1, 2, 3, 4)).low < band.low
+
+
+def test_the_half_width_has_a_floor_and_ends_at_0_and_100():
+    band = prediction_band([50, 50, 50, 50], RULE, 1, (1, 2, 3, 4))
+    assert (band.low, band.high, band.floored) == (48, 52, True)
+    assert prediction_band([99.5] * 4, RULE, 1, (1, 2, 3, 4)).high == 100
+    assert prediction_band([0.5] * 4, RULE, 1, (1, 2, 3, 4)).low == 0
+
+
+def test_inside_the_band_is_consistent(make, recorded):
+    made = make().fill(shifted(1))
+    found = verify(made.root, made.source)
+    assert found.counts == {"consistent": 9}
+    assert found.exit_code == ExitCode.OK
+    assert found.references == "8 reference runs on 'cpu', seeds 1, 2, 3, 4, 5, 6, 7, 8"
+    band = verdict(found, "baseline", "xnli").band
+    assert band is not None
+    assert band.mean == pytest.approx(80 + 1.5 / 60 * 100)
+
+
+def test_below_the_band_deviates_with_its_direction(make, recorded):
+    made = make().fill(shifted(-20, "mnli", "xnli"))
+    found = verify(made.root, made.source)
+    given = verdict(found, "mnli", "xnli")
+    assert (given.verdict, given.direction) == ("deviates", "below")
+    assert given.value is not None
+    assert given.band is not None
+    assert given.value < given.band.low
+    assert found.counts == {"deviates": 2, "consistent": 7}
+    assert found.exit_code == ExitCode.DEVIATES
+
+
+def test_above_the_band_deviates_too(make, recorded):
+    made = make().fill(lambda spec, task, split, language: 60)
+    given = verdict(verify(made.root, made.source), "baseline", "tatoeba")
+    assert (given.verdict, given.direction) == ("deviates", "above")
+
+
+def test_english_at_chance_is_a_collapse_even_inside_a_wide_band(make, recorded):
+    made = make().fill(lambda spec, task, split, lang: 20 if (spec.arm, task) == ("mnli", "xnli") else 50)
+    found = verify(made.root, made.source)
+    given = verdict(found, "mnli", "xnli")
+    assert given.verdict == "collapsed"
+    assert "English is at chance" in given.reason
+    statement = next(s for s in found.statements if (s.arm, s.task, s.split) == ("mnli", "xnli", "test"))
+    assert (statement.above_chance, statement.languages) == (0, 3)
+    assert statement.at_chance == ("de", "en", "qaf")
+    assert found.exit_code == ExitCode.DEVIATES
+
+
+def test_below_the_band_with_a_loss_that_did_not_fall_is_a_collapse(make, recorded):
+    made = make().fill(shifted(-20, "mnli", "xnli"))
+    log = made.run("mnli.xnli") / "log.jsonl"
+    lines = [{"step": n, "loss": 1.1, "tokens": 1} for n in range(40)]
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    made.seal("mnli.xnli")
+    given = verdict(verify(made.root, made.source), "mnli", "xnli")
+    assert (given.verdict, given.reason) == (
+        "collapsed",
+        "below the band, and the loss did not fall in training",
+    )
+
+
+def test_the_same_seed_is_never_its_own_reference(make, recorded):
+    made = make(seed=3).fill(shifted(1))
+    found = verify(made.root, made.source)
+    assert "seeds 1, 2, 4, 5, 6, 7, 8 (left out: 1 with the seed of this run)" in found.references
+    band = verdict(found, "mnli", "mnli", "dev").band
+    assert band is not None
+    assert 3 not in band.seeds
+
+
+def test_too_few_seeds_verify_nothing(make, recorded):
+    for seed in (1, 2, 5, 6):
+        (recorded / f"seed-{seed}.json").unlink()
+    made = make(seed=3).fill(shifted(-40))
+    found = verify(made.root, made.source)
+    assert found.counts == {"not verifiable": 9}
+    assert found.references == (
+        "3 of at least 4 reference runs for 'cpu' (left out: 1 with the seed of this run)"
+    )
+    assert found.exit_code == ExitCode.OK
+
+
+def test_without_records_or_rule_the_reason_says_so(results, artifact):
+    assert verify(results.root, results.source).references == "no reference runs yet for 'cpu'"
+    (artifact / "expected" / "tiny-tiny.toml").unlink()
+    assert "no values are expected" in verify(results.root, results.source).references
+
+
+def test_a_changed_recipe_makes_the_records_stale(make, recorded, artifact):
+    tier = artifact / "tiers" / "tiny.toml"
+    tier.write_text(tier.read_text("utf-8") + "xnli = { learning_rate = 2e-5 }\n", "utf-8")
+    made = make().fill(shifted(1))
+    found = verify(made.root, made.source)
+    assert found.counts == {"not verifiable": 9}
+    assert "no reference runs yet" in found.references
+    assert "8 recorded with another recipe" in found.references
+
+
+def test_other_data_and_another_device_are_not_compared(make, recorded):
+    made = make().fill(shifted(1), device="NVIDIA H200")
+    found = verify(made.root, made.source)
+    assert (
+        found.references == "no reference runs yet for 'NVIDIA H200' (left out: 8 recorded on another device)"
+    )
+    other = make("other")
+    other.source.change = "!"
+    other = make("other", source=other.source).fill(shifted(1))
+    assert "8 recorded on other data" in verify(other.root, other.source).references
+
+
+def test_a_record_holds_raw_values_and_no_time_but_the_date(make, recorded):
+    stored = json.loads((recorded / "seed-1.json").read_text("utf-8"))
+    assert stored["date"] == "2026-01-02"
+    assert stored["means"]["baseline/xnli/test"]["value"] == pytest.approx(80 + 100 / 60, abs=1e-6)
+    assert stored["cells"]["baseline/xnli/test/en"]["metrics"] == {"accuracy": pytest.approx(91.666667)}
+    assert stored["platform"]["commit"] == "c0ffee"
+    assert "seconds" not in json.dumps(stored)
+    assert str(recorded) not in json.dumps(stored)
+    accelerated = make("gpu", seed=1).fill(device="NVIDIA H200")
+    path = record(verify(accelerated.root, accelerated.source), recorded.parent.parent, today=DAY)
+    assert path.name == "seed-1-nvidia-h200.json"
+
+
+def test_an_edited_record_contradicts_itself(make, recorded, results):
+    path = recorded / "seed-2.json"
+    stored = json.loads(path.read_text("utf-8"))
+    stored["means"]["baseline/xnli/test"]["value"] = 1.0
+    path.write_text(json.dumps(stored), "utf-8")
+    with pytest.raises(EnvironmentFault, match=r"seed-2\.json"):
+        verify(results.root, results.source)
+
+
+def test_incomplete_results_are_not_recorded(results, artifact):
+    results.remove("mnli.xnli")
+    with pytest.raises(IncompleteFault, match="Only complete results"):
+        record(verify(results.root, results.source), artifact)
+    assert not (artifact / "measured").exists()

@@ -1,0 +1,137 @@
+"""The report: whole, well formed, alone, the same each time."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from xlt.verify.chart import Series, line_chart
+from xlt.verify.judge import Verification, verify
+from xlt.verify.report import render, write_report
+from xlt.verify.tables import metrics_text
+from xlt.verify.verdicts import Verdict
+
+VOID = {"meta", "br", "link", "img", "input", "hr"}
+
+
+class Outline(HTMLParser):
+    """Checks that tags nest, and collects ids, links and text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.text = ""
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        self.ids += [values["id"] or ""] if "id" in values else []
+        self.links += [values["href"] or ""] if "href" in values else []
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        pass
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture
+def found(results) -> Verification:
+    return verify(results.root, results.source)
+
+
+def test_the_page_is_well_formed_and_holds_every_value(results, found):
+    outline = Outline(write_report(found, results.root).read_text("utf-8"))
+    assert outline.open == []
+    assert len(outline.ids) == len(set(outline.ids))
+    for cell in found.cells:
+        assert metrics_text(cell.metrics) in outline.text
+        assert metrics_text(cell.chance) in outline.text
+    for verdict in found.verdicts:
+        assert f"{verdict.value:.1f}" in outline.text
+    assert "not verifiable" in outline.text
+    assert "−10.0" in outline.text or "-10.0" in outline.text
+    for fingerprint in found.fingerprints.values():
+        assert fingerprint in outline.text
+
+
+def test_links_lead_to_runs_and_files_that_exist(results, found):
+    page = write_report(found, results.root)
+    outline = Outline(page.read_text("utf-8"))
+    anchors = [link[1:] for link in outline.links if link.startswith("#")]
+    assert set(anchors) <= set(outline.ids)
+    assert {f"run-{run.hash}" for run in found.runs} <= set(outline.ids)
+    files = [link for link in outline.links if not link.startswith("#")]
+    assert len(files) >= 2 * len(found.runs)
+    for link in files:
+        assert (page.parent / link).is_file()
+
+
+def test_the_page_needs_nothing_else(results, found):
+    page = render(found, results.root)
+    assert not re.search(r"https?://|<script|@import|url\(|<img|<link|src=", page)
+    assert str(results.root) not in page
+
+
+def test_text_from_the_results_is_escaped(results, found):
+    bad = "<script>alert('x')</script>"
+    verdicts = [
+        Verdict(arm=bad, task=bad, split="test", verdict="not run", reason=bad, mend=bad),
+        *found.verdicts,
+    ]
+    page = render(found.model_copy(update={"verdicts": tuple(verdicts), "references": (bad,)}), results.root)
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
+    assert Outline(page).open == []
+    assert bad not in line_chart([Series(bad, [(0, 1), (1, 2)])], x_label=bad, y_label=bad)
+
+
+def test_the_report_is_the_same_each_time(results, found):
+    page = write_report(found, results.root)
+    data = page.with_name("report.json")
+    first = page.read_bytes(), data.read_bytes()
+    write_report(verify(results.root, results.source), results.root)
+    assert (page.read_bytes(), data.read_bytes()) == first
+    assert Verification.model_validate(json.loads(first[1])) == found
+
+
+def test_missing_runs_and_problems_come_first_with_their_commands(results):
+    results.remove("mnli.xnli")
+    (results.run("baseline.xquad") / "metrics.json").write_text("{}", "utf-8")
+    found = verify(results.root, results.source)
+    page = render(found, results.root)
+    text = Outline(page).text
+    assert text.index("Problems") < text.index("What is not consistent") < text.index("Means over languages")
+    assert text.index("○ not run") < text.index("– not verifiable")
+    assert found.command in text
+    assert "metrics.json has 2 bytes" in text
+
+
+def test_the_smoke_tier_says_what_it_is_not(results, found):
+    assert "never stand for the paper" not in render(found, results.root)
+    smoke = found.model_copy(
+        update={"tier": "smoke", "source": found.source.model_copy(update={"name": "world"})}
+    )
+    page = render(smoke, results.root)
+    assert "Constructed languages" in page
+    assert "never stand for the paper" in page
+
+
+def test_a_long_line_is_thinned_and_a_flat_or_empty_one_drawn():
+    chart = line_chart([Series("loss", [(n, 5.0) for n in range(5000)])], x_label="step", y_label="loss")
+    points = re.search(r'points="([^"]*)"', chart)
+    assert points is not None
+    assert len(points[1].split()) == 120
+    assert line_chart([], x_label="x", y_label="y") == ""
+    assert "polyline" in line_chart([Series("one", [(3, 0)])], x_label="x", y_label="y", marks=True)

@@ -1,0 +1,48 @@
+"""Making a verified results folder a reference run."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+
+from xlt.errors import IncompleteFault
+from xlt.pipeline.store import writable, write_text
+from xlt.verify.judge import Verification
+from xlt.verify.measured import MeasuredMean, Record, device_of, means_of, measured_cells, record_path
+
+
+def record(verification: Verification, artifact: Path, *, today: datetime.date | None = None) -> Path:
+    """Write a verification as a reference run below ``artifact/measured`` and return the file.
+
+    Whatever the verdicts are: a series without its outliers would make the bands too narrow.
+
+    Raises:
+        IncompleteFault: runs are missing, damaged or edited, or nothing was scored.
+    """
+    if verification.problems or "not run" in verification.counts or not verification.cells:
+        raise IncompleteFault(
+            "Only complete results without problems can be recorded as a reference run.",
+            why=" ".join([*(each.what for each in verification.problems[:1]), f"{verification.summary}."]),
+            mend=verification.command,
+        )
+    cells = measured_cells(verification.cells)
+    values = means_of(cells)
+    made_by = {state.folder: state for state in verification.runs}
+    means = {}
+    for verdict in verification.verdicts:
+        state, key = made_by[verdict.run], f"{verdict.arm}/{verdict.task}/{verdict.split}"
+        means[key] = MeasuredMean(value=values[key], recipe=state.recipe, data=state.data)
+    entry = Record(
+        tier=verification.tier,
+        source=verification.source.name,
+        seed=verification.seed,
+        date=(today or datetime.datetime.now(datetime.UTC).date()).isoformat(),
+        platform={**verification.platform, "device": device_of(verification.platform)},
+        means=means,
+        cells=cells,
+    )
+    path = record_path(entry, artifact)
+    with writable(artifact):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, entry.text())
+    return path
