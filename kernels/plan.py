@@ -63,9 +63,7 @@ def plan_attention(cu_seqlens: Tensor) -> AttentionPlan:
         blocks.append(block)
         slots += block.slots
     counts = torch.tensor(lengths, dtype=torch.int64)
-    slot_of_token = torch.arange(bounds[-1]) + torch.tensor(shift, dtype=torch.int64).repeat_interleave(
-        counts
-    )
+    slot_of_token = torch.arange(bounds[-1]) + torch.tensor(shift, dtype=torch.int64).repeat_interleave(counts)
     return AttentionPlan(slot_of_token.to(cu_seqlens.device), slots, tuple(blocks))
 
 

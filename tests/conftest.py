@@ -85,9 +85,7 @@ def tiny_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / f"xquad/xquad.{language}.json").write_text(_squad(draw, 9), encoding="utf-8")
         if language != "en":
             for side in (language, "en"):
-                _write_lines(
-                    root / f"tatoeba/{language}-en.{side}", [f"{n} {_sentence(draw)}" for n in range(15)]
-                )
+                _write_lines(root / f"tatoeba/{language}-en.{side}", [f"{n} {_sentence(draw)}" for n in range(15)])
     return root
 
 

@@ -61,9 +61,7 @@ def lines_that_match(pattern: re.Pattern[str]) -> list[str]:
         except UnicodeDecodeError:
             continue
         name = path.relative_to(PROJECT)
-        found += [
-            f"{name}:{number}: {line.strip()}" for number, line in enumerate(lines, 1) if pattern.search(line)
-        ]
+        found += [f"{name}:{number}: {line.strip()}" for number, line in enumerate(lines, 1) if pattern.search(line)]
     return found
 
 
@@ -114,9 +112,7 @@ def test_citation_names_this_version_and_the_paper() -> None:
     assert citation["cff-version"] == "1.2.0"
     assert (citation["version"], citation["license"]) == (project["version"], project["license"])
     paper = citation["preferred-citation"]
-    assert (
-        paper["title"] == "English Intermediate-Task Training Improves Zero-Shot Cross-Lingual Transfer Too"
-    )
+    assert paper["title"] == "English Intermediate-Task Training Improves Zero-Shot Cross-Lingual Transfer Too"
     assert [author["family-names"] for author in paper["authors"]][:2] == ["Phang", "Calixto"]
 
 
@@ -150,9 +146,7 @@ def test_no_file_or_function_is_too_long() -> None:
 def test_everything_public_says_what_it_is() -> None:
     silent = []
     for name, tree in python_files("xlt", "kernels"):
-        public = (
-            node for node in tree.body if isinstance(node, Definition) and not node.name.startswith("_")
-        )
+        public = (node for node in tree.body if isinstance(node, Definition) and not node.name.startswith("_"))
         silent += [f"{name}:{node.lineno} {node.name}" for node in public if not ast.get_docstring(node)]
     assert not silent, "\n".join(silent)
 
@@ -166,9 +160,7 @@ def test_every_test_asserts_something() -> None:
         f"{name}:{test.lineno} {test.name}"
         for name, tree in python_files("tests")
         for test in ast.walk(tree)
-        if isinstance(test, ast.FunctionDef)
-        and test.name.startswith("test")
-        and not any(map(asserts, ast.walk(test)))
+        if isinstance(test, ast.FunctionDef) and test.name.startswith("test") and not any(map(asserts, ast.walk(test)))
     ]
     assert not idle, "\n".join(idle)
 
@@ -182,9 +174,7 @@ def test_every_pin_of_a_lock_has_a_hash_and_nothing_else_stands_in_it(lock: str)
     entries = [line for line in text.splitlines() if not line.startswith("#")]
     assert len(entries) == len(locked(lock)) > 0
     wrong = [
-        line
-        for line in entries
-        if not re.fullmatch(r"[\w.-]+==[^\s;]+(?:\s+--hash=sha256:[0-9a-f]{64})+\s*", line)
+        line for line in entries if not re.fullmatch(r"[\w.-]+==[^\s;]+(?:\s+--hash=sha256:[0-9a-f]{64})+\s*", line)
     ]
     assert not wrong, "\n".join(wrong)
 
@@ -214,9 +204,7 @@ def test_the_locks_agree_with_each_other_and_with_the_makefile() -> None:
 
 
 def make(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    inherited = {
-        name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")
-    }
+    inherited = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
     command = ["make", *arguments]
     return subprocess.run(command, cwd=PROJECT, env=inherited | environment, capture_output=True, text=True)
 

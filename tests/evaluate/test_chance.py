@@ -28,9 +28,7 @@ def _enumerated(spans: list[str], row: SpanRow) -> dict[str, Any]:
 
 
 def test_labels_and_retrieval() -> None:
-    rows: list[Row] = [
-        PairRow(str(i), "a", "b", label) for i, label in enumerate(["neutral"] * 3 + ["entailment"])
-    ]
+    rows: list[Row] = [PairRow(str(i), "a", "b", label) for i, label in enumerate(["neutral"] * 3 + ["entailment"])]
     assert chance(XNLI, rows) == {"accuracy": pytest.approx(100 / 3)}
     assert majority(XNLI, rows) == {"accuracy": 75.0}
     bitext: list[Row] = [BitextRow(str(i), "x", "y") for i in range(8)]
@@ -73,9 +71,7 @@ def test_word_spans_equal_their_enumeration() -> None:
         assert chance(XQUAD, [row]) == _enumerated(spans, row)
 
 
-@pytest.mark.parametrize(
-    "letters", ["北京在中国。 a the1,", "กขคงจ ฉ2.", "ひらがなカ、ー", "ខ្មែរ ", "မြန်မာ", "北ΣΟς"]
-)
+@pytest.mark.parametrize("letters", ["北京在中国。 a the1,", "กขคงจ ฉ2.", "ひらがなカ、ー", "ខ្មែរ ", "မြန်မာ", "北ΣΟς"])
 def test_scripts_without_spaces_are_cut_at_characters(letters: str) -> None:
     rng = random.Random(0)
     for _ in range(100):

@@ -16,9 +16,7 @@ def _offsets(question: int, context: int) -> npt.NDArray[np.int32]:
     return np.concatenate([outside.repeat(question, axis=0), inside, outside]).astype(np.int32)
 
 
-def _brute_force(
-    logits: npt.NDArray[np.float32], offsets: npt.NDArray[np.int32]
-) -> tuple[float, tuple[int, int]]:
+def _brute_force(logits: npt.NDArray[np.float32], offsets: npt.NDArray[np.int32]) -> tuple[float, tuple[int, int]]:
     best, span = -np.inf, (0, 0)
     for start in range(len(logits)):
         for end in range(start, min(start + MAX_ANSWER_TOKENS, len(logits))):
@@ -87,9 +85,7 @@ def test_a_window_without_context_never_wins() -> None:
 
 
 def test_the_earliest_of_equal_windows_wins() -> None:
-    spans = WindowSpans(
-        np.array([1, 3, 3, 2], dtype=np.float32), np.array([[0, 1], [10, 12], [20, 22], [5, 6]])
-    )
+    spans = WindowSpans(np.array([1, 3, 3, 2], dtype=np.float32), np.array([[0, 1], [10, 12], [20, 22], [5, 6]]))
     best = best_per_example(spans, [0, 0, 0, 1], 2)
     assert best.characters.tolist() == [[10, 12], [5, 6]]
     assert best.scores.tolist() == [3, 2]

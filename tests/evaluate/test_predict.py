@@ -102,9 +102,7 @@ def _predict(
     max_tokens: int = 300,
     **options: Any,
 ) -> list[Prediction]:
-    return predict(
-        cast(PackedModel, model), rows, task, tokenizer, max_tokens=max_tokens, device="cpu", **options
-    )
+    return predict(cast(PackedModel, model), rows, task, tokenizer, max_tokens=max_tokens, device="cpu", **options)
 
 
 def test_pairs_keep_the_order_of_the_rows(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -125,9 +123,7 @@ def test_pairs_keep_the_order_of_the_rows(tokenizer: PreTrainedTokenizerBase) ->
 def test_the_first_of_equal_labels_is_predicted(tokenizer: PreTrainedTokenizerBase) -> None:
     model = _Scripted("pair_classification", 3, torch.zeros(VOCABULARY, 3))
     given = _predict(model, PAIRS[:2], XNLI, tokenizer)
-    assert [(prediction.prediction, prediction.score) for prediction in given] == [
-        ("entailment", 0.333333)
-    ] * 2
+    assert [(prediction.prediction, prediction.score) for prediction in given] == [("entailment", 0.333333)] * 2
 
 
 def test_spans_are_the_best_over_all_windows(tokenizer: PreTrainedTokenizerBase) -> None:

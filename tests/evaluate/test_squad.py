@@ -82,9 +82,7 @@ def test_agrees_with_precision_and_recall_on_random_texts() -> None:
     ]
     for _ in range(3000):
         predicted, gold = (" ".join(rng.choices(pieces, k=rng.randint(0, 6))) for _ in range(2))
-        assert exact_and_f1(normalise(predicted), normalise(gold)) == pytest.approx(
-            _reference(predicted, gold)
-        )
+        assert exact_and_f1(normalise(predicted), normalise(gold)) == pytest.approx(_reference(predicted, gold))
 
 
 def _reference(predicted: str, gold: str) -> tuple[float, float]:

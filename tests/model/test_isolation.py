@@ -48,9 +48,7 @@ def test_the_order_of_the_sequences_does_not_matter(tiny, batch_of):
         cu_seqlens=torch.tensor([0, *lengths]).cumsum(0).int(),
     )
     # Rounding only: the same rows stand elsewhere in the products.
-    torch.testing.assert_close(
-        model.hidden_states(turned, 3), model.hidden_states(batch, 3)[pick], rtol=0, atol=2e-5
-    )
+    torch.testing.assert_close(model.hidden_states(turned, 3), model.hidden_states(batch, 3)[pick], rtol=0, atol=2e-5)
 
 
 def test_attention_dropout_is_on_in_training_only(tiny, batch_of):

@@ -26,9 +26,7 @@ Finished = tuple[RunStore, Watcher]
 
 
 def predictions(folder: Path) -> dict[str, bytes]:
-    return {
-        path.name: gzip.decompress(path.read_bytes()) for path in sorted((folder / "predictions").iterdir())
-    }
+    return {path.name: gzip.decompress(path.read_bytes()) for path in sorted((folder / "predictions").iterdir())}
 
 
 def test_every_run_is_made_in_order_and_whole(finished: Finished, tiny_grid: TinyGrid) -> None:
@@ -74,9 +72,7 @@ def test_stored_metrics_follow_from_stored_predictions(finished: Finished, tiny_
                 for language, values in languages.items():
                     name = f"predictions/{task}.{split}.{language}.jsonl.gz"
                     given = read_predictions(store.path(run.folder) / name)
-                    assert (
-                        score(get_task(task), source.rows(get_task(task), split, language), given) == values
-                    )
+                    assert score(get_task(task), source.rows(get_task(task), split, language), given) == values
 
 
 def test_no_machine_or_user_is_named_anywhere(finished: Finished, tiny_grid: TinyGrid) -> None:
@@ -96,9 +92,7 @@ def test_the_same_call_again_makes_nothing(finished: Finished, tiny_grid: TinyGr
     assert watcher.started == []
 
 
-def test_a_killed_grid_continues_where_it_was(
-    finished: Finished, tiny_grid: TinyGrid, tmp_path: Path
-) -> None:
+def test_a_killed_grid_continues_where_it_was(finished: Finished, tiny_grid: TinyGrid, tmp_path: Path) -> None:
     whole, _ = finished
     results = tmp_path / "results"
     first = Watcher(stop_at="baseline.xquad")

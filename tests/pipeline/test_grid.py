@@ -35,9 +35,7 @@ def test_runs_of_the_grid(tiny_tier: Path, tiny_files: Path) -> None:
     for place, run in enumerate(grid.runs):
         assert run.parent is None or run.parent in hashes[:place]
     intermediate = next(run for run in grid.runs if run.phase == "intermediate")
-    assert {run.parent for run in grid.runs if run.arm == "mnli" and run.phase == "target"} == {
-        intermediate.hash
-    }
+    assert {run.parent for run in grid.runs if run.arm == "mnli" and run.phase == "target"} == {intermediate.hash}
 
 
 def test_retrieval_trains_nothing_and_targets_train_on_english_of_their_training_task(
@@ -50,17 +48,13 @@ def test_retrieval_trains_nothing_and_targets_train_on_english_of_their_training
     assert not any("/test/" in key for key in runs["mlm"].data)
 
 
-def test_the_same_tier_gives_the_same_hashes_and_another_seed_others(
-    tiny_tier: Path, tiny_files: Path
-) -> None:
+def test_the_same_tier_gives_the_same_hashes_and_another_seed_others(tiny_tier: Path, tiny_files: Path) -> None:
     again = [run.hash for run in build(tiny_tier, FilesSource(tiny_files)).runs]
     assert again == [run.hash for run in build(tiny_tier, FilesSource(tiny_files)).runs]
     assert not set(again) & {run.hash for run in build(tiny_tier, FilesSource(tiny_files), seed=1).runs}
 
 
-def test_a_changed_row_changes_the_runs_that_read_it(
-    tiny_tier: Path, tiny_files: Path, tmp_path: Path
-) -> None:
+def test_a_changed_row_changes_the_runs_that_read_it(tiny_tier: Path, tiny_files: Path, tmp_path: Path) -> None:
     changed = tmp_path / "data"
     shutil.copytree(tiny_files, changed)
     path = changed / "xnli" / "test-sw.tsv"
@@ -76,6 +70,4 @@ def test_a_language_that_is_not_there_is_refused_with_a_suggestion(tiny_files: P
     assert caught.value.mend.startswith("--language zh")
     with pytest.raises(UsageFault, match="no split 'train'"):
         evaluated(get_task("xnli"), FilesSource(tiny_files), splits=["train"])
-    assert evaluated(get_task("xnli"), FilesSource(tiny_files), languages=["sw"], splits=["test"]) == [
-        ("test", "sw")
-    ]
+    assert evaluated(get_task("xnli"), FilesSource(tiny_files), languages=["sw"], splits=["test"]) == [("test", "sw")]

@@ -85,9 +85,7 @@ def test_a_pruned_file_may_be_missing(tmp_path: Path) -> None:
     assert store.check(SPEC).state == "done"
 
 
-@pytest.mark.parametrize(
-    ("number", "message"), [(errno.ENOSPC, "is full"), (errno.EROFS, "cannot be written")]
-)
+@pytest.mark.parametrize(("number", "message"), [(errno.ENOSPC, "is full"), (errno.EROFS, "cannot be written")])
 def test_a_full_or_read_only_disk_is_one_clear_message(tmp_path: Path, number: int, message: str) -> None:
     store = RunStore(tmp_path)
     with pytest.raises(EnvironmentFault, match=message) as caught, store.writing(SPEC):

@@ -41,9 +41,7 @@ def _one_thread() -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize(
-    ("queries", "keys", "k"), [(300, 211, 1), (7, 211, 4), (5, 3, 4), (3, 1, 1), (1, 1, 9)]
-)
+@pytest.mark.parametrize(("queries", "keys", "k"), [(300, 211, 1), (7, 211, 4), (5, 3, 4), (3, 1, 1), (1, 1, 9)])
 def test_equals_brute_force(engine: Engine, queries: int, keys: int, k: int) -> None:
     rng = np.random.default_rng(0)
     _check(_unit(rng.normal(size=(queries, 48))), _unit(rng.normal(size=(keys, 48))), k, engine)

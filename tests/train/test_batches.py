@@ -21,8 +21,7 @@ def stream(count: int = 10, *, task: Task | None = None, seed: int = 0, **recipe
     task = task or get_task("mnli")
     random = np.random.default_rng(1)
     sequences = [
-        Encoded(f"e{i}", random.integers(4, 49, size=3 + i % 7).astype(np.int32), (i % 3,))
-        for i in range(count)
+        Encoded(f"e{i}", random.integers(4, 49, size=3 + i % 7).astype(np.int32), (i % 3,)) for i in range(count)
     ]
     changed = dataclasses.replace(Recipe(batch_size=4, epochs=1), **recipe)
     return BatchStream(sequences, task, changed, seed=seed, first_position=2, vocabulary=VOCABULARY)
@@ -52,11 +51,7 @@ def test_a_batch_larger_than_the_data_repeats_it() -> None:
 @pytest.mark.parametrize(("world", "accumulation"), [(2, 1), (1, 2), (2, 2), (4, 1)])
 def test_shares_hold_the_batch_exactly_once_and_their_means_add_up(world: int, accumulation: int) -> None:
     batches = stream()
-    parts = [
-        batch
-        for rank in range(world)
-        for batch in batches.micro_batches(2, Division(rank, world, accumulation))
-    ]
+    parts = [batch for rank in range(world) for batch in batches.micro_batches(2, Division(rank, world, accumulation))]
     (whole,) = batches.micro_batches(2, Division())
     assert sorted(id_ for part in parts for id_ in part.example_ids) == sorted(whole.example_ids)
     # A mean over processes and micro-batches of (number of examples / denominator) must be one.

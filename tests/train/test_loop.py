@@ -53,9 +53,7 @@ def batch_stream(**recipe: Any) -> BatchStream:
         tokens[0], tokens[1] = 0, 4 + number % 3
         sequences.append(Encoded(f"e{number}", tokens.astype(np.int32), (number % 3,)))
     values = {"steps": 12, "batch_size": 16, "learning_rate": 3e-3, **recipe}
-    return BatchStream(
-        sequences, get_task("mnli"), dataclasses.replace(Recipe(), **values), seed=1, first_position=2
-    )
+    return BatchStream(sequences, get_task("mnli"), dataclasses.replace(Recipe(), **values), seed=1, first_position=2)
 
 
 def run(
@@ -149,9 +147,7 @@ def test_the_best_dev_score_decides_which_weights_are_kept() -> None:
 
 def test_training_stops_when_patience_runs_out_and_scores_at_the_end_otherwise() -> None:
     falling = iter(range(100, 0, -1))
-    records, trained = run(
-        dev_score=lambda model: float(next(falling)), steps=12, evaluate_every=2, patience=2
-    )
+    records, trained = run(dev_score=lambda model: float(next(falling)), steps=12, evaluate_every=2, patience=2)
     assert trained.step == 2
     assert len(records) == 6
     records, trained = run(dev_score=lambda model: 1.0, steps=5, evaluate_every=100)

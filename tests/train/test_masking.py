@@ -11,10 +11,7 @@ VOCABULARY = Vocabulary(size=1000, mask_id=999, special_ids=(0, 1, 2, 3, 999))
 
 def rows(count: int, length: int) -> list[np.ndarray]:
     random = np.random.default_rng(0)
-    return [
-        np.concatenate([[0], random.integers(4, 999, size=length), [2]]).astype(np.int32)
-        for _ in range(count)
-    ]
+    return [np.concatenate([[0], random.integers(4, 999, size=length), [2]]).astype(np.int32) for _ in range(count)]
 
 
 def test_shares_of_masked_random_and_kept_tokens() -> None:
@@ -47,8 +44,6 @@ def test_every_sequence_with_an_ordinary_token_is_scored() -> None:
 
 
 def test_a_sequence_of_special_tokens_has_nothing_to_score() -> None:
-    ((positions, seen),) = choose_masks(
-        [np.array([0, 2], dtype=np.int32)], VOCABULARY, 0.9, np.random.default_rng(3)
-    )
+    ((positions, seen),) = choose_masks([np.array([0, 2], dtype=np.int32)], VOCABULARY, 0.9, np.random.default_rng(3))
     assert len(positions) == 0
     assert seen.tolist() == [0, 2]

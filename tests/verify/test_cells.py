@@ -92,9 +92,7 @@ def test_tampered_predictions_are_damage_and_with_a_new_manifest_a_disagreement(
     assert problem.kind == "run"
     assert "xnli.test.qaf" in problem.what
     assert words(damaged)["mnli", "xnli", "dev"] == words(damaged)["mnli", "xnli", "test"] == "not verifiable"
-    assert next(v for v in damaged.verdicts if v.arm == "mnli" and v.task == "xnli").reason.startswith(
-        "The run"
-    )
+    assert next(v for v in damaged.verdicts if v.arm == "mnli" and v.task == "xnli").reason.startswith("The run")
     assert damaged.exit_code == ExitCode.DEVIATES
     results.seal(name)
     assert only_problem(verify(results.root, results.source)).kind == "disagreement"

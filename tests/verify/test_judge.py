@@ -25,9 +25,7 @@ def test_the_result_hash_depends_on_every_prediction_but_not_on_the_compression(
     results.seal("baseline.xnli")
     assert verify(results.root, results.source).result_hash == before
     # The metrics stay the same: one wrong label for another.
-    wrong = lines.replace(
-        b'"id":"test-59","prediction":"entailment"', b'"id":"test-59","prediction":"neutral"'
-    )
+    wrong = lines.replace(b'"id":"test-59","prediction":"entailment"', b'"id":"test-59","prediction":"neutral"')
     assert wrong != lines
     path.write_bytes(gzip.compress(wrong))
     results.seal("baseline.xnli")

@@ -120,9 +120,7 @@ def test_missing_runs_and_problems_come_first_with_their_commands(results):
 
 def test_the_smoke_tier_says_what_it_is_not(results, found):
     assert "never stand for the paper" not in render(found, results.root)
-    smoke = found.model_copy(
-        update={"tier": "smoke", "source": found.source.model_copy(update={"name": "world"})}
-    )
+    smoke = found.model_copy(update={"tier": "smoke", "source": found.source.model_copy(update={"name": "world"})})
     page = render(smoke, results.root)
     assert "Constructed languages" in page
     assert "never stand for the paper" in page

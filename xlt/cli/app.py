@@ -17,9 +17,7 @@ from xlt.cli import catalogue, environment, grid, judgement, single
 from xlt.cli.output import report_error, results_only_on_stdout, settings
 from xlt.errors import ExitCode, XltError
 
-ABOUT = (
-    'Reproduce "English Intermediate-Task Training Improves Zero-Shot Cross-Lingual Transfer Too" (X-STILTs).'
-)
+ABOUT = 'Reproduce "English Intermediate-Task Training Improves Zero-Shot Cross-Lingual Transfer Too" (X-STILTs).'
 FIRST_SCREEN = f"""\
 {ABOUT}
 
@@ -71,9 +69,7 @@ def _register() -> None:
     command = app.command
     command(epilog=_examples("xlt doctor", "xlt doctor --json"))(environment.doctor)
     command(
-        epilog=_examples(
-            "xlt plan", "xlt plan --source files --data-root DIR    # what is done and what is to do"
-        )
+        epilog=_examples("xlt plan", "xlt plan --source files --data-root DIR    # what is done and what is to do")
     )(grid.plan)
     command(
         epilog=_examples(
@@ -142,9 +138,7 @@ def _run() -> int:
 
 def _unexpected(error: BaseException, mend: str) -> int:
     """One clear message; the traceback goes to a file, whose path is printed."""
-    with tempfile.NamedTemporaryFile(
-        "w", prefix="xlt-error-", suffix=".log", delete=False, encoding="utf-8"
-    ) as log:
+    with tempfile.NamedTemporaryFile("w", prefix="xlt-error-", suffix=".log", delete=False, encoding="utf-8") as log:
         traceback.print_exception(error, file=log)
     what = f"{type(error).__name__}: {error}".split("\n")[0]
     report_error(XltError(what, why=f"This was not expected. The traceback is in {log.name}", mend=mend))

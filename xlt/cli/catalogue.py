@@ -73,9 +73,7 @@ def show(
 
 
 def check(
-    data_root: Annotated[
-        Path, typer.Option("--data-root", metavar="DIR", help="The folder with task files.")
-    ],
+    data_root: Annotated[Path, typer.Option("--data-root", metavar="DIR", help="The folder with task files.")],
     json: Json = False,
     debug: Debug = False,
 ) -> None:

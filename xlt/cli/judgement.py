@@ -1,13 +1,165 @@
-"""placeholder"""
+"""``xlt verify`` and ``xlt report``, and the end of ``xlt reproduce``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from xlt.cli.options import DEFAULT_RESULTS, DataRoot, Debug, Json, Results
+from xlt.cli.output import emit, say
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from xlt.data.source import Source
+    from xlt.verify.judge import Verification
+
+FAILURES = ("deviates", "collapsed", "not run")
+Record = Annotated[
+    bool,
+    typer.Option("--record", help="Keep these results as a reference run, in artifact/measured of the checkout."),
+]
 
 
-def verify():
-    pass
+def verify(
+    results: Results = DEFAULT_RESULTS,
+    data_root: DataRoot = None,
+    record: Record = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Recompute every number from stored predictions and gold labels, and judge it.
+
+    Exit code 0: everything consistent or not verifiable; 1: something deviates or was edited; 5: incomplete.
+    """
+    from xlt.artifact import artifact_root
+    from xlt.verify.judge import verify as verify_results
+    from xlt.verify.recording import record as record_run
+
+    verification = verify_results(results, _source_of(results, data_root))
+    _show(verification)
+    if record:
+        path = record_run(verification, artifact_root())
+        say(f"Recorded as artifact/{path.relative_to(artifact_root())}")
+    raise typer.Exit(verification.exit_code)
 
 
-def report():
-    pass
+def report(
+    results: Results = DEFAULT_RESULTS, data_root: DataRoot = None, json: Json = False, debug: Debug = False
+) -> None:
+    """Write the report: one page for people and report.json."""
+    from pydantic import BaseModel
+
+    from xlt.verify.judge import verify as verify_results
+    from xlt.verify.report import write_report
+
+    class ReportFiles(BaseModel):
+        format: Literal[1] = 1
+        page: str
+        document: str
+        result_hash: str
+
+    verification = verify_results(results, _source_of(results, data_root))
+    page = write_report(verification, results)
+    files = ReportFiles(
+        page=str(page), document=str(page.with_name("report.json")), result_hash=verification.result_hash
+    )
+    emit(files, lambda console: console.print(f"Report: {page}", markup=False, soft_wrap=True))
 
 
-def conclude(results, source):
-    pass
+def conclude(results: Path, source: Source) -> None:
+    """Verify, write the report, print the verdicts and leave with the exit code of the verdicts."""
+    from xlt.verify.judge import verify as verify_results
+    from xlt.verify.report import write_report
+
+    verification = verify_results(results, source)
+    page = write_report(verification, results)
+    _show(verification)
+    say(f"Report: {page}")
+    raise typer.Exit(verification.exit_code)
+
+
+def _source_of(results: Path, data_root: Path | None) -> Source:
+    """The source that the results were made from, as their grid says."""
+    from xlt.pipeline.sources import SourceOptions, open_source
+    from xlt.verify.stored import read_grid
+
+    grid = read_grid(results)
+    settings = grid.source.settings
+    return open_source(
+        SourceOptions(
+            name=grid.source.name,
+            data_root=data_root,
+            seed=int(settings.get("seed", 0)),
+            limit=int(settings.get("limit", 0)),
+        )
+    )
+
+
+def _show(verification: Verification) -> None:
+    def render(console: Console) -> None:
+        for problem in verification.problems:
+            console.print(f"PROBLEM  {problem.what}", markup=False, soft_wrap=True)
+            console.print(f"         → {problem.mend}", markup=False, soft_wrap=True)
+        console.print(_languages(verification))
+        console.print(_verdicts(verification))
+        for line in verification.references:
+            console.print(line, markup=False, soft_wrap=True)
+        console.print(f"Verdicts: {verification.summary}.  result_hash {verification.result_hash}", markup=False)
+
+    emit(verification, render)
+
+
+def _languages(verification: Verification) -> Table:
+    """Scores per language beside chance, test where there is a test split."""
+    from rich.table import Table
+
+    table = Table("task", "language", "n", "chance", "majority", title="Scores per language (percent)")
+    arms = list(dict.fromkeys(cell.arm for cell in verification.cells))
+    for arm in arms:
+        table.add_column(arm, justify="right")
+    scores = {(cell.arm, cell.task, cell.split, cell.language): cell for cell in verification.cells}
+    places = dict.fromkeys(
+        (cell.task, cell.split, cell.language) for cell in verification.cells if cell.split == "test"
+    )
+    for task, split, language in places:
+        found = [scores.get((arm, task, split, language)) for arm in arms]
+        first = next(cell for cell in found if cell is not None)
+        table.add_row(
+            f"{task} {split}",
+            language,
+            str(first.examples),
+            _percent(first.chance),
+            _percent(first.majority),
+            *("–" if cell is None else f"{cell.score:.1f}{'' if cell.above_chance else ' (chance)'}" for cell in found),
+        )
+    return table
+
+
+def _verdicts(verification: Verification) -> Table:
+    """The verdict on every mean over languages, failures first."""
+    from rich.table import Table
+
+    table = Table("verdict", "arm", "task", "split", "mean", "expected", "why", title="Verdicts")
+    ordered = sorted(verification.verdicts, key=lambda each: each.verdict not in FAILURES)
+    for verdict in ordered:
+        band = verdict.band
+        table.add_row(
+            verdict.verdict,
+            verdict.arm,
+            verdict.task,
+            verdict.split,
+            "–" if verdict.value is None else f"{verdict.value:.1f}",
+            "–" if band is None else f"{band.low:.1f} to {band.high:.1f}",
+            verdict.reason,
+        )
+    return table
+
+
+def _percent(metrics: dict[str, float] | None) -> str:
+    from xlt.evaluate.metrics import task_score
+
+    return "–" if metrics is None else f"{task_score(metrics):.1f}"

@@ -48,9 +48,7 @@ Zero = Annotated[
 ]
 Gpus = Annotated[int, typer.Option("--gpus", min=0, help="Spread the run over N GPUs of this machine.")]
 Processes = Annotated[int, typer.Option("--processes", min=1, help="Spread the run over N CPU processes.")]
-Accumulation = Annotated[
-    int, typer.Option("--accumulation", min=1, help="Micro-batches per step, for less memory.")
-]
+Accumulation = Annotated[int, typer.Option("--accumulation", min=1, help="Micro-batches per step, for less memory.")]
 Tier = Annotated[str, typer.Option("--tier", help="The tier: its name, or the path of a TOML file.")]
 
 DEFAULT_RESULTS = Path("results")
@@ -69,9 +67,7 @@ def engine_settings(zero: str, accumulation: int) -> EngineSettings:
     from xlt.train.engine import ZERO_STAGES, EngineSettings
 
     if zero not in ZERO_STAGES:
-        raise UsageFault(
-            f"There is no ZeRO stage '{zero}'.", mend=f"--zero, one of: {', '.join(ZERO_STAGES)}"
-        )
+        raise UsageFault(f"There is no ZeRO stage '{zero}'.", mend=f"--zero, one of: {', '.join(ZERO_STAGES)}")
     return EngineSettings(zero=zero, precision=precision(), accumulation=accumulation)
 
 

@@ -53,9 +53,7 @@ class GridLines:
         self._told = now
         done = record.step - self._first_step
         left = (now - self._began) / done * (steps - record.step) if done else 0.0
-        self._tell(
-            f"{self._label}: step {record.step}/{steps}, loss {record.loss:.3f}, {_minutes(left)} left"
-        )
+        self._tell(f"{self._label}: step {record.step}/{steps}, loss {record.loss:.3f}, {_minutes(left)} left")
 
     def cell(self, task: str, split: str, language: str) -> None:
         """A set of predictions is about to be made."""

@@ -36,21 +36,15 @@ if TYPE_CHECKING:
 
 TaskKey = Annotated[str, typer.Argument(metavar="TASK", help="The key of a task: xlt tasks ls.")]
 Model = Annotated[str, typer.Option("--model", help="A run's folder, a saved model's folder, or a hub name.")]
-RecipeTier = Annotated[
-    str, typer.Option("--tier", help="Take the recipe of this tier instead of the catalogue's.")
-]
+RecipeTier = Annotated[str, typer.Option("--tier", help="Take the recipe of this tier instead of the catalogue's.")]
 Languages = Annotated[list[str] | None, typer.Option("--language", help="Only this language (repeatable).")]
-Splits = Annotated[
-    list[str] | None, typer.Option("--split", help="Only this split: dev or test (repeatable).")
-]
+Splits = Annotated[list[str] | None, typer.Option("--split", help="Only this split: dev or test (repeatable).")]
 
 
 def train(
     task: TaskKey,
     model: Model = "",
-    phase: Annotated[
-        str, typer.Option("--phase", help="intermediate or target; by default what the task is.")
-    ] = "",
+    phase: Annotated[str, typer.Option("--phase", help="intermediate or target; by default what the task is.")] = "",
     tier: RecipeTier = "",
     source: SourceName = "world",
     data_root: DataRoot = None,

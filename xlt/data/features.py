@@ -16,9 +16,7 @@ from xlt.tasks.record import Kind, Task
 Encoder = Callable[[Sequence[Row], Task, PreTrainedTokenizerBase, bool], list[Encoded]]
 
 
-def encode(
-    rows: Sequence[Row], task: Task, tokenizer: PreTrainedTokenizerBase, *, training: bool
-) -> list[Encoded]:
+def encode(rows: Sequence[Row], task: Task, tokenizer: PreTrainedTokenizerBase, *, training: bool) -> list[Encoded]:
     """Token ids of every row, in the order of the rows; ``training`` adds the labels.
 
     A row gives one sequence, except in span QA, where a long context gives several overlapping windows.
@@ -36,9 +34,7 @@ def encode_texts(
     return [Encoded(id_, _int32(tokens)) for id_, tokens in zip(ids, encoded, strict=True)]
 
 
-def _encode_pairs(
-    rows: Sequence[Row], task: Task, tokenizer: PreTrainedTokenizerBase, training: bool
-) -> list[Encoded]:
+def _encode_pairs(rows: Sequence[Row], task: Task, tokenizer: PreTrainedTokenizerBase, training: bool) -> list[Encoded]:
     pairs = [row for row in rows if isinstance(row, PairRow)]
     encoded = tokenizer(
         [row.text_a for row in pairs],
@@ -53,9 +49,7 @@ def _encode_pairs(
     ]
 
 
-def _encode_spans(
-    rows: Sequence[Row], task: Task, tokenizer: PreTrainedTokenizerBase, training: bool
-) -> list[Encoded]:
+def _encode_spans(rows: Sequence[Row], task: Task, tokenizer: PreTrainedTokenizerBase, training: bool) -> list[Encoded]:
     """Windows over question and context with a stride, as in the original SQuAD fine-tuning of BERT.
 
     In training a window that does not hold the answer points to its first token; rows whose answer has no known
@@ -95,13 +89,9 @@ def _span_label(row: SpanRow, offsets: npt.NDArray[np.int32]) -> tuple[int, int]
     return (int(covered[0]), int(covered[-1]))
 
 
-def _encode_text(
-    rows: Sequence[Row], task: Task, tokenizer: PreTrainedTokenizerBase, training: bool
-) -> list[Encoded]:
+def _encode_text(rows: Sequence[Row], task: Task, tokenizer: PreTrainedTokenizerBase, training: bool) -> list[Encoded]:
     lines = [row for row in rows if isinstance(row, TextRow)]
-    return encode_texts(
-        [row.id for row in lines], [row.text for row in lines], tokenizer, task.recipe.max_length
-    )
+    return encode_texts([row.id for row in lines], [row.text for row in lines], tokenizer, task.recipe.max_length)
 
 
 def _encode_bitext(
@@ -110,9 +100,7 @@ def _encode_bitext(
     if training:
         raise DataFault(f"'{task.key}' has no training data: retrieval uses the encoder as it is.")
     pairs = [row for row in rows if isinstance(row, BitextRow)]
-    return encode_texts(
-        [row.id for row in pairs], [row.foreign for row in pairs], tokenizer, task.recipe.max_length
-    )
+    return encode_texts([row.id for row in pairs], [row.foreign for row in pairs], tokenizer, task.recipe.max_length)
 
 
 def _int32(tokens: Sequence[int]) -> npt.NDArray[np.int32]:

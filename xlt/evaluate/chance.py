@@ -93,9 +93,7 @@ def _over_characters(context: str, length: int, golds: Sequence[list[str]]) -> O
         text, firsts = _skeleton(context)
         wanted = [_one_sigma(token) for token in {token for gold in golds for token in gold}]
         starts = [
-            start
-            for start in starts
-            if any(token in text[firsts[start] : firsts[start + length]] for token in wanted)
+            start for start in starts if any(token in text[firsts[start] : firsts[start + length]] for token in wanted)
         ]
     total_exact = total_f1 = 0.0
     for start in starts:

@@ -30,9 +30,7 @@ def score(task: Task, rows: Sequence[Row], predictions: Sequence[Prediction]) ->
         raise UsageFault(f"'{task.key}' ({task.kind}) is not scored from predictions.", mend="xlt tasks ls")
     row_type, scorer = _SCORERS[task.kind]
     if not all(isinstance(row, row_type) for row in rows):
-        raise DataFault(
-            f"The gold rows of '{task.key}' ({task.kind}) are not all of type {row_type.__name__}."
-        )
+        raise DataFault(f"The gold rows of '{task.key}' ({task.kind}) are not all of type {row_type.__name__}.")
     return scorer(task, _match(task, rows, predictions))
 
 

@@ -84,9 +84,7 @@ def new_backbone(config_overrides: Mapping[str, Any]) -> Backbone:
     attention.register()
     config = XLMRobertaConfig(**{**_XLM_R, **config_overrides})
     model_class = _model_class(config, masked_lm=True)
-    return _split(
-        model_class._from_config(config, attn_implementation=attention.IMPLEMENTATION, dtype=torch.float32)
-    )
+    return _split(model_class._from_config(config, attn_implementation=attention.IMPLEMENTATION, dtype=torch.float32))
 
 
 def blocks(encoder: Any) -> nn.ModuleList:
@@ -154,9 +152,7 @@ def _faults(name: str) -> Iterator[None]:
         raise DataFault(f"The weights of '{name}' are damaged.", why=str(error), mend=_MEND) from error
     except OSError as error:
         reason = (
-            ""
-            if Path(name).is_dir()
-            else ": it was not fetched and the hub cannot be reached, or has no such model"
+            "" if Path(name).is_dir() else ": it was not fetched and the hub cannot be reached, or has no such model"
         )
         raise DataFault(f"The model '{name}' cannot be read{reason}.", why=str(error), mend=_MEND) from error
     except ValueError as error:
@@ -166,9 +162,7 @@ def _faults(name: str) -> Iterator[None]:
             mend="Install the pinned version: pip install -r the project's lock file.",
         ) from error
     except RuntimeError as error:
-        raise DataFault(
-            f"The model '{name}' does not fit its config.json.", why=str(error), mend=_MEND
-        ) from error
+        raise DataFault(f"The model '{name}' does not fit its config.json.", why=str(error), mend=_MEND) from error
 
 
 @contextmanager

@@ -88,11 +88,7 @@ def _weights(model: PackedModel, state: Mapping[str, Tensor]) -> dict[str, Tenso
     absent = [name for name, source in given.items() if source is None]
     if absent:
         raise ValueError(f"the state dict lacks {len(absent)} weights: {', '.join(absent[:3])} …")
-    return {
-        name: state[source].detach().cpu().contiguous()
-        for name, source in given.items()
-        if source is not None
-    }
+    return {name: state[source].detach().cpu().contiguous() for name, source in given.items() if source is not None}
 
 
 def _below(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

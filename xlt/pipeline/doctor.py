@@ -47,9 +47,7 @@ def examine(results: Path) -> DoctorReport:
 
 
 def _checks(results: Path) -> Iterator[DoctorCheck]:
-    yield _check(
-        "Python", sys.version_info >= (3, 11), sys.version.split()[0], "Install Python 3.11 or newer."
-    )
+    yield _check("Python", sys.version_info >= (3, 11), sys.version.split()[0], "Install Python 3.11 or newer.")
     yield _compiler()
     headers = Path(sysconfig.get_paths()["include"]) / "Python.h"
     yield _check(
@@ -157,6 +155,4 @@ def _disk(results: Path) -> DoctorCheck:
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free
-    return _check(
-        "disk for results", free >= GIB, f"{free / GIB:.1f} GiB free", "The smoke tier writes about 0.2 GiB."
-    )
+    return _check("disk for results", free >= GIB, f"{free / GIB:.1f} GiB free", "The smoke tier writes about 0.2 GiB.")

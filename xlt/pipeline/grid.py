@@ -85,9 +85,7 @@ class GridBuilder:
                 parent = runs[-1].hash
             for target in self.tier.targets:
                 trains = self.tier.task(target, self.source.name).trains_on
-                runs.append(
-                    self.spec("target", f"{arm}.{target}", arm, target if trains else None, (target,), parent)
-                )
+                runs.append(self.spec("target", f"{arm}.{target}", arm, target if trains else None, (target,), parent))
         return Grid(
             self.tier.name,
             SourceSpec(name=self.source.name, settings=self.source.settings),

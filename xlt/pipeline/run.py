@@ -56,9 +56,7 @@ def execute_run(
     start_process_group()
     if torch.distributed.get_rank() != 0:
         with tempfile.TemporaryDirectory() as tokenizer_folder:
-            train_run(
-                spec, parent_model, source, Path(tokenizer_folder), settings, lambda record, steps: None
-            )
+            train_run(spec, parent_model, source, Path(tokenizer_folder), settings, lambda record, steps: None)
         stop_process_group()
         return None
     clock = _Clock()

@@ -59,7 +59,5 @@ def open_source(options: SourceOptions) -> Source:
             )
         source = FilesSource(options.data_root)
     else:
-        raise UsageFault(
-            f"There is no source '{options.name}'.", why="Sources: world, files.", mend="--source world"
-        )
+        raise UsageFault(f"There is no source '{options.name}'.", why="Sources: world, files.", mend="--source world")
     return _Limited(source, options.limit) if options.limit else source

@@ -151,7 +151,5 @@ def write_text(path: Path, text: str) -> None:
 
 def _files(folder: Path) -> Iterator[Path]:
     return (
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.relative_to(folder).as_posix() != MANIFEST
+        path for path in sorted(folder.rglob("*")) if path.is_file() and path.relative_to(folder).as_posix() != MANIFEST
     )

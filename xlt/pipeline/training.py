@@ -76,9 +76,7 @@ def train_run(
     seed_everything(derive_seed(spec.seed, "dropout", trained_on.key))
     dev_score = _dev_score(trained_on, source, tokenizer) if trained_on.recipe.evaluate_every else None
     steps = stream.steps
-    trained = train(
-        model, stream, settings, on_step=lambda record: on_step(record, steps), dev_score=dev_score
-    )
+    trained = train(model, stream, settings, on_step=lambda record: on_step(record, steps), dev_score=dev_score)
     return TrainedModel(model, tokenizer, trained)
 
 

@@ -40,9 +40,7 @@ def main(order_path: str) -> int:
     torch.set_num_threads(order["threads"])
     data_root = order["source"].pop("data_root")
     try:
-        source = open_source(
-            SourceOptions(**order["source"], data_root=Path(data_root) if data_root else None)
-        )
+        source = open_source(SourceOptions(**order["source"], data_root=Path(data_root) if data_root else None))
         execute_run(
             RunSpec.model_validate(order["spec"]),
             Path(order["parent_model"]) if order["parent_model"] else None,

@@ -86,16 +86,13 @@ class BatchStream:
             )
         whole = [self.sequences[index] for index in indices]
         mine = [
-            range(part * division.world + division.rank, len(indices), shares)
-            for part in range(division.accumulation)
+            range(part * division.world + division.rank, len(indices), shares) for part in range(division.accumulation)
         ]
         if self.task.kind == "masked_lm":
             return self._masked(step, whole, mine, shares)
         return [self._packed([whole[i] for i in part], len(whole) / shares) for part in mine]
 
-    def _masked(
-        self, step: int, whole: Sequence[Encoded], mine: Sequence[range], shares: int
-    ) -> list[PackedBatch]:
+    def _masked(self, step: int, whole: Sequence[Encoded], mine: Sequence[range], shares: int) -> list[PackedBatch]:
         assert self.vocabulary is not None
         random = np.random.default_rng(derive_seed(self.seed, "masks", step))
         masks = choose_masks(

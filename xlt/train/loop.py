@@ -120,9 +120,7 @@ def _evaluate(dev_score: DevScore, model: PackedModel) -> float:
 
 
 def _with_score(record: StepRecord, score: float) -> StepRecord:
-    return StepRecord(
-        record.step, record.loss, record.learning_rate, record.tokens, record.examples, dev_score=score
-    )
+    return StepRecord(record.step, record.loss, record.learning_rate, record.tokens, record.examples, dev_score=score)
 
 
 def _record(

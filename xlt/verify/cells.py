@@ -108,9 +108,7 @@ def read_cells(store: RunStore, source: Source, grid: GridFile) -> Recomputed:
                 problems.append(cell)
             else:
                 cells[run.entry.folder, key] = cell
-    ordered = [
-        cells[run.entry.folder, key] for run in runs for key in run.cells if (run.entry.folder, key) in cells
-    ]
+    ordered = [cells[run.entry.folder, key] for run in runs for key in run.cells if (run.entry.folder, key) in cells]
     for run in runs:
         problems += _disagreements(store, run, ordered, grid)
     return Recomputed(tuple(runs), tuple(ordered), tuple(_means(runs, ordered)), tuple(problems))
@@ -180,9 +178,7 @@ def _digest(predictions: Sequence[Prediction]) -> str:
     return digest.hexdigest()
 
 
-def _disagreements(
-    store: RunStore, run: StoredRun, cells: Sequence[Cell], grid: GridFile
-) -> Iterator[Problem]:
+def _disagreements(store: RunStore, run: StoredRun, cells: Sequence[Cell], grid: GridFile) -> Iterator[Problem]:
     """Numbers of a run's ``metrics.json`` that are not the recomputed ones."""
     if run.spec is None:
         return
@@ -202,9 +198,7 @@ def _disagreements(
         if key[:3] in unreadable or _same(stored.get(key), recomputed.get(key)):
             continue
         what = f"metrics.json says {stored.get(key)}; from the predictions it is {recomputed.get(key)}."
-        yield Problem(
-            kind="disagreement", run=run.entry.folder, where=".".join(key), what=what, mend=grid.command
-        )
+        yield Problem(kind="disagreement", run=run.entry.folder, where=".".join(key), what=what, mend=grid.command)
 
 
 def _leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

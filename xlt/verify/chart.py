@@ -95,6 +95,5 @@ def _thin(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]
     bounds = [round(number * len(points) / MOST_POINTS) for number in range(MOST_POINTS + 1)]
     stretches = [points[begin:end] for begin, end in pairwise(bounds)]
     return [
-        (math.fsum(x for x, _ in part) / len(part), math.fsum(y for _, y in part) / len(part))
-        for part in stretches
+        (math.fsum(x for x, _ in part) / len(part), math.fsum(y for _, y in part) / len(part)) for part in stretches
     ]

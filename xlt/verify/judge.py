@@ -38,9 +38,9 @@ class RunState(Frozen):
 class Verification(Frozen):
     """Everything that ``verify`` found.
 
-    ``result_hash`` covers predictions, metrics and verdicts, nothing that holds a time. ``references`` says in
-    words what was compared with and ``rule`` why so, ``fingerprints`` are those of all data read, ``counts`` is how
-    many of the means got each verdict.
+    ``result_hash`` covers predictions, metrics and verdicts, nothing that holds a time. ``references`` says
+    in words what was compared with and ``rule`` why so, ``fingerprints`` are those of all data read,
+    ``counts`` is how many of the means got each verdict.
     """
 
     format: Literal[1] = 1
@@ -128,7 +128,7 @@ def _judge(
     shelf: Shelf,
     known: dict[str, Lineage],
 ) -> tuple[list[Verdict], list[Statement], tuple[str, ...]]:
-    """A verdict on every promised mean, statements on those that were recomputed, and what was compared with."""
+    """A verdict on every promised mean, statements on the recomputed ones, and what was compared with."""
     means = {mean.key: mean for mean in recomputed.means}
     verdicts: list[Verdict] = []
     statements: list[Statement] = []
@@ -152,9 +152,7 @@ def _unjudged(key: MeanKey, run: StoredRun | None, problems: Sequence[Problem], 
     """The verdict on a mean that could not be recomputed."""
     arm, task, split = key
     if run is None or run.state in ("absent", "unfinished"):
-        reason = (
-            f"the run is {run.state}" if run else f"grid.json lists no such run of the tier '{grid.tier}'"
-        )
+        reason = f"the run is {run.state}" if run else f"grid.json lists no such run of the tier '{grid.tier}'"
         return Verdict(arm=arm, task=task, split=split, verdict="not run", reason=reason, mend=grid.command)
     found = [problem for problem in problems if _explains(problem, run, task, split)]
     return Verdict(
@@ -203,8 +201,7 @@ def _result_hash(grid: GridFile, cells: Sequence[Cell], verdicts: Sequence[Verdi
             "source": grid.source.model_dump(),
             "seed": grid.seed,
             "cells": [
-                [cell.arm, cell.task, cell.split, cell.language, cell.predictions, cell.metrics]
-                for cell in cells
+                [cell.arm, cell.task, cell.split, cell.language, cell.predictions, cell.metrics] for cell in cells
             ],
             "verdicts": [[each.arm, each.task, each.split, each.verdict] for each in verdicts],
         }

@@ -92,15 +92,18 @@ class Record(Frozen):
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """What a run and all runs that it starts from were made with: hashes of everything but data and seed, and of
-    the fingerprints of the data. Two runs of one lineage differ in their seed only."""
+    """What a run and all runs that it starts from were made with, as two hashes.
+
+    Two runs of one lineage differ in their seed only: ``data`` covers the fingerprints of all data read,
+    ``recipe`` everything else in the specs.
+    """
 
     recipe: str
     data: str
 
 
 def lineages(runs: Sequence[StoredRun]) -> dict[str, Lineage]:
-    """The lineage of each run by folder; a run whose own or whose ancestors' specs cannot be trusted has none."""
+    """The lineage of each run by folder; none for a run that is not whole or starts from one that is not."""
     by_hash: dict[str, Lineage] = {}
     found: dict[str, Lineage] = {}
     for run in runs:

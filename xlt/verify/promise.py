@@ -14,9 +14,7 @@ from xlt.verify.cells import MeanKey
 from xlt.verify.stored import StoredRun
 
 
-def promised_means(
-    tier: str, source: Source, runs: Sequence[StoredRun]
-) -> Iterator[tuple[MeanKey, StoredRun | None]]:
+def promised_means(tier: str, source: Source, runs: Sequence[StoredRun]) -> Iterator[tuple[MeanKey, StoredRun | None]]:
     """Every mean that is promised, with its run; None where the grid lists no run for it."""
     listed: set[tuple[str, str]] = set()
     for run in runs:

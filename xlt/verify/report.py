@@ -130,12 +130,8 @@ def _card(state: RunState, results: Path) -> RunCard:
     if log:
         points = list(zip(map(float, log.steps), log.losses, strict=True))
         curve = line_chart([Series("loss", points)], x_label="step", y_label="loss")
-    links = tuple(
-        (name, f"../runs/{quote(state.folder)}/{name}") for name in FILES if (folder / name).is_file()
-    )
-    return RunCard(
-        state, title, links, log, curve, json.loads((folder / "provenance.json").read_text("utf-8"))
-    )
+    links = tuple((name, f"../runs/{quote(state.folder)}/{name}") for name in FILES if (folder / name).is_file())
+    return RunCard(state, title, links, log, curve, json.loads((folder / "provenance.json").read_text("utf-8")))
 
 
 def _stages(cards: Sequence[RunCard]) -> list[str]:

@@ -100,9 +100,7 @@ def means_rows(verification: Verification) -> list[MeansRow]:
     given = {(verdict.arm, verdict.task, verdict.split): verdict for verdict in verification.verdicts}
     keys = dict.fromkeys((verdict.task, verdict.split) for verdict in verification.verdicts)
     names = arms(verification)
-    return [
-        MeansRow(task, split, tuple(given.get((arm, task, split)) for arm in names)) for task, split in keys
-    ]
+    return [MeansRow(task, split, tuple(given.get((arm, task, split)) for arm in names)) for task, split in keys]
 
 
 def language_tables(verification: Verification) -> list[LanguageTable]:
@@ -136,8 +134,7 @@ def _language_row(code: str, names: Sequence[str], by_place: dict[tuple[str, str
     found = tuple(by_place.get((arm, code)) for arm in names)
     english = [by_place.get((arm, "en")) for arm in names]
     gaps = tuple(
-        here.score - there.score if here and there else None
-        for here, there in zip(found, english, strict=True)
+        here.score - there.score if here and there else None for here, there in zip(found, english, strict=True)
     )
     name = LANGUAGES[code].name if code in LANGUAGES else ""
     return LanguageRow(code, name, found, gaps)

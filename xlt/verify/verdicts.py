@@ -12,9 +12,7 @@ from xlt.verify.cells import Cell, Mean, MeanKey
 from xlt.verify.log import Log
 from xlt.verify.stored import Frozen
 
-VerdictWord = Literal[
-    "exact", "reproduced", "consistent", "deviates", "collapsed", "not run", "not verifiable"
-]
+VerdictWord = Literal["exact", "reproduced", "consistent", "deviates", "collapsed", "not run", "not verifiable"]
 # Failures first: the order in which people want to read them.
 VERDICT_WORDS: tuple[VerdictWord, ...] = (
     "collapsed",

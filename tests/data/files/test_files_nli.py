@@ -17,9 +17,7 @@ TRAIN = "mnli/multinli_1.0_train.jsonl"
 
 def pair(**fields: object) -> str:
     record = {"sentence1": "A.", "sentence2": "B.", "gold_label": "neutral", **fields}
-    return json.dumps(
-        {name: value for name, value in record.items() if value is not None}, ensure_ascii=False
-    )
+    return json.dumps({name: value for name, value in record.items() if value is not None}, ensure_ascii=False)
 
 
 def mnli(root):

@@ -24,9 +24,7 @@ def question(key: object = "q1", *answers: tuple[object, object], **fields: Any)
 
 def squad(*questions: Any, context: str = CONTEXT) -> str:
     paragraph = {"context": context, "qas": list(questions)}
-    return json.dumps(
-        {"version": "1.1", "data": [{"title": "t", "paragraphs": [paragraph]}]}, ensure_ascii=False
-    )
+    return json.dumps({"version": "1.1", "data": [{"title": "t", "paragraphs": [paragraph]}]}, ensure_ascii=False)
 
 
 def xquad(root):
@@ -105,9 +103,7 @@ def test_faults_name_the_place_in_the_file(write, tmp_path, wrong, message):
     with pytest.raises(FileFault) as caught:
         xquad(tmp_path)
     separator = "." if message.startswith("answers") else ": "
-    assert caught.value.what.startswith(
-        f"xquad/xquad.de.json: data[0].paragraphs[0].qas[1]{separator}{message}"
-    )
+    assert caught.value.what.startswith(f"xquad/xquad.de.json: data[0].paragraphs[0].qas[1]{separator}{message}")
 
 
 def test_blanked_answers_point_to_the_labelled_release(write, tmp_path):

@@ -18,9 +18,7 @@ FACTS = (EATS, LIVES, WEARS, OWNS)
 
 
 def test_english_is_english() -> None:
-    texts = [
-        realise(Clause(fact, asked), "en", 0).text for fact in FACTS for asked in ("", "value", "entity")
-    ]
+    texts = [realise(Clause(fact, asked), "en", 0).text for fact in FACTS for asked in ("", "value", "entity")]
     assert texts == [
         "Mira eats bread.",
         "what does Mira eat?",

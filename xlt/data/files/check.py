@@ -48,9 +48,7 @@ def check(root: Path, tasks: Iterable[Task]) -> CheckReport:
         report.tasks[task.key] = {}
         for split in task.files:
             report.tasks[task.key][split] = _check_split(root, task, split, report.problems)
-    if not report.problems and not any(
-        counts for splits in report.tasks.values() for counts in splits.values()
-    ):
+    if not report.problems and not any(counts for splits in report.tasks.values() for counts in splits.values()):
         report.problems.append(Problem("", None, f"no file of any of the tasks in the data root '{root}'"))
     return report
 
@@ -76,13 +74,9 @@ def _check_split(root: Path, task: Task, split: Split, problems: list[Problem]) 
 
 def _unaligned(part: Part, rows: list[Row]) -> list[Problem]:
     ids = [
-        row.id
-        for row in rows
-        if isinstance(row, SpanRow) and any(answer.start == NOT_FOUND for answer in row.answers)
+        row.id for row in rows if isinstance(row, SpanRow) and any(answer.start == NOT_FOUND for answer in row.answers)
     ]
     if not ids:
         return []
-    message = (
-        f"{len(ids)} questions have an answer that is not near its offset in the context, first '{ids[0]}'"
-    )
+    message = f"{len(ids)} questions have an answer that is not near its offset in the context, first '{ids[0]}'"
     return [Problem(part.file.shown, None, message)]

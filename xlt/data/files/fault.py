@@ -12,9 +12,7 @@ class FileFault(DataFault):
     no single line is to blame) and ``message`` is the fault without that place.
     """
 
-    def __init__(
-        self, file: str, message: str, *, line: int | None = None, why: str = "", mend: str = ""
-    ) -> None:
+    def __init__(self, file: str, message: str, *, line: int | None = None, why: str = "", mend: str = "") -> None:
         place = file if line is None else f"{file}:{line}"
         super().__init__(f"{place}: {message}", why=why, mend=mend)
         self.file = file

@@ -27,9 +27,7 @@ class DataFile:
 
     def fault(self, message: str, *, line: int | None = None, why: str = "", mend: str = "") -> FileFault:
         """The error that names this file; by default it is mended by getting the file again."""
-        return FileFault(
-            self.shown, message, line=line, why=why, mend=mend or f"Get the file again: {self.origin}"
-        )
+        return FileFault(self.shown, message, line=line, why=why, mend=mend or f"Get the file again: {self.origin}")
 
 
 @dataclass(frozen=True, slots=True)

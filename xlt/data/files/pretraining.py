@@ -12,9 +12,7 @@ _FEWEST_LETTERS = 4
 _MOST_CHARACTERS = 1000
 
 
-def pretraining_sentences(
-    training: Iterable[tuple[str, Iterable[Row]]], held_out: Iterable[Row]
-) -> list[TextRow]:
+def pretraining_sentences(training: Iterable[tuple[str, Iterable[Row]]], held_out: Iterable[Row]) -> list[TextRow]:
     """The sentences of the training rows, each once, in their order, without any that the held-out rows hold.
 
     ``training`` gives each group of rows with the prefix of its ids. A sentence is held out when, white space

@@ -73,7 +73,7 @@ LANGUAGES: dict[str, Language] = {
         _language("qae", "Ebran", "ARABIC", "VSO", "aPF", ("prefix", "none"), 0.2),
         _language("qaf", "Fendi", "CYRILLIC", "SOV", "Apf", ("suffix", "suffix"), 0.2),
         _language("qag", "Gurani", "DEVANAGARI", "SOV", "Apf", ("suffix", "suffix"), 0.2),
-        _language("qah", "Harti", "GEORGIAN", "OVS", "apf", ("prefix", "prefix"), 0.1),
+        _language("qah", "Harti", "GEORGIAN", "OVS", "apf", ("suffix", "prefix"), 0.1),
     )
 }
 CODES = tuple(LANGUAGES)

@@ -53,7 +53,5 @@ def build_lexicon(language: Language, seed: int) -> Lexicon:
         words[key] = candidate
         taken.add(candidate)
     endings = random.sample([c + v for c in CONSONANTS for v in vowels], len(CASES) + 1)
-    if language.case != "prefix":
-        endings = [ending[::-1] for ending in endings]
     cases = {case: spell(ending) for case, ending in zip(CASES, endings, strict=False)}
     return Lexicon(words=words, cases=cases, interrogative=spell(endings[-1]), cognates=cognates)
