@@ -49,7 +49,7 @@ def test_the_layers_come_back_even_after_an_error(tiny, batch_of):
 
 @pytest.mark.parametrize("layer", [-1, 4])
 def test_a_layer_that_is_not_there_is_an_error(tiny, batch_of, layer):
-    with pytest.raises(ValueError, match="3 blocks"):
+    with pytest.raises(UsageFault, match="3 blocks"):
         tiny().hidden_states(batch_of(LENGTHS), layer)
 
 

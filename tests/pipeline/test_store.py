@@ -66,8 +66,9 @@ def test_every_kind_of_damage_is_named(tmp_path: Path) -> None:
     assert problem() == "extra is not in the manifest"
     (folder / "extra").unlink()
     assert store.check(SPEC).state == "done"
-    (folder / MANIFEST).write_text("{", encoding="utf-8")
-    assert problem() == "MANIFEST.json cannot be read"
+    for broken in ("{", "[]", '{"files": []}', '{"format": 1, "files": {"a": 1}}', '{"format": 1, "files": {"a": {}}}'):
+        (folder / MANIFEST).write_text(broken, encoding="utf-8")
+        assert problem() == "MANIFEST.json cannot be read"
 
 
 def test_a_folder_of_another_spec_is_not_this_run(tmp_path: Path) -> None:

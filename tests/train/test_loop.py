@@ -110,8 +110,9 @@ def test_the_same_run_gives_the_same_bits() -> None:
     assert all(torch.equal(second_end.weights[name], w) for name, w in first_end.weights.items())
 
 
-def test_bf16_keeps_full_precision_master_weights() -> None:
-    records, trained = run(EngineSettings(zero="1", precision="bf16"), learning_rate=1e-4)
+@pytest.mark.parametrize("zero", ["0", "1", "2", "3"])
+def test_bf16_keeps_full_precision_master_weights(zero: str) -> None:
+    records, trained = run(EngineSettings(zero=zero, precision="bf16"), learning_rate=1e-4)
     assert all(math.isfinite(record.loss) for record in records)
     weight = trained.weights["backbone.encoder.layer.0.output.dense.weight"]
     assert weight.dtype == torch.float32

@@ -109,7 +109,7 @@ def test_too_few_seeds_verify_nothing(make, recorded):
     made = make(seed=3).fill(shifted(-40))
     found = verify(made.root, made.source)
     assert found.counts == {"not verifiable": 9}
-    assert found.references == ("3 of at least 4 reference runs for 'cpu' (left out: 1 with the seed of this run)")
+    assert found.references[0] == ("3 of at least 4 reference runs for 'cpu' (left out: 1 with the seed of this run)")
     assert found.exit_code == ExitCode.OK
 
 
@@ -129,10 +129,19 @@ def test_a_changed_recipe_makes_the_records_stale(make, recorded, artifact):
     assert given.reason == "no reference runs yet for 'cpu' (left out: 8 recorded with another recipe)"
 
 
+def test_a_run_is_not_judged_if_what_it_starts_from_is_damaged(make, recorded):
+    made = make().fill(shifted(1))
+    (made.run("mnli") / "log.jsonl").write_text("", "utf-8")
+    found = verify(made.root, made.source)
+    assert found.counts == {"not verifiable": 5, "consistent": 4}
+    assert verdict(found, "mnli", "tatoeba").reason == "the run that it starts from is not whole"
+    assert verdict(found, "mnli", "mnli", "dev").reason.startswith("The run is damaged: log.jsonl")
+
+
 def test_other_data_and_another_device_are_not_compared(make, recorded):
     made = make().fill(shifted(1), device="NVIDIA H200")
     found = verify(made.root, made.source)
-    assert found.references == "no reference runs yet for 'NVIDIA H200' (left out: 8 recorded on another device)"
+    assert found.references[0] == "no reference runs yet for 'NVIDIA H200' (left out: 8 recorded on another device)"
     other = make("other")
     other.source.change = "!"
     other = make("other", source=other.source).fill(shifted(1))

@@ -53,7 +53,8 @@ def plan(
     from xlt.pipeline.executor import plan_grid
     from xlt.pipeline.store import RunStore
 
-    grid, _, _ = _open(tier, source, data_root, seed, limit)
+    opened, _ = _open_source(tier, source, data_root, limit)
+    grid = _grid(tier, opened, seed)
     states = plan_grid(grid, RunStore(results))
 
     class Plan(BaseModel):
@@ -103,26 +104,29 @@ def reproduce(
     began = time.monotonic()
     launch = Launch(process_count(gpus, processes))
     settings = engine_settings(zero, accumulation)
+    opened, options = _open_source(tier, source, data_root, limit)
     _introduce(tier, source)
-    grid, opened, options = _open(tier, source, data_root, seed, limit)
+    grid = _grid(tier, opened, seed)
     deterministic(True)
     done = execute_grid(grid, opened, options, RunStore(results), settings, launch, GridLines())
     say(f"{done.made} runs made, {done.found} found complete, {_minutes(time.monotonic() - began)} so far.")
     conclude(results, opened)
 
 
-def _open(
-    tier_name: str, source_name: str, data_root: Path | None, seed: int, limit: int
-) -> tuple[Grid, Source, SourceOptions]:
-    from xlt.pipeline.grid import GridBuilder
+def _open_source(tier: str, source_name: str, data_root: Path | None, limit: int) -> tuple[Source, SourceOptions]:
     from xlt.pipeline.sources import open_source
     from xlt.pipeline.tiers import read_tier
 
-    tier = read_tier(tier_name)
-    tier.plan(source_name)
+    read_tier(tier).plan(source_name)
     options = source_options(source_name, data_root, limit)
-    source = open_source(options)
-    return GridBuilder(tier, source, seed=seed, precision=precision()).grid(), source, options
+    return open_source(options), options
+
+
+def _grid(tier: str, source: Source, seed: int) -> Grid:
+    from xlt.pipeline.grid import GridBuilder
+    from xlt.pipeline.tiers import read_tier
+
+    return GridBuilder(read_tier(tier), source, seed=seed, precision=precision()).grid()
 
 
 def _introduce(tier: str, source: str) -> None:

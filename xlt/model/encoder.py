@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from xlt_kernels.segments import at_least_fp32
 
 from xlt.data.packing import PackedBatch
+from xlt.errors import UsageFault
 from xlt.model import storage
 from xlt.model.attention import LazyPlan
 from xlt.model.backbone import Backbone, blocks, first_position, load_backbone, new_backbone
@@ -117,8 +118,7 @@ class PackedModel(nn.Module):
         """Output ``[T, H]`` of transformer block ``layer`` (0: the embeddings); nothing above it is computed.
 
         Raises:
-            ValueError: there is no such block.
-            UsageFault: the backbone is not a plain stack of blocks.
+            UsageFault: there is no such block, or the backbone is not a plain stack of blocks.
         """
         with _only_first(self.backbone, layer):
             return self._encode(batch)
@@ -153,7 +153,11 @@ def _no_loss(like: Tensor) -> Tensor:
 def _only_first(backbone: Any, layer: int) -> Iterator[None]:
     layers = blocks(backbone)
     if not 0 <= layer <= len(layers):
-        raise ValueError(f"layer {layer} of a backbone with {len(layers)} blocks")
+        raise UsageFault(
+            f"There is no block {layer}: the backbone has {len(layers)} blocks.",
+            why="0 stands for the embeddings, 1 for the output of the first block.",
+            mend=f"--layer, from 0 to {len(layers)}",
+        )
     backbone.encoder.layer = layers[:layer]
     try:
         yield

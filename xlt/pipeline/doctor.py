@@ -105,6 +105,9 @@ def _transformers() -> str:
 
 
 def _deepspeed() -> str:
+    from xlt.train.engine import name_accelerator
+
+    name_accelerator()
     import deepspeed
     from deepspeed.accelerator import get_accelerator
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xlt.data.rows import fingerprint
 from xlt.data.source import Source
@@ -16,7 +16,9 @@ from xlt.pipeline.spec import Phase, RunSpec, SourceSpec, recipe_values
 from xlt.pipeline.tiers import Tier
 from xlt.tasks.catalogue import MASKED_LM
 from xlt.tasks.record import Split, Task
-from xlt.train.engine import Precision
+
+if TYPE_CHECKING:
+    from xlt.train.engine import Precision
 
 EVALUATED_SPLITS: tuple[Split, ...] = ("dev", "test")
 

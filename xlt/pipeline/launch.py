@@ -16,14 +16,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from xlt.errors import EnvironmentFault, ExitCode, XltError
 from xlt.pipeline.run import Progress
 from xlt.pipeline.sources import SourceOptions
 from xlt.pipeline.spec import RunSpec
 from xlt.pipeline.store import RunStore
-from xlt.train.engine import EngineSettings
+from xlt.train.engine import EngineSettings, name_accelerator
 from xlt.train.loop import StepRecord
 
 EVENT = "xlt-event "
@@ -124,16 +122,13 @@ def _follow(command: list[str], progress: Progress) -> None:
 @contextmanager
 def _own_group(command: list[str]) -> Iterator[subprocess.Popen[str]]:
     """The launcher in a process group of its own, so that an interruption ends its workers with it."""
-    environment = dict(os.environ)
-    if not torch.cuda.is_available():
-        environment.setdefault("DS_ACCELERATOR", "cpu")
+    name_accelerator()
     with subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        env=environment,
     ) as launcher:
         try:
             yield launcher

@@ -17,17 +17,13 @@ from xlt.model.encoder import PackedModel
 from xlt.pipeline.grid import EVALUATED_SPLITS
 from xlt.pipeline.spec import RunSpec
 from xlt.pipeline.starting_point import head_task
+from xlt.pipeline.store import prediction_name
 from xlt.pipeline.training import EVALUATION_TOKENS, spec_task
 from xlt.retrieval.tatoeba import retrieve
 from xlt.tasks.record import Split, Task
 from xlt.train.engine import device
 
 Metrics = dict[str, dict[str, dict[str, dict[str, float]]]]
-
-
-def prediction_name(task: str, split: str, language: str) -> str:
-    """The file of the predictions of one task, split and language, below the run's folder."""
-    return f"predictions/{task}.{split}.{language}.jsonl.gz"
 
 
 def score_run(

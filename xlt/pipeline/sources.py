@@ -24,7 +24,7 @@ class SourceOptions:
 
 
 class _Limited:
-    """The first ``limit`` rows of every split of another source."""
+    """The first ``limit`` rows of every split of another source; its text for phase 1 stays whole."""
 
     def __init__(self, source: Source, limit: int) -> None:
         self.name = source.name

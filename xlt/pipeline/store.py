@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import BaseModel, ValidationError
+
 from xlt.errors import DataFault, EnvironmentFault
 from xlt.pipeline.spec import RunSpec
 
@@ -101,25 +103,46 @@ def check_folder(folder: Path, spec: RunSpec | None = None) -> Check:
         return Check("absent")
     if not (folder / MANIFEST).is_file():
         return Check("unfinished", "it has no manifest")
-    try:
-        listed: dict[str, dict[str, Any]] = json.loads((folder / MANIFEST).read_text("utf-8"))["files"]
-    except (ValueError, KeyError, UnicodeDecodeError):
+    listed = _listed(folder / MANIFEST)
+    if listed is None:
         return Check("damaged", f"{MANIFEST} cannot be read")
     present = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
     for name, entry in sorted(listed.items()):
-        if entry.get("pruned"):
-            continue
-        if name not in present:
-            return Check("damaged", f"{name} is missing")
-        if present[name].stat().st_size != entry["size"]:
-            return Check("damaged", f"{name} has {present[name].stat().st_size} bytes, not {entry['size']}")
-        if describe(present[name])["sha256"] != entry["sha256"]:
-            return Check("damaged", f"{name} was changed after the run")
+        if problem := _disagreement(name, present.get(name), entry):
+            return Check("damaged", problem)
     if extra := sorted(set(present) - set(listed)):
         return Check("damaged", f"{extra[0]} is not in the manifest")
     if spec is not None and (folder / SPEC).read_text("utf-8") != spec.canonical() + "\n":
         return Check("damaged", f"{SPEC} is not the one that names the folder")
     return Check("done")
+
+
+class _Entry(BaseModel):
+    size: int
+    sha256: str
+    pruned: bool = False
+
+
+class _Manifest(BaseModel):
+    format: Literal[1]
+    files: dict[str, _Entry]
+
+
+def _listed(path: Path) -> dict[str, _Entry] | None:
+    try:
+        return _Manifest.model_validate_json(path.read_bytes()).files
+    except ValidationError:
+        return None
+
+
+def _disagreement(name: str, path: Path | None, entry: _Entry) -> str:
+    """How a file differs from its entry; empty if it does not."""
+    if path is None:
+        return "" if entry.pruned else f"{name} is missing"
+    found = describe(path)
+    if found["size"] != entry.size:
+        return f"{name} has {found['size']} bytes, not {entry.size}"
+    return "" if found["sha256"] == entry.sha256 else f"{name} was changed after the run"
 
 
 def read_spec(folder: Path) -> RunSpec:
@@ -137,6 +160,11 @@ def read_spec(folder: Path) -> RunSpec:
             why=str(error).split("\n")[0],
             mend="Give the folder of a run, RESULTS/runs/PHASE/NAME-HASH.",
         ) from error
+
+
+def prediction_name(task: str, split: str, language: str) -> str:
+    """The file of the predictions of one task, split and language, below a run's folder."""
+    return f"predictions/{task}.{split}.{language}.jsonl.gz"
 
 
 def write_text(path: Path, text: str) -> None:

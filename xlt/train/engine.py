@@ -38,11 +38,15 @@ def device() -> torch.device:
     return torch.device("cpu")
 
 
+def name_accelerator() -> None:
+    """Tell DeepSpeed, before it is imported, that there is only a CPU: else it searches and warns."""
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+
+
 def start_process_group() -> None:
     """Join the process group of the launcher, or make one of this process alone. Safe to call again."""
-    if not torch.cuda.is_available():
-        # Otherwise DeepSpeed looks for accelerators it may know and warns that it found none.
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    name_accelerator()
     import deepspeed
 
     if torch.distributed.is_initialized():
@@ -107,19 +111,33 @@ def full_weights(engine: Any, settings: EngineSettings) -> dict[str, Tensor]:
 
     With bf16 these are the master weights, not their rounded copies.
     """
+    masters = _unpartitioned_masters(engine) if settings.precision == "bf16" and settings.zero == "0" else {}
+    weights = {}
+    for name, parameter in engine.module.named_parameters():
+        value = masters[id(parameter)] if masters else _full_weight(parameter, settings)
+        weights[name] = value.detach().to("cpu", torch.float32, copy=True)
+    return weights
+
+
+def _full_weight(parameter: nn.Parameter, settings: EngineSettings) -> Tensor:
     import deepspeed
     from deepspeed.utils import safe_get_full_fp32_param
 
-    weights = {}
-    for name, parameter in engine.module.named_parameters():
-        if settings.precision == "bf16" or settings.zero == "3_offload":
-            value = safe_get_full_fp32_param(parameter)
-        else:
-            with deepspeed.zero.GatheredParameters([parameter], enabled=settings.zero.startswith("3")):
-                value = parameter.detach()
-                value = value.clone()
-        weights[name] = value.detach().to("cpu", torch.float32, copy=True)
-    return weights
+    if settings.precision == "bf16" or settings.zero == "3_offload":
+        master: Tensor = safe_get_full_fp32_param(parameter)
+        return master
+    with deepspeed.zero.GatheredParameters([parameter], enabled=settings.zero.startswith("3")):
+        return parameter.detach().clone()
+
+
+def _unpartitioned_masters(engine: Any) -> dict[int, Tensor]:
+    """Stage 0 keeps its fp32 masters in lists of its own, where DeepSpeed's accessor does not look."""
+    optimizer = engine.optimizer
+    return {
+        id(rounded): master
+        for group, masters in zip(optimizer.fp16_groups, optimizer.fp32_groups, strict=True)
+        for rounded, master in zip(group, masters, strict=True)
+    }
 
 
 def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from xlt.data.source import Source
 from xlt.errors import XltError
 from xlt.evaluate.chance import binomial_bound, chance, majority
 from xlt.evaluate.metrics import Metrics, score, task_score
-from xlt.pipeline.store import RunStore
+from xlt.pipeline.store import RunStore, prediction_name
 from xlt.tasks.catalogue import get_task
 from xlt.tasks.record import Split
 from xlt.verify.stored import CellKey, Frozen, GridFile, Problem, StoredRun, read_runs
@@ -143,10 +143,10 @@ def _cell(store: RunStore, run: StoredRun, key: CellKey, gold: _Gold, grid: Grid
             run=folder,
             where=_name(key),
             what="The gold data is not what the run was scored on.",
-            mend="Give xlt verify the same source, data root and limit as the run had.",
+            mend=f"Verify against the data that the run had: {grid.verify_command}",
         )
     try:
-        predictions = read_predictions(predictions_path(store.path(folder), key))
+        predictions = read_predictions(store.path(folder) / prediction_name(*key))
         metrics = score(get_task(task), gold.rows, predictions)
     except XltError as error:
         what = " ".join(str(error).split("\n")[:2])
@@ -163,11 +163,6 @@ def _cell(store: RunStore, run: StoredRun, key: CellKey, gold: _Gold, grid: Grid
         predictions=_digest(predictions),
         run=folder,
     )
-
-
-def predictions_path(folder: Path, key: CellKey) -> Path:
-    """Where a run stores the predictions of one task, split and language."""
-    return folder / "predictions" / f"{_name(key)}.jsonl.gz"
 
 
 def _digest(predictions: Sequence[Prediction]) -> str:

@@ -24,6 +24,7 @@ from xlt.verify.tables import (
     score_text,
     task_name,
 )
+from xlt.verify.verdicts import VERDICT_WORDS
 
 MARKS = {
     "exact": "✓",
@@ -71,7 +72,7 @@ def write_report(verification: Verification, results: Path) -> Path:
     The same verification and run folders give the same bytes.
     """
     folder = results / "report"
-    document = json.dumps(verification.model_dump(mode="json"), indent=1, ensure_ascii=False, sort_keys=True)
+    document = json.dumps(verification.model_dump(mode="json"), indent=1, ensure_ascii=False)
     with writable(results):
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / "report.json", document + "\n")
@@ -110,6 +111,7 @@ def render(verification: Verification, results: Path) -> str:
         stages=stages,
         totals={stage: sum(card.seconds.get(stage, 0.0) for card in cards) for stage in stages},
         marks=MARKS,
+        words=VERDICT_WORDS,
     )
 
 

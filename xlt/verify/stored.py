@@ -63,21 +63,18 @@ class GridFile(Frozen):
     def command(self) -> str:
         """The command that made the results and that resumes them."""
         seed = f" --seed {self.seed}" if self.seed else ""
-        return f"xlt reproduce --tier {self.tier}{seed}{self._source_options}"
+        limit = self.source.settings.get("limit")
+        options = f"{seed} --source {self.source.name}{self._data_root}" + (f" --limit {limit}" if limit else "")
+        return f"xlt reproduce --tier {self.tier}{options}"
 
     @property
     def verify_command(self) -> str:
-        """The command that verifies the results."""
-        return f"xlt verify{self._source_options}"
+        """The command that verifies the results; it finds the source in the grid file."""
+        return f"xlt verify{self._data_root}"
 
     @property
-    def _source_options(self) -> str:
-        options = f" --source {self.source.name}"
-        if self.source.name == "files":
-            options += " --data-root DIR"
-        if limit := self.source.settings.get("limit"):
-            options += f" --limit {limit}"
-        return options
+    def _data_root(self) -> str:
+        return " --data-root DIR" if self.source.name == "files" else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from xlt.tasks.record import Split
 from xlt.verify.cells import Cell
 from xlt.verify.chart import Series, line_chart
 from xlt.verify.judge import Verification
-from xlt.verify.verdicts import Statement, Verdict
+from xlt.verify.verdicts import VERDICT_WORDS, Statement, Verdict
 
 SOUND = ("consistent", "reproduced", "exact")
 METRICS = {"accuracy": "accuracy", "f1": "F1", "exact_match": "EM"}
@@ -83,7 +83,7 @@ class LanguageTable:
 def findings(verification: Verification) -> list[Finding]:
     """The verdicts that are not sound, those with one reason together, failures first."""
     groups: dict[tuple[str, str, str], list[Verdict]] = {}
-    for word in verification.counts:
+    for word in VERDICT_WORDS:
         for verdict in verification.verdicts:
             if verdict.verdict == word and word not in SOUND:
                 groups.setdefault((word, verdict.reason, verdict.mend), []).append(verdict)

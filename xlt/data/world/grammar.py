@@ -100,14 +100,20 @@ def _grammar(code: str, seed: int) -> Grammar:
     return Grammar(language, build_lexicon(language, seed))
 
 
+@cache
 def realise(clause: Clause, code: str, seed: int) -> Sentence:
     """The sentence of ``clause`` in the language ``code`` of the world of ``seed``."""
     return realise_english(clause) if code == "en" else _grammar(code, seed).realise(clause)
 
 
+@cache
+def _text(clause: Clause, code: str, seed: int) -> str:
+    return realise(clause, code, seed).text
+
+
 def text_of(clauses: Sequence[Clause], code: str, seed: int) -> str:
     """The sentences of ``clauses`` in one line."""
-    return " ".join(realise(clause, code, seed).text for clause in clauses)
+    return " ".join(_text(clause, code, seed) for clause in clauses)
 
 
 def list_of(keys: Sequence[str], code: str, seed: int) -> str:

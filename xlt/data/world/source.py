@@ -31,7 +31,7 @@ SIZES: dict[str, dict[Split, int]] = {
     "tatoeba": {"dev": 200, "test": 300},
 }
 LINES_PER_LANGUAGE = 2500
-CONTEXT_SIZE = 4
+CONTEXT_SIZE = 3
 
 
 class WorldSource:

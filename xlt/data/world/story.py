@@ -69,18 +69,20 @@ class StoryTeller:
     def inferences(self, hypothesis: Fact) -> Iterator[Inference]:
         """One inference per label for ``hypothesis``, so that the hypothesis alone tells nothing.
 
-        Each premise has two facts: its entity and its relation stand in every premise, and its value in most.
+        Half of the premises are one fact. The others are two, in which the entity and the relation of the
+        hypothesis always stand and its value mostly, whatever the label.
         """
+        short = self.random.random() < 0.5
         entity, relation = hypothesis.entity, hypothesis.relation
         denied = Fact(entity, relation, self._value(entity, relation, but=hypothesis.value))
+        apart = [self._other_relation(hypothesis), self._other_entity(hypothesis, same_value=True)]
         premises = {
             "entailment": [hypothesis, self._distractor(hypothesis)],
             "contradiction": [denied, self._distractor(hypothesis)],
-            "neutral": [self._other_relation(hypothesis), self._other_entity(hypothesis, same_value=True)],
+            "neutral": self.random.sample(apart, 2),
         }
         for label in LABELS:
-            facts = premises[label]
-            self.random.shuffle(facts)
+            facts = premises[label][:1] if short else self.random.sample(premises[label], 2)
             yield Inference(tuple(facts), hypothesis, label)
 
     def _distractor(self, fact: Fact) -> Fact:

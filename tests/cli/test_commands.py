@@ -1,0 +1,154 @@
+"""The commands from end to end on the tiny tier: what they print and write, and that JSON is one document."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Invoke
+from xlt.errors import ExitCode
+
+
+@pytest.fixture(scope="module")
+def results(tiny_tier: Path, tiny_files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results of ``xlt reproduce`` in a process of its own, as a user starts it."""
+    folder = tmp_path_factory.mktemp("results")
+    command = [sys.executable, "-m", "xlt", "reproduce", "--tier", str(tiny_tier), "--source", "files"]
+    command += ["--data-root", str(tiny_files), "--results", str(folder), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    verification = json.loads(done.stdout)
+    assert verification["counts"] == {"not verifiable": 9}
+    assert "No GPU found" in done.stderr or "Device:" in done.stderr
+    return folder
+
+
+def run_folder(results: Path, name: str) -> Path:
+    (folder,) = results.glob(f"runs/*/{name}-*")
+    return folder
+
+
+def test_verify_recomputes_and_shows_chance(invoke: Invoke, results: Path, tiny_files: Path) -> None:
+    outcome = invoke("verify", "--results", str(results), "--data-root", str(tiny_files))
+    assert outcome.code == 0
+    assert "chance" in outcome.out
+    assert "9 of 9 not verifiable" in outcome.out
+
+
+def test_verify_json_is_one_document_with_the_same_result_hash(invoke: Invoke, results: Path, tiny_files: Path) -> None:
+    arguments = ("--results", str(results), "--data-root", str(tiny_files), "--json")
+    first, second = (invoke(command, *arguments).document for command in ("verify", "report"))
+    assert first["format"] == second["format"] == 1
+    assert first["result_hash"] == second["result_hash"]
+    assert {cell["language"] for cell in first["cells"] if cell["task"] == "xnli"} == {"en", "sw", "zh"}
+
+
+def test_the_report_is_written(results: Path) -> None:
+    page = (results / "report" / "index.html").read_text("utf-8")
+    assert "xnli" in page.lower()
+    assert json.loads((results / "report" / "report.json").read_text("utf-8"))["tier"] == "tiny"
+
+
+def test_an_edited_prediction_is_found(invoke: Invoke, results: Path, tiny_files: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "results"
+    shutil.copytree(results, copy)
+    path = run_folder(copy, "baseline.xnli") / "predictions" / "xnli.test.sw.jsonl.gz"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    outcome = invoke("verify", "--results", str(copy), "--data-root", str(tiny_files))
+    assert outcome.code == ExitCode.DEVIATES
+    assert "xnli.test.sw.jsonl.gz" in outcome.out
+
+
+def test_plan_says_what_is_done(
+    invoke: Invoke, results: Path, tiny_tier: Path, tiny_files: Path, tmp_path: Path
+) -> None:
+    arguments = ("--tier", str(tiny_tier), "--source", "files", "--data-root", str(tiny_files), "--json")
+    done = invoke("plan", "--results", str(results), *arguments).document
+    assert {run["state"] for run in done["runs"]} == {"done"}
+    fresh = invoke("plan", "--results", str(tmp_path), *arguments).document
+    assert {run["state"] for run in fresh["runs"]} == {"absent"}
+    assert [run["hash"] for run in fresh["runs"]] == [run["hash"] for run in done["runs"]]
+
+
+def test_evaluate_scores_a_stored_model_in_one_language(
+    invoke: Invoke, results: Path, tiny_files: Path, tiny_tier: Path, tmp_path: Path
+) -> None:
+    trained = run_folder(results, "baseline.xnli")
+    arguments = ("--source", "files", "--data-root", str(tiny_files), "--tier", str(tiny_tier), "--json")
+    outcome = invoke(
+        *("evaluate", "xnli", "--model", str(trained), "--language", "sw", "--split", "test"),
+        *("--results", str(tmp_path), *arguments),
+    )
+    stored = json.loads((trained / "metrics.json").read_text("utf-8"))
+    assert outcome.document["metrics"] == {"xnli": {"test": {"sw": stored["xnli"]["test"]["sw"]}}}
+    again = invoke(
+        *("evaluate", "xnli", "--model", str(trained), "--language", "sw", "--split", "test"),
+        *("--results", str(tmp_path), *arguments),
+    )
+    assert again.document["found_complete"] is True
+
+
+def test_evaluate_without_the_head_says_what_to_train(
+    invoke: Invoke, results: Path, tiny_files: Path, tmp_path: Path
+) -> None:
+    outcome = invoke(
+        *("evaluate", "xnli", "--model", str(run_folder(results, "mlm")), "--source", "files"),
+        *("--data-root", str(tiny_files), "--results", str(tmp_path)),
+    )
+    assert outcome.code == ExitCode.USAGE
+    assert "head" in outcome.err
+
+
+def test_retrieve_with_a_layer_of_choice(invoke: Invoke, results: Path, tiny_files: Path, tmp_path: Path) -> None:
+    outcome = invoke(
+        *("retrieve", "tatoeba", "--model", str(run_folder(results, "mlm")), "--layer", "2"),
+        *("--source", "files", "--data-root", str(tiny_files), "--results", str(tmp_path), "--json"),
+    )
+    assert set(outcome.document["metrics"]["tatoeba"]["test"]) == {"sw", "zh"}
+    beyond = invoke(
+        *("retrieve", "tatoeba", "--model", str(run_folder(results, "mlm")), "--layer", "3"),
+        *("--source", "files", "--data-root", str(tiny_files), "--results", str(tmp_path)),
+    )
+    assert beyond.code == ExitCode.USAGE
+    assert "2 blocks" in beyond.err
+
+
+def test_train_from_a_saved_folder_of_the_hub_layout(
+    invoke: Invoke, results: Path, tiny_files: Path, tmp_path: Path
+) -> None:
+    arguments = (
+        *("train", "mnli", "--model", str(run_folder(results, "mlm") / "model"), "--steps", "3"),
+        *("--batch-size", "4", "--source", "files", "--data-root", str(tiny_files)),
+        *("--results", str(tmp_path), "--json"),
+    )
+    document = invoke(*arguments).document
+    assert document["folder"].startswith("runs/intermediate/train.mnli-")
+    assert set(document["metrics"]["mnli"]["dev"]) == {"en"}
+    assert document["provenance"]["steps"] == 3
+    assert str(tmp_path) not in (tmp_path / document["folder"] / "spec.json").read_text("utf-8")
+
+
+def test_tasks_and_doctor(invoke: Invoke, tiny_files: Path, tmp_path: Path) -> None:
+    assert {task["key"] for task in invoke("tasks", "ls", "--json").document["tasks"]} >= {"xnli", "mlm"}
+    assert invoke("tasks", "show", "xquad", "--json").document["task"]["metric"] == "squad"
+    checked = invoke("tasks", "check", "--data-root", str(tiny_files), "--json").document
+    assert checked["tasks"]["xnli"]["test"] == {"en": 18, "sw": 18, "zh": 18}
+    assert checked["problems"] == []
+    names = {check["name"] for check in invoke("doctor", "--json").document["checks"]}
+    assert {"Python", "C++ compiler", "torch", "DeepSpeed", "FAISS", "GPU", "memory"} <= names
+
+
+def test_a_broken_task_file_is_a_data_error_with_its_place(invoke: Invoke, tiny_files: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "data"
+    shutil.copytree(tiny_files, broken)
+    with (broken / "xnli" / "test-sw.tsv").open("a", encoding="utf-8") as stream:
+        stream.write("only one column\n")
+    outcome = invoke("tasks", "check", "--data-root", str(broken), "--json")
+    assert outcome.code == ExitCode.DATA
+    (problem,) = outcome.document["problems"]
+    assert (problem["file"], problem["line"]) == ("xnli/test-sw.tsv", 19)

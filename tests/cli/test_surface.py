@@ -1,0 +1,118 @@
+"""The public surface: commands, options, exit codes, and a quick start without heavy imports."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import typer.main
+
+from tests.cli.conftest import Invoke
+from xlt.cli.app import app
+from xlt.errors import ExitCode
+
+COMMON = {"--results", "--json", "--debug"}
+SOURCE = {"--source", "--data-root", "--limit"}
+ENGINE = {"--zero", "--gpus", "--processes", "--accumulation"}
+RECIPE = {"--steps", "--epochs", "--learning-rate", "--batch-size"}
+WHERE = {"--model", "--tier", "--language", "--split"}
+OPTIONS = {
+    "doctor": COMMON,
+    "plan": COMMON | SOURCE | {"--tier", "--seed"},
+    "reproduce": COMMON | SOURCE | ENGINE | {"--tier", "--seed"},
+    "train": COMMON | SOURCE | ENGINE | RECIPE | {"--model", "--phase", "--tier", "--seed"},
+    "evaluate": COMMON | SOURCE | WHERE,
+    "retrieve": COMMON | SOURCE | WHERE | {"--layer"},
+    "verify": COMMON | {"--data-root", "--record"},
+    "report": COMMON | {"--data-root"},
+}
+
+
+def test_commands_and_options_are_those_documented() -> None:
+    group = typer.main.get_command(app)
+    commands = group.commands  # type: ignore[attr-defined]
+    assert set(commands) == {*OPTIONS, "tasks"}
+    assert set(commands["tasks"].commands) == {"ls", "show", "check"}
+    for name, expected in OPTIONS.items():
+        options = {text for option in commands[name].params for text in option.opts if text.startswith("--")}
+        assert options == expected, name
+
+
+def test_every_command_shows_examples() -> None:
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    for name in OPTIONS:
+        assert f"xlt {name}" in commands[name].epilog, name
+
+
+def test_exit_codes_are_those_documented() -> None:
+    assert [(code.name, int(code)) for code in ExitCode] == [
+        ("OK", 0),
+        ("DEVIATES", 1),
+        ("USAGE", 2),
+        ("ENVIRONMENT", 3),
+        ("DATA", 4),
+        ("INCOMPLETE", 5),
+    ]
+
+
+def test_the_command_line_loads_nothing_heavy_before_a_command_runs() -> None:
+    heavy = {"torch", "transformers", "deepspeed", "faiss", "numpy", "pydantic", "datasets", "sentencepiece"}
+    code = f"import sys, xlt.cli.app; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_without_a_command_the_first_screen_says_what_to_type(invoke: Invoke) -> None:
+    outcome = invoke()
+    assert outcome.code == 0
+    assert "xlt reproduce" in outcome.out
+    assert len(outcome.out.splitlines()) < 12
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nonsense"], "No such command"),
+        (["reproduce", "--seed", "x"], "--seed"),
+        (["evaluate", "xnli"], "--model"),
+        (["tasks", "show", "xnlii"], "no task named 'xnlii'"),
+        (["reproduce", "--tier", "grand"], "no tier 'grand'"),
+        (["reproduce", "--source", "web"], "does not run on the source 'web'"),
+        (["reproduce", "--source", "files"], "--data-root"),
+        (["reproduce", "--zero", "9"], "no ZeRO stage '9'"),
+        (["train", "xnli"], "needs a model"),
+        (["train", "mlm"], "--tier smoke"),
+        (["train", "tatoeba", "--model", "x"], "has no training data"),
+        (["train", "mnli", "--phase", "third", "--model", "x"], "no phase 'third'"),
+        (["train", "mlm", "--processes", "2", "--gpus", "2"], "exclude each other"),
+        (["retrieve", "xnli", "--model", "x"], "not a retrieval task"),
+        (["evaluate", "xnli", "--model", "./nowhere"], "holds no model"),
+    ],
+)
+def test_wrong_usage_is_one_clear_message(invoke: Invoke, arguments: list[str], message: str) -> None:
+    outcome = invoke(*arguments)
+    assert outcome.code == ExitCode.USAGE
+    assert message in outcome.err
+    assert "Mend:" in outcome.err
+    assert "Traceback" not in outcome.err
+    assert outcome.out == ""
+
+
+def test_missing_results_are_incomplete_and_say_what_to_run(invoke: Invoke, tmp_path: object) -> None:
+    for command in ("verify", "report"):
+        outcome = invoke(command, "--results", f"{tmp_path}/none")
+        assert outcome.code == ExitCode.INCOMPLETE
+        assert "xlt reproduce" in outcome.err
+
+
+def test_a_missing_data_root_is_a_data_error(invoke: Invoke, tmp_path: object) -> None:
+    outcome = invoke("reproduce", "--source", "files", "--data-root", f"{tmp_path}/none")
+    assert outcome.code == ExitCode.DATA
+    assert "none" in outcome.err
+
+
+def test_more_gpus_than_there_are(invoke: Invoke) -> None:
+    outcome = invoke("reproduce", "--gpus", "64")
+    assert outcome.code == ExitCode.ENVIRONMENT
+    assert "64 GPUs were asked for" in outcome.err

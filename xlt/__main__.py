@@ -1,0 +1,5 @@
+"""``python -m xlt``."""
+
+from xlt.cli.app import main
+
+main()
