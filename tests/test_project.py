@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from functools import cache
@@ -204,8 +205,10 @@ def test_the_locks_agree_with_each_other_and_with_the_makefile() -> None:
 
 
 def make(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    inherited = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
-    command = ["make", *arguments]
+    """Runs make here, without what an outer make or the shell has set of the Makefile's variables."""
+    set_outside = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "VENV", "RESULTS", "TIER", "ARGS", "WORKERS"}
+    inherited = {name: value for name, value in os.environ.items() if name not in set_outside}
+    command = ["make", f"PYTHON={sys.executable}", *arguments]
     return subprocess.run(command, cwd=PROJECT, env=inherited | environment, capture_output=True, text=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,9 @@ def results(tiny_tier: Path, tiny_files: Path, tmp_path_factory: pytest.TempPath
     folder = tmp_path_factory.mktemp("results")
     command = [sys.executable, "-m", "xlt", "reproduce", "--tier", str(tiny_tier), "--source", "files"]
     command += ["--data-root", str(tiny_files), "--results", str(folder), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    # One thread, as in the tests' own process: the models are tiny.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     verification = json.loads(done.stdout)
     assert verification["counts"] == {"not verifiable": 9}

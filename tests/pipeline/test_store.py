@@ -33,9 +33,9 @@ def test_a_finished_run_is_done_and_lists_every_file(tmp_path: Path) -> None:
 
 def test_a_run_that_failed_midway_is_unfinished_and_made_afresh(tmp_path: Path) -> None:
     store = RunStore(tmp_path)
-    with pytest.raises(RuntimeError), store.writing(SPEC) as folder:
-        (folder / "left-over").write_text("x", encoding="utf-8")
-        raise RuntimeError("killed")
+    with pytest.raises(FileNotFoundError), store.writing(SPEC) as folder:
+        (folder / "absent" / "file").write_text("x", encoding="utf-8")
+    (folder / "left-over").touch()
     assert store.check(SPEC).state == "unfinished"
     written(tmp_path)
     assert store.check(SPEC).state == "done"

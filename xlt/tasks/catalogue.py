@@ -9,7 +9,8 @@ NLI_LABELS = ("entailment", "neutral", "contradiction")
 XNLI_LANGUAGES = tuple("ar bg de el en es fr hi ru sw th tr ur vi zh".split())
 XQUAD_LANGUAGES = tuple("ar de el en es hi ro ru th tr vi zh".split())
 TATOEBA_LANGUAGES = tuple(
-    "af ar bg bn de el es et eu fa fi fr he hi hu id it ja jv ka kk ko ml mr nl pt ru sw ta te th tl tr ur vi zh".split()
+    "af ar bg bn de el es et eu fa fi fr he hi hu id it ja jv ka kk ko "
+    "ml mr nl pt ru sw ta te th tl tr ur vi zh".split()
 )
 
 MASKED_LM = Task(

@@ -7,7 +7,6 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from xlt.data.predictions import Prediction, read_predictions

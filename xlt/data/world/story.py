@@ -57,7 +57,7 @@ class StoryTeller:
         relation = self.random.choice(sisters if sisters and self.random.random() < 0.5 else others)
         return Fact(fact.entity, relation.key, self._value(fact.entity, relation.key, but=fact.value))
 
-    def _other_entity(self, fact: Fact, *, same_value: bool) -> Fact:
+    def _other_entity(self, fact: Fact, *, same_value: bool = True) -> Fact:
         """A fact of the same relation about another entity, with the same value or with another one."""
         if same_value:
             holders = self.pools.holders(self.pool, fact.relation, fact.value)
@@ -69,26 +69,34 @@ class StoryTeller:
     def inferences(self, hypothesis: Fact) -> Iterator[Inference]:
         """One inference per label for ``hypothesis``, so that the hypothesis alone tells nothing.
 
-        Half of the premises are one fact. The others are two, in which the entity and the relation of the
-        hypothesis always stand and its value mostly, whatever the label.
+        The premise is the hypothesis, or it with another value (contradiction), entity or relation (neutral). Every
+        second premise has a companion, of the same making whatever the label.
         """
-        short = self.random.random() < 0.5
-        entity, relation = hypothesis.entity, hypothesis.relation
-        denied = Fact(entity, relation, self._value(entity, relation, but=hypothesis.value))
-        apart = [self._other_relation(hypothesis), self._other_entity(hypothesis, same_value=True)]
-        premises = {
-            "entailment": [hypothesis, self._distractor(hypothesis)],
-            "contradiction": [denied, self._distractor(hypothesis)],
-            "neutral": self.random.sample(apart, 2),
+        other = self._other_relation if self.random.random() < 0.5 else self._other_entity
+        value = self._value(hypothesis.entity, hypothesis.relation, but=hypothesis.value)
+        core = {
+            "entailment": hypothesis,
+            "neutral": other(hypothesis),
+            "contradiction": Fact(hypothesis.entity, hypothesis.relation, value),
         }
+        accompanied = self.random.random() < 0.5
         for label in LABELS:
-            facts = premises[label][:1] if short else self.random.sample(premises[label], 2)
+            facts = [core[label]]
+            if accompanied:
+                facts.insert(self.random.randrange(2), self._companion(hypothesis, core[label]))
             yield Inference(tuple(facts), hypothesis, label)
 
-    def _distractor(self, fact: Fact) -> Fact:
-        if self.random.random() < 0.5:
-            return self._other_relation(fact)
-        return self._other_entity(fact, same_value=self.random.random() < 0.7)
+    def _companion(self, hypothesis: Fact, core: Fact) -> Fact:
+        """A second fact of a premise: one in four likens the hypothesis in entity or relation and value."""
+        if self.random.random() < 0.25:
+            other = self._other_relation if self.random.random() < 0.5 else self._other_entity
+            companion = other(hypothesis)
+        else:
+            name = self.random.choice([name for name in NAMES if name not in (hypothesis.entity, core.entity)])
+            relation = self.random.choice(RELATIONS).key
+            companion = Fact(name, relation, self._value(name, relation))
+        clash = (companion.entity, companion.relation) == (core.entity, core.relation)
+        return self._companion(hypothesis, core) if clash else companion
 
     def question(self, fact: Fact, asked: Asked, position: int, size: int) -> Question:
         """A context of ``size`` facts with ``fact`` at ``position``.
