@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -32,18 +31,14 @@ Invoke = Callable[..., Outcome]
 
 
 @pytest.fixture
-def invoke(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Invoke:
-    """Run ``xlt`` with the arguments given."""
+def invoke(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Invoke:
+    """Run ``xlt`` with the arguments given, its streams separated as in a process of its own."""
 
     def run(*arguments: str) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["xlt", *arguments])
-        monkeypatch.setattr(output, "settings", output.Settings())
-        for module in (app, *(sys.modules[name] for name in list(sys.modules) if name.startswith("xlt.cli."))):
-            if hasattr(module, "settings"):
-                monkeypatch.setattr(module, "settings", output.settings)
-        monkeypatch.setattr(output, "_results", sys.stdout)
-        code = app._run()
-        captured = capsys.readouterr()
+        monkeypatch.setattr(output.settings, "as_json", False)
+        monkeypatch.setattr(output.settings, "debug", False)
+        code = app.run(list(arguments))
+        captured = capfd.readouterr()
         return Outcome(code, captured.out, captured.err)
 
     return run

@@ -26,7 +26,7 @@ AWKWARD = [
 TOLERANCE = {torch.float64: 1e-13, torch.float32: 2e-5}
 
 
-def _close(left: Tensor, right: Tensor) -> None:
+def assert_close(left: Tensor, right: Tensor) -> None:
     torch.testing.assert_close(left, right, rtol=0, atol=TOLERANCE[left.dtype])
 
 
@@ -39,10 +39,10 @@ def test_fast_form_equals_the_oracle_forward_and_backward(ragged, lengths, dtype
     wanted = torch.autograd.grad((expected * weight).sum(), (query, key, value))
     for plan in (None, plan_attention(cu)):
         got = packed_attention(query, key, value, cu, max(lengths), scale=0.3, dropout_p=0.0, plan=plan)
-        _close(got, expected)
+        assert_close(got, expected)
         grads = torch.autograd.grad((got * weight).sum(), (query, key, value))
         for left, right in zip(grads, wanted, strict=True):
-            _close(left, right)
+            assert_close(left, right)
 
 
 def test_random_shapes_equal_the_oracle(ragged):
@@ -52,7 +52,7 @@ def test_random_shapes_equal_the_oracle(ragged):
         heads, dim = chance.randint(1, 3), chance.choice((1, 5, 16))
         query, key, value, cu = ragged([*lengths, 1], heads, dim)
         got = packed_attention(query, key, value, cu, max(lengths), scale=0.5, dropout_p=0.0)
-        _close(got, packed_attention_reference(query, key, value, cu, 0.5))
+        assert_close(got, packed_attention_reference(query, key, value, cu, 0.5))
 
 
 @pytest.mark.parametrize("lengths", AWKWARD, ids=str)
@@ -64,7 +64,7 @@ def test_oracle_equals_one_masked_product(ragged, lengths):
         attn_mask=owner[:, None] == owner[None, :],
         scale=0.3,
     ).transpose(0, 1)
-    _close(packed_attention_reference(query, key, value, cu, 0.3), whole)
+    assert_close(packed_attention_reference(query, key, value, cu, 0.3), whole)
 
 
 def test_gradients_equal_finite_differences(ragged):

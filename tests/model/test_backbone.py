@@ -69,8 +69,10 @@ def test_the_attention_refuses_a_padded_batch(folder):
 
 
 def test_registering_twice_changes_nothing():
+    before = attention.AttentionInterface()[attention.IMPLEMENTATION]
     attention.register()
     attention.register()
+    assert attention.AttentionInterface()[attention.IMPLEMENTATION] is before
 
 
 @pytest.mark.parametrize("name", ["/nowhere/model", "./nowhere", "runs/target/model"])

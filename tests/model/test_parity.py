@@ -42,7 +42,7 @@ def _close(left: Tensor, right: Tensor, scale: float = 1.0) -> None:
     torch.testing.assert_close(left, right, rtol=0, atol=scale * TOLERANCE[left.dtype])
 
 
-def _same_gradients(model: PackedModel, library: nn.Module, names: dict[str, str]) -> None:
+def assert_same_gradients(model: PackedModel, library: nn.Module, names: dict[str, str]) -> None:
     """Every gradient of ``library`` equals the packed model's; ``names`` maps prefixes, ours to theirs."""
     theirs = {name: p.grad for name, p in library.named_parameters(**_TIED) if p.grad is not None}
     ours = {}
@@ -70,7 +70,7 @@ def test_hidden_states(tiny, batch_of, padded, attention, dtype):
     weight = torch.randn(ours.shape, dtype=dtype)
     (ours * weight).sum().backward()
     (theirs * weight).sum().backward()
-    _same_gradients(model, library, {"backbone.": ""})
+    assert_same_gradients(model, library, {"backbone.": ""})
 
 
 @BOTH
@@ -89,7 +89,7 @@ def test_pair_classification(tiny, batch_of, padded, attention, dtype):
     _close(loss, expected.loss)
     loss.backward()
     expected.loss.backward()
-    _same_gradients(model, library, {"backbone.": "roberta.", "heads.nli.": "classifier."})
+    assert_same_gradients(model, library, {"backbone.": "roberta.", "heads.nli.": "classifier."})
 
 
 @BOTH
@@ -113,7 +113,7 @@ def test_span_qa(tiny, batch_of, padded, attention, dtype):
     _close(loss, expected)
     loss.backward()
     expected.backward()
-    _same_gradients(model, library, {"backbone.": "roberta.", "heads.squad.": ""})
+    assert_same_gradients(model, library, {"backbone.": "roberta.", "heads.squad.": ""})
 
 
 @BOTH
@@ -122,7 +122,7 @@ def test_masked_lm(tiny, batch_of, padded, attention, dtype):
     model = tiny(dtype=dtype)
     library = _library(model, XLMRobertaForMaskedLM, attention)
     library.lm_head.load_state_dict(model.lm_head.state_dict())
-    _same_masked_lm(model, library, batch_of, padded, 2, {"backbone.": "roberta.", "lm_head.": "lm_head."})
+    assert_same_masked_lm(model, library, batch_of, padded, 2, {"backbone.": "roberta.", "lm_head.": "lm_head."})
 
 
 def test_masked_lm_of_another_family(batch_of, padded, tmp_path):
@@ -135,10 +135,10 @@ def test_masked_lm_of_another_family(batch_of, padded, tmp_path):
     library.save_pretrained(tmp_path)
     model = PackedModel(load_backbone(tmp_path))
     assert model.first_position == 0
-    _same_masked_lm(model, library, batch_of, padded, 0, {"backbone.": "bert.", "lm_head.": "cls."})
+    assert_same_masked_lm(model, library, batch_of, padded, 0, {"backbone.": "bert.", "lm_head.": "cls."})
 
 
-def _same_masked_lm(
+def assert_same_masked_lm(
     model: PackedModel, library: Any, batch_of: Any, padded: Any, first_position: int, names: dict[str, str]
 ) -> None:
     chosen = torch.tensor([0, 5, 6, 20, 35, 36, 53, 94])  # 5 is the sequence of one token
@@ -153,7 +153,7 @@ def _same_masked_lm(
     _close(loss, expected)
     loss.backward()
     expected.backward()
-    _same_gradients(model, library, names)
+    assert_same_gradients(model, library, names)
 
 
 def test_positions_that_start_at_zero_are_another_model(tiny, batch_of):

@@ -110,16 +110,19 @@ def main() -> NoReturn:
     """Run the command line and exit with one of the documented codes."""
     signal.signal(signal.SIGTERM, _interrupt)
     _prepare_environment()
-    arguments = sys.argv[1:]
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Carry out one command line and return its exit code. Standard output receives results and nothing else."""
     prints_help = not arguments or {"-h", "--help", "--version"} & set(arguments)
     with contextlib.nullcontext() if prints_help else results_only_on_stdout():
-        code = _run()
-    sys.exit(code)
+        return _run(arguments)
 
 
-def _run() -> int:
+def _run(arguments: list[str]) -> int:
     try:
-        returned = app(standalone_mode=False)
+        returned = app(arguments, standalone_mode=False)
     except XltError as error:
         report_error(error)
         return int(error.exit_code)
