@@ -14,7 +14,7 @@ from xlt.data.packing import pack
 from xlt.data.predictions import Prediction
 from xlt.data.rows import BitextRow
 from xlt.data.tokenizer import load_tokenizer, train_tokenizer
-from xlt.errors import DataFault
+from xlt.errors import DataFault, UsageFault
 from xlt.evaluate.metrics import score
 from xlt.model.encoder import PackedModel
 from xlt.retrieval.embed import embed
@@ -93,7 +93,7 @@ def test_the_mode_is_restored(model: PackedModel, tokenizer: PreTrainedTokenizer
     try:
         np.testing.assert_array_equal(_embed(model, TEXTS, tokenizer), calm)  # no dropout
         assert model.training
-        with pytest.raises(ValueError, match="layer 4"):
+        with pytest.raises(UsageFault, match="no block 4"):
             _embed(model, TEXTS, tokenizer, layer=4)
         assert model.training
     finally:

@@ -99,6 +99,7 @@ def reproduce(
     from xlt.pipeline.executor import execute_grid
     from xlt.pipeline.launch import Launch
     from xlt.pipeline.store import RunStore
+    from xlt.pipeline.tiers import read_tier, use_threads
     from xlt.train.seeding import deterministic
 
     began = time.monotonic()
@@ -108,6 +109,7 @@ def reproduce(
     _introduce(tier, source)
     grid = _grid(tier, opened, seed)
     deterministic(True)
+    use_threads(read_tier(tier))
     done = execute_grid(grid, opened, options, RunStore(results), settings, launch, GridLines())
     say(f"{done.made} runs made, {done.found} found complete, {_minutes(time.monotonic() - began)} so far.")
     conclude(results, opened)

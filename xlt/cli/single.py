@@ -169,6 +169,7 @@ def _run(
     from xlt.pipeline.single import find_model, single_spec
     from xlt.pipeline.sources import open_source
     from xlt.pipeline.store import RunStore
+    from xlt.pipeline.tiers import read_tier, use_threads
     from xlt.train.seeding import deterministic
 
     start = find_model(model) if model else None
@@ -176,6 +177,8 @@ def _run(
     spec = single_spec(phase, task, source, start, options, train=train)
     store = RunStore(results)
     deterministic(True)
+    if options.tier:
+        use_threads(read_tier(options.tier))
     found = execute_single(
         spec,
         start.folder if start else None,

@@ -13,6 +13,7 @@ from xlt.data.rows import BitextRow, PairRow, Row, SpanRow, TextRow
 from xlt.errors import DataFault
 from xlt.tasks.record import Kind, Task
 
+LONGEST_QUESTION = 64
 Encoder = Callable[[Sequence[Row], Task, PreTrainedTokenizerBase, bool], list[Encoded]]
 
 
@@ -53,14 +54,14 @@ def _encode_spans(rows: Sequence[Row], task: Task, tokenizer: PreTrainedTokenize
     """Windows over question and context with a stride, as in the original SQuAD fine-tuning of BERT.
 
     In training a window that does not hold the answer points to its first token; rows whose answer has no known
-    place (``start`` below 0) are left out.
+    place (``start`` below 0) are left out. A question keeps its first 64 tokens at most, as in XTREME's script.
     """
     spans = [row for row in rows if isinstance(row, SpanRow)]
     if training:
         spans = [row for row in spans if row.answers and row.answers[0].start >= 0]
     max_length = task.recipe.max_length
     encoded = tokenizer(
-        [row.question.strip() for row in spans],
+        _shortened([row.question.strip() for row in spans], tokenizer, min(LONGEST_QUESTION, max_length // 3)),
         [row.context for row in spans],
         truncation="only_second",
         max_length=max_length,
@@ -77,6 +78,15 @@ def _encode_spans(rows: Sequence[Row], task: Task, tokenizer: PreTrainedTokenize
         label = _span_label(row, offsets) if training else ()
         sequences.append(Encoded(row.id, _int32(encoded["input_ids"][window]), label, offsets))
     return sequences
+
+
+def _shortened(texts: list[str], tokenizer: PreTrainedTokenizerBase, tokens: int) -> list[str]:
+    """Each text as far as its first ``tokens`` tokens reach."""
+    encoded = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    return [
+        text if len(offsets) <= tokens else text[: offsets[tokens - 1][1]]
+        for text, offsets in zip(texts, encoded, strict=True)
+    ]
 
 
 def _span_label(row: SpanRow, offsets: npt.NDArray[np.int32]) -> tuple[int, int]:

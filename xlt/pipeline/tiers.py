@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -26,13 +27,17 @@ class SourcePlan(BaseModel):
 
 
 class Tier(BaseModel):
-    """A tier. ``arms`` maps the name of a phase-2 model to its intermediate tasks (none for the baseline)."""
+    """A tier. ``arms`` maps the name of a phase-2 model to its intermediate tasks (none for the baseline).
+
+    ``threads`` is the number of CPU threads (0: as many as torch likes): sums depend on it, and a small model
+    gets no faster with more.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     about: str
-    seed: int = 0
+    threads: int = 0
     arms: dict[str, list[str]]
     targets: list[str]
     sources: dict[str, SourcePlan]
@@ -58,6 +63,14 @@ class Tier(BaseModel):
         if changes.get("steps"):
             changes.setdefault("epochs", 0)
         return dataclasses.replace(task, recipe=dataclasses.replace(task.recipe, **changes))
+
+
+def use_threads(tier: Tier) -> None:
+    """Compute with the tier's number of CPU threads, unless OMP_NUM_THREADS says otherwise."""
+    import torch
+
+    if tier.threads and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(min(tier.threads, os.cpu_count() or 1))
 
 
 def tier_names() -> list[str]:

@@ -1,0 +1,120 @@
+"""From rows to tokens: labels, windows that cover the whole context, offsets that give the text back."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+
+import numpy as np
+import pytest
+from transformers import PreTrainedTokenizerBase
+
+from xlt.data.features import encode
+from xlt.data.rows import Answer, BitextRow, PairRow, SpanRow, TextRow
+from xlt.data.tokenizer import load_tokenizer, train_tokenizer
+from xlt.errors import DataFault
+from xlt.tasks.catalogue import MASKED_LM, get_task
+from xlt.tasks.record import Task
+
+DRAW = random.Random(3)
+WORDS = ["".join(DRAW.choices("abdegiklmnorstu", k=DRAW.randint(2, 8))) for _ in range(200)]
+CONTEXT = " ".join(DRAW.choices(WORDS, k=120))
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerBase:
+    folder = tmp_path_factory.mktemp("tokenizer")
+    train_tokenizer([" ".join(DRAW.choices(WORDS, k=12)) for _ in range(300)], 150, folder)
+    return load_tokenizer(str(folder))
+
+
+def shortened(key: str, max_length: int) -> Task:
+    task = get_task(key)
+    return dataclasses.replace(task, recipe=dataclasses.replace(task.recipe, max_length=max_length))
+
+
+def question(place: int, words: int = 2, text: str = "") -> SpanRow:
+    """A row whose answer is ``words`` words from word ``place`` on."""
+    parts = CONTEXT.split(" ")
+    answer = " ".join(parts[place : place + words])
+    start = len(" ".join(parts[:place])) + (place > 0)
+    return SpanRow(f"q{place}", text or "what is it?", CONTEXT, (Answer(answer, start),))
+
+
+def test_pairs_have_two_segments_and_the_label_of_the_task(tokenizer: PreTrainedTokenizerBase) -> None:
+    row = PairRow("a", WORDS[0], WORDS[1], "contradiction")
+    (sequence,) = encode([row], get_task("mnli"), tokenizer, training=True)
+    tokens = sequence.input_ids.tolist()
+    assert (tokens[0], tokens[-1]) == (tokenizer.bos_token_id, tokenizer.eos_token_id)
+    assert tokens.count(tokenizer.eos_token_id) == 3
+    assert sequence.label == (2,)
+    (unlabelled,) = encode([row], get_task("mnli"), tokenizer, training=False)
+    assert unlabelled.label == ()
+
+
+@pytest.mark.parametrize("place", [0, 1, 40, 77, 118])
+def test_the_span_label_points_to_the_answer(tokenizer: PreTrainedTokenizerBase, place: int) -> None:
+    row = question(place)
+    windows = encode([row], shortened("squad", 96), tokenizer, training=True)
+    found = 0
+    for window in windows:
+        assert window.offsets is not None
+        first, last = window.label
+        if (first, last) == (0, 0):
+            continue
+        found += 1
+        start, end = window.offsets[first][0], window.offsets[last][1]
+        assert CONTEXT[start:end].strip() == row.answers[0].text
+    assert found >= 1
+
+
+def test_windows_cover_every_character_of_the_context_and_overlap(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    windows = encode([question(5)], shortened("squad", 64), tokenizer, training=False)
+    assert len(windows) > 2
+    covered = np.zeros(len(CONTEXT), dtype=int)
+    for window in windows:
+        assert window.offsets is not None
+        assert len(window.input_ids) <= 64
+        for start, end in window.offsets[window.offsets[:, 0] >= 0]:
+            covered[start:end] += 1
+    letters = np.array([character != " " for character in CONTEXT])
+    assert (covered[letters] >= 1).all()
+    assert (covered[letters] >= 2).any()
+
+
+def test_tokens_outside_the_context_have_no_offsets(tokenizer: PreTrainedTokenizerBase) -> None:
+    (window,) = encode([question(5)], shortened("squad", 500), tokenizer, training=False)
+    assert window.offsets is not None
+    assert (window.offsets[0] == -1).all()
+    assert (window.offsets[-1] == -1).all()
+    asked = len(tokenizer("what is it?", add_special_tokens=False)["input_ids"])
+    assert (window.offsets[: asked + 3] == -1).all()
+
+
+def test_a_very_long_question_is_cut_and_the_context_still_fits(tokenizer: PreTrainedTokenizerBase) -> None:
+    row = question(5, text=" ".join(WORDS))
+    windows = encode([row], shortened("squad", 96), tokenizer, training=True)
+    assert all(len(window.input_ids) <= 96 for window in windows)
+    assert any(window.label != (0, 0) for window in windows)
+
+
+def test_answers_of_unknown_place_are_not_trained_on(tokenizer: PreTrainedTokenizerBase) -> None:
+    lost = dataclasses.replace(question(5), answers=(Answer("elsewhere", -1),))
+    assert {s.example_id for s in encode([lost, question(9)], get_task("squad"), tokenizer, training=True)} == {"q9"}
+    assert {s.example_id for s in encode([lost], get_task("squad"), tokenizer, training=False)} == {"q5"}
+
+
+def test_long_lines_are_cut(tokenizer: PreTrainedTokenizerBase) -> None:
+    (sequence,) = encode([TextRow("t", CONTEXT)], shortened(MASKED_LM.key, 20), tokenizer, training=True)
+    assert len(sequence.input_ids) == 20
+
+
+def test_retrieval_has_nothing_to_train_on(tokenizer: PreTrainedTokenizerBase) -> None:
+    with pytest.raises(DataFault, match="no training data"):
+        encode([BitextRow("b", "x", "y")], get_task("tatoeba"), tokenizer, training=True)
+
+
+def test_no_rows_give_no_sequences(tokenizer: PreTrainedTokenizerBase) -> None:
+    assert encode([], get_task("mnli"), tokenizer, training=True) == []

@@ -1,0 +1,47 @@
+"""Packed batches: order, positions, and grouping by tokens for inference."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from xlt.data.packing import Encoded, by_tokens, pack
+
+
+def sequences(lengths: list[int]) -> list[Encoded]:
+    return [Encoded(f"s{i}", np.arange(10, 10 + n, dtype=np.int32), (i,)) for i, n in enumerate(lengths)]
+
+
+def test_sequences_lie_end_to_end() -> None:
+    batch = pack(sequences([3, 1, 2]), task="mnli", kind="pair_classification", first_position=2)
+    assert batch.input_ids.tolist() == [10, 11, 12, 10, 10, 11]
+    assert batch.position_ids.tolist() == [2, 3, 4, 2, 2, 3]
+    assert batch.cu_seqlens.tolist() == [0, 3, 4, 6]
+    assert batch.cu_seqlens.dtype == torch.int32
+    assert (batch.max_seqlen, batch.tokens) == (3, 6)
+    assert batch.labels is not None
+    assert batch.labels.tolist() == [0, 1, 2]
+
+
+def test_labels_are_there_only_when_every_sequence_has_one() -> None:
+    mixed = [*sequences([2]), Encoded("x", np.zeros(2, dtype=np.int32))]
+    assert pack(mixed, task="mnli", kind="pair_classification", first_position=2).labels is None
+
+
+def test_moving_a_batch_keeps_everything() -> None:
+    batch = pack(sequences([3, 1]), task="mnli", kind="pair_classification", first_position=2, denominator=4.0)
+    moved = batch.to("meta")
+    assert moved.input_ids.device.type == moved.cu_seqlens.device.type == "meta"
+    assert (moved.example_ids, moved.denominator, moved.max_seqlen) == (("s0", "s1"), 4.0, 3)
+
+
+@pytest.mark.parametrize("limit", [1, 7, 20, 1000])
+def test_groups_hold_every_sequence_once_within_the_limit(limit: int) -> None:
+    rows = sequences([5, 1, 9, 3, 3, 7, 2])
+    groups = list(by_tokens(rows, limit))
+    assert sorted(index for group in groups for index in group) == list(range(7))
+    for group in groups:
+        assert len(group) == 1 or sum(len(rows[index].input_ids) for index in group) <= limit
+    lengths = [len(rows[index].input_ids) for group in groups for index in group]
+    assert lengths == sorted(lengths, reverse=True)

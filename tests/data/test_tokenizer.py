@@ -1,0 +1,39 @@
+"""The tokenizer trained on the spot has XLM-R's layout; what cannot be loaded or trained is explained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from xlt.data.tokenizer import load_tokenizer, train_tokenizer
+from xlt.errors import DataFault
+
+TEXTS = [f"the cat number {n} sat on the mat {n * 7} times" for n in range(200)]
+
+
+def test_the_special_tokens_are_those_of_xlm_r(tmp_path: Path) -> None:
+    train_tokenizer(TEXTS, 60, tmp_path)
+    tokenizer = load_tokenizer(str(tmp_path))
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
+    assert tokenizer.convert_tokens_to_ids(special) == [0, 1, 2, 3]
+    assert tokenizer.mask_token_id == len(tokenizer) - 1
+    assert tokenizer("the cat")["input_ids"][0] == 0
+    pair = tokenizer("the cat", "the mat")["input_ids"]
+    assert pair.count(2) == 3
+
+
+def test_the_same_text_gives_the_same_tokenizer(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        train_tokenizer(TEXTS, 60, tmp_path / name)
+    assert (tmp_path / "one" / "tokenizer.json").read_bytes() == (tmp_path / "two" / "tokenizer.json").read_bytes()
+
+
+def test_no_text_is_a_data_error(tmp_path: Path) -> None:
+    with pytest.raises(DataFault, match="could not|No SentencePiece"):
+        train_tokenizer([], 60, tmp_path)
+
+
+def test_a_folder_without_a_tokenizer_is_a_data_error(tmp_path: Path) -> None:
+    with pytest.raises(DataFault, match="cannot be loaded"):
+        load_tokenizer(str(tmp_path))
