@@ -30,7 +30,7 @@ def test_the_same_text_gives_the_same_tokenizer(tmp_path: Path) -> None:
 
 
 def test_no_text_is_a_data_error(tmp_path: Path) -> None:
-    with pytest.raises(DataFault, match="could not|No SentencePiece"):
+    with pytest.raises(DataFault, match="No SentencePiece"):
         train_tokenizer([], 60, tmp_path)
 
 

@@ -39,7 +39,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, folder: Path, *, thre
         raise DataFault(
             f"No SentencePiece model of {vocabulary} pieces could be trained on the text given.",
             why=str(error),
-            mend="Give more text, or a smaller vocabulary in the tier file.",
+            mend="Change the vocabulary in the tier file, or give more text.",
         ) from error
     folder.mkdir(parents=True, exist_ok=True)
     (folder / SENTENCEPIECE_FILE).write_bytes(model.getvalue())

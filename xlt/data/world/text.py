@@ -13,8 +13,8 @@ from xlt.data.world.sentence import Clause
 
 FACTS_PER_LINE = (2, 4)
 ASKING = 0.2
-TOPICS = (0.6, 0.15, 0.25)
-TALES = 0.25
+TOPICS = (0.5, 0.25, 0.25)
+TALES = 0.5
 GLOSSARIES = 0.05
 
 
