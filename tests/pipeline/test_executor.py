@@ -10,6 +10,8 @@ import socket
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from tests.pipeline.conftest import TinyGrid, Watcher
 from xlt.data.files.source import FilesSource
@@ -17,8 +19,10 @@ from xlt.data.predictions import read_predictions
 from xlt.errors import IncompleteFault
 from xlt.evaluate.metrics import score
 from xlt.pipeline.executor import parent_model
+from xlt.pipeline.grid import GridBuilder
 from xlt.pipeline.run import execute_run
 from xlt.pipeline.store import RunStore
+from xlt.pipeline.tiers import read_tier
 from xlt.tasks.catalogue import get_task
 from xlt.train.engine import EngineSettings
 
@@ -144,3 +148,18 @@ def test_a_run_without_its_parent_says_so(tiny_grid: TinyGrid, tmp_path: Path) -
     grid = tiny_grid.grid()
     with pytest.raises(IncompleteFault, match="starts from is absent"):
         parent_model(grid, grid.runs[1], RunStore(tmp_path))
+
+
+def test_a_bf16_run_trains_stores_full_weights_and_scores(tiny_grid: TinyGrid, tmp_path: Path) -> None:
+    store = RunStore(tmp_path)
+    grid = GridBuilder(read_tier(str(tiny_grid.tier)), tiny_grid.source, seed=0, precision="bf16").grid()
+    pretraining, xnli = grid.runs[0], next(run for run in grid.runs if run.name == "baseline.xnli")
+    execute_run(pretraining, None, tiny_grid.source, store, EngineSettings(), Watcher())
+    result = execute_run(
+        xnli, store.path(pretraining.folder) / "model", tiny_grid.source, store, EngineSettings(), Watcher()
+    )
+    assert result is not None
+    assert result.provenance["precision"] == "bf16"
+    assert set(result.metrics["xnli"]["test"]) == {"en", "sw", "zh"}
+    weights = load_file(result.folder / "model" / "model.safetensors")
+    assert {weight.dtype for weight in weights.values()} == {torch.float32}

@@ -62,17 +62,17 @@ def source_options(name: str, data_root: Path | None, limit: int, seed: int = 0)
 
 
 def engine_settings(zero: str, accumulation: int) -> EngineSettings:
-    """The engine that the options ask for: bf16 on a GPU, fp32 on a CPU."""
+    """The engine that the options ask for; the numeric type is that of each run."""
     from xlt.errors import UsageFault
     from xlt.train.engine import ZERO_STAGES, EngineSettings
 
     if zero not in ZERO_STAGES:
         raise UsageFault(f"There is no ZeRO stage '{zero}'.", mend=f"--zero, one of: {', '.join(ZERO_STAGES)}")
-    return EngineSettings(zero=zero, precision=precision(), accumulation=accumulation)
+    return EngineSettings(zero=zero, accumulation=accumulation)
 
 
 def precision() -> Precision:
-    """The numeric type of this machine."""
+    """The numeric type of this machine: bf16 on a GPU, fp32 on a CPU."""
     import torch
 
     return "bf16" if torch.cuda.is_available() else "fp32"

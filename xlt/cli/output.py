@@ -95,8 +95,3 @@ def report_error(error: XltError) -> None:
     sys.stderr.write("\n".join(lines) + "\n")
     if settings.debug:
         traceback.print_exception(error, file=sys.stderr)
-
-
-def as_percent(values: dict[str, Any], key: str) -> str:
-    """A percentage with one decimal, or a dash."""
-    return f"{values[key]:.1f}" if key in values else "–"

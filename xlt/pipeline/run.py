@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -54,6 +54,7 @@ def execute_run(
     In a process group of several only the first process writes and scores; the others return ``None``.
     """
     start_process_group()
+    settings = replace(settings, precision=spec.precision)
     if torch.distributed.get_rank() != 0:
         with tempfile.TemporaryDirectory() as tokenizer_folder:
             train_run(spec, parent_model, source, Path(tokenizer_folder), settings, lambda record, steps: None)

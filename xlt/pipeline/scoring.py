@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import cast
 
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from xlt.data.predictions import Prediction, write_predictions
@@ -40,7 +41,7 @@ def score_run(
     """
     metrics: Metrics = {}
     (folder / "predictions").mkdir(exist_ok=True)
-    model.to(device())
+    model.to(device(), torch.bfloat16 if spec.precision == "bf16" else torch.float32)
     for task, split, language in cells(spec):
         on_cell(task.key, split, language)
         rows = source.rows(task, split, language)

@@ -21,9 +21,10 @@ ZERO_STAGES = ("0", "1", "2", "3", "3_offload")
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """What an engine needs beside the recipe; none of it changes what is learned, only how it is computed.
+    """What an engine needs beside the recipe: how a step is computed.
 
-    ``zero`` names a file of ``artifact/deepspeed``; ``accumulation`` is the number of micro-batches per step.
+    ``zero`` names a file of ``artifact/deepspeed``; ``precision`` is that of the run's spec; ``accumulation`` is
+    the number of micro-batches per step.
     """
 
     zero: str = "0"

@@ -25,8 +25,9 @@ def seed_everything(seed: int) -> None:
 def deterministic(enabled: bool) -> None:
     """Ask torch for operations that give the same bits on the same machine type and world size.
 
-    ``CUBLAS_WORKSPACE_CONFIG`` must be set before CUDA starts, which the command line does.
+    ``CUBLAS_WORKSPACE_CONFIG`` must be set before CUDA starts, which the command line does. On a GPU an operation
+    that has no such form warns; on a CPU it is an error.
     """
-    torch.use_deterministic_algorithms(enabled, warn_only=False)
+    torch.use_deterministic_algorithms(enabled, warn_only=torch.cuda.is_available())
     torch.backends.cudnn.deterministic = enabled
     torch.backends.cudnn.benchmark = False
