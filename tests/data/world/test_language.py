@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
+from dataclasses import astuple
 from itertools import combinations
 
 import pytest
@@ -13,7 +15,9 @@ from xlt.data.world.grammar import realise
 from xlt.data.world.language import CODES, FOREIGN, LANGUAGES, get_language
 from xlt.data.world.lexicon import build_lexicon
 from xlt.data.world.sentence import Clause
+from xlt.data.world.source import WorldSource
 from xlt.errors import UsageFault
+from xlt.tasks.catalogue import NLI_LABELS, TASKS
 
 
 def test_there_are_enough_languages_and_scripts() -> None:
@@ -76,3 +80,25 @@ def test_an_unknown_language_is_refused() -> None:
         get_language("xx")
     assert "qaa" in fault.value.why
     assert fault.value.mend
+
+
+@pytest.mark.parametrize("code", FOREIGN)
+def test_words_are_borrowed_from_english_in_the_text_of_phase_1_only(code: str) -> None:
+    world = WorldSource(0)
+    own = set(build_lexicon(get_language(code), 0).words.values())
+    english = set(CONTENT) - own
+    told = {word for line in world.lines(code) for word in words_of(line.text)}
+    asked = {
+        word
+        for key in ("xnli", "xquad")
+        for row in world.rows(TASKS[key], "test", code)
+        for text in astuple(row)
+        if isinstance(text, str)
+        for word in words_of(text)
+    }
+    assert len(told & english) > 0.9 * len(english)
+    assert asked & english <= set(NLI_LABELS)
+
+
+def words_of(text: str) -> list[str]:
+    return re.findall(r"\w+", text)

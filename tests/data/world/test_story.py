@@ -44,20 +44,15 @@ def test_stories_state_facts_of_their_pool_only(world: WorldSource, split: Split
     assert {world.pools.pool_of[fact] for fact in facts} == {split}
 
 
-def test_every_premise_names_entity_and_relation_of_the_hypothesis(world: WorldSource) -> None:
+@pytest.mark.parametrize("slot", ["entity", "relation", "value"])
+def test_no_single_part_of_the_hypothesis_tells_the_label(world: WorldSource, slot: str) -> None:
+    """The best rule that asks only whether that part stands in the premise stays far below certainty."""
+    labels: dict[bool, Counter[str]] = {True: Counter(), False: Counter()}
     for item in world.inferences("test"):
-        assert item.hypothesis.entity in {fact.entity for fact in item.premise}
-        assert item.hypothesis.relation in {fact.relation for fact in item.premise}
-
-
-def test_a_shared_value_does_not_tell_the_label(world: WorldSource) -> None:
-    shared = Counter(
-        item.label
-        for item in world.inferences("test")
-        if item.hypothesis.value in {fact.value for fact in item.premise}
-    )
-    assert shared["neutral"] > 0.8 * shared["entailment"]
-    assert shared["contradiction"] > 0.25 * shared["entailment"]
+        shared = getattr(item.hypothesis, slot) in {getattr(fact, slot) for fact in item.premise}
+        labels[shared][item.label] += 1
+    right = sum(max(counts.values(), default=0) for counts in labels.values())
+    assert right / sum(counts.total() for counts in labels.values()) < 0.7
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -68,9 +63,13 @@ def test_answers_stand_at_every_place_equally_often(world: WorldSource, split: S
 
 
 def test_entity_and_relation_are_both_needed(world: WorldSource) -> None:
+    relation_needs_help = 0
     for item in world.questions("test"):
         others = [fact for fact in item.context if fact != item.fact]
         assert any(fact.entity == item.fact.entity for fact in others)
-        assert any(fact.relation == item.fact.relation for fact in others)
         same = [fact for fact in others if fact.relation == item.fact.relation]
+        assert same or item.asked == "value"
         assert all(fact.value != item.fact.value for fact in same if item.asked == "entity")
+        relation_needs_help += bool(same)
+    assert relation_needs_help > 0.5 * len(world.questions("test"))
+

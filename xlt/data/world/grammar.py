@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from random import Random
 
 from xlt.data.world.concept import RELATION, SHARED, Relation
 from xlt.data.world.english import WHERE, realise_english
@@ -30,53 +31,57 @@ def _beside(word: Word, head: Word, side: Side) -> list[Word]:
 
 @dataclass(frozen=True, slots=True)
 class Grammar:
-    """The grammar of a constructed language with its words."""
+    """The grammar of a constructed language with its words, of which some may be ``borrowed`` from English."""
 
     language: Language
     lexicon: Lexicon
+    borrowed: frozenset[str] = frozenset()
+
+    def _word(self, key: str) -> str:
+        return key if key in self.borrowed else self.lexicon.words[key]
 
     def _noun(self, key: str, case: str) -> str:
-        if key in SHARED:
+        if key in SHARED or key in self.borrowed:
             return key
         return _affixed(self.lexicon.words[key], self.lexicon.cases[case], self.language.case)
 
     def _objects(self, relation: Relation, value: str) -> list[Word]:
-        words, language = self.lexicon.words, self.language
+        language = self.language
         match relation.frame:
             case "object":
                 return [Word(self._noun(value, "accusative"), "NOUN", "value")]
             case "adposition":
                 tag: Tag = "PROPN" if value in SHARED else "NOUN"
                 noun = Word(self._noun(value, "oblique"), tag, "value")
-                return _beside(Word(words[relation.adposition], "ADP"), noun, language.adposition)
+                return _beside(Word(self._word(relation.adposition), "ADP"), noun, language.adposition)
             case "adjective":
                 head = Word(self._noun(relation.head, "accusative"), "NOUN")
-                return _beside(Word(words[value], "ADJ", "value"), head, language.adjective)
+                return _beside(Word(self._word(value), "ADJ", "value"), head, language.adjective)
             case "numeral":
                 head = Word(self._noun(relation.head, "accusative"), "NOUN")
                 return _beside(Word(value, "NUM", "value"), head, language.adjective)
 
     def _asked_objects(self, relation: Relation) -> list[Word]:
-        words, language = self.lexicon.words, self.language
+        language = self.language
         match relation.frame:
             case "adposition" if relation.key == WHERE:
-                return [Word(words["where"], "ADV")]
+                return [Word(self._word("where"), "ADV")]
             case "adposition":
-                adposition = Word(words[relation.adposition], "ADP")
-                return _beside(adposition, Word(words["what"], "PRON"), language.adposition)
+                adposition = Word(self._word(relation.adposition), "ADP")
+                return _beside(adposition, Word(self._word("what"), "PRON"), language.adposition)
             case "adjective" | "numeral":
                 head = Word(self._noun(relation.head, "accusative"), "NOUN")
                 key, tag = ("which", "DET") if relation.frame == "adjective" else ("many", "ADJ")
-                return _beside(Word(words[key], "DET" if tag == "DET" else "ADJ"), head, language.adjective)
+                return _beside(Word(self._word(key), "DET" if tag == "DET" else "ADJ"), head, language.adjective)
             case _:
-                return [Word(words["what"], "PRON")]
+                return [Word(self._word("what"), "PRON")]
 
     def realise(self, clause: Clause) -> Sentence:
         """The sentence of ``clause``."""
         fact, language = clause.fact, self.language
         relation = RELATION[fact.relation]
-        mood = language.mood if clause.asked else "none"
-        verb = _affixed(self.lexicon.words[relation.key], self.lexicon.interrogative, mood)
+        mood = language.mood if clause.asked and relation.key not in self.borrowed else "none"
+        verb = _affixed(self._word(relation.key), self.lexicon.interrogative, mood)
         parts = {
             "S": [Word(fact.entity, "PROPN", "entity")],
             "V": [Word(verb, "VERB", "relation")],
@@ -85,7 +90,7 @@ class Grammar:
         order = str(language.order)
         if clause.asked:
             place = "S" if clause.asked == "entity" else "O"
-            asker = Word(self.lexicon.words["who"], "PRON")
+            asker = Word(self._word("who"), "PRON")
             parts[place] = [asker] if place == "S" else self._asked_objects(relation)
             if language.fronts:
                 order = place + order.replace(place, "")
@@ -114,6 +119,16 @@ def _text(clause: Clause, code: str, seed: int) -> str:
 def text_of(clauses: Sequence[Clause], code: str, seed: int) -> str:
     """The sentences of ``clauses`` in one line."""
     return " ".join(_text(clause, code, seed) for clause in clauses)
+
+
+def mixed_text_of(clauses: Sequence[Clause], code: str, seed: int, random: Random) -> str:
+    """The sentences of ``clauses`` in one line, by a writer who borrows some words from English."""
+    if code == "en":
+        return text_of(clauses, code, seed)
+    grammar = _grammar(code, seed)
+    borrowed = frozenset(key for key in grammar.lexicon.words if random.random() < grammar.language.loans)
+    mixed = replace(grammar, borrowed=borrowed)
+    return " ".join(mixed.realise(clause).text for clause in clauses)
 
 
 def list_of(keys: Sequence[str], code: str, seed: int) -> str:

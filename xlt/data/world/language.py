@@ -18,7 +18,8 @@ class Language:
 
     ``adjective`` and ``adposition`` say on which side of the noun these stand, ``case`` and ``mood`` where
     the markers of a noun's role and of a question are attached to noun and verb. ``fronts`` tells that
-    question words move to the front, ``cognates`` which share of the words is a respelled English one.
+    question words move to the front, ``cognates`` which share of the words is a respelled English one,
+    ``loans`` which share of the words of a line its writer takes from English as they are, in the text of phase 1.
     """
 
     code: str
@@ -31,6 +32,7 @@ class Language:
     mood: Affix
     fronts: bool
     cognates: float
+    loans: float
 
     def distance(self) -> float:
         """Distance from English, 0 (English itself) to 1: the mean of syntax, script, lexicon, morphology."""
@@ -44,7 +46,14 @@ class Language:
 
 
 def _language(
-    code: str, name: str, script: str, order: Order, sides: str, affixes: tuple[Affix, Affix], cognates: float
+    code: str,
+    name: str,
+    script: str,
+    order: Order,
+    sides: str,
+    affixes: tuple[Affix, Affix],
+    cognates: float,
+    loans: float,
 ) -> Language:
     # ``sides``: A or a for adjectives before or after the noun, P or p for adpositions, F or f for question
     # words that move to the front or stay.
@@ -59,21 +68,22 @@ def _language(
         mood=affixes[1],
         fronts="F" in sides,
         cognates=cognates,
+        loans=loans,
     )
 
 
 LANGUAGES: dict[str, Language] = {
     language.code: language
     for language in (
-        _language("en", "English", "LATIN", "SVO", "APF", ("none", "none"), 1.0),
-        _language("qaa", "Arlan", "LATIN", "SVO", "APF", ("none", "none"), 0.6),
-        _language("qab", "Belic", "LATIN", "SVO", "aPF", ("suffix", "none"), 0.4),
-        _language("qac", "Corvan", "CYRILLIC", "SVO", "APF", ("suffix", "none"), 0.4),
-        _language("qad", "Dorean", "GREEK", "VSO", "APF", ("none", "suffix"), 0.3),
-        _language("qae", "Ebran", "ARABIC", "VSO", "aPF", ("prefix", "none"), 0.2),
-        _language("qaf", "Fendi", "CYRILLIC", "SOV", "Apf", ("suffix", "suffix"), 0.2),
-        _language("qag", "Gurani", "DEVANAGARI", "SOV", "Apf", ("suffix", "suffix"), 0.2),
-        _language("qah", "Harti", "GEORGIAN", "OVS", "apf", ("suffix", "prefix"), 0.1),
+        _language("en", "English", "LATIN", "SVO", "APF", ("none", "none"), 1.0, 0.0),
+        _language("qaa", "Arlan", "LATIN", "SVO", "APF", ("none", "none"), 0.6, 0.25),
+        _language("qab", "Belic", "LATIN", "SVO", "aPF", ("suffix", "none"), 0.4, 0.2),
+        _language("qac", "Corvan", "CYRILLIC", "SVO", "APF", ("suffix", "none"), 0.4, 0.2),
+        _language("qad", "Dorean", "GREEK", "VSO", "APF", ("none", "suffix"), 0.3, 0.2),
+        _language("qae", "Ebran", "ARABIC", "VSO", "aPF", ("prefix", "none"), 0.2, 0.15),
+        _language("qaf", "Fendi", "CYRILLIC", "SOV", "Apf", ("suffix", "suffix"), 0.2, 0.15),
+        _language("qag", "Gurani", "DEVANAGARI", "SOV", "Apf", ("suffix", "suffix"), 0.2, 0.15),
+        _language("qah", "Harti", "GEORGIAN", "OVS", "apf", ("suffix", "prefix"), 0.1, 0.15),
     )
 }
 CODES = tuple(LANGUAGES)

@@ -42,6 +42,7 @@ class WorldSource:
     def __init__(self, seed: int = 0) -> None:
         self.settings: dict[str, int | str] = {"seed": seed, "lines_per_language": LINES_PER_LANGUAGE}
         self.seed = seed
+        self._rows: dict[tuple[str, Split, str], list[Row]] = {}
 
     @cached_property
     def pools(self) -> FactPools:
@@ -59,22 +60,32 @@ class WorldSource:
             UsageFault: the world has no such task, split or language.
         """
         self._check(task, split, language)
+        key = (task.key, split, language)
+        if key not in self._rows:
+            self._rows[key] = list(self._told(task, split, language))
+        return list(self._rows[key])
+
+    def _told(self, task: Task, split: Split, language: str) -> Iterator[Row]:
         match task.kind:
             case "pair_classification":
-                return list(self._pairs(task.key, split, language))
+                return self._pairs(task.key, split, language)
             case "span_qa":
-                return list(self._spans(task.key, split, language))
+                return self._spans(task.key, split, language)
             case "retrieval":
-                return list(self._bitexts(split, language))
+                return self._bitexts(split, language)
             case _:
-                return [TextRow(line.id, line.text) for line in self.lines(language)]
+                return (TextRow(line.id, line.text) for line in self.lines(language))
 
     def lines(self, language: str) -> list[Line]:
         """The masked-LM text of one language with the clauses behind it."""
         return list(draw_lines(self.pools, language, LINES_PER_LANGUAGE, self.seed))
 
     def pretraining_text(self) -> list[TextRow]:
-        """Lines in all languages, shuffled; each in one language, stating known facts only."""
+        """Lines in all languages, shuffled; each in one language, stating known facts and those of training tales."""
+        return list(self._text)
+
+    @cached_property
+    def _text(self) -> list[TextRow]:
         rows = [TextRow(line.id, line.text) for code in CODES for line in self.lines(code)]
         self._random("mlm").shuffle(rows)
         return rows

@@ -72,7 +72,7 @@ class StoryTeller:
         The premise is the hypothesis, or it with another value (contradiction), entity or relation (neutral). Every
         second premise has a companion, of the same making whatever the label.
         """
-        other = self._other_relation if self.random.random() < 0.5 else self._other_entity
+        other = self._other_relation if self.random.random() < 0.15 else self._other_entity
         value = self._value(hypothesis.entity, hypothesis.relation, but=hypothesis.value)
         core = {
             "entailment": hypothesis,
@@ -101,10 +101,12 @@ class StoryTeller:
     def question(self, fact: Fact, asked: Asked, position: int, size: int) -> Question:
         """A context of ``size`` facts with ``fact`` at ``position``.
 
-        At least one of the others shares its entity and one its relation, so that neither alone leads to the
-        answer; the rest is about the same entities.
+        One of the others shares its entity, so that the entity alone does not lead to the answer; another one is
+        about another entity, with the same relation in half of the contexts and wherever the entity is asked for.
         """
         rest = [self._other_entity(fact, same_value=False), self._other_relation(fact)]
+        if asked == "value" and self.random.random() < 0.5:
+            rest[0] = self._other_relation(rest[0])
         taken = {(other.entity, other.relation) for other in (*rest, fact)}
         while len(rest) < size - 1:
             base = self.random.choice((fact, rest[0]))

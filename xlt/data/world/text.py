@@ -8,13 +8,14 @@ from random import Random
 
 from xlt.data.world.concept import NAMES, RELATIONS, WORD_KINDS
 from xlt.data.world.fact import Fact, FactPools
-from xlt.data.world.grammar import list_of, text_of
+from xlt.data.world.grammar import list_of, mixed_text_of
 from xlt.data.world.sentence import Clause
 
 FACTS_PER_LINE = (2, 4)
 ASKING = 0.2
 TOPICS = (0.5, 0.25, 0.25)
-TALES = 0.5
+TALES = 0.4
+ASKING_FIRST = 0.6
 GLOSSARIES = 0.05
 
 
@@ -45,12 +46,19 @@ def _article(pools: FactPools, random: Random) -> list[Clause]:
 
 
 def _tale(pools: FactPools, random: Random) -> list[Clause]:
-    """Two invented facts, then both again: texts repeat themselves, and what is hidden can be found."""
+    """Two invented facts, then both again, at times asked for before: texts repeat themselves, and what is hidden
+    can be found."""
     facts: list[Fact] = []
     for name in random.sample(NAMES, 2):
         relation = facts[0].relation if facts and random.random() < 0.5 else random.choice(RELATIONS).key
         facts.append(Fact(name, relation, random.choice(pools.values["train", name, relation])))
-    return [Clause(fact) for fact in (*facts, *random.sample(facts, 2))]
+    again = random.sample(facts, 2)
+    asked: list[Clause] = []
+    if random.random() < ASKING_FIRST:
+        asked = [Clause(again[0], "entity" if random.random() < 0.3 else "value")]
+        again = again[:1]
+    told = [Clause(fact) for fact in facts]
+    return [*asked, *told, *map(Clause, again)] if random.random() < 0.5 else [*told, *asked, *map(Clause, again)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,4 +83,4 @@ def draw_lines(pools: FactPools, code: str, size: int, seed: int) -> Iterator[Li
             yield Line(f"mlm-{code}-{number}", list_of(words, code, seed))
         else:
             clauses = (_tale if random.random() < TALES else _article)(pools, random)
-            yield Line(f"mlm-{code}-{number}", text_of(clauses, code, seed), tuple(clauses))
+            yield Line(f"mlm-{code}-{number}", mixed_text_of(clauses, code, seed, random), tuple(clauses))
