@@ -10,6 +10,7 @@ import pytest
 from xlt.data.files.source import FilesSource
 from xlt.errors import UsageFault
 from xlt.pipeline.grid import Grid, GridBuilder, evaluated
+from xlt.pipeline.sources import SourceOptions, open_source
 from xlt.pipeline.tiers import read_tier
 from xlt.tasks.catalogue import get_task
 
@@ -71,3 +72,13 @@ def test_a_language_that_is_not_there_is_refused_with_a_suggestion(tiny_files: P
     with pytest.raises(UsageFault, match="no split 'train'"):
         evaluated(get_task("xnli"), FilesSource(tiny_files), splits=["train"])
     assert evaluated(get_task("xnli"), FilesSource(tiny_files), languages=["sw"], splits=["test"]) == [("test", "sw")]
+
+
+def test_a_limit_keeps_the_first_rows_and_is_part_of_the_spec(tiny_tier: Path, tiny_files: Path) -> None:
+    task = get_task("xnli")
+    limited = open_source(SourceOptions(name="files", data_root=tiny_files, limit=5))
+    assert limited.rows(task, "test", "sw") == FilesSource(tiny_files).rows(task, "test", "sw")[:5]
+    assert limited.settings == {"limit": 5}
+    whole = {run.hash for run in build(tiny_tier, FilesSource(tiny_files)).runs}
+    builder = GridBuilder(read_tier(str(tiny_tier)), limited, seed=0, precision="fp32")
+    assert not whole & {run.hash for run in builder.grid().runs}

@@ -21,7 +21,10 @@ class PairRow:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One accepted answer: ``context[start : start + len(text)] == text``, in characters."""
+    """One accepted answer: ``context[start : start + len(text)] == text``, in characters.
+
+    ``start`` is -1 where the context does not hold the text: such an answer is scored but not trained on.
+    """
 
     text: str
     start: int

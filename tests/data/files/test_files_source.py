@@ -1,4 +1,4 @@
-"""The source itself: protocol, limit, cache, and the text of phase 1."""
+"""The source itself: protocol, cache, and the text of phase 1."""
 
 from __future__ import annotations
 
@@ -24,18 +24,6 @@ def test_data_root_must_be_a_folder(tmp_path):
         FilesSource(tmp_path / "absent")
 
 
-def test_limit_keeps_the_first_rows_and_is_a_setting(write, tmp_path):
-    write("xnli/dev-de.tsv", "".join(f"A{n}\tB\tneutral\n" for n in range(5)))
-    source = FilesSource(tmp_path, limit=2)
-    assert source.settings == {"limit": 2}
-    assert [row.id for row in source.rows(XNLI, "dev", "de")] == ["dev-1", "dev-2"]
-
-
-def test_limit_must_not_be_negative(tmp_path):
-    with pytest.raises(UsageFault, match="-1"):
-        FilesSource(tmp_path, limit=-1)
-
-
 def test_files_are_parsed_once_and_callers_cannot_change_the_cache(write, tmp_path):
     path = write("xnli/dev-de.tsv", "A\tB\tneutral\n")
     source = FilesSource(tmp_path)
@@ -55,8 +43,8 @@ def squad(context: str) -> str:
     return f'{{"data": [{{"paragraphs": [{{"context": "{context}", "qas": [{question}]}}]}}]}}'
 
 
-def text(root, limit=0):
-    return [(row.id, row.text) for row in FilesSource(root, limit).pretraining_text()]
+def text(root):
+    return [(row.id, row.text) for row in FilesSource(root).pretraining_text()]
 
 
 def test_pretraining_text_holds_each_sentence_once_in_catalogue_order(write, tmp_path):
@@ -89,12 +77,6 @@ def test_no_sentence_of_a_test_file_is_in_the_pretraining_text(write, tmp_path):
     write("tatoeba/de-en.de", "Sechs.\n")
     write("tatoeba/de-en.en", "Six is here.\n")
     assert text(tmp_path) == [("xnli.dev.en-1", "One is here."), ("xnli.dev.en-2", "Five is here.")]
-
-
-def test_limit_shortens_the_training_text_but_not_the_held_out_text(write, tmp_path):
-    write("xnli/dev-en.tsv", "One is here.\tTwo is here.\tneutral\nThree is here.\tFour is here.\tneutral\n")
-    write("xnli/test-en.tsv", "Nine is here.\tTen is here.\tneutral\nTwo is here.\tTen is here.\tneutral\n")
-    assert text(tmp_path, limit=1) == [("xnli.dev.en-1", "One is here.")]
 
 
 def test_test_files_alone_give_no_pretraining_text(write, tmp_path):

@@ -72,4 +72,3 @@ def test_entity_and_relation_are_both_needed(world: WorldSource) -> None:
         assert all(fact.value != item.fact.value for fact in same if item.asked == "entity")
         relation_needs_help += bool(same)
     assert relation_needs_help > 0.5 * len(world.questions("test"))
-

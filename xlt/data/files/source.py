@@ -9,7 +9,7 @@ from xlt.data.files.locate import locate, present_languages
 from xlt.data.files.pretraining import pretraining_sentences
 from xlt.data.files.readers import read
 from xlt.data.rows import Row, TextRow
-from xlt.errors import DataFault, UsageFault
+from xlt.errors import DataFault
 from xlt.tasks.catalogue import TASKS
 from xlt.tasks.record import Split, Task
 
@@ -32,24 +32,19 @@ def check_root(root: Path) -> None:
 class FilesSource:
     """Rows from the official release files in the folder layout that each task record names.
 
-    ``limit`` above zero keeps that many first rows of every split and language. Files are parsed once per
-    instance.
+    Files are parsed once per instance.
     """
 
-    def __init__(self, root: Path, limit: int = 0) -> None:
+    def __init__(self, root: Path) -> None:
         """Opens the data root.
 
         Raises:
             DataFault: it is no folder.
-            UsageFault: the limit is negative.
         """
         check_root(root)
-        if limit < 0:
-            raise UsageFault(f"The limit must be zero (no limit) or more, not {limit}.")
         self.name = "files"
-        self.settings: dict[str, int | str] = {"limit": limit} if limit else {}
+        self.settings: dict[str, int | str] = {}
         self._root = root
-        self._limit = limit
         self._parsed: dict[tuple[str, Split, str], list[Row]] = {}
 
     def languages(self, task: Task, split: Split) -> tuple[str, ...]:
@@ -57,20 +52,22 @@ class FilesSource:
         return present_languages(self._root, task, split)
 
     def rows(self, task: Task, split: Split, language: str) -> list[Row]:
-        """All rows of one split in one language (the first ``limit``), in the order of the file.
+        """All rows of one split in one language, in the order of the file.
 
         Raises:
             DataFault: a file is absent or broken (a ``FileFault``, which holds file and line).
             UsageFault: the task has no such split or language.
         """
-        rows = self._all_rows(task, split, language)
-        return rows[: self._limit] if self._limit else list(rows)
+        key = (task.key, split, language)
+        if key not in self._parsed:
+            self._parsed[key] = read(locate(self._root, task, split, language))
+        return list(self._parsed[key])
 
     def pretraining_text(self) -> list[TextRow]:
         """The sentences of the training and development files that are present, of all tasks and languages.
 
         Each sentence comes once, in the order of the catalogue. One that also occurs in a test file that is
-        present is left out, wherever it comes from; a limit does not shorten those test files.
+        present is left out, wherever it comes from.
 
         Raises:
             DataFault: a file is broken.
@@ -86,10 +83,4 @@ class FilesSource:
     def _test_rows(self) -> Iterator[Row]:
         for task in TASKS.values():
             for language in self.languages(task, "test"):
-                yield from self._all_rows(task, "test", language)
-
-    def _all_rows(self, task: Task, split: Split, language: str) -> list[Row]:
-        key = (task.key, split, language)
-        if key not in self._parsed:
-            self._parsed[key] = read(locate(self._root, task, split, language))
-        return self._parsed[key]
+                yield from self.rows(task, "test", language)
