@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from xlt.data.files.source import FilesSource
-from xlt.pipeline.executor import execute_grid
+from xlt.pipeline.executor import Executor
 from xlt.pipeline.grid import Grid, GridBuilder
-from xlt.pipeline.launch import Launch
 from xlt.pipeline.sources import SourceOptions
 from xlt.pipeline.spec import RunSpec
 from xlt.pipeline.store import Check, RunStore
@@ -60,17 +59,11 @@ class TinyGrid:
     def grid(self, seed: int = 0) -> Grid:
         return GridBuilder(read_tier(str(self.tier)), self.source, seed=seed, precision="fp32").grid()
 
-    def run(self, results: Path, watcher: Watcher, *, processes: int = 1, zero: str = "0") -> RunStore:
+    def run(self, results: Path, watcher: Watcher) -> RunStore:
         store = RunStore(results)
-        execute_grid(
-            self.grid(),
-            self.source,
-            SourceOptions(name="files", data_root=self.files),
-            store,
-            EngineSettings(zero=zero),
-            Launch(processes),
-            watcher,
-        )
+        options = SourceOptions(name="files", data_root=self.files)
+        executor = Executor(self.source, options, store, EngineSettings(), watcher)
+        executor.run_grid(self.grid())
         return store
 
 

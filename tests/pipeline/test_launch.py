@@ -10,7 +10,7 @@ import pytest
 
 from tests.pipeline.conftest import TinyGrid, Watcher
 from xlt.errors import DataFault, XltError
-from xlt.pipeline.launch import Launch, launch_run
+from xlt.pipeline.launch import launch_run
 from xlt.pipeline.run import execute_run
 from xlt.pipeline.sources import SourceOptions
 from xlt.pipeline.spec import RunSpec
@@ -37,7 +37,7 @@ def test_two_processes_give_the_losses_of_one(tiny_grid: TinyGrid, tmp_path: Pat
     execute_run(spec, None, tiny_grid.source, one, EngineSettings(), Watcher())
     watcher = Watcher()
     options = SourceOptions(name="files", data_root=tiny_grid.files)
-    launch_run(spec, None, options, two, EngineSettings(zero=zero), Launch(2), watcher)
+    launch_run(spec, None, options, two, EngineSettings(zero=zero), 2, watcher)
     assert two.check(spec).state == "done"
     # Two halves of a batch are added in another order than the whole: float32 rounding, amplified by Adam.
     assert losses(two, spec) == pytest.approx(losses(one, spec), abs=2e-5)
@@ -51,7 +51,7 @@ def test_an_error_in_a_process_arrives_with_its_advice(tiny_grid: TinyGrid, tmp_
     spec = tiny_grid.grid().runs[0]
     absent = dataclasses.replace(SourceOptions(name="files"), data_root=tmp_path / "nowhere")
     with pytest.raises(XltError) as caught:
-        launch_run(spec, None, absent, RunStore(tmp_path), EngineSettings(), Launch(2), Watcher())
+        launch_run(spec, None, absent, RunStore(tmp_path), EngineSettings(), 2, Watcher())
     assert "nowhere" in caught.value.what
     assert caught.value.exit_code == DataFault.exit_code
     assert caught.value.mend

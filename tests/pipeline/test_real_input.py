@@ -9,9 +9,8 @@ import pytest
 
 from tests.pipeline.conftest import TinyGrid, Watcher
 from xlt.data.files.source import FilesSource
-from xlt.pipeline.executor import execute_grid
+from xlt.pipeline.executor import Executor
 from xlt.pipeline.grid import GridBuilder
-from xlt.pipeline.launch import Launch
 from xlt.pipeline.sources import SourceOptions, open_source
 from xlt.pipeline.store import RunStore
 from xlt.pipeline.tiers import read_tier
@@ -34,7 +33,7 @@ def test_real_files_through_all_phases(data_root: Path, tiny_grid: TinyGrid, tmp
     grid = GridBuilder(read_tier(str(tier)), source, seed=0, precision="fp32").grid()
     watcher = Watcher()
     store = RunStore(tmp_path)
-    execute_grid(grid, source, options, store, EngineSettings(), Launch(), watcher)
+    Executor(source, options, store, EngineSettings(), watcher).run_grid(grid)
     assert watcher.finished == [run.name for run in grid.runs]
     assert watcher.losses[11] < watcher.losses[0]
 

@@ -96,21 +96,20 @@ def reproduce(
     """Run a tier from phase 1 to the verdicts. The same command resumes."""
     from xlt.cli.judgement import conclude
     from xlt.cli.progress import GridLines
-    from xlt.pipeline.executor import execute_grid
-    from xlt.pipeline.launch import Launch
+    from xlt.pipeline.executor import Executor
     from xlt.pipeline.store import RunStore
     from xlt.pipeline.tiers import read_tier, use_threads
     from xlt.train.seeding import deterministic
 
     began = time.monotonic()
-    launch = Launch(process_count(gpus, processes))
     settings = engine_settings(zero, accumulation)
     opened, options = _open_source(tier, source, data_root, limit)
     _introduce(tier, source)
     grid = _grid(tier, opened, seed)
     deterministic(True)
     use_threads(read_tier(tier))
-    done = execute_grid(grid, opened, options, RunStore(results), settings, launch, GridLines())
+    executor = Executor(opened, options, RunStore(results), settings, GridLines(), process_count(gpus, processes))
+    done = executor.run_grid(grid)
     say(f"{done.made} runs made, {done.found} found complete, {_minutes(time.monotonic() - began)} so far.")
     conclude(results, opened)
 

@@ -164,8 +164,7 @@ def _run(
     accumulation: int = 1,
 ) -> None:
     from xlt.cli.progress import GridLines
-    from xlt.pipeline.executor import execute_single
-    from xlt.pipeline.launch import Launch
+    from xlt.pipeline.executor import Executor
     from xlt.pipeline.single import find_model, single_spec
     from xlt.pipeline.sources import open_source
     from xlt.pipeline.store import RunStore
@@ -179,16 +178,8 @@ def _run(
     deterministic(True)
     if options.tier:
         use_threads(read_tier(options.tier))
-    found = execute_single(
-        spec,
-        start.folder if start else None,
-        source,
-        sources,
-        store,
-        engine_settings(zero, accumulation),
-        Launch(processes),
-        GridLines(),
-    )
+    executor = Executor(source, sources, store, engine_settings(zero, accumulation), GridLines(), processes)
+    found = executor.run_single(spec, start.folder if start else None)
     _show(spec, store.path(spec.folder), found)
 
 

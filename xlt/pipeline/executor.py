@@ -10,7 +10,7 @@ from typing import Protocol
 from xlt.data.source import Source
 from xlt.errors import IncompleteFault
 from xlt.pipeline.grid import Grid
-from xlt.pipeline.launch import Launch, launch_run
+from xlt.pipeline.launch import launch_run
 from xlt.pipeline.run import Progress, execute_run
 from xlt.pipeline.sources import SourceOptions
 from xlt.pipeline.spec import RunSpec
@@ -44,33 +44,6 @@ def plan_grid(grid: Grid, store: RunStore) -> list[tuple[RunSpec, Check]]:
     return [(spec, store.check(spec)) for spec in grid.runs]
 
 
-def execute_grid(
-    grid: Grid,
-    source: Source,
-    source_options: SourceOptions,
-    store: RunStore,
-    settings: EngineSettings,
-    launch: Launch,
-    progress: GridProgress,
-) -> GridResult:
-    """Bring every run of the grid to completion and write ``RESULTS/grid.json`` first.
-
-    The same call always resumes. With one process all runs share this one; with several, each run is started by
-    DeepSpeed's launcher.
-    """
-    with writable(store.root):
-        store.root.mkdir(parents=True, exist_ok=True)
-        write_text(store.root / "grid.json", grid.text())
-    states = plan_grid(grid, store)
-    progress.plan(states)
-    to_do = [spec for spec, check in states if check.state != "done"]
-    for number, spec in enumerate(to_do, start=1):
-        progress.start(spec, number, len(to_do))
-        parent = parent_model(grid, spec, store)
-        _execute(spec, parent, source, source_options, store, settings, launch, progress)
-    return GridResult(found=len(states) - len(to_do), made=len(to_do))
-
-
 def parent_model(grid: Grid, spec: RunSpec, store: RunStore) -> Path | None:
     """The folder of the model that ``spec`` starts from; ``None`` for phase 1 and public checkpoints.
 
@@ -90,39 +63,48 @@ def parent_model(grid: Grid, spec: RunSpec, store: RunStore) -> Path | None:
     return store.path(parent.folder) / "model"
 
 
-def execute_single(
-    spec: RunSpec,
-    parent: Path | None,
-    source: Source,
-    source_options: SourceOptions,
-    store: RunStore,
-    settings: EngineSettings,
-    launch: Launch,
-    progress: GridProgress,
-) -> bool:
-    """Bring one run to completion; true if it was found complete."""
-    check = store.check(spec)
-    progress.plan([(spec, check)])
-    if check.state == "done":
-        return True
-    progress.start(spec, 1, 1)
-    _execute(spec, parent, source, source_options, store, settings, launch, progress)
-    return False
+@dataclass(frozen=True, slots=True)
+class Executor:
+    """Brings runs to completion: rows from ``source``, results into ``store``, over ``processes`` processes.
 
+    With one process all runs share this one; with several, each training is started by DeepSpeed's launcher, whose
+    processes open the source again from ``source_options``.
+    """
 
-def _execute(
-    spec: RunSpec,
-    parent: Path | None,
-    source: Source,
-    source_options: SourceOptions,
-    store: RunStore,
-    settings: EngineSettings,
-    launch: Launch,
-    progress: GridProgress,
-) -> None:
-    began = time.perf_counter()
-    if launch.processes > 1 and spec.train is not None:
-        launch_run(spec, parent, source_options, store, settings, launch, progress)
-    else:
-        execute_run(spec, parent, source, store, settings, progress)
-    progress.finish(spec, time.perf_counter() - began)
+    source: Source
+    source_options: SourceOptions
+    store: RunStore
+    settings: EngineSettings
+    progress: GridProgress
+    processes: int = 1
+
+    def run_grid(self, grid: Grid) -> GridResult:
+        """Write ``RESULTS/grid.json``, then make every run that is not complete. The same call always resumes."""
+        with writable(self.store.root):
+            self.store.root.mkdir(parents=True, exist_ok=True)
+            write_text(self.store.root / "grid.json", grid.text())
+        states = plan_grid(grid, self.store)
+        self.progress.plan(states)
+        to_do = [spec for spec, check in states if check.state != "done"]
+        for number, spec in enumerate(to_do, start=1):
+            self.progress.start(spec, number, len(to_do))
+            self._run(spec, parent_model(grid, spec, self.store))
+        return GridResult(found=len(states) - len(to_do), made=len(to_do))
+
+    def run_single(self, spec: RunSpec, parent: Path | None) -> bool:
+        """Make one run, from the model in ``parent`` if given; true if it was found complete."""
+        check = self.store.check(spec)
+        self.progress.plan([(spec, check)])
+        if check.state == "done":
+            return True
+        self.progress.start(spec, 1, 1)
+        self._run(spec, parent)
+        return False
+
+    def _run(self, spec: RunSpec, parent: Path | None) -> None:
+        began = time.perf_counter()
+        if self.processes > 1 and spec.train is not None:
+            launch_run(spec, parent, self.source_options, self.store, self.settings, self.processes, self.progress)
+        else:
+            execute_run(spec, parent, self.source, self.store, self.settings, self.progress)
+        self.progress.finish(spec, time.perf_counter() - began)

@@ -29,13 +29,6 @@ LINES_KEPT = 60
 
 
 @dataclass(frozen=True, slots=True)
-class Launch:
-    """Over how many processes of this machine a run is spread: one per GPU, or plain processes on a CPU."""
-
-    processes: int = 1
-
-
-@dataclass(frozen=True, slots=True)
 class WorkerOrder:
     """Everything a worker process needs, as JSON values."""
 
@@ -53,10 +46,10 @@ def launch_run(
     source: SourceOptions,
     store: RunStore,
     settings: EngineSettings,
-    launch: Launch,
+    processes: int,
     progress: Progress,
 ) -> None:
-    """Run ``spec`` in ``launch.processes`` processes and pass their progress on.
+    """Run ``spec`` in ``processes`` processes of this machine, one per GPU or plain ones, and pass on their progress.
 
     Raises:
         XltError: a worker reported an error; it is raised here again.
@@ -68,12 +61,12 @@ def launch_run(
         source={**asdict(source), "data_root": str(source.data_root) if source.data_root else None},
         results=str(store.root),
         settings=asdict(settings),
-        threads=max(1, (os.cpu_count() or 1) // launch.processes),
+        threads=max(1, (os.cpu_count() or 1) // processes),
     )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "order.json"
         path.write_text(json.dumps(asdict(order)), encoding="utf-8")
-        _follow(_command(path, launch.processes), progress)
+        _follow(_command(path, processes), progress)
 
 
 def _command(order: Path, processes: int) -> list[str]:
