@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import socket
 from collections.abc import Callable
@@ -61,6 +62,8 @@ def start_process_group() -> None:
     if backend == "nccl":
         torch.cuda.set_device(device())
     deepspeed.init_distributed(dist_backend=backend, verbose=False)
+    # A group that is still there when Python shuts down can abort the process after its work is done.
+    atexit.register(stop_process_group)
 
 
 def stop_process_group() -> None:
