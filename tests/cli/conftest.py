@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from xlt.cli import app, output
+from xlt.cli import app
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,10 @@ Invoke = Callable[..., Outcome]
 
 
 @pytest.fixture
-def invoke(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Invoke:
+def invoke(capfd: pytest.CaptureFixture[str]) -> Invoke:
     """Run ``xlt`` with the arguments given, its streams separated as in a process of its own."""
 
     def run(*arguments: str) -> Outcome:
-        monkeypatch.setattr(output.settings, "as_json", False)
-        monkeypatch.setattr(output.settings, "debug", False)
         code = app.run(list(arguments))
         captured = capfd.readouterr()
         return Outcome(code, captured.out, captured.err)

@@ -136,6 +136,16 @@ def test_train_from_a_saved_folder_of_the_hub_layout(
     assert str(tmp_path) not in (tmp_path / document["folder"] / "spec.json").read_text("utf-8")
 
 
+def test_masked_lm_on_a_model_without_its_head(
+    invoke: Invoke, results: Path, tiny_files: Path, tiny_tier: Path, tmp_path: Path
+) -> None:
+    trained = run_folder(results, "baseline.xnli")
+    arguments = ("--source", "files", "--data-root", str(tiny_files), "--tier", str(tiny_tier))
+    outcome = invoke("train", "mlm", "--model", str(trained), "--results", str(tmp_path), *arguments)
+    assert outcome.code == ExitCode.USAGE
+    assert "no masked-LM head" in outcome.err
+
+
 def test_tasks_and_doctor(invoke: Invoke, tiny_files: Path, tmp_path: Path) -> None:
     assert {task["key"] for task in invoke("tasks", "ls", "--json").document["tasks"]} >= {"xnli", "mlm"}
     assert invoke("tasks", "show", "xquad", "--json").document["task"]["metric"] == "squad"

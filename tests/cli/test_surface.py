@@ -99,6 +99,16 @@ def test_wrong_usage_is_one_clear_message(invoke: Invoke, arguments: list[str], 
     assert outcome.out == ""
 
 
+def test_with_json_an_error_is_the_one_document(invoke: Invoke) -> None:
+    for arguments in (["train", "xnli", "--json"], ["reproduce", "--json", "--no-such-option"]):
+        outcome = invoke(*arguments)
+        assert outcome.code == ExitCode.USAGE
+        fault = outcome.document["error"]
+        assert fault["exit_code"] == 2
+        assert fault["what"]
+        assert fault["mend"]
+
+
 def test_missing_results_are_incomplete_and_say_what_to_run(invoke: Invoke, tmp_path: object) -> None:
     for command in ("verify", "report"):
         outcome = invoke(command, "--results", f"{tmp_path}/none")

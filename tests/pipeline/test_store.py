@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.pipeline.test_spec import SPEC
-from xlt.errors import DataFault, EnvironmentFault
+from xlt.errors import DataFault, EnvironmentFault, UsageFault
 from xlt.pipeline.store import MANIFEST, RunStore, check_folder, read_spec
 
 
@@ -93,6 +93,12 @@ def test_a_full_or_read_only_disk_is_one_clear_message(tmp_path: Path, number: i
         raise OSError(number, "no")
     assert caught.value.mend
     assert store.check(SPEC).state == "unfinished"
+
+
+def test_a_file_in_the_way_of_the_results_folder(tmp_path: Path) -> None:
+    (tmp_path / "results").touch()
+    with pytest.raises(UsageFault, match="a file is in its way"):
+        written(tmp_path / "results")
 
 
 def test_a_folder_that_is_no_run(tmp_path: Path) -> None:

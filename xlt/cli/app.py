@@ -15,7 +15,7 @@ import typer
 
 from xlt.cli import catalogue, environment, grid, judgement, single
 from xlt.cli.output import report_error, results_only_on_stdout, settings
-from xlt.errors import ExitCode, XltError
+from xlt.errors import ExitCode, UsageFault, XltError
 
 ABOUT = 'Reproduce "English Intermediate-Task Training Improves Zero-Shot Cross-Lingual Transfer Too" (X-STILTs).'
 FIRST_SCREEN = f"""\
@@ -115,6 +115,9 @@ def main() -> NoReturn:
 
 def run(arguments: list[str]) -> int:
     """Carry out one command line and return its exit code. Standard output receives results and nothing else."""
+    # Not by callbacks: an error in the command line itself must already be reported in the form asked for.
+    settings.as_json = "--json" in arguments
+    settings.debug = "--debug" in arguments
     prints_help = not arguments or {"-h", "--help", "--version"} & set(arguments)
     with contextlib.nullcontext() if prints_help else results_only_on_stdout():
         return _run(arguments)
@@ -130,7 +133,7 @@ def _run(arguments: list[str]) -> int:
         sys.stderr.write("\nInterrupted. Finished runs are kept; the same command resumes.\n")
         return int(ExitCode.INCOMPLETE)
     except typer.TyperException as error:
-        report_error(XltError(error.format_message(), mend="xlt --help"))
+        report_error(UsageFault(error.format_message(), mend="xlt --help"))
         return int(ExitCode.USAGE)
     except MemoryError as error:
         return _unexpected(error, mend="Free memory, or use a smaller --batch-size or more --accumulation.")

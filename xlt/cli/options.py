@@ -7,28 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xlt.cli.output import settings
-
 if TYPE_CHECKING:
     from xlt.pipeline.sources import SourceOptions
     from xlt.train.engine import EngineSettings, Precision
 
 
-def _set_json(value: bool) -> bool:
-    settings.as_json = settings.as_json or value
-    return value
-
-
-def _set_debug(value: bool) -> bool:
-    settings.debug = settings.debug or value
-    return value
-
-
 Json = Annotated[
     bool,
-    typer.Option("--json", callback=_set_json, help="Print exactly one JSON document on standard output."),
+    typer.Option("--json", help="Print exactly one JSON document on standard output."),
 ]
-Debug = Annotated[bool, typer.Option("--debug", callback=_set_debug, help="Show tracebacks.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 Results = Annotated[Path, typer.Option("--results", metavar="DIR", help="The results folder.")]
 SourceName = Annotated[
     str,

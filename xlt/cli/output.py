@@ -62,9 +62,7 @@ def emit(result: Any, render: Callable[[Console], None]) -> None:
     if settings.as_json:
         from pydantic import TypeAdapter
 
-        document = TypeAdapter(type(result)).dump_python(result, mode="json")
-        _results.write(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
-        _results.flush()
+        _print_document(TypeAdapter(type(result)).dump_python(result, mode="json"))
         return
     render(console())
 
@@ -86,7 +84,7 @@ def say(message: str) -> None:
 
 
 def report_error(error: XltError) -> None:
-    """What happened, why, and how to mend it."""
+    """What happened, why, and how to mend it; with ``--json`` as the one document on standard output too."""
     lines = [f"Error: {error.what}"]
     if error.why:
         lines.append(f"  Why: {error.why}")
@@ -95,3 +93,11 @@ def report_error(error: XltError) -> None:
     sys.stderr.write("\n".join(lines) + "\n")
     if settings.debug:
         traceback.print_exception(error, file=sys.stderr)
+    if settings.as_json:
+        fault = {"what": error.what, "why": error.why, "mend": error.mend, "exit_code": int(error.exit_code)}
+        _print_document({"format": 1, "error": fault})
+
+
+def _print_document(document: dict[str, Any]) -> None:
+    _results.write(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    _results.flush()

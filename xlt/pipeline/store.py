@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
-from xlt.errors import DataFault, EnvironmentFault
+from xlt.errors import DataFault, EnvironmentFault, UsageFault
 from xlt.pipeline.spec import RunSpec
 
 MANIFEST = "MANIFEST.json"
@@ -80,6 +80,10 @@ def writable(root: Path) -> Iterator[None]:
                 f"The results folder '{root}' cannot be written.",
                 why=error.strerror or "",
                 mend="Choose another with --results DIR, or change its permissions.",
+            ) from error
+        if error.errno in (errno.ENOTDIR, errno.EEXIST):
+            raise UsageFault(
+                f"'{root}' cannot be the results folder: a file is in its way.", mend="--results DIR"
             ) from error
         raise
 

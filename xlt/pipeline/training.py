@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from xlt.data.features import encode
 from xlt.data.packing import Encoded
 from xlt.data.source import Source
-from xlt.errors import DataFault
+from xlt.errors import DataFault, UsageFault
 from xlt.evaluate.metrics import score, task_score
 from xlt.evaluate.predict import predict
 from xlt.model.encoder import PackedModel
@@ -65,6 +65,11 @@ def train_run(
     # The head's first weights follow from the seed and the task alone: every arm starts with the same head.
     seed_everything(derive_seed(spec.seed, "head", trained_on.key))
     if task.kind == "masked_lm":
+        if model.lm_head is None:
+            raise UsageFault(
+                "The model has no masked-LM head: it was left behind when a task was trained.",
+                mend="Give a model from phase 1 (--model).",
+            )
         sequences = encode(source.pretraining_text(), task, tokenizer, training=True)
     else:
         # Only the encoder is carried over: every training starts with a head of its own.
