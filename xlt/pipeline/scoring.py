@@ -19,7 +19,7 @@ from xlt.pipeline.grid import EVALUATED_SPLITS
 from xlt.pipeline.spec import RunSpec
 from xlt.pipeline.starting_point import head_task
 from xlt.pipeline.store import prediction_name
-from xlt.pipeline.training import EVALUATION_TOKENS, spec_task
+from xlt.pipeline.training import evaluation_tokens, spec_task
 from xlt.retrieval.tatoeba import retrieve
 from xlt.tasks.record import Split, Task
 from xlt.train.engine import device
@@ -74,7 +74,7 @@ def _predict(
             tokenizer,
             layer=spec.backbone.retrieval_layer,
             max_length=task.recipe.max_length,
-            max_tokens=EVALUATION_TOKENS,
+            max_tokens=evaluation_tokens(),
             device=device(),
         )
     return predict(
@@ -82,7 +82,7 @@ def _predict(
         rows,
         task,
         tokenizer,
-        max_tokens=EVALUATION_TOKENS,
+        max_tokens=evaluation_tokens(),
         device=device(),
         head=head_task(task),
     )
