@@ -10,10 +10,11 @@ import pytest
 from scipy.stats import t
 
 from xlt.errors import EnvironmentFault, ExitCode, IncompleteFault
-from xlt.verify.bands import Rule, prediction_band
+from xlt.verify.bands import Band, References, Rule, prediction_band
+from xlt.verify.cells import Cell, Mean
 from xlt.verify.judge import Verification, verify
 from xlt.verify.recording import record
-from xlt.verify.verdicts import Verdict
+from xlt.verify.verdicts import Evidence, Verdict, judge_mean
 
 from .tiny_results import shifted
 
@@ -175,3 +176,24 @@ def test_incomplete_results_are_not_recorded(results, artifact):
     with pytest.raises(IncompleteFault, match="Only complete results"):
         record(verify(results.root, results.source), artifact)
     assert not (artifact / "measured").exists()
+
+
+@pytest.mark.parametrize(("low", "word"), [(33.0, "not verifiable"), (34.0, "consistent")])
+def test_a_band_that_a_guess_would_be_in_makes_nothing_consistent(low: float, word: str) -> None:
+    cell = Cell(
+        arm="baseline",
+        task="xnli",
+        split="test",
+        language="sw",
+        metrics={"accuracy": 60.0},
+        chance={"accuracy": 100 / 3},
+        majority=None,
+        examples=600,
+        predictions="",
+        run="r",
+    )
+    mean = Mean(arm="baseline", task="xnli", split="test", value=60.0)
+    band = Band(low=low, high=90.0, mean=61.0, deviation=7.0, seeds=(1, 2, 3, 4), floored=False)
+    given = judge_mean(mean, "r", Evidence([cell], None), References((), band, "four runs"))
+    assert given.verdict == word
+    assert ("reaches chance" in given.reason) == (word == "not verifiable")

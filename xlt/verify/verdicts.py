@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from xlt.evaluate.metrics import task_score
 from xlt.tasks.record import Split
 from xlt.verify.bands import Band, References
 from xlt.verify.cells import Cell, Mean, MeanKey
@@ -64,6 +66,11 @@ class Evidence:
     log: Log | None
 
     @property
+    def chance(self) -> float:
+        """The mean that guessing gives."""
+        return statistics.fmean(task_score(cell.chance) for cell in self.cells)
+
+    @property
     def at_chance(self) -> tuple[str, ...]:
         """The languages in which the model does no better than a guess."""
         return tuple(cell.language for cell in self.cells if not cell.above_chance)
@@ -81,7 +88,10 @@ class Evidence:
 
 
 def judge_mean(mean: Mean, run: str, evidence: Evidence, references: References) -> Verdict:
-    """The verdict on a mean that could be recomputed."""
+    """The verdict on a mean that could be recomputed.
+
+    A band that a guess would be in as well is no evidence: then nothing is called consistent.
+    """
     arm, task, split = mean.key
     key = f"{arm}/{task}/{split}"
     band = references.band
@@ -109,6 +119,9 @@ def judge_mean(mean: Mean, run: str, evidence: Evidence, references: References)
     if direction == "below" and evidence.loss_fell is False:
         return verdict("collapsed", "below the band, and the loss did not fall in training", direction)
     where = f"{mean.value:.1f} in {band.low:.1f} to {band.high:.1f}"
+    if inside and band.low <= evidence.chance:
+        few = f"{len(band.seeds)} reference runs that differ this much"
+        return verdict("not verifiable", f"{where}: a band that reaches chance tells nothing ({few})")
     if inside:
         return verdict("consistent", where)
     edge = band.high if direction == "above" else band.low
