@@ -197,3 +197,15 @@ def test_a_band_that_a_guess_would_be_in_makes_nothing_consistent(low: float, wo
     given = judge_mean(mean, "r", Evidence([cell], None), References((), band, "four runs"))
     assert given.verdict == word
     assert ("reaches chance" in given.reason) == (word == "not verifiable")
+
+
+def test_the_same_predictions_as_the_recorded_run_of_the_same_seed_are_exact(make, recorded):
+    same = make("same", seed=3).fill(shifted(3))
+    found = verify(same.root, same.source)
+    assert found.counts == {"exact": 9}
+    assert found.exit_code == ExitCode.OK
+    given = verdict(found, "baseline", "xnli")
+    assert given.band is not None
+    assert 3 not in given.band.seeds
+    other = make("other", seed=3).fill(shifted(2))
+    assert verify(other.root, other.source).counts == {"consistent": 9}

@@ -17,6 +17,8 @@ from xlt.errors import EnvironmentFault
 from xlt.verify.measured import Lineage, Record, read_records
 from xlt.verify.stored import Frozen
 
+SAME_SEED = "with the seed of this run"
+
 
 class Rule(Frozen):
     """How bands are made, fixed before a run in ``artifact/expected/<tier>-<source>.toml``, with its reason.
@@ -49,11 +51,16 @@ class Band(Frozen):
 
 @dataclass(frozen=True, slots=True)
 class References:
-    """The reference runs that a mean is compared with and their band; ``about`` says which, or why none."""
+    """The reference runs that a mean is compared with and their band; ``about`` says which, or why none.
+
+    ``twin`` is the recorded run of the same seed, recipe, data and device: never part of the band, but its
+    predictions can be the very same.
+    """
 
     records: tuple[Record, ...]
     band: Band | None
     about: str
+    twin: Record | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,17 +82,20 @@ class Shelf:
     records: tuple[Record, ...]
 
     def references(self, key: str, setting: Setting) -> References:
-        """The runs of the same recipe, data and device for the mean ``key``; never one of the same seed."""
+        """The runs of the same recipe, data and device for the mean ``key``; one of the same seed is no part of the
+        band."""
         if self.rule is None:
             where = f"the tier '{self.tier}' on the source '{self.source}'"
             return References((), None, f"no values are expected for {where}")
         if setting.lineage is None:
             return References((), None, "the run that it starts from is not whole")
         usable: list[Record] = []
+        twin: Record | None = None
         left_out: Counter[str] = Counter()
         for record in self.records:
             if why := _unfit(record, key, setting, setting.lineage):
                 left_out[why] += 1
+                twin = record if why == SAME_SEED else twin
             else:
                 usable.append(record)
         others = "; ".join(f"{count} {why}" for why, count in sorted(left_out.items()))
@@ -93,14 +103,13 @@ class Shelf:
         if len(usable) < self.rule.minimum_seeds:
             enough = f"{len(usable)} of at least {self.rule.minimum_seeds} reference runs"
             head = enough if usable else "no reference runs yet"
-            return References(tuple(usable), None, f"{head} for '{setting.device}'{tail}")
+            return References(tuple(usable), None, f"{head} for '{setting.device}'{tail}", twin)
         seeds = tuple(record.seed for record in usable)
         values = [record.means[key].value for record in usable]
         band = prediction_band(values, self.rule, len(usable[0].means), seeds)
         listed = ", ".join(map(str, seeds))
-        return References(
-            tuple(usable), band, f"{len(usable)} reference runs on '{setting.device}', seeds {listed}{tail}"
-        )
+        about = f"{len(usable)} reference runs on '{setting.device}', seeds {listed}{tail}"
+        return References(tuple(usable), band, about, twin)
 
 
 def prediction_band(values: Sequence[float], rule: Rule, cells: int, seeds: tuple[int, ...]) -> Band:
@@ -158,4 +167,4 @@ def _unfit(record: Record, key: str, setting: Setting, lineage: Lineage) -> str:
         return "recorded on other data"
     if record.device != setting.device:
         return "recorded on another device"
-    return "with the seed of this run" if record.seed == setting.seed else ""
+    return SAME_SEED if record.seed == setting.seed else ""

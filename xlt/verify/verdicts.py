@@ -12,6 +12,7 @@ from xlt.tasks.record import Split
 from xlt.verify.bands import Band, References
 from xlt.verify.cells import Cell, Mean, MeanKey
 from xlt.verify.log import Log
+from xlt.verify.measured import Record
 from xlt.verify.stored import Frozen
 
 VerdictWord = Literal["exact", "reproduced", "consistent", "deviates", "collapsed", "not run", "not verifiable"]
@@ -109,6 +110,10 @@ def judge_mean(mean: Mean, run: str, evidence: Evidence, references: References)
             run=run,
         )
 
+    twin = references.twin
+    if twin is not None and _same_predictions(key, evidence.cells, twin):
+        where = f"{twin.platform.get('cpu', twin.device)}, {twin.date}"
+        return verdict("exact", f"every prediction as in the recorded run of this seed ({where})")
     if band is None:
         return verdict("not verifiable", references.about)
     inside = band.contains(mean.value)
@@ -127,6 +132,11 @@ def judge_mean(mean: Mean, run: str, evidence: Evidence, references: References)
     edge = band.high if direction == "above" else band.low
     reason = f"{mean.value:.1f} is {abs(mean.value - edge):.1f} {direction} {band.low:.1f} to {band.high:.1f}"
     return verdict("deviates", reason, direction)
+
+
+def _same_predictions(key: str, cells: Sequence[Cell], twin: Record) -> bool:
+    recorded = {name: cell.predictions for name, cell in twin.cells.items() if name.rpartition("/")[0] == key}
+    return recorded == {f"{key}/{cell.language}": cell.predictions for cell in cells}
 
 
 def _references_above_chance(key: str, references: References) -> bool:
