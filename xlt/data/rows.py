@@ -32,12 +32,31 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class SpanRow:
-    """A question, the context that holds its answer, and every accepted answer."""
+    """A question, the context that may hold its answer, and every accepted answer; none if it cannot be answered."""
 
     id: str
     question: str
     context: str
     answers: tuple[Answer, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceRow:
+    """A prompt, the texts that could follow or answer it, and the index of the right one."""
+
+    id: str
+    prompt: str
+    choices: tuple[str, ...]
+    label: int
+
+
+@dataclass(frozen=True, slots=True)
+class TagRow:
+    """The words of a sentence and one tag for each."""
+
+    id: str
+    words: tuple[str, ...]
+    tags: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +69,19 @@ class BitextRow:
 
 
 @dataclass(frozen=True, slots=True)
+class MiningRow:
+    """A sentence of one of the two sides that are searched for translations of each other.
+
+    ``english`` says which side; ``matches`` are the ids of its translations on the other side, on foreign rows only.
+    """
+
+    id: str
+    text: str
+    english: bool
+    matches: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class TextRow:
     """A line of raw text for masked-LM training."""
 
@@ -57,7 +89,7 @@ class TextRow:
     text: str
 
 
-Row: TypeAlias = PairRow | SpanRow | BitextRow | TextRow
+Row: TypeAlias = PairRow | ChoiceRow | SpanRow | TagRow | BitextRow | MiningRow | TextRow
 
 
 def fingerprint(rows: Iterable[Row]) -> str:

@@ -6,8 +6,22 @@ from xlt.errors import UsageFault
 from xlt.tasks.record import Recipe, Task
 
 NLI_LABELS = ("entailment", "neutral", "contradiction")
+PARAPHRASE_LABELS = ("different", "paraphrase")
+UNIVERSAL_TAGS = tuple("ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X".split())
+ENTITY_TAGS = tuple("B-LOC B-ORG B-PER I-LOC I-ORG I-PER O".split())
 XNLI_LANGUAGES = tuple("ar bg de el en es fr hi ru sw th tr ur vi zh".split())
+PAWSX_LANGUAGES = tuple("de en es fr ja ko zh".split())
+UDPOS_LANGUAGES = tuple(
+    "af ar bg de el en es et eu fa fi fr he hi hu id it ja kk ko mr nl pt ru ta te th tl tr ur vi yo zh".split()
+)
+PANX_LANGUAGES = tuple(
+    "af ar bg bn de el en es et eu fa fi fr he hi hu id it ja jv ka kk ko ml mr ms my nl pt ru sw ta te th tl tr "
+    "ur vi yo zh".split()
+)
 XQUAD_LANGUAGES = tuple("ar de el en es hi ro ru th tr vi zh".split())
+MLQA_LANGUAGES = tuple("ar de en es hi vi zh".split())
+TYDIQA_LANGUAGES = tuple("ar bn en fi id ko ru sw te".split())
+BUCC_LANGUAGES = tuple("de fr ru zh".split())
 TATOEBA_LANGUAGES = tuple(
     "af ar bg bn de el es et eu fa fi fr he hi hu id it ja jv ka kk ko "
     "ml mr nl pt ru sw ta te th tl tr ur vi zh".split()
@@ -27,6 +41,18 @@ MASKED_LM = Task(
 
 INTERMEDIATE = (
     Task(
+        key="anli_plus",
+        name="ANLI+",
+        kind="pair_classification",
+        metric="accuracy",
+        languages=("en",),
+        trains_on="anli_plus",
+        labels=NLI_LABELS,
+        recipe=Recipe(epochs=3, batch_size=32, max_length=256, evaluate_every=1000),
+        licence="ANLI CC BY-NC 4.0, SNLI CC BY-SA 4.0, MNLI OANC terms",
+        address="https://github.com/facebookresearch/anli",
+    ),
+    Task(
         key="mnli",
         name="MNLI",
         kind="pair_classification",
@@ -41,6 +67,29 @@ INTERMEDIATE = (
         address="https://cims.nyu.edu/~sbowman/multinli/",
     ),
     Task(
+        key="qqp",
+        name="QQP",
+        kind="pair_classification",
+        metric="accuracy",
+        languages=("en",),
+        trains_on="qqp",
+        labels=PARAPHRASE_LABELS,
+        recipe=Recipe(epochs=3, batch_size=32, max_length=256, evaluate_every=1000),
+        licence="Quora's terms of service",
+        address="https://quoradata.quora.com/First-Quora-Dataset-Release-Question-Pairs",
+    ),
+    Task(
+        key="squad_v2",
+        name="SQuAD v2.0",
+        kind="span_qa",
+        metric="squad_v2",
+        languages=("en",),
+        trains_on="squad_v2",
+        recipe=Recipe(epochs=2, batch_size=16, max_length=384, evaluate_every=1000),
+        licence="CC BY-SA 4.0",
+        address="https://rajpurkar.github.io/SQuAD-explorer/",
+    ),
+    Task(
         key="squad",
         name="SQuAD v1.1",
         kind="span_qa",
@@ -52,6 +101,50 @@ INTERMEDIATE = (
         recipe=Recipe(epochs=2, batch_size=16, max_length=384, evaluate_every=1000),
         licence="CC BY-SA 4.0",
         address="https://rajpurkar.github.io/SQuAD-explorer/",
+    ),
+    Task(
+        key="hellaswag",
+        name="HellaSwag",
+        kind="multiple_choice",
+        metric="accuracy",
+        languages=("en",),
+        trains_on="hellaswag",
+        recipe=Recipe(epochs=3, batch_size=32, max_length=256, evaluate_every=1000),
+        licence="MIT",
+        address="https://rowanzellers.com/hellaswag/",
+    ),
+    Task(
+        key="ccg",
+        name="CCG supertagging",
+        kind="tagging",
+        metric="accuracy",
+        languages=("en",),
+        trains_on="ccg",
+        recipe=Recipe(epochs=3, batch_size=32, max_length=256, evaluate_every=1000),
+        licence="LDC licence",
+        address="https://catalog.ldc.upenn.edu/LDC2005T13",
+    ),
+    Task(
+        key="cosmosqa",
+        name="Cosmos QA",
+        kind="multiple_choice",
+        metric="accuracy",
+        languages=("en",),
+        trains_on="cosmosqa",
+        recipe=Recipe(epochs=3, batch_size=32, max_length=256, evaluate_every=1000),
+        licence="CC BY 4.0",
+        address="https://wilburone.github.io/cosmos/",
+    ),
+    Task(
+        key="commonsenseqa",
+        name="CommonsenseQA",
+        kind="multiple_choice",
+        metric="accuracy",
+        languages=("en",),
+        trains_on="commonsenseqa",
+        recipe=Recipe(epochs=3, batch_size=32, max_length=256, evaluate_every=1000),
+        licence="MIT",
+        address="https://www.tau-nlp.sites.tau.ac.il/commonsenseqa",
     ),
 )
 
@@ -71,6 +164,42 @@ TARGET = (
         address="https://github.com/facebookresearch/XNLI",
     ),
     Task(
+        key="pawsx",
+        name="PAWS-X",
+        kind="pair_classification",
+        metric="accuracy",
+        languages=PAWSX_LANGUAGES,
+        trains_on="pawsx",
+        labels=PARAPHRASE_LABELS,
+        recipe=Recipe(epochs=5, batch_size=32, max_length=256),
+        licence="free use, acknowledge Google LLC",
+        address="https://github.com/google-research-datasets/paws",
+    ),
+    Task(
+        key="udpos",
+        name="UD-POS 2.5",
+        kind="tagging",
+        metric="tag_f1",
+        languages=UDPOS_LANGUAGES,
+        trains_on="udpos",
+        labels=UNIVERSAL_TAGS,
+        recipe=Recipe(epochs=10, batch_size=32, max_length=256),
+        licence="per treebank: CC BY-SA, some CC BY-NC-SA",
+        address="https://universaldependencies.org",
+    ),
+    Task(
+        key="panx",
+        name="NER (WikiAnn, PAN-X)",
+        kind="tagging",
+        metric="tag_f1",
+        languages=PANX_LANGUAGES,
+        trains_on="panx",
+        labels=ENTITY_TAGS,
+        recipe=Recipe(epochs=10, batch_size=32, max_length=256),
+        licence="CC BY-SA 3.0",
+        address="https://github.com/afshinrahimi/mmner",
+    ),
+    Task(
         key="xquad",
         name="XQuAD",
         kind="span_qa",
@@ -82,6 +211,39 @@ TARGET = (
         recipe=Recipe(epochs=2, batch_size=16, max_length=384),
         licence="CC BY-SA 4.0",
         address="https://github.com/google-deepmind/xquad",
+    ),
+    Task(
+        key="mlqa",
+        name="MLQA",
+        kind="span_qa",
+        metric="squad",
+        languages=MLQA_LANGUAGES,
+        trains_on="squad",
+        recipe=Recipe(epochs=2, batch_size=16, max_length=384),
+        licence="CC BY-SA 3.0",
+        address="https://github.com/facebookresearch/MLQA",
+    ),
+    Task(
+        key="tydiqa",
+        name="TyDiQA-GoldP",
+        kind="span_qa",
+        metric="squad",
+        languages=TYDIQA_LANGUAGES,
+        trains_on="tydiqa",
+        recipe=Recipe(epochs=2, batch_size=16, max_length=384),
+        licence="Apache 2.0",
+        address="https://github.com/google-research-datasets/tydiqa",
+    ),
+    Task(
+        key="bucc2018",
+        name="BUCC 2018",
+        kind="retrieval",
+        metric="mining_f1",
+        languages=BUCC_LANGUAGES,
+        trains_on=None,
+        recipe=Recipe(max_length=512),
+        licence="for research",
+        address="https://comparable.limsi.fr/bucc2018/",
     ),
     Task(
         key="tatoeba",

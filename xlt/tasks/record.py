@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Kind = Literal["pair_classification", "span_qa", "retrieval", "masked_lm"]
-Metric = Literal["accuracy", "squad", "perplexity"]
+Kind = Literal["pair_classification", "multiple_choice", "span_qa", "tagging", "retrieval", "masked_lm"]
+Metric = Literal["accuracy", "squad", "squad_v2", "tag_f1", "mining_f1", "perplexity"]
 Split = Literal["train", "dev", "test"]
 
 
@@ -16,7 +16,8 @@ class Recipe:
     """How a model is trained on a task. The defaults are those of the authors' own code (jiant, XTREME scripts).
 
     Exactly one of ``epochs`` and ``steps`` is above zero. ``batch_size`` counts examples per optimiser step.
-    ``warmup`` is the share of all steps with a rising learning rate; it then falls linearly to zero.
+    ``warmup`` is the share of all steps with a rising learning rate; it then falls linearly to zero. Of several
+    tasks trained together each is drawn in proportion to its number of examples, counted up to ``examples_cap``.
     """
 
     learning_rate: float = 1e-5
@@ -31,6 +32,7 @@ class Recipe:
     adam_epsilon: float = 1e-8
     gradient_clipping: float = 1.0
     mask_probability: float = 0.15
+    examples_cap: int = 2**17
     evaluate_every: int = 0
     patience: int = 30
 
@@ -40,7 +42,10 @@ class Task:
     """One task of the paper, as data.
 
     ``files`` maps a split to a path pattern below the data root (``{lang}`` stands for the language code; a
-    ``.gz`` beside it is found too) and ``layout`` names the reader of that official file format.
+    ``.gz`` beside it is found too) and ``layout`` names the reader of that official file format; both are empty
+    where the task is read from no files. ``labels`` are the classes, or the tags of a tagging task; empty there if
+    they are those of its training data. ``metric`` is what the paper's tables print: ``squad_v2`` and ``squad``
+    are the mean of F1 and exact match with and without unanswerable questions, ``tag_f1`` is seqeval's F1.
     ``trains_on`` is the task whose English training set a target task uses, its own key if it has one, and
     ``None`` where nothing is trained (retrieval).
     """
@@ -51,8 +56,8 @@ class Task:
     metric: Metric
     languages: tuple[str, ...]
     trains_on: str | None
-    layout: str
-    files: Mapping[Split, str]
+    layout: str = ""
+    files: Mapping[Split, str] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
     recipe: Recipe = field(default_factory=Recipe)
     licence: str = ""
