@@ -17,11 +17,11 @@ PROJECT = Path(__file__).parent.parent
 TINY_TIER = """
 name = "tiny"
 about = "A few steps of everything"
-targets = ["xnli", "xquad", "tatoeba"]
 
-[arms]
-baseline = []
-mnli = ["mnli"]
+[sources.files.arms]
+baseline = { targets = ["xnli", "xquad", "tatoeba"] }
+mnli = { intermediate = ["mnli"], targets = ["xnli", "xquad", "tatoeba"] }
+both = { intermediate = ["mnli", "squad"], targets = ["tatoeba"] }
 
 [sources.files.backbone]
 vocabulary = 120
@@ -37,10 +37,10 @@ attention_probs_dropout_prob = 0.1
 
 [sources.files.recipes]
 mlm = { learning_rate = 1e-3, steps = 12, batch_size = 16, max_length = 64 }
-mnli = { learning_rate = 5e-4, steps = 8, batch_size = 8, max_length = 128, evaluate_every = 0 }
-xnli = { learning_rate = 5e-4, steps = 8, batch_size = 8, max_length = 128 }
-xquad = { learning_rate = 5e-4, steps = 8, batch_size = 8, max_length = 192 }
-squad = { max_length = 192, evaluate_every = 0 }
+default = { learning_rate = 5e-4, steps = 8, batch_size = 8, max_length = 128, evaluate_every = 0 }
+xquad = { max_length = 192 }
+squad = { max_length = 192 }
+both = { steps = 10 }
 tatoeba = { max_length = 64 }
 """
 

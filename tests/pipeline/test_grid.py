@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from xlt.data.files.source import FilesSource
+from xlt.data.world.source import WorldSource
 from xlt.errors import UsageFault
 from xlt.pipeline.grid import Grid, GridBuilder, evaluated
 from xlt.pipeline.sources import SourceOptions, open_source
@@ -30,20 +31,39 @@ def test_runs_of_the_grid(tiny_tier: Path, tiny_files: Path) -> None:
         "target mnli.xnli",
         "target mnli.xquad",
         "target mnli.tatoeba",
+        "intermediate both",
+        "target both.tatoeba",
     ]
     hashes = [run.hash for run in grid.runs]
     assert len(set(hashes)) == len(hashes)
     for place, run in enumerate(grid.runs):
         assert run.parent is None or run.parent in hashes[:place]
-    intermediate = next(run for run in grid.runs if run.phase == "intermediate")
-    assert {run.parent for run in grid.runs if run.arm == "mnli" and run.phase == "target"} == {intermediate.hash}
+    for intermediate in (run for run in grid.runs if run.phase == "intermediate"):
+        targets = [run for run in grid.runs if run.arm == intermediate.arm and run.phase == "target"]
+        assert {run.parent for run in targets} == {intermediate.hash}
+
+
+def test_tasks_trained_together_are_one_run_with_a_recipe_of_its_own(tiny_tier: Path, tiny_files: Path) -> None:
+    joint = next(run for run in build(tiny_tier, FilesSource(tiny_files)).runs if run.name == "both")
+    assert joint.train == joint.evaluate == ("mnli", "squad")
+    assert (joint.recipe["steps"], joint.max_lengths) == (10, {"mnli": 128, "squad": 192})
+    assert {"mnli/train/en", "squad/train/en", "mnli/dev/en", "squad/dev/en"} == set(joint.data)
+
+
+def test_targets_with_one_training_set_share_a_run(world: WorldSource) -> None:
+    grid = GridBuilder(read_tier("smoke"), world, seed=0, precision="fp32").grid()
+    runs = {run.name: run for run in grid.runs}
+    assert runs["baseline.xquad+mlqa"].train == ("squad",)
+    assert runs["baseline.xquad+mlqa"].evaluate == ("xquad", "mlqa")
+    assert runs["multi.bucc2018+tatoeba"].train == ()
+    assert len(runs["multi"].train) == 9
 
 
 def test_retrieval_trains_nothing_and_targets_train_on_english_of_their_training_task(
     tiny_tier: Path, tiny_files: Path
 ) -> None:
     runs = {run.name: run for run in build(tiny_tier, FilesSource(tiny_files)).runs}
-    assert runs["baseline.tatoeba"].train is None
+    assert runs["baseline.tatoeba"].train == ()
     assert [key for key in runs["baseline.xnli"].data if "/train/" in key] == ["mnli/train/en"]
     assert [key for key in runs["baseline.xquad"].data if "/train/" in key] == ["squad/train/en"]
     assert not any("/test/" in key for key in runs["mlm"].data)

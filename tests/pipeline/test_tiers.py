@@ -15,10 +15,11 @@ def test_every_tier_of_the_project_can_be_read() -> None:
     for name in tier_names():
         tier = read_tier(name)
         assert tier.name == name
-        for source in tier.sources:
-            for target in tier.targets:
-                recipe = tier.task(target, source).recipe
-                assert bool(recipe.steps) != bool(recipe.epochs) or tier.task(target, source).trains_on is None
+        for source, plan in tier.sources.items():
+            for arm in plan.arms.values():
+                for target in arm.targets:
+                    recipe = tier.task(target, source).recipe
+                    assert bool(recipe.steps) != bool(recipe.epochs) or tier.task(target, source).trains_on is None
 
 
 def test_the_recipe_of_the_tier_replaces_that_of_the_catalogue(tiny_tier: Path) -> None:
@@ -31,12 +32,8 @@ def test_the_recipe_of_the_tier_replaces_that_of_the_catalogue(tiny_tier: Path) 
     [
         ("name = ", "Invalid value"),
         ('name = "x"', "Field required"),
-        ('name="x"\nabout=""\ntargets=[]\narms={}\nsources={}\nmore=1', "Extra inputs"),
-        (
-            'name="x"\nabout=""\ntargets=["xnli"]\n[arms]\n[sources.world]\nbackbone={}\n'
-            "[sources.world.recipes]\nxnli={lr=1}",
-            "lr",
-        ),
+        ('name="x"\nabout=""\nsources={}\nmore=1', "Extra inputs"),
+        ('name="x"\nabout=""\n[sources.world]\nbackbone={}\n[sources.world.recipes]\nxnli={lr=1}', "lr"),
     ],
 )
 def test_a_broken_tier_file_is_refused(tmp_path: Path, text: str, why: str) -> None:

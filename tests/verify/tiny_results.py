@@ -22,15 +22,13 @@ from xlt.tasks.record import Split, Task
 TIER = """
 name = "tiny"
 about = "for tests"
-targets = ["xnli", "xquad", "tatoeba"]
-[arms]
-baseline = []
-mnli = ["mnli"]
+[sources.tiny.arms]
+baseline = { targets = ["xnli", "xquad", "tatoeba"] }
+mnli = { intermediate = ["mnli"], targets = ["xnli", "xquad", "tatoeba"] }
 [sources.tiny.backbone]
 vocabulary = 100
 [sources.tiny.recipes]
-mnli = { evaluate_every = 0 }
-squad = { evaluate_every = 0 }
+default = { evaluate_every = 0 }
 """
 RULE = """
 format = 1
@@ -171,7 +169,7 @@ class Results:
         (folder / "metrics.json").write_text(json.dumps(metrics), "utf-8")
         steps = 40 if spec.train else 0
         lines = [
-            {"step": n + 1, "loss": 2 - n / 40, "learning_rate": 1e-3, "tokens": 100, "examples": "aa"}
+            {"step": n + 1, "task": spec.train[0], "loss": 2 - n / 40, "learning_rate": 1e-3, "tokens": 100, "examples": "aa"}
             for n in range(steps)
         ]
         (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from xlt.data.source import Source
+    from xlt.tasks.record import Split
+    from xlt.verify.cells import Cell
     from xlt.verify.judge import Verification
 
 FAILURES = ("deviates", "collapsed", "not run")
@@ -104,7 +107,7 @@ def _show(verification: Verification) -> None:
         for problem in verification.problems:
             console.print(f"PROBLEM  {problem.what}", markup=False, soft_wrap=True)
             console.print(f"         → {problem.mend}", markup=False, soft_wrap=True)
-        console.print(_languages(verification))
+        console.print(_scores(verification))
         console.print(_verdicts(verification))
         for line in verification.references:
             console.print(line, markup=False, soft_wrap=True)
@@ -113,30 +116,42 @@ def _show(verification: Verification) -> None:
     emit(verification, render)
 
 
-def _languages(verification: Verification) -> Table:
-    """Scores per language beside chance, test where there is a test split."""
+def _scores(verification: Verification) -> Table:
+    """A line per task: mean over languages, English, and how many languages are above chance; test, else dev."""
     from rich.table import Table
 
-    table = Table("task", "language", "n", "chance", "majority", title="Scores per language (percent)")
+    from xlt.evaluate.metrics import task_score
+    from xlt.tasks.catalogue import get_task
+
+    table = Table("task", "languages", "chance", "majority", title="Mean / English / languages above chance (99 %)")
     arms = list(dict.fromkeys(cell.arm for cell in verification.cells))
     for arm in arms:
         table.add_column(arm, justify="right")
-    scores = {(cell.arm, cell.task, cell.split, cell.language): cell for cell in verification.cells}
-    places = dict.fromkeys(
-        (cell.task, cell.split, cell.language) for cell in verification.cells if cell.split == "test"
-    )
-    for task, split, language in places:
-        found = [scores.get((arm, task, split, language)) for arm in arms]
-        first = next(cell for cell in found if cell is not None)
+    groups: dict[tuple[str, Split], dict[str, list[Cell]]] = {}
+    for cell in verification.cells:
+        groups.setdefault((cell.task, cell.split), {}).setdefault(cell.arm, []).append(cell)
+    for (key, split), by_arm in groups.items():
+        if split == "dev" and (key, "test") in groups:
+            continue
+        task, cells = get_task(key), next(iter(by_arm.values()))
+        guess = fmean(task_score(task, cell.chance) for cell in cells)
+        majorities = [task_score(task, cell.majority) for cell in cells if cell.majority]
         table.add_row(
-            f"{task} {split}",
-            language,
-            str(first.examples),
-            _percent(first.chance),
-            _percent(first.majority),
-            *("–" if cell is None else f"{cell.score:.1f}{'' if cell.above_chance else ' (chance)'}" for cell in found),
+            f"{key} {split}",
+            str(len(cells)),
+            f"{guess:.1f}",
+            f"{fmean(majorities):.1f}" if majorities else "–",
+            *(_summary(by_arm.get(arm, [])) for arm in arms),
         )
     return table
+
+
+def _summary(cells: list[Cell]) -> str:
+    if not cells:
+        return "–"
+    english = next((f"{cell.score:.1f}" for cell in cells if cell.language == "en"), "–")
+    above = sum(cell.above_chance for cell in cells)
+    return f"{fmean(cell.score for cell in cells):.1f} / {english} / {above}"
 
 
 def _verdicts(verification: Verification) -> Table:
@@ -157,9 +172,3 @@ def _verdicts(verification: Verification) -> Table:
             verdict.reason,
         )
     return table
-
-
-def _percent(metrics: dict[str, float] | None) -> str:
-    from xlt.evaluate.metrics import task_score
-
-    return "–" if metrics is None else f"{task_score(metrics):.1f}"

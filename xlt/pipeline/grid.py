@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -14,8 +14,8 @@ from xlt.data.source import Source
 from xlt.errors import DataFault, UsageFault
 from xlt.pipeline.spec import Phase, RunSpec, SourceSpec, recipe_values
 from xlt.pipeline.tiers import Tier
-from xlt.tasks.catalogue import MASKED_LM
-from xlt.tasks.record import Split, Task
+from xlt.tasks.catalogue import MASKED_LM, get_task
+from xlt.tasks.record import Recipe, Split, Task
 
 if TYPE_CHECKING:
     from xlt.train.engine import Precision
@@ -49,7 +49,7 @@ class Grid:
                     "hash": run.hash,
                     "phase": run.phase,
                     "arm": run.arm,
-                    "train": run.train,
+                    "train": list(run.train),
                     "evaluate": list(run.evaluate),
                     "parent": run.parent,
                 }
@@ -78,16 +78,18 @@ class GridBuilder:
         runs: list[RunSpec] = []
         pretrained = None
         if not self.plan.backbone.name:
-            runs.append(self.spec("pretrain", "mlm", "", MASKED_LM.key, (), None))
+            runs.append(self.spec("pretrain", "mlm", "", (MASKED_LM.key,), (), None, recipe_of=MASKED_LM.key))
             pretrained = runs[0].hash
-        for arm, intermediate in self.tier.arms.items():
+        for name, arm in self.plan.arms.items():
             parent = pretrained
-            for key in intermediate:
-                runs.append(self.spec("intermediate", key, arm, key, (key,), parent))
+            if arm.intermediate:
+                train = tuple(arm.intermediate)
+                joint = name if len(train) > 1 else train[0]
+                runs.append(self.spec("intermediate", name, name, train, train, parent, recipe_of=joint))
                 parent = runs[-1].hash
-            for target in self.tier.targets:
-                trains = self.tier.task(target, self.source.name).trains_on
-                runs.append(self.spec("target", f"{arm}.{target}", arm, target if trains else None, (target,), parent))
+            for train, targets in self._groups(arm.targets):
+                title = f"{name}.{'+'.join(targets)}"
+                runs.append(self.spec("target", title, name, train, targets, parent, recipe_of=targets[0]))
         return Grid(
             self.tier.name,
             SourceSpec(name=self.source.name, settings=self.source.settings),
@@ -95,20 +97,29 @@ class GridBuilder:
             tuple(runs),
         )
 
+    def _groups(self, targets: Sequence[str]) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
+        """Targets that share a training set (or need none) share a run: the set and they."""
+        groups: dict[str | None, list[str]] = {}
+        for key in targets:
+            groups.setdefault(get_task(key).trains_on, []).append(key)
+        return (((train,) if train else (), tuple(keys)) for train, keys in groups.items())
+
     def spec(
         self,
         phase: Phase,
         name: str,
         arm: str,
-        train: str | None,
+        train: tuple[str, ...],
         evaluate: tuple[str, ...],
         parent: str | None,
         *,
+        recipe_of: str,
         languages: Collection[str] = (),
         splits: Collection[str] = (),
     ) -> RunSpec:
-        """The spec of one run; ``languages`` and ``splits``, where given, restrict what is evaluated."""
-        recipe_task = self.tier.task(train or evaluate[0], self.source.name)
+        """The spec of one run by the recipe of ``recipe_of``; ``languages`` and ``splits``, where given, restrict what
+        is evaluated."""
+        recipe = self.tier.recipe(recipe_of, self.source.name)
         return RunSpec(
             phase=phase,
             name=name,
@@ -118,36 +129,39 @@ class GridBuilder:
             backbone=self.plan.backbone,
             parent=parent,
             source=SourceSpec(name=self.source.name, settings=self.source.settings),
-            data=dict(self._data(train, evaluate, languages, splits)),
-            recipe=recipe_values(recipe_task.recipe),
+            data=dict(self._data(train, recipe, evaluate, languages, splits)),
+            recipe=recipe_values(recipe),
+            max_lengths={key: self._task(key).recipe.max_length for key in dict.fromkeys((*train, *evaluate))},
             seed=self.seed,
             precision=self.precision,
         )
 
     def _data(
         self,
-        train: str | None,
+        train: tuple[str, ...],
+        recipe: Recipe,
         evaluate: tuple[str, ...],
         languages: Collection[str],
         splits: Collection[str],
     ) -> Iterator[tuple[str, str]]:
-        if train == MASKED_LM.key:
-            yield "mlm/train/all", self._fingerprint(MASKED_LM.key, "train", "all")
-        elif train:
-            task = self.tier.task(train, self.source.name)
-            trained = self.tier.task(task.trains_on or task.key, self.source.name)
-            read: tuple[Split, ...] = ("train", "dev") if task.recipe.evaluate_every else ("train",)
+        for key in train:
+            if key == MASKED_LM.key:
+                yield "mlm/train/all", self._fingerprint(key, "train", "all")
+                continue
+            read: tuple[Split, ...] = ("train", "dev") if recipe.evaluate_every else ("train",)
             for split in read:
-                yield f"{trained.key}/{split}/en", self._fingerprint(trained.key, split, "en")
+                yield f"{key}/{split}/en", self._fingerprint(key, split, "en")
         for key in evaluate:
-            task = self.tier.task(key, self.source.name)
-            for split, language in evaluated(task, self.source, languages, splits):
+            for split, language in evaluated(self._task(key), self.source, languages, splits):
                 yield f"{key}/{split}/{language}", self._fingerprint(key, split, language)
+
+    def _task(self, key: str) -> Task:
+        return self.tier.task(key, self.source.name)
 
     def _uncached_fingerprint(self, key: str, split: Split, language: str) -> str:
         if key == MASKED_LM.key:
             return fingerprint(self.source.pretraining_text())
-        return fingerprint(self.source.rows(self.tier.task(key, self.source.name), split, language))
+        return fingerprint(self.source.rows(self._task(key), split, language))
 
 
 def evaluated(

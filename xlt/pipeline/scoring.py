@@ -9,17 +9,19 @@ from typing import cast
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from xlt.data.labels import with_labels
 from xlt.data.predictions import Prediction, write_predictions
-from xlt.data.rows import BitextRow, Row
+from xlt.data.rows import Row
 from xlt.data.source import Source
-from xlt.evaluate.metrics import score
+from xlt.errors import UsageFault
+from xlt.evaluate.cell import Scored, needs_dev, score_cell
 from xlt.evaluate.predict import predict
 from xlt.model.encoder import PackedModel
 from xlt.pipeline.grid import EVALUATED_SPLITS
 from xlt.pipeline.spec import RunSpec
-from xlt.pipeline.starting_point import head_task
 from xlt.pipeline.store import prediction_name
-from xlt.pipeline.training import evaluation_tokens, spec_task
+from xlt.pipeline.training import evaluation_tokens
+from xlt.retrieval.bucc import mine_translations
 from xlt.retrieval.tatoeba import retrieve
 from xlt.tasks.record import Split, Task
 from xlt.train.engine import device
@@ -40,24 +42,33 @@ def score_run(
     Returns the metrics as ``{task: {split: {language: {metric: percent}}}}``.
     """
     metrics: Metrics = {}
+    dev: dict[tuple[str, str], Scored] = {}
     (folder / "predictions").mkdir(exist_ok=True)
     model.to(device(), torch.bfloat16 if spec.precision == "bf16" else torch.float32)
-    for task, split, language in cells(spec):
-        on_cell(task.key, split, language)
+    for key, split, language in cells(spec):
+        on_cell(key, split, language)
+        task = with_labels(spec.task(key), source)
         rows = source.rows(task, split, language)
         predictions = _predict(spec, model, tokenizer, task, rows)
-        write_predictions(folder / prediction_name(task.key, split, language), predictions)
-        values = score(task, rows, predictions)
-        metrics.setdefault(task.key, {}).setdefault(split, {})[language] = values
+        write_predictions(folder / prediction_name(key, split, language), predictions)
+        if needs_dev(task, split) and (key, language) not in dev:
+            raise UsageFault(
+                f"'{key}' is scored with the threshold that is best on its dev split.",
+                mend="Leave --split away, or add --split dev.",
+            )
+        values = score_cell(task, rows, predictions, dev.get((key, language)))
+        if split == "dev":
+            dev[key, language] = rows, predictions
+        metrics.setdefault(key, {}).setdefault(split, {})[language] = values
     return metrics
 
 
-def cells(spec: RunSpec) -> Iterator[tuple[Task, Split, str]]:
-    """Every task, split and language that a run evaluates, as its ``data`` lists them."""
+def cells(spec: RunSpec) -> Iterator[tuple[str, Split, str]]:
+    """Every task, split and language that a run evaluates, as its ``data`` lists them: dev before test."""
     for name in spec.data:
         key, split, language = name.split("/")
         if key in spec.evaluate and split in EVALUATED_SPLITS:
-            yield spec_task(spec, key), cast(Split, split), language
+            yield key, cast(Split, split), language
 
 
 def _predict(
@@ -67,22 +78,15 @@ def _predict(
     task: Task,
     rows: list[Row],
 ) -> list[Prediction]:
-    if task.kind == "retrieval":
-        return retrieve(
-            model,
-            [row for row in rows if isinstance(row, BitextRow)],
-            tokenizer,
-            layer=spec.backbone.retrieval_layer,
-            max_length=task.recipe.max_length,
-            max_tokens=evaluation_tokens(),
-            device=device(),
-        )
-    return predict(
+    if task.kind != "retrieval":
+        return predict(model, rows, task, tokenizer, max_tokens=evaluation_tokens(), device=device())
+    find: Callable[..., list[Prediction]] = mine_translations if task.metric == "mining_f1" else retrieve
+    return find(
         model,
         rows,
-        task,
         tokenizer,
+        layer=spec.backbone.retrieval_layer,
+        max_length=task.recipe.max_length,
         max_tokens=evaluation_tokens(),
         device=device(),
-        head=head_task(task),
     )

@@ -111,9 +111,10 @@ def single_spec(
         phase or default,
         f"{'train' if train else 'evaluate'}.{task_key}",
         "",
-        task_key if train else None,
+        (task.trains_on or task_key,) if train else (),
         () if task_key == MASKED_LM.key else (task_key,),
         start.parent if start else None,
+        recipe_of=task_key,
         languages=options.languages,
         splits=options.splits,
     )
@@ -139,7 +140,5 @@ def _tier(task_key: str, source: str, start: StartingModel | None, options: Sing
     return Tier(
         name="single",
         about="one run",
-        arms={},
-        targets=[],
         sources={source: SourcePlan(backbone=backbone, recipes=recipes)},
     )

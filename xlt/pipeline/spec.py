@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from xlt.tasks.record import Recipe
+from xlt.tasks.catalogue import get_task
+from xlt.tasks.record import Recipe, Task
 
 Phase = Literal["pretrain", "intermediate", "target"]
 
@@ -41,23 +42,25 @@ class SourceSpec(_Frozen):
 class RunSpec(_Frozen):
     """One training, one evaluation, or both.
 
-    ``train`` is the task whose English data is trained on and ``recipe`` how; ``evaluate`` lists the tasks scored
-    afterwards. ``parent`` is the hash of the run whose model this one starts from, ``data`` the fingerprint of
-    every set of rows it reads, as ``task/split/language``. The number of processes and the ZeRO stage are not
-    here: they change how a run is computed, not what.
+    ``train`` lists the tasks whose English training sets are trained on, together if several, and ``recipe`` says
+    how; ``evaluate`` lists the tasks scored afterwards, ``max_lengths`` has an entry for each of both. ``parent`` is
+    the hash of the run whose model this one starts from, ``data`` the fingerprint of every set of rows it reads, as
+    ``task/split/language``. The number of processes and the ZeRO stage are not here: they change how a run is
+    computed, not what.
     """
 
     format: Literal[1] = 1
     phase: Phase
     name: str
     arm: str
-    train: str | None
+    train: tuple[str, ...]
     evaluate: tuple[str, ...] = ()
     backbone: Backbone
     parent: str | None
     source: SourceSpec
     data: dict[str, str]
     recipe: dict[str, float | int]
+    max_lengths: dict[str, int] = {}
     seed: int
     precision: Literal["fp32", "bf16"]
     engine: Literal["deepspeed"] = "deepspeed"
@@ -76,10 +79,15 @@ class RunSpec(_Frozen):
         """The JSON that is hashed and stored."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False, indent=1)
 
-    def task_recipe(self) -> Recipe:
-        """The recipe as the record that training and encoding use."""
+    def training_recipe(self) -> Recipe:
+        """The recipe as the record that training uses."""
         values: dict[str, Any] = dict(self.recipe)
         return Recipe(**values)
+
+    def task(self, key: str) -> Task:
+        """The catalogue's record of a task that is trained on or scored, with the recipe of this run."""
+        recipe = replace(self.training_recipe(), max_length=self.max_lengths[key])
+        return replace(get_task(key), recipe=recipe)
 
 
 def recipe_values(recipe: Recipe) -> dict[str, float | int]:

@@ -10,7 +10,6 @@ from xlt.data.source import Source
 from xlt.data.tokenizer import load_tokenizer, train_tokenizer
 from xlt.model.encoder import PackedModel
 from xlt.pipeline.spec import RunSpec
-from xlt.tasks.record import Task
 
 
 def starting_point(
@@ -29,8 +28,3 @@ def starting_point(
     tokenizer = load_tokenizer(str(tokenizer_folder))
     config: dict[str, int | float] = {**spec.backbone.config, "vocab_size": len(tokenizer)}
     return PackedModel.fresh(config), tokenizer
-
-
-def head_task(task: Task) -> str:
-    """The key of the head a task is trained and scored with: the task whose training set it uses."""
-    return task.trains_on or task.key

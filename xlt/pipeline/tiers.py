@@ -12,25 +12,38 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from xlt.artifact import artifact_root
 from xlt.errors import UsageFault
-from xlt.pipeline.spec import Backbone
-from xlt.tasks.catalogue import get_task
-from xlt.tasks.record import Task
+from xlt.pipeline.spec import Backbone, Phase
+from xlt.tasks.catalogue import TASKS, get_task
+from xlt.tasks.record import Recipe, Task
+
+
+class Arm(BaseModel):
+    """A phase-2 model: the tasks it is trained on, together (none for the baseline), and what is done with it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    intermediate: list[str] = []
+    targets: list[str]
 
 
 class SourcePlan(BaseModel):
-    """What a tier does on one source: its backbone and its changes to the catalogue's recipes, per task."""
+    """What a tier does on one source: its backbone, its arms by name, and its changes to the catalogue's recipes.
+
+    ``recipes`` has keys of tasks, names of arms with several intermediate tasks, and ``default`` for all of them.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     backbone: Backbone
+    arms: dict[str, Arm] = {}
     recipes: dict[str, dict[str, float | int]] = {}
 
 
 class Tier(BaseModel):
-    """A tier. ``arms`` maps the name of a phase-2 model to its intermediate tasks (none for the baseline).
+    """A tier: what is done on each source.
 
-    ``threads`` is the number of CPU threads (0: as many as torch likes): sums depend on it, and a small model
-    gets no faster with more.
+    ``threads`` is the number of CPU threads of a run (0: as many as torch likes), whatever the machine has: sums
+    depend on it. ``processes`` is how many runs are made side by side, where there are as many cores.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,9 +51,12 @@ class Tier(BaseModel):
     name: str
     about: str
     threads: int = 0
-    arms: dict[str, list[str]]
-    targets: list[str]
+    processes: int = 1
     sources: dict[str, SourcePlan]
+
+    def run_threads(self, phase: Phase) -> int:
+        """The CPU threads of one run. All others wait for phase 1: it has the threads of all processes."""
+        return self.threads * (self.processes if phase == "pretrain" else 1)
 
     def plan(self, source: str) -> SourcePlan:
         """What the tier does on ``source``.
@@ -58,19 +74,23 @@ class Tier(BaseModel):
 
     def task(self, key: str, source: str) -> Task:
         """The catalogue's record with this tier's recipe for ``source``."""
-        task = get_task(key)
-        changes: dict[str, Any] = dict(self.plan(source).recipes.get(key, {}))
+        return dataclasses.replace(get_task(key), recipe=self.recipe(key, source))
+
+    def recipe(self, key: str, source: str) -> Recipe:
+        """The recipe of a task, or of the joint training of an arm, on ``source``."""
+        recipes = self.plan(source).recipes
+        changes: dict[str, Any] = {**recipes.get("default", {}), **recipes.get(key, {})}
         if changes.get("steps"):
-            changes.setdefault("epochs", 0)
-        return dataclasses.replace(task, recipe=dataclasses.replace(task.recipe, **changes))
+            changes["epochs"] = 0
+        return dataclasses.replace(TASKS[key].recipe if key in TASKS else Recipe(), **changes)
 
 
-def use_threads(tier: Tier) -> None:
-    """Compute with the tier's number of CPU threads, unless OMP_NUM_THREADS says otherwise."""
+def use_threads(count: int) -> None:
+    """Compute with ``count`` CPU threads (0: as before), unless OMP_NUM_THREADS says otherwise."""
     import torch
 
-    if tier.threads and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(min(tier.threads, os.cpu_count() or 1))
+    if count and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(count)
 
 
 def tier_names() -> list[str]:
@@ -93,11 +113,13 @@ def read_tier(name: str) -> Tier:
         )
     try:
         tier = Tier.model_validate(tomllib.loads(path.read_text("utf-8")))
-        for key in (*tier.targets, *(task for tasks in tier.arms.values() for task in tasks)):
-            get_task(key)
-        for source in tier.sources:
-            for key in tier.sources[source].recipes:
-                tier.task(key, source)
+        for source, plan in tier.sources.items():
+            for key in {key for arm in plan.arms.values() for key in (*arm.intermediate, *arm.targets)}:
+                get_task(key)
+            for key in plan.recipes:
+                if key != "default" and key not in plan.arms:
+                    get_task(key)
+                tier.recipe(key, source)
     except (tomllib.TOMLDecodeError, ValidationError, TypeError) as error:
         raise UsageFault(
             f"'{name}' is not a tier.",

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 from transformers import PreTrainedTokenizerBase
 
 from xlt.data.features import encode
-from xlt.data.packing import Encoded
+from xlt.data.labels import with_labels
 from xlt.data.source import Source
 from xlt.errors import DataFault, UsageFault
 from xlt.evaluate.metrics import score, task_score
 from xlt.evaluate.predict import predict
 from xlt.model.encoder import PackedModel
 from xlt.pipeline.spec import RunSpec
-from xlt.pipeline.starting_point import head_task, starting_point
-from xlt.tasks.catalogue import get_task
+from xlt.pipeline.starting_point import starting_point
 from xlt.tasks.record import Task
 from xlt.train.batches import BatchStream
 from xlt.train.engine import EngineSettings, device
+from xlt.train.joint import JointStream
 from xlt.train.loop import DevScore, StepRecord, Trained, train
 from xlt.train.masking import Vocabulary
 from xlt.train.seeding import derive_seed, seed_everything
@@ -44,11 +44,6 @@ def evaluation_tokens() -> int:
     return EVALUATION_TOKENS[device().type]
 
 
-def spec_task(spec: RunSpec, key: str) -> Task:
-    """The catalogue's record of ``key`` with the recipe of the run."""
-    return dataclasses.replace(get_task(key), recipe=spec.task_recipe())
-
-
 def train_run(
     spec: RunSpec,
     parent_model: Path | None,
@@ -62,64 +57,69 @@ def train_run(
     All global random state is set from the spec first, so that a run gives the same bits alone and after others
     in one process.
     """
-    seed_everything(derive_seed(spec.seed, spec.phase, spec.train or ""))
+    seed_everything(derive_seed(spec.seed, spec.phase, *spec.train))
     model, tokenizer = starting_point(spec, parent_model, source, tokenizer_folder)
-    if spec.train is None:
+    if not spec.train:
         return TrainedModel(model, tokenizer, None)
-    task = spec_task(spec, spec.train)
-    trained_on = spec_task(spec, task.trains_on or task.key)
-    # The head's first weights follow from the seed and the task alone: every arm starts with the same head.
-    seed_everything(derive_seed(spec.seed, "head", trained_on.key))
-    if task.kind == "masked_lm":
-        if model.lm_head is None:
-            raise UsageFault(
-                "The model has no masked-LM head: it was left behind when a task was trained.",
-                mend="Give a model from phase 1 (--model).",
-            )
-        sequences = encode(source.pretraining_text(), task, tokenizer, training=True)
-    else:
-        # Only the encoder is carried over: every training starts with a head of its own.
-        model.drop_masked_lm_head()
-        model.heads.clear()
-        model.add_head(trained_on.key, trained_on.kind, len(trained_on.labels))
-        sequences = encode(source.rows(trained_on, "train", "en"), trained_on, tokenizer, training=True)
-    stream = _stream(spec, trained_on, sequences, model, tokenizer)
-    seed_everything(derive_seed(spec.seed, "dropout", trained_on.key))
-    dev_score = _dev_score(trained_on, source, tokenizer) if trained_on.recipe.evaluate_every else None
+    tasks = [with_labels(spec.task(key), source) for key in spec.train]
+    _fit_heads(model, tasks, spec.seed)
+    stream = _stream(spec, tasks, source, model, tokenizer)
+    seed_everything(derive_seed(spec.seed, "dropout", *spec.train))
+    dev_score = _dev_score(tasks, source, tokenizer) if stream.recipe.evaluate_every else None
     steps = stream.steps
     trained = train(model, stream, settings, on_step=lambda record: on_step(record, steps), dev_score=dev_score)
     return TrainedModel(model, tokenizer, trained)
 
 
+def _fit_heads(model: PackedModel, tasks: Sequence[Task], seed: int) -> None:
+    """The masked-LM head for phase 1; else only the encoder is carried over, and every task gets a fresh head."""
+    if tasks[0].kind == "masked_lm":
+        if model.lm_head is None:
+            raise UsageFault(
+                "The model has no masked-LM head: it was left behind when a task was trained.",
+                mend="Give a model from phase 1 (--model).",
+            )
+        return
+    model.drop_masked_lm_head()
+    model.heads.clear()
+    for task in tasks:
+        # A head's first weights follow from the seed and the task alone: every arm starts with the same.
+        seed_everything(derive_seed(seed, "head", task.key))
+        model.add_head(task.key, task.kind, len(task.labels))
+
+
 def _stream(
-    spec: RunSpec,
-    task: Task,
-    sequences: list[Encoded],
-    model: PackedModel,
-    tokenizer: PreTrainedTokenizerBase,
-) -> BatchStream:
-    if not sequences:
-        raise DataFault(f"There is nothing to train '{task.key}' on.", mend="xlt tasks check --data-root DIR")
-    vocabulary = None
-    if task.kind == "masked_lm":
-        vocabulary = Vocabulary(len(tokenizer), tokenizer.mask_token_id, tuple(tokenizer.all_special_ids))
-    return BatchStream(
-        sequences,
-        task,
-        task.recipe,
-        seed=derive_seed(spec.seed, "data", task.key),
-        first_position=model.first_position,
-        vocabulary=vocabulary,
-    )
-
-
-def _dev_score(task: Task, source: Source, tokenizer: PreTrainedTokenizerBase) -> DevScore:
-    rows = source.rows(task, "dev", "en")
-
-    def dev_score(model: PackedModel) -> float:
-        predictions = predict(
-            model, rows, task, tokenizer, max_tokens=evaluation_tokens(), device=device(), head=head_task(task)
+    spec: RunSpec, tasks: Sequence[Task], source: Source, model: PackedModel, tokenizer: PreTrainedTokenizerBase
+) -> BatchStream | JointStream:
+    vocabulary = Vocabulary(len(tokenizer), tokenizer.mask_token_id, tuple(tokenizer.all_special_ids))
+    streams = []
+    for task in tasks:
+        is_masked = task.kind == "masked_lm"
+        rows = source.pretraining_text() if is_masked else source.rows(task, "train", "en")
+        sequences = encode(rows, task, tokenizer, training=True)
+        if not sequences:
+            raise DataFault(f"There is nothing to train '{task.key}' on.", mend="xlt tasks check --data-root DIR")
+        streams.append(
+            BatchStream(
+                sequences,
+                task,
+                task.recipe,
+                seed=derive_seed(spec.seed, "data", task.key),
+                first_position=model.first_position,
+                vocabulary=vocabulary if is_masked else None,
+            )
         )
-        return task_score(score(task, rows, predictions))
+    if len(streams) == 1:
+        return streams[0]
+    return JointStream(streams, spec.training_recipe(), seed=derive_seed(spec.seed, "tasks"))
 
-    return dev_score
+
+def _dev_score(tasks: Sequence[Task], source: Source, tokenizer: PreTrainedTokenizerBase) -> DevScore:
+    """The mean over ``tasks`` of the score on the English dev split."""
+    rows = {task.key: source.rows(task, "dev", "en") for task in tasks}
+
+    def score_of(model: PackedModel, task: Task) -> float:
+        predictions = predict(model, rows[task.key], task, tokenizer, max_tokens=evaluation_tokens(), device=device())
+        return task_score(task, score(task, rows[task.key], predictions))
+
+    return lambda model: fmean(score_of(model, task) for task in tasks)

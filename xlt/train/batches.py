@@ -62,6 +62,10 @@ class BatchStream:
         places = range(step * size, (step + 1) * size)
         return [int(self._order(place // count)[place % count]) for place in places]
 
+    def task_of(self, step: int) -> str:
+        """The key of the task of one step: the same in every step."""
+        return self.task.key
+
     def digest(self, step: int) -> str:
         """A short hash of the example ids of one step, for the log."""
         ids = "\n".join(self.sequences[index].example_id for index in self.indices(step))
@@ -90,7 +94,9 @@ class BatchStream:
         ]
         if self.task.kind == "masked_lm":
             return self._masked(step, whole, mine, shares)
-        return [self._packed([whole[i] for i in part], len(whole) / shares) for part in mine]
+        # Tagging is a mean over words: as many as its sequences have labels.
+        counted = sum(len(each.label) for each in whole) if self.task.kind == "tagging" else len(whole)
+        return [self._packed([whole[i] for i in part], counted / shares) for part in mine]
 
     def _masked(self, step: int, whole: Sequence[Encoded], mine: Sequence[range], shares: int) -> list[PackedBatch]:
         assert self.vocabulary is not None

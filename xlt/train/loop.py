@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from xlt.errors import EnvironmentFault
 from xlt.model.encoder import PackedModel
 from xlt.train.batches import BatchStream
 from xlt.train.engine import EngineSettings, build_engine, device, division, full_weights
+from xlt.train.joint import JointStream
 
 DevScore = Callable[[PackedModel], float]
 
@@ -23,6 +24,7 @@ class StepRecord:
     """One line of a run's log. ``tokens`` counts the real tokens of the whole step over all processes."""
 
     step: int
+    task: str
     loss: float
     learning_rate: float
     tokens: int
@@ -45,7 +47,7 @@ class Trained:
 
 def train(
     model: PackedModel,
-    stream: BatchStream,
+    stream: BatchStream | JointStream,
     settings: EngineSettings,
     *,
     on_step: Callable[[StepRecord], None],
@@ -81,7 +83,7 @@ def train(
             record = _record(stream, step, loss, tokens, learning_rate, share.world)
             if keeper and dev_score and ((step + 1) % recipe.evaluate_every == 0 or step + 1 == steps):
                 score = _evaluate(dev_score, engine.module)
-                on_step(_with_score(record, score))
+                on_step(replace(record, dev_score=score))
                 if keeper.offer(score, step, lambda: full_weights(engine, settings)):
                     break
             else:
@@ -119,12 +121,8 @@ def _evaluate(dev_score: DevScore, model: PackedModel) -> float:
     return score
 
 
-def _with_score(record: StepRecord, score: float) -> StepRecord:
-    return StepRecord(record.step, record.loss, record.learning_rate, record.tokens, record.examples, dev_score=score)
-
-
 def _record(
-    stream: BatchStream, step: int, loss: Tensor, tokens: Tensor, learning_rate: float, world: int
+    stream: BatchStream | JointStream, step: int, loss: Tensor, tokens: Tensor, learning_rate: float, world: int
 ) -> StepRecord:
     if world > 1:
         both = torch.stack([loss, tokens])
@@ -137,4 +135,4 @@ def _record(
             why="Training diverged; its weights are of no use.",
             mend="Lower the learning rate (--learning-rate) or try another seed (--seed).",
         )
-    return StepRecord(step + 1, value, learning_rate, int(tokens), stream.digest(step))
+    return StepRecord(step + 1, stream.task_of(step), value, learning_rate, int(tokens), stream.digest(step))

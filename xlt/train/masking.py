@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -35,20 +37,29 @@ def choose_masks(
     As in BERT and XLM-R: each ordinary token is chosen with ``probability``; of the chosen ones 80 % become the
     mask token, 10 % a random token and 10 % stay. Every sequence with an ordinary token has at least one chosen.
     """
-    ordinary_ids = np.setdiff1d(np.arange(vocabulary.size), vocabulary.special_ids)
-    result = []
-    for row in rows:
-        ordinary = np.flatnonzero(~np.isin(row, vocabulary.special_ids))
-        chosen = ordinary[random.random(len(ordinary)) < probability]
-        if len(ordinary) and not len(chosen):
-            chosen = random.choice(ordinary, size=1)
-        action = random.random(len(chosen))
-        seen = row.copy()
-        seen[chosen[action < MASK_SHARE]] = vocabulary.mask_id
-        swapped = chosen[(action >= MASK_SHARE) & (action < MASK_SHARE + RANDOM_SHARE)]
-        seen[swapped] = random.choice(ordinary_ids, size=len(swapped))
-        result.append((chosen, seen))
-    return result
+    ordinary_ids, is_ordinary = _ordinary(vocabulary)
+    lengths = [len(row) for row in rows]
+    bounds = np.cumsum([0, *lengths])
+    seen = np.concatenate(rows)
+    ordinary = is_ordinary[seen]
+    chosen = ordinary & (random.random(len(seen)) < probability)
+    for begin, end in pairwise(bounds):
+        if ordinary[begin:end].any() and not chosen[begin:end].any():
+            chosen[begin + random.choice(np.flatnonzero(ordinary[begin:end]))] = True
+    places = np.flatnonzero(chosen)
+    action = random.random(len(places))
+    seen[places[action < MASK_SHARE]] = vocabulary.mask_id
+    swapped = places[(action >= MASK_SHARE) & (action < MASK_SHARE + RANDOM_SHARE)]
+    seen[swapped] = random.choice(ordinary_ids, size=len(swapped))
+    return [(np.flatnonzero(chosen[begin:end]), seen[begin:end]) for begin, end in pairwise(bounds)]
+
+
+@cache
+def _ordinary(vocabulary: Vocabulary) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """The ids of ordinary tokens, and for each id whether it is one."""
+    is_ordinary = np.ones(vocabulary.size, dtype=bool)
+    is_ordinary[list(vocabulary.special_ids)] = False
+    return np.flatnonzero(is_ordinary), is_ordinary
 
 
 def with_masks(

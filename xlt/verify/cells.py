@@ -9,15 +9,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from xlt.data.labels import with_labels
 from xlt.data.predictions import Prediction, read_predictions
 from xlt.data.rows import Row, fingerprint
 from xlt.data.source import Source
 from xlt.errors import XltError
-from xlt.evaluate.chance import binomial_bound, chance, majority
-from xlt.evaluate.metrics import Metrics, score, task_score
+from xlt.evaluate.cell import Scored, needs_dev, score_cell
+from xlt.evaluate.chance import binomial_bound, chance, counted, majority, trials
+from xlt.evaluate.metrics import Metrics, task_score
 from xlt.pipeline.store import RunStore, prediction_name
 from xlt.tasks.catalogue import get_task
-from xlt.tasks.record import Split
+from xlt.tasks.record import Split, Task
 from xlt.verify.stored import CellKey, Frozen, GridFile, Problem, StoredRun, read_runs
 
 MeanKey = tuple[str, str, Split]
@@ -26,6 +28,7 @@ MeanKey = tuple[str, str, Split]
 class Cell(Frozen):
     """One phase-2 model on one task, split and language; metrics in percent, recomputed.
 
+    ``trials`` are the things that can each be right or wrong: examples, words, or pairs to be found.
     ``predictions`` is the SHA-256 of what the model said, ``run`` the folder of the run that said it.
     """
 
@@ -37,23 +40,24 @@ class Cell(Frozen):
     chance: Metrics
     majority: Metrics | None
     examples: int
+    trials: int
     predictions: str
     run: str
 
     @property
     def score(self) -> float:
         """The one number of the paper's tables."""
-        return task_score(self.metrics)
+        return task_score(get_task(self.task), self.metrics)
 
     @property
     def bound(self) -> float:
-        """What guessing exceeds in at most 1 % of cases: accuracy, or exact match for span QA."""
-        return binomial_bound(self.examples, _counted(self.chance) / 100)
+        """What guessing exceeds in at most 1 % of cases: accuracy, exact match for span QA, recall for mining."""
+        return binomial_bound(self.trials, counted(get_task(self.task), self.chance) / 100)
 
     @property
     def above_chance(self) -> bool:
         """Whether the model knows more than a guess, by the binomial bound."""
-        return _counted(self.metrics) > self.bound
+        return counted(get_task(self.task), self.metrics) > self.bound
 
 
 class Mean(Frozen):
@@ -82,7 +86,9 @@ class Recomputed:
 
 @dataclass(frozen=True, slots=True)
 class _Gold:
+    task: Task
     rows: list[Row]
+    dev: list[Row] | None
     fingerprint: str
     chance: Metrics
     majority: Metrics | None
@@ -124,9 +130,10 @@ def _by_gold(runs: Iterable[StoredRun]) -> dict[CellKey, list[StoredRun]]:
 def _gold(source: Source, key: CellKey, grid: GridFile) -> _Gold | Problem:
     task_key, split, language = key
     try:
-        task = get_task(task_key)
+        task = with_labels(get_task(task_key), source)
         rows = source.rows(task, split, language)
-        return _Gold(rows, fingerprint(rows), chance(task, rows), majority(task, rows))
+        dev = source.rows(task, "dev", language) if needs_dev(task, split) else None
+        return _Gold(task, rows, dev, fingerprint(rows), chance(task, rows), majority(task, rows))
     except XltError as error:
         what = " ".join(str(error).split("\n")[:2])
         return Problem(kind="gold", run="", where=_name(key), what=what, mend=error.mend or grid.command)
@@ -146,7 +153,7 @@ def _cell(store: RunStore, run: StoredRun, key: CellKey, gold: _Gold, grid: Grid
         )
     try:
         predictions = read_predictions(store.path(folder) / prediction_name(*key))
-        metrics = score(get_task(task), gold.rows, predictions)
+        metrics = score_cell(gold.task, gold.rows, predictions, _dev(store, folder, key, gold))
     except XltError as error:
         what = " ".join(str(error).split("\n")[:2])
         return Problem(kind="predictions", run=folder, where=_name(key), what=what, mend=grid.command)
@@ -159,9 +166,17 @@ def _cell(store: RunStore, run: StoredRun, key: CellKey, gold: _Gold, grid: Grid
         chance=gold.chance,
         majority=gold.majority,
         examples=len(gold.rows),
+        trials=trials(gold.task, gold.rows),
         predictions=_digest(predictions),
         run=folder,
     )
+
+
+def _dev(store: RunStore, folder: str, key: CellKey, gold: _Gold) -> Scored | None:
+    """Gold and predictions of the dev split, where the metrics rest on them."""
+    if gold.dev is None:
+        return None
+    return gold.dev, read_predictions(store.path(folder) / prediction_name(key[0], "dev", key[2]))
 
 
 def _digest(predictions: Sequence[Prediction]) -> str:
@@ -225,7 +240,3 @@ def _means(runs: Iterable[StoredRun], cells: Sequence[Cell]) -> Iterator[Mean]:
 
 def _name(key: CellKey) -> str:
     return ".".join(key)
-
-
-def _counted(metrics: Metrics) -> float:
-    return metrics["accuracy"] if "accuracy" in metrics else metrics["exact_match"]

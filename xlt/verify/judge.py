@@ -27,7 +27,7 @@ class RunState(Frozen):
     hash: str
     phase: Phase
     arm: str
-    train: str | None
+    train: tuple[str, ...]
     evaluate: tuple[str, ...]
     parent: str | None
     state: State

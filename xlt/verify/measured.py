@@ -15,9 +15,9 @@ from pydantic import model_validator
 
 from xlt.artifact import artifact_root
 from xlt.errors import EnvironmentFault
-from xlt.evaluate.chance import binomial_bound
 from xlt.evaluate.metrics import Metrics, task_score
 from xlt.pipeline.spec import RunSpec
+from xlt.tasks.catalogue import get_task
 from xlt.verify.cells import Cell
 from xlt.verify.stored import Frozen, StoredRun
 
@@ -28,18 +28,11 @@ PLATFORM = (
 
 
 class MeasuredCell(Frozen):
-    """What one cell of a reference run was, and what chance was there."""
+    """What one cell of a reference run was, and whether it was above chance (see ``Cell``)."""
 
     metrics: Metrics
-    chance: Metrics
-    examples: int
+    above_chance: bool
     predictions: str
-
-    @property
-    def above_chance(self) -> bool:
-        """Whether the reference run knew more than a guess, by the 99 % binomial bound."""
-        metric = "accuracy" if "accuracy" in self.metrics else "exact_match"
-        return self.metrics[metric] > binomial_bound(self.examples, self.chance[metric] / 100)
 
 
 class MeasuredMean(Frozen):
@@ -51,9 +44,8 @@ class MeasuredMean(Frozen):
 
 
 class Record(Frozen):
-    """A reference run. ``means`` has keys ``arm/task/split``, ``cells`` ``arm/task/split/language``.
-
-    The date is the only time in it.
+    """A reference run. ``means`` (those that are judged) has keys ``arm/task/split``, ``cells`` has
+    ``arm/task/split/language``. The date is the only time in it.
     """
 
     format: Literal[1] = 1
@@ -72,7 +64,8 @@ class Record(Frozen):
 
     @model_validator(mode="after")
     def _means_follow_from_cells(self) -> Self:
-        if {key: mean.value for key, mean in self.means.items()} != means_of(self.cells):
+        values = means_of(self.cells)
+        if any(mean.value != values.get(key) for key, mean in self.means.items()):
             raise ValueError("the means are not those of the cells")
         return self
 
@@ -123,7 +116,7 @@ def means_of(cells: Mapping[str, MeasuredCell]) -> dict[str, float]:
     """The mean of each ``arm/task/split`` over its languages, in the order of the cells."""
     groups: dict[str, list[float]] = {}
     for key, cell in cells.items():
-        groups.setdefault(key.rpartition("/")[0], []).append(task_score(cell.metrics))
+        groups.setdefault(key.rpartition("/")[0], []).append(task_score(get_task(key.split("/")[1]), cell.metrics))
     return {key: round(math.fsum(values) / len(values), 6) for key, values in groups.items()}
 
 
@@ -132,8 +125,7 @@ def measured_cells(cells: Iterable[Cell]) -> dict[str, MeasuredCell]:
     return {
         f"{cell.arm}/{cell.task}/{cell.split}/{cell.language}": MeasuredCell(
             metrics={name: round(value, 6) for name, value in cell.metrics.items()},
-            chance={name: round(value, 6) for name, value in cell.chance.items()},
-            examples=cell.examples,
+            above_chance=cell.above_chance,
             predictions=cell.predictions,
         )
         for cell in cells

@@ -1,4 +1,7 @@
-"""Which means a results folder promises: those of its grid and those of the project's tier of that name."""
+"""Which means a results folder promises: those of its grid and those of the project's tier of that name.
+
+A task is judged on its test split, on the dev split where it has no other.
+"""
 
 from __future__ import annotations
 
@@ -18,29 +21,30 @@ def promised_means(tier: str, source: Source, runs: Sequence[StoredRun]) -> Iter
     """Every mean that is promised, with its run; None where the grid lists no run for it."""
     listed: set[tuple[str, str]] = set()
     for run in runs:
-        scored = dict.fromkeys((task, split) for task, split, _ in run.cells)
         for task in run.entry.evaluate:
             listed.add((run.entry.arm, task))
-            for split in [s for t, s in scored if t == task] or _splits(task, source):
-                yield (run.entry.arm, task, split), run
-    for arm, task in _of_tier(tier):
+            splits = [split for key, split, _ in run.cells if key == task]
+            yield (run.entry.arm, task, _judged(splits) if splits else _split(task, source)), run
+    for arm, task in _of_tier(tier, source.name):
         if (arm, task) not in listed:
-            for split in _splits(task, source):
-                yield (arm, task, split), None
+            yield (arm, task, _split(task, source)), None
 
 
-def _of_tier(name: str) -> Iterator[tuple[str, str]]:
+def _of_tier(name: str, source: str) -> Iterator[tuple[str, str]]:
     if name not in tier_names():
         return
-    tier = read_tier(name)
-    for arm, intermediate in tier.arms.items():
-        for task in (*intermediate, *tier.targets):
-            yield arm, task
+    for key, arm in read_tier(name).plan(source).arms.items():
+        for task in (*arm.intermediate, *arm.targets):
+            yield key, task
 
 
-def _splits(task: str, source: Source) -> list[Split]:
+def _split(task: str, source: Source) -> Split:
     try:
-        return list(dict.fromkeys(split for split, _ in evaluated(get_task(task), source)))
+        return _judged([split for split, _ in evaluated(get_task(task), source)])
     except XltError:
-        # The data that would say is not there: the mean is named once, under the split of the paper's tables.
-        return ["test"]
+        # The data that would say is not there.
+        return "test"
+
+
+def _judged(splits: Sequence[Split]) -> Split:
+    return "test" if "test" in splits else splits[0]

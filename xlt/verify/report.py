@@ -21,7 +21,6 @@ from xlt.verify.tables import (
     language_tables,
     means_rows,
     metrics_text,
-    score_text,
     task_name,
 )
 from xlt.verify.verdicts import VERDICT_WORDS
@@ -92,7 +91,6 @@ def render(verification: Verification, results: Path) -> str:
     )
     environment.filters |= {
         "metrics": metrics_text,
-        "score": score_text,
         "task_name": task_name,
         "slug": lambda word: word.replace(" ", "-"),
         "thousands": lambda number: f"{number:,}".replace(",", "\u202f"),

@@ -45,7 +45,7 @@ class GridRun(Frozen):
     hash: str
     phase: Phase
     arm: str
-    train: str | None
+    train: tuple[str, ...]
     evaluate: tuple[str, ...]
     parent: str | None
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from xlt.data.world.language import LANGUAGES
-from xlt.evaluate.metrics import Metrics, task_score
+from xlt.evaluate.metrics import Metrics
 from xlt.tasks.catalogue import TASKS
 from xlt.tasks.record import Split
 from xlt.verify.cells import Cell
@@ -15,7 +15,7 @@ from xlt.verify.judge import Verification
 from xlt.verify.verdicts import VERDICT_WORDS, Statement, Verdict
 
 SOUND = ("consistent", "reproduced", "exact")
-METRICS = {"accuracy": "accuracy", "f1": "F1", "exact_match": "EM"}
+METRICS = {"accuracy": "accuracy", "f1": "F1", "exact_match": "EM", "precision": "P", "recall": "R"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,11 +164,6 @@ def metrics_text(metrics: Metrics | None) -> str:
     if metrics is None:
         return "–"
     return " / ".join(f"{metrics[name]:.1f}" for name in _order(metrics))
-
-
-def score_text(metrics: Metrics) -> str:
-    """The one number of the paper's tables with one decimal."""
-    return f"{task_score(metrics):.1f}"
 
 
 def _order(metrics: Metrics) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from xlt.evaluate.metrics import task_score
+from xlt.tasks.catalogue import get_task
 from xlt.tasks.record import Split
 from xlt.verify.bands import Band, References
 from xlt.verify.cells import Cell, Mean, MeanKey
@@ -69,7 +70,7 @@ class Evidence:
     @property
     def chance(self) -> float:
         """The mean that guessing gives."""
-        return statistics.fmean(task_score(cell.chance) for cell in self.cells)
+        return statistics.fmean(task_score(get_task(cell.task), cell.chance) for cell in self.cells)
 
     @property
     def at_chance(self) -> tuple[str, ...]:

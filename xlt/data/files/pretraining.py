@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from xlt.data.files.sentences import normalise_space, split_sentences
-from xlt.data.rows import BitextRow, PairRow, Row, SpanRow, TextRow
+from xlt.data.rows import BitextRow, ChoiceRow, MiningRow, PairRow, Row, SpanRow, TagRow, TextRow
 
 # Shorter sentences ("Yes.") teach nothing, longer ones are tables and lists that lost their line ends.
 _FEWEST_LETTERS = 4
@@ -50,8 +50,12 @@ def _running_text(row: Row) -> tuple[str, ...]:
             return (row.context,)
         case BitextRow():
             return row.foreign, row.english
-        case TextRow():
+        case TextRow() | MiningRow():
             return (row.text,)
+        case ChoiceRow():
+            return (row.prompt, *row.choices)
+        case TagRow():
+            return (" ".join(row.words),)
 
 
 def _questions(row: Row) -> tuple[str, ...]:

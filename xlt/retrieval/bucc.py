@@ -1,0 +1,54 @@
+"""BUCC: translations found among two corpora of which only a part are translations of each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from xlt.data.predictions import Prediction
+from xlt.data.rows import MiningRow
+from xlt.errors import DataFault
+from xlt.model.encoder import PackedModel
+from xlt.retrieval.embed import embed
+from xlt.retrieval.mining import mine
+from xlt.retrieval.search import Engine
+
+
+def mine_translations(
+    model: PackedModel,
+    rows: Sequence[MiningRow],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    layer: int,
+    max_length: int,
+    max_tokens: int,
+    device: torch.device | str,
+    engine: Engine = "faiss",
+) -> list[Prediction]:
+    """The candidate pairs of the two sides of ``rows`` with their margins, highest first; see ``mine``.
+
+    The other arguments are those of ``embed`` and ``nearest``; ``max_length`` is the recipe's.
+
+    Raises:
+        DataFault: a side has no sentences, or the model's vectors are not finite.
+    """
+    sides = [row for row in rows if not row.english], [row for row in rows if row.english]
+    if not all(sides):
+        raise DataFault("Mining needs sentences on both sides.", mend="A larger --limit, or none.")
+    foreign, english = (
+        embed(
+            model,
+            [row.text for row in side],
+            tokenizer,
+            layer=layer,
+            max_length=max_length,
+            max_tokens=max_tokens,
+            device=device,
+        )
+        for side in sides
+    )
+    foreign_ids, english_ids = ([row.id for row in side] for side in sides)
+    foreign_texts, english_texts = ([row.text for row in side] for side in sides)
+    return mine(foreign, english, foreign_ids, english_ids, foreign_texts, english_texts, engine=engine)

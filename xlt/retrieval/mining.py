@@ -1,0 +1,104 @@
+"""BUCC: the pairs of sentences of two corpora that may be translations, by ratio margin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from xlt.data.predictions import Prediction
+from xlt.retrieval.search import Engine, Floats, Ids, nearest
+
+Doubles: TypeAlias = npt.NDArray[np.float64]
+
+
+def mine(
+    foreign: Floats,
+    english: Floats,
+    foreign_ids: Sequence[str],
+    english_ids: Sequence[str],
+    foreign_texts: Sequence[str] | None = None,
+    english_texts: Sequence[str] | None = None,
+    *,
+    k: int = 4,
+    engine: Engine = "faiss",
+) -> list[Prediction]:
+    """Candidates of ``foreign [N, H]`` and ``english [M, H]``, unit vectors: highest margin first.
+
+    ``id`` is the foreign sentence's, ``prediction`` the English one's, ``score`` the margin: the cosine over
+    the mean of two means, of the cosines of either sentence with its ``k`` nearest of the other side (all of
+    them where there are fewer). The best neighbour of each sentence of both sides is pooled, and from the
+    highest margin down a pair is kept whose sentences are both still free. This is retrieval "max" with ratio
+    margin, as in the code of XTREME and of jiant, where margins that are not above 0 are dropped as well.
+
+    Margins are rounded as they are stored before any two are compared; among equal ones the sentence that
+    comes first wins, the foreign side deciding first.
+
+    Where texts are given, sentences with the same text are one, at the place and with the vector of the first;
+    it stands for all their ids: each pair of ids of a kept pair is a candidate. So does jiant, which the paper
+    used; XTREME drops them instead.
+
+    Raises:
+        DataFault: a side is empty, the widths differ, or a value is not finite.
+        UsageFault: ``k`` is below 1, or no engine has that name.
+        ValueError: ids or texts are not as many as the vectors.
+    """
+    foreign, foreign_groups = _merge(foreign, foreign_ids, foreign_texts)
+    english, english_groups = _merge(english, english_ids, english_texts)
+    there, found_english = nearest(foreign, english, k, engine=engine)
+    back, found_foreign = nearest(english, foreign, k, engine=engine)
+    foreign_means, english_means = there.mean(axis=1, dtype=np.float64), back.mean(axis=1, dtype=np.float64)
+    forward, best_english = _best(there, found_english, foreign_means, english_means)
+    backward, best_foreign = _best(back, found_foreign, english_means, foreign_means)
+    pairs = _one_to_one(
+        np.concatenate([np.arange(len(foreign)), best_foreign]),
+        np.concatenate([best_english, np.arange(len(english))]),
+        np.concatenate([forward, backward]),
+    )
+    return [
+        Prediction(foreign_id, english_id, margin)
+        for row, column, margin in pairs
+        for foreign_id, english_id in product(foreign_groups[row], english_groups[column])
+    ]
+
+
+def _merge(vectors: Floats, ids: Sequence[str], texts: Sequence[str] | None) -> tuple[Floats, list[list[str]]]:
+    """The vectors of the distinct texts, in order of first appearance, and the ids of each."""
+    groups: dict[str, list[str]] = {}
+    firsts = []
+    for row, id_, text in zip(range(len(vectors)), ids, ids if texts is None else texts, strict=True):
+        if text not in groups:
+            firsts.append(row)
+        groups.setdefault(text, []).append(id_)
+    return vectors if len(firsts) == len(vectors) else vectors[firsts], list(groups.values())
+
+
+def _best(cosines: Floats, found: Ids, means: Doubles, found_means: Doubles) -> tuple[Doubles, Ids]:
+    """The highest margin ``[N]`` of each sentence among its neighbours ``found [N, k]``, and whose it is.
+
+    The neighbours come by cosine; any of them, the last one too, can have the highest margin. Where the means
+    are not above 0 a ratio says nothing, and the margin is 0.
+    """
+    scale = (means[:, None] + found_means[found]) / 2
+    ratios = np.divide(cosines, scale, out=np.zeros_like(scale), where=scale > 0)
+    margins = np.char.mod("%.6g", ratios).astype(np.float64)
+    best = np.lexsort((found, -margins))[:, :1]
+    return np.take_along_axis(margins, best, axis=1)[:, 0], np.take_along_axis(found, best, axis=1)[:, 0]
+
+
+def _one_to_one(foreign: Ids, english: Ids, margins: Doubles) -> list[tuple[int, int, float]]:
+    order = np.lexsort((english, foreign, -margins))
+    order = order[margins[order] > 0]
+    used_foreign: set[int] = set()
+    used_english: set[int] = set()
+    kept = []
+    ranked = zip(foreign[order].tolist(), english[order].tolist(), margins[order].tolist(), strict=True)
+    for row, column, margin in ranked:
+        if row not in used_foreign and column not in used_english:
+            used_foreign.add(row)
+            used_english.add(column)
+            kept.append((row, column, margin))
+    return kept
