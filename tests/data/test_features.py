@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import random
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from xlt.data.features import encode
-from xlt.data.rows import Answer, BitextRow, PairRow, SpanRow, TextRow
+from xlt.data.rows import Answer, BitextRow, ChoiceRow, PairRow, SpanRow, TagRow, TextRow
 from xlt.data.tokenizer import load_tokenizer, train_tokenizer
 from xlt.errors import DataFault
 from xlt.tasks.catalogue import MASKED_LM, get_task
@@ -104,6 +105,91 @@ def test_answers_of_unknown_place_are_not_trained_on(tokenizer: PreTrainedTokeni
     lost = dataclasses.replace(question(5), answers=(Answer("elsewhere", -1),))
     assert {s.example_id for s in encode([lost, question(9)], get_task("squad"), tokenizer, training=True)} == {"q9"}
     assert {s.example_id for s in encode([lost], get_task("squad"), tokenizer, training=False)} == {"q5"}
+
+
+def test_a_question_without_an_answer_is_trained_on_in_squad_v2_only(tokenizer: PreTrainedTokenizerBase) -> None:
+    rows = [dataclasses.replace(question(5), answers=()), question(9)]
+    windows = encode(rows, shortened("squad_v2", 64), tokenizer, training=True)
+    assert {window.label for window in windows if window.example_id == "q5"} == {(0, 0)}
+    assert any(window.label != (0, 0) for window in windows if window.example_id == "q9")
+    assert {window.example_id for window in encode(rows, get_task("squad"), tokenizer, training=True)} == {"q9"}
+
+
+def test_the_choices_of_a_prompt_lie_end_to_end(tokenizer: PreTrainedTokenizerBase) -> None:
+    rows = [ChoiceRow("a", WORDS[0], tuple(WORDS[1:5]), 2), ChoiceRow("b", WORDS[5], (WORDS[6], " ".join(WORDS)), 0)]
+    first, second = encode(rows, get_task("hellaswag"), tokenizer, training=True)
+    expected = [tokenizer(WORDS[0], choice)["input_ids"] for choice in WORDS[1:5]]
+    assert first.input_ids.tolist() == [token for tokens in expected for token in tokens]
+    assert first.lengths == tuple(len(tokens) for tokens in expected)
+    assert (first.label, second.label, len(second.lengths)) == ((2,), (0,), 2)
+    assert [each.label for each in encode(rows, get_task("hellaswag"), tokenizer, training=False)] == [(), ()]
+
+
+def test_the_prompt_is_cut_and_the_choice_only_if_it_must_be(tokenizer: PreTrainedTokenizerBase) -> None:
+    def tokens_of(text: str) -> list[int]:
+        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    row = ChoiceRow("a", CONTEXT, (WORDS[1], CONTEXT), 0)
+    (encoded,) = encode([row], shortened("hellaswag", 40), tokenizer, training=True)
+    assert encoded.lengths == (40, 40)
+    short, long = (part.tolist() for part in np.split(encoded.input_ids, [40]))
+    eos, prompt, choice = tokenizer.eos_token_id, tokens_of(CONTEXT), tokens_of(WORDS[1])
+    assert short == [tokenizer.bos_token_id, *prompt[: 36 - len(choice)], eos, eos, *choice, eos]
+    assert long == [tokenizer.bos_token_id, eos, eos, *prompt[:36], eos]
+
+
+def test_a_long_sentence_is_split_at_words_and_loses_none(tokenizer: PreTrainedTokenizerBase) -> None:
+    words = CONTEXT.split(" ")
+    tags = DRAW.choices(get_task("udpos").labels, k=len(words))
+    rows = [TagRow("long", tuple(words), tuple(tags)), TagRow("none", (), ()), TagRow("short", ("ab",), ("X",))]
+    pieces = encode(rows, shortened("udpos", 24), tokenizer, training=True)
+    assert [piece.example_id for piece in pieces] == ["long"] * (len(pieces) - 1) + ["short"]
+    whole = tokenizer(words, is_split_into_words=True, add_special_tokens=False)
+    inner: list[int] = []
+    starts: list[int] = []
+    for piece in pieces[:-1]:
+        assert piece.words is not None
+        assert len(piece.input_ids) <= 24
+        assert (piece.input_ids[0], piece.input_ids[-1]) == (tokenizer.bos_token_id, tokenizer.eos_token_id)
+        starts += (piece.words - 1 + len(inner)).tolist()
+        inner += piece.input_ids[1:-1].tolist()
+    assert inner == whole["input_ids"]
+    assert starts == [whole.word_ids().index(word) for word in range(len(words))]
+    labels = [get_task("udpos").labels[tag] for piece in pieces[:-1] for tag in piece.label]
+    assert labels == tags
+    # Each piece is as long as it can be: the next one's first word did not fit.
+    for piece, following in itertools.pairwise(pieces[:-1]):
+        assert following.words is not None
+        first_word = int(following.words[1]) - 1 if len(following.words) > 1 else len(following.input_ids) - 2
+        assert len(piece.input_ids) + first_word > 24
+
+
+def test_a_word_without_a_token_gets_the_unknown_one_and_a_giant_its_first(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    giant = "".join(WORDS[:30])
+    row = TagRow("a", ("", WORDS[0], "\u3000", "", giant, ""), ("X",) * 6)
+    pieces = encode([row], shortened("udpos", 20), tokenizer, training=False)
+    unknown, giant_tokens = tokenizer.unk_token_id, tokenizer(giant, add_special_tokens=False)["input_ids"]
+    known = tokenizer(WORDS[0], add_special_tokens=False)["input_ids"]
+    assert [piece.input_ids[1:-1].tolist() for piece in pieces] == [
+        [unknown, *known, unknown, unknown],
+        giant_tokens[:18],
+        [unknown],
+    ]
+    assert [[] if piece.words is None else piece.words.tolist() for piece in pieces] == [
+        [1, 2, 2 + len(known), 3 + len(known)],
+        [1],
+        [1],
+    ]
+
+
+def test_an_unknown_tag_is_named_in_training_and_ignored_later(tokenizer: PreTrainedTokenizerBase) -> None:
+    row = TagRow("s7", ("ab", "de"), ("NOUN", "NUON"))
+    with pytest.raises(DataFault, match=r"Row 's7' of 'udpos' has the tag 'NUON'"):
+        encode([row], get_task("udpos"), tokenizer, training=True)
+    (piece,) = encode([row], get_task("udpos"), tokenizer, training=False)
+    assert piece.label == ()
 
 
 def test_long_lines_are_cut(tokenizer: PreTrainedTokenizerBase) -> None:

@@ -29,6 +29,33 @@ def test_labels_are_there_only_when_every_sequence_has_one() -> None:
     assert pack(mixed, task="mnli", kind="pair_classification", first_position=2).labels is None
 
 
+def test_the_choices_of_an_example_are_sequences_of_a_group() -> None:
+    rows = [
+        Encoded("a", np.arange(10, 16, dtype=np.int32), (1,), lengths=(4, 2)),
+        Encoded("b", np.arange(20, 23, dtype=np.int32), (2,), lengths=(1, 1, 1)),
+    ]
+    batch = pack(rows, task="hellaswag", kind="multiple_choice", first_position=2)
+    assert batch.cu_seqlens.tolist() == [0, 4, 6, 7, 8, 9]
+    assert batch.position_ids.tolist() == [2, 3, 4, 5, 2, 3, 2, 2, 2]
+    assert batch.cu_groups is not None
+    assert (batch.cu_groups.tolist(), batch.max_group, batch.max_seqlen) == ([0, 2, 5], 3, 4)
+    assert batch.labels is not None
+    assert batch.labels.tolist() == [1, 2]
+    assert batch.example_ids == ("a", "b")
+
+
+def test_words_are_scored_at_their_place_in_the_row() -> None:
+    rows = [
+        Encoded("a", np.arange(6, dtype=np.int32), (3, 0), words=np.array([1, 3], dtype=np.int32)),
+        Encoded("a", np.arange(3, dtype=np.int32), (5,), words=np.array([1], dtype=np.int32)),
+    ]
+    batch = pack(rows, task="udpos", kind="tagging", first_position=2)
+    assert batch.scored_positions is not None
+    assert batch.labels is not None
+    assert (batch.scored_positions.tolist(), batch.labels.tolist()) == ([1, 3, 7], [3, 0, 5])
+    assert batch.cu_groups is None
+
+
 def test_moving_a_batch_keeps_everything() -> None:
     batch = pack(sequences([3, 1]), task="mnli", kind="pair_classification", first_position=2, denominator=4.0)
     moved = batch.to("meta")

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import random
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pytest
 
-from xlt.data.rows import Answer, BitextRow, PairRow, Row, SpanRow
+from xlt.data.predictions import Prediction
+from xlt.data.rows import Answer, BitextRow, ChoiceRow, MiningRow, PairRow, Row, SpanRow, TagRow
 from xlt.errors import DataFault
-from xlt.evaluate.chance import binomial_bound, chance, majority
-from xlt.evaluate.squad import best_over_golds
+from xlt.evaluate.cell import gold_pairs
+from xlt.evaluate.chance import binomial_bound, chance, counted, majority, trials
+from xlt.evaluate.metrics import score
+from xlt.evaluate.mining import mining_f1
+from xlt.evaluate.squad import best_or_no_answer, best_over_golds
 from xlt.tasks.catalogue import get_task
 
 XNLI, XQUAD, TATOEBA = get_task("xnli"), get_task("xquad"), get_task("tatoeba")
@@ -31,6 +36,7 @@ def test_labels_and_retrieval() -> None:
     rows: list[Row] = [PairRow(str(i), "a", "b", label) for i, label in enumerate(["neutral"] * 3 + ["entailment"])]
     assert chance(XNLI, rows) == {"accuracy": pytest.approx(100 / 3)}
     assert majority(XNLI, rows) == {"accuracy": 75.0}
+    assert (trials(XNLI, rows), counted(XNLI, {"accuracy": 75.0})) == (4, 75.0)
     bitext: list[Row] = [BitextRow(str(i), "x", "y") for i in range(8)]
     assert chance(TATOEBA, bitext) == {"accuracy": 12.5}
     assert majority(TATOEBA, bitext) is None
@@ -102,6 +108,74 @@ def test_questions_are_averaged() -> None:
 
 def test_an_answer_longer_than_the_context_is_guessed_as_the_whole_context() -> None:
     assert chance(XQUAD, [_row("one two", "one two three")])["f1"] == pytest.approx(80)
+
+
+def test_choices_equal_the_enumeration_of_all_guesses() -> None:
+    task = get_task("commonsenseqa")
+    rows: list[Row] = [ChoiceRow(str(n), "p", ("x",) * n, 0) for n in (2, 3, 5)]
+    guesses = product(*(range(n) for n in (2, 3, 5)))
+    accuracies = [
+        score(task, rows, [Prediction(row.id, str(each), 0.0) for row, each in zip(rows, guess, strict=True)])
+        for guess in guesses
+    ]
+    assert chance(task, rows)["accuracy"] == pytest.approx(np.mean([each["accuracy"] for each in accuracies]))
+    assert majority(task, rows) is None
+
+
+def test_tagging_is_the_best_single_tag() -> None:
+    task = get_task("udpos")
+    rng = random.Random(0)
+    rows: list[Row] = [
+        TagRow(str(n), ("w",) * n, tuple(rng.choices(["NOUN", "VERB", "X"], weights=[5, 3, 1], k=n)))
+        for n in range(1, 9)
+    ]
+    single = [
+        score(task, rows, [Prediction(str(n), " ".join([tag] * n), 0.0) for n in range(1, 9)]) for tag in task.labels
+    ]
+    assert chance(task, rows) == majority(task, rows) == max(single, key=lambda each: each["accuracy"])
+    assert trials(task, rows) == 36
+    assert counted(task, chance(task, rows)) == chance(task, rows)["accuracy"]
+    # Nearly every word is outside of names: always saying so finds no name.
+    names: list[Row] = [TagRow("1", ("a", "b", "c"), ("O", "B-PER", "O"))]
+    assert chance(get_task("panx"), names)["f1"] == 0
+    assert counted(get_task("panx"), chance(get_task("panx"), names)) == pytest.approx(200 / 3)
+
+
+def test_every_other_question_is_guessed_to_have_no_answer() -> None:
+    task = get_task("squad_v2")
+    answerable, nothing = _row("The cat saw a black cat", "black cat", "the"), _row("some text")
+    words = answerable.context.split()
+    spans = [*[" ".join(words[i : i + 2]) for i in range(5)], *[""] * 5]
+    outcomes = np.array([best_or_no_answer(span, ["black cat", "the"]) for span in spans])
+    exact, f1 = 100 * outcomes.mean(axis=0)
+    assert chance(task, [answerable]) == {"exact_match": pytest.approx(exact), "f1": pytest.approx(f1)}
+    assert chance(task, [nothing]) == chance(task, [_row("the text", "the")]) == {"exact_match": 50, "f1": 50}
+    both = chance(task, [answerable, nothing])
+    assert both == {"exact_match": pytest.approx((exact + 50) / 2), "f1": pytest.approx((f1 + 50) / 2)}
+    assert counted(task, both) == both["exact_match"]
+    assert trials(task, [answerable, nothing]) == 2
+
+
+def test_mining_equals_the_enumeration_of_all_pairings() -> None:
+    task = get_task("bucc2018")
+    matches: dict[str, tuple[str, ...]] = {"f0": ("e2",), "f1": (), "f2": ("e0", "e1")}
+    rows: list[Row] = [MiningRow(f"e{n}", "x", True) for n in range(4)]
+    rows += [MiningRow(id_, "x", False, found) for id_, found in matches.items()]
+    outcomes = [
+        mining_f1(
+            [Prediction(id_, f"e{english}", 1.0) for id_, english in zip(matches, pairing, strict=True)],
+            gold_pairs(rows),
+            0.0,
+        )
+        for pairing in product(range(4), repeat=3)
+    ]
+    expected = {name: pytest.approx(np.mean([each[name] for each in outcomes])) for name in outcomes[0]}
+    guessed = chance(task, rows)
+    assert guessed == expected
+    assert counted(task, guessed) == 25
+    assert trials(task, rows) == 3
+    with pytest.raises(DataFault, match="'bucc2018' has no gold pairs"):
+        chance(task, [rows[0], rows[5]])
 
 
 def test_refusals() -> None:

@@ -75,6 +75,34 @@ def test_an_answer_does_not_reach_into_the_next_window() -> None:
     assert found.characters.tolist() == [[4, 7], [0, 3]]
 
 
+def test_a_span_holds_a_character() -> None:
+    logits = np.array([[0, 0], [9, 9], [1, 1]], dtype=np.float32)
+    offsets = np.array([[-1, -1], [4, 4], [4, 7]], dtype=np.int32)
+    found = best_spans(logits, offsets, np.array([0, 3]))
+    assert found.characters.tolist() == [[4, 7]]
+
+
+def _with_null(null: float, span: float) -> npt.NDArray[np.float32]:
+    return np.array([[null / 2, null / 2], [span / 2, span / 2]], dtype=np.float32)
+
+
+def test_no_answer_wins_if_every_window_prefers_it_to_the_best_span() -> None:
+    # Windows of four examples: the null score must be above the best span in each window, its lowest counts.
+    windows = [
+        *(_with_null(8, 2), _with_null(6, 4)),
+        *(_with_null(8, 2), _with_null(3, 4)),
+        _with_null(5, 5),
+        _with_null(-3, -4),
+    ]
+    offsets = np.array([[-1, -1], [4, 7]] * 6, dtype=np.int32)
+    found = best_spans(np.concatenate(windows), offsets, np.arange(0, 13, 2))
+    owners = [0, 0, 1, 1, 2, 3]
+    best = best_per_example(found, owners, 4, unanswerable=True)
+    assert best.characters.tolist() == [[0, 0], [4, 7], [4, 7], [0, 0]]
+    assert best.scores.tolist() == [6, 4, 5, -3]
+    assert best_per_example(found, owners, 4).characters.tolist() == [[4, 7]] * 4
+
+
 def test_a_window_without_context_never_wins() -> None:
     logits = np.array([[9, 9], [-5, -5]], dtype=np.float32)
     offsets = np.array([[-1, -1], [4, 7]], dtype=np.int32)
@@ -85,7 +113,11 @@ def test_a_window_without_context_never_wins() -> None:
 
 
 def test_the_earliest_of_equal_windows_wins() -> None:
-    spans = WindowSpans(np.array([1, 3, 3, 2], dtype=np.float32), np.array([[0, 1], [10, 12], [20, 22], [5, 6]]))
+    spans = WindowSpans(
+        np.array([1, 3, 3, 2], dtype=np.float32),
+        np.array([[0, 1], [10, 12], [20, 22], [5, 6]]),
+        np.zeros(4, dtype=np.float32),
+    )
     best = best_per_example(spans, [0, 0, 0, 1], 2)
     assert best.characters.tolist() == [[10, 12], [5, 6]]
     assert best.scores.tolist() == [3, 2]

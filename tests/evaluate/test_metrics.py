@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 import time
+import warnings
 
 import pytest
 
 from xlt.data.predictions import Prediction
-from xlt.data.rows import Answer, BitextRow, PairRow, Row, SpanRow
+from xlt.data.rows import Answer, BitextRow, ChoiceRow, PairRow, Row, SpanRow, TagRow
 from xlt.errors import DataFault, UsageFault
 from xlt.evaluate.metrics import score, task_score
 from xlt.tasks.catalogue import get_task
@@ -41,7 +42,7 @@ def test_squad_takes_characters_of_the_context() -> None:
     assert CONTEXT[16:26] == "in Denver."
     metrics = score(XQUAD, SPANS, given)
     assert metrics == {"exact_match": 50.0, "f1": pytest.approx(100 * (1 + 2 / 3) / 2)}
-    assert task_score(metrics) == pytest.approx((50 + 250 / 3) / 2)
+    assert task_score(XQUAD, metrics) == pytest.approx((50 + 250 / 3) / 2)
 
 
 def test_an_empty_span_is_a_wrong_answer_and_not_an_error() -> None:
@@ -49,10 +50,73 @@ def test_an_empty_span_is_a_wrong_answer_and_not_an_error() -> None:
     assert score(XQUAD, SPANS, given) == {"exact_match": 0.0, "f1": 0.0}
 
 
+def test_unanswerable_questions_are_right_if_nothing_is_answered() -> None:
+    rows: list[Row] = [*SPANS, SpanRow("q3", "Why?", CONTEXT, ()), SpanRow("q4", "When?", CONTEXT, ())]
+    given = [Prediction(f"q{n}", span, 0.0) for n, span in enumerate([(19, 25), (0, 0), (0, 0), (4, 11)], start=1)]
+    metrics = score(get_task("squad_v2"), rows, given)
+    assert metrics == {"exact_match": 50.0, "f1": 50.0}
+    given[1] = Prediction("q2", (16, 26), 0.0)
+    metrics = score(get_task("squad_v2"), rows, given)
+    assert metrics == {"exact_match": 50.0, "f1": pytest.approx(100 * (2 + 2 / 3) / 4)}
+    assert task_score(get_task("squad_v2"), metrics) == pytest.approx((50 + 200 / 3) / 2)
+
+
+def test_choices_are_numbered_from_zero() -> None:
+    task = get_task("hellaswag")
+    rows: list[Row] = [ChoiceRow(str(n), "p", ("a", "b", "c"), n % 3) for n in range(4)]
+    metrics = score(task, rows, _labels(("0", "0"), ("1", "1"), ("2", "0"), ("3", "0")))
+    assert metrics == {"accuracy": 75.0}
+    assert task_score(task, metrics) == 75.0
+    for wrong in ("3", "-1", "a", "01"):
+        with pytest.raises(DataFault, match=r"1 examples of 'hellaswag' choose something else .*: 2"):
+            score(task, rows, _labels(("0", "0"), ("1", "1"), ("2", wrong), ("3", "0")))
+
+
+ENTITIES: list[Row] = [
+    TagRow("1", ("a", "b", "c", "d"), ("B-PER", "I-PER", "O", "B-LOC")),
+    TagRow("2", ("a", "b"), ("O", "B-ORG")),
+]
+
+
+def test_entities_are_counted_whole() -> None:
+    # Three gold entities, two predicted, one of them right: in place and in type.
+    given = _labels(("1", "B-PER I-PER O O"), ("2", "O B-LOC"))
+    metrics = score(get_task("panx"), ENTITIES, given)
+    expected = {"precision": 50, "recall": 100 / 3, "f1": 40, "accuracy": 400 / 6}
+    assert metrics == {name: pytest.approx(value) for name, value in expected.items()}
+    assert task_score(get_task("panx"), metrics) == pytest.approx(40)
+    nothing = score(get_task("panx"), ENTITIES, _labels(("1", "O O O O"), ("2", "O O")))
+    assert nothing == {"precision": 0, "recall": 0, "f1": 0, "accuracy": pytest.approx(100 / 3)}
+
+
+def test_parts_of_speech_are_counted_in_runs_and_without_warnings() -> None:
+    rows: list[Row] = [TagRow("1", ("a", "b", "c"), ("NOUN", "NOUN", "VERB")), TagRow("2", (".",), ("PUNCT",))]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        metrics = score(get_task("udpos"), rows, _labels(("1", "NOUN VERB VERB"), ("2", "PUNCT")))
+    # Gold runs: NOUN 0-1, VERB 2, PUNCT; predicted: NOUN 0, VERB 1-2, PUNCT. Only the last is the same.
+    assert metrics["f1"] == metrics["precision"] == metrics["recall"] == pytest.approx(100 / 3)
+    assert metrics["accuracy"] == 75.0
+
+
+def test_supertags_are_scored_by_their_accuracy_alone() -> None:
+    rows: list[Row] = [TagRow("1", ("a", "b", "c"), ("N", "(S\\NP)/NP", "N")), TagRow("2", (), ())]
+    given = _labels(("1", "N (S\\NP)/NP unseen"), ("2", ""))
+    metrics = score(get_task("ccg"), rows, given)
+    assert metrics == {"accuracy": pytest.approx(200 / 3)}
+    assert task_score(get_task("ccg"), metrics) == metrics["accuracy"]
+
+
+@pytest.mark.parametrize("tags", ["", "O", "O O O"])
+def test_as_many_tags_as_words_are_needed(tags: str) -> None:
+    with pytest.raises(DataFault, match=r"1 examples of 'panx' have more or fewer tags than words: 2"):
+        score(get_task("panx"), ENTITIES, _labels(("1", "O O O O"), ("2", tags)))
+
+
 def test_retrieval_counts_rows_that_found_themselves() -> None:
     metrics = score(TATOEBA, BITEXT, _labels(("1", "1"), ("2", "1")))
     assert metrics == {"accuracy": 50.0}
-    assert task_score(metrics) == 50.0
+    assert task_score(TATOEBA, metrics) == 50.0
 
 
 @pytest.mark.parametrize(
@@ -105,6 +169,8 @@ def test_nothing_to_score_is_refused() -> None:
         score(XQUAD, PAIRS, [])
     with pytest.raises(UsageFault, match="not scored from predictions"):
         score(get_task("mlm"), PAIRS, [])
+    with pytest.raises(UsageFault, match="not scored from predictions"):
+        score(get_task("bucc2018"), BITEXT, [])
 
 
 def test_all_answers_of_xquad_take_about_a_second() -> None:

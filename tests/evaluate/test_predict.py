@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from xlt.data.features import encode
 from xlt.data.packing import PackedBatch
 from xlt.data.predictions import Prediction
-from xlt.data.rows import Answer, PairRow, Row, SpanRow
+from xlt.data.rows import Answer, ChoiceRow, PairRow, SpanRow, TagRow
 from xlt.data.tokenizer import load_tokenizer, train_tokenizer
 from xlt.errors import DataFault, UsageFault
 from xlt.evaluate.metrics import score
@@ -52,6 +52,13 @@ def _span_row(index: int) -> SpanRow:
 
 
 SPANS = [_span_row(i) for i in range(25)]
+UDPOS, SWAG, SQUAD_V2 = _short("udpos"), _short("hellaswag"), _short("squad_v2")
+SENTENCES = [
+    TagRow(f"s{i}", (*RNG.choices(WORDS, k=n), ""), ("X",) * (n + 1)) for i, n in enumerate([0, 3, 90, 12, 40, 1])
+]
+QUESTIONS = [
+    ChoiceRow(f"c{i}", _text(RNG.randint(1, 60)), tuple(_text(4) for _ in range(2 + i % 3)), 0) for i in range(20)
+]
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +78,7 @@ class _Scripted(nn.Module):
         super().__init__()
         head: Any = nn.Module()
         head.kind, head.labels = kind, labels
-        self.heads = nn.ModuleDict({"mnli": head, "squad": head})
+        self.heads = nn.ModuleDict(dict.fromkeys(("mnli", "squad", "squad_v2", "hellaswag", "udpos"), head))
         self.table = table
         self.batches: list[PackedBatch] = []
         self.modes: list[tuple[bool, bool]] = []
@@ -82,13 +89,16 @@ class _Scripted(nn.Module):
         tokens = self.table[batch.input_ids]
         if batch.kind == "span_qa":
             return tokens.new_tensor(float("nan")), tokens
+        if batch.kind == "tagging":
+            return tokens.new_tensor(float("nan")), tokens[batch.scored_positions]
         bounds = batch.cu_seqlens.tolist()
         sums = [tokens[a:b].sum(dim=0) for a, b in pairwise(bounds)]
-        return tokens.new_tensor(float("nan")), torch.stack(sums)
+        scores = torch.stack(sums)
+        return tokens.new_tensor(float("nan")), scores[:, 0] if batch.kind == "multiple_choice" else scores
 
 
 def _scripted(kind: str, width: int) -> Any:
-    labels = width if kind == "pair_classification" else 0
+    labels = 0 if kind == "span_qa" else width
     # Whole numbers add up to the same in any order.
     table = torch.from_numpy(np.random.default_rng(0).integers(-9, 9, (VOCABULARY, width)).astype(np.float32))
     return _Scripted(kind, labels, table)
@@ -166,6 +176,56 @@ def test_the_right_answer_is_found_by_a_model_that_points_at_it(tokenizer: PreTr
     assert score(XQUAD, [row], [given]) == {"exact_match": 100.0, "f1": 100.0}
 
 
+def test_a_question_has_no_answer_where_the_first_token_scores_higher(tokenizer: PreTrainedTokenizerBase) -> None:
+    model = _scripted("span_qa", 2)
+    best = {given.id: given for given in _predict(model, SPANS, XQUAD, tokenizer)}
+    # Half of the questions have a best span below the null score, which is the same in every window here.
+    null = sorted(given.score for given in best.values())[len(best) // 2]
+    model.table[tokenizer.cls_token_id] = null / 2
+    given = _predict(model, SPANS, SQUAD_V2, tokenizer)
+    empty = [each for each in given if each.prediction == (0, 0)]
+    assert 0 < len(empty) < len(given)
+    for each in given:
+        expected = best[each.id] if best[each.id].score >= null else Prediction(each.id, (0, 0), null)
+        assert each == expected
+    score(SQUAD_V2, SPANS, given)
+
+
+def test_every_word_of_a_split_sentence_is_tagged_in_order(tokenizer: PreTrainedTokenizerBase) -> None:
+    model = _scripted("tagging", len(UDPOS.labels))
+    given = _predict(model, SENTENCES, UDPOS, tokenizer)
+    assert [each.id for each in given] == [row.id for row in SENTENCES]
+    assert len(encode(SENTENCES, UDPOS, tokenizer, training=False)) >= len(SENTENCES) + 2
+    for row, each in zip(SENTENCES, given, strict=True):
+        pieces = [tokenizer(word, add_special_tokens=False)["input_ids"] for word in row.words]
+        logits = model.table[torch.tensor([tokens[0] if tokens else tokenizer.unk_token_id for tokens in pieces])]
+        assert each.prediction == " ".join(UDPOS.labels[int(best)] for best in logits.argmax(dim=1))
+        assert each.score == pytest.approx(float(logits.softmax(dim=1).amax(dim=1).mean()), rel=1e-5)
+    assert set(score(UDPOS, SENTENCES, given)) == {"f1", "precision", "recall", "accuracy"}
+    assert _predict(model, SENTENCES, UDPOS, tokenizer, 1) == given
+
+
+def test_a_sentence_without_words_has_no_tags(tokenizer: PreTrainedTokenizerBase) -> None:
+    rows = [TagRow("empty", (), ()), SENTENCES[1]]
+    given = _predict(_scripted("tagging", len(UDPOS.labels)), rows, UDPOS, tokenizer)
+    assert (given[0].prediction, given[0].score) == ("", 0.0)
+    score(UDPOS, rows, given)
+
+
+def test_the_best_choice_is_among_the_choices_of_its_own_prompt(tokenizer: PreTrainedTokenizerBase) -> None:
+    model = _scripted("multiple_choice", 1)
+    model.table /= 20  # probabilities that are not all 1
+    given = _predict(model, QUESTIONS, SWAG, tokenizer)
+    assert [each.id for each in given] == [row.id for row in QUESTIONS]
+    for row, each in zip(QUESTIONS, given, strict=True):
+        pairs = [tokenizer(row.prompt, c, truncation="only_first", max_length=48)["input_ids"] for c in row.choices]
+        logits = torch.stack([model.table[torch.tensor(pair)].sum() for pair in pairs])
+        assert each.prediction == str(int(logits.argmax()))
+        assert each.score == pytest.approx(float(logits.softmax(dim=0).max()), rel=1e-4)
+    assert {each.prediction for each in given} >= {"0", "1", "2"}
+    assert len(model.batches) > 2
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_the_mode_is_restored(tokenizer: PreTrainedTokenizerBase, training: bool) -> None:
     model = _scripted("pair_classification", 3).train(training)
@@ -185,7 +245,7 @@ def test_refusals(tokenizer: PreTrainedTokenizerBase) -> None:
         _predict(model, [], get_task("tatoeba"), tokenizer)
     with pytest.raises(DataFault, match="1 rows of 'xnli' share an id with another row"):
         _predict(model, [PAIRS[0], PAIRS[0]], XNLI, tokenizer)
-    with pytest.raises(UsageFault, match=r"no head 'xnli' for 'xnli' \(.*\nIts heads: mnli, squad"):
+    with pytest.raises(UsageFault, match=r"no head 'xnli' for 'xnli' \(.*\nIts heads: mnli, squad,"):
         _predict(model, PAIRS, XNLI, tokenizer, head="xnli")
     with pytest.raises(UsageFault, match=r"no head 'squad' for 'xquad' \(span_qa\)"):
         _predict(model, SPANS, XQUAD, tokenizer)
@@ -205,13 +265,19 @@ def test_a_small_model_from_rows_to_metrics(tokenizer: PreTrainedTokenizerBase, 
             "intermediate_size": 32,
         }
     )
-    model.add_head("mnli", "pair_classification", 3)
-    model.add_head("squad", "span_qa", 0)
+    accuracy, span, entity = {"accuracy"}, {"exact_match", "f1"}, {"accuracy", "f1", "precision", "recall"}
+    cases: list[tuple[Task, list[Any], set[str]]] = [
+        *((XNLI, PAIRS, accuracy), (SWAG, QUESTIONS, accuracy), (UDPOS, SENTENCES, entity)),
+        *((XQUAD, SPANS, span), (SQUAD_V2, SPANS, span)),
+    ]
+    for task, _, _ in cases:
+        model.add_head(task.trains_on or "", task.kind, len(task.labels))
     model.train()
-    for task, rows in ((XNLI, cast(list[Row], PAIRS)), (XQUAD, cast(list[Row], SPANS))):
+    for task, rows, metrics in cases:
         given = _predict(model, rows, task, tokenizer)
-        assert set(score(task, rows, given)) == ({"accuracy"} if task is XNLI else {"exact_match", "f1"})
+        assert set(score(task, rows, given)) == metrics
         # Other batches add in another order: the scores agree closely, not to the bit.
-        again = _predict(model, rows, task, tokenizer, 10**6)
-        assert [p.score for p in given] == pytest.approx([p.score for p in again], abs=1e-4)
+        for tokens in (1, 10**6):
+            again = _predict(model, rows, task, tokenizer, tokens)
+            assert [p.score for p in given] == pytest.approx([p.score for p in again], abs=1e-4)
         assert model.training

@@ -8,7 +8,7 @@ import string
 
 import pytest
 
-from xlt.evaluate.squad import best_over_golds, exact_and_f1, normalise
+from xlt.evaluate.squad import best_or_no_answer, best_over_golds, exact_and_f1, normalise
 
 
 @pytest.mark.parametrize(
@@ -62,6 +62,27 @@ def test_exact_match_and_f1(predicted: str, gold: str, exact: float, f1: float) 
 def test_each_metric_takes_its_own_best_gold_answer() -> None:
     assert best_over_golds("a b", ["c", "b"]) == (1.0, 1.0)
     assert best_over_golds("red blue", ["green", "red", "blue red sky"]) == pytest.approx((0.0, 0.8))
+
+
+@pytest.mark.parametrize(
+    ("predicted", "golds", "right"),
+    [
+        # Nothing to find: right if and only if nothing that counts is answered.
+        ("", [], (1, 1)),
+        ("the", [], (1, 1)),
+        ("Denver", [], (0, 0)),
+        # A gold answer of which nothing counts is none.
+        ("", ["the", "?"], (1, 1)),
+        ("Denver", ["the"], (0, 0)),
+        ("", ["the", "Denver"], (0, 0)),
+        # Something to find.
+        ("", ["Denver"], (0, 0)),
+        ("the Denver", ["Denver"], (1, 1)),
+        ("in Denver", ["Denver", "Colorado"], (0, 2 / 3)),
+    ],
+)
+def test_no_answer_by_the_rules_of_v2(predicted: str, golds: list[str], right: tuple[float, float]) -> None:
+    assert best_or_no_answer(predicted, golds) == pytest.approx(right)
 
 
 def test_agrees_with_precision_and_recall_on_random_texts() -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from xlt.model.heads import PairHead, new_head, span_loss
+from xlt.data.packing import Encoded, pack
+from xlt.model.heads import PairHead, choice_loss, new_head, span_loss
 
 
 def test_a_heads_weights_follow_from_the_seed(tiny):
@@ -47,7 +49,9 @@ def test_a_second_head_of_a_task_replaces_the_first(tiny):
     assert model.heads["a"].kind == "span_qa"
 
 
-@pytest.mark.parametrize(("kind", "labels"), [("masked_lm", 2), ("retrieval", 2), ("pair_classification", 0)])
+@pytest.mark.parametrize(
+    ("kind", "labels"), [("masked_lm", 2), ("retrieval", 2), ("pair_classification", 0), ("tagging", 0)]
+)
 def test_kinds_without_a_head_are_refused(tiny, kind, labels):
     with pytest.raises(ValueError, match="no head"):
         tiny().add_head("a", kind, labels)
@@ -67,6 +71,39 @@ def test_span_loss_is_over_the_tokens_of_each_sequence():
     torch.testing.assert_close(got, expected)
     grads = [torch.autograd.grad(loss, logits)[0] for loss in (got, expected)]
     torch.testing.assert_close(grads[0], grads[1])
+
+
+def test_choice_loss_is_over_the_choices_of_each_example():
+    groups = [2, 5, 1, 3]
+    scores = (20 * torch.randn(11, dtype=torch.float64)).requires_grad_()
+    labels = torch.tensor([1, 4, 0, 0])
+    expected = sum(
+        F.cross_entropy(part[None], label[None]) for part, label in zip(scores.split(groups), labels, strict=True)
+    )
+    got = choice_loss(scores, labels, torch.tensor([0, *groups]).cumsum(0), 5)
+    torch.testing.assert_close(got, expected)
+    grads = [torch.autograd.grad(loss, scores)[0] for loss in (got, expected)]
+    torch.testing.assert_close(grads[0], grads[1])
+
+
+@pytest.mark.parametrize("kind", ["multiple_choice", "tagging"])
+def test_examples_score_and_count_alone_as_they_do_together(tiny, kind):
+    model = tiny(dtype=torch.float64)
+    model.add_head("task", kind, 4)
+    tokens = np.random.default_rng(0).integers(3, 60, 30).astype(np.int32)
+    if kind == "multiple_choice":
+        examples = [Encoded("a", tokens[:11], (1,), lengths=(4, 7)), Encoded("b", tokens[11:], (0,), lengths=(9, 1, 9))]
+    else:
+        words = np.array([1, 2, 5], dtype=np.int32)
+        examples = [Encoded("a", tokens[:6], (3, 0, 3), words=words), Encoded("b", tokens[6:], (2,), words=words[:1])]
+
+    def run(*chosen):
+        return model(pack(chosen, task="task", kind=kind, first_position=2))
+
+    loss, scores = run(*examples)
+    alone = [run(example) for example in examples]
+    torch.testing.assert_close(torch.cat([each for _, each in alone]), scores, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(sum(each for each, _ in alone), loss, rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("kind", ["pair_classification", "span_qa"])

@@ -13,8 +13,10 @@ from transformers import (
     BertConfig,
     BertForMaskedLM,
     XLMRobertaForMaskedLM,
+    XLMRobertaForMultipleChoice,
     XLMRobertaForQuestionAnswering,
     XLMRobertaForSequenceClassification,
+    XLMRobertaForTokenClassification,
     XLMRobertaModel,
 )
 
@@ -90,6 +92,52 @@ def test_pair_classification(tiny, batch_of, padded, attention, dtype):
     loss.backward()
     expected.loss.backward()
     assert_same_gradients(model, library, {"backbone.": "roberta.", "heads.nli.": "classifier."})
+
+
+@BOTH
+@ATTENTION
+def test_multiple_choice(tiny, batch_of, padded, attention, dtype):
+    model = tiny(dtype=dtype)
+    model.drop_masked_lm_head()
+    model.add_head("swag", "multiple_choice", 0)
+    library = _library(model, XLMRobertaForMultipleChoice, attention)
+    # The library's pooler and classifier are the two layers of our head.
+    library.roberta.pooler.dense.load_state_dict(model.heads["swag"].dense.state_dict())
+    library.classifier.load_state_dict(model.heads["swag"].out_proj.state_dict())
+    labels = torch.tensor([3, 0])
+    batch = batch_of([*LENGTHS, 8], "multiple_choice", labels=labels, denominator=2, task="swag")
+    batch = replace(batch, cu_groups=torch.tensor([0, 4, 8]), max_group=4)
+    expected = library(**{name: each.view(2, 4, -1) for name, each in padded(batch).inputs.items()}, labels=labels)
+    loss, scores = model(batch)
+    _close(scores.view(2, 4), expected.logits)
+    _close(loss, expected.loss)
+    loss.backward()
+    expected.loss.backward()
+    names = {"heads.swag.dense.": "roberta.pooler.dense.", "heads.swag.out_proj.": "classifier."}
+    assert_same_gradients(model, library, {"backbone.": "roberta.", **names})
+
+
+@BOTH
+@ATTENTION
+def test_tagging(tiny, batch_of, padded, attention, dtype):
+    model = tiny(dtype=dtype)
+    model.drop_masked_lm_head()
+    model.add_head("pos", "tagging", 5)
+    library = _library(model, XLMRobertaForTokenClassification, attention, num_labels=5)
+    library.load_state_dict(model.heads["pos"].state_dict(), strict=False)
+    words = torch.tensor([1, 3, 5, 7, 8, 20, 37, 53, 94])
+    labels = torch.tensor([0, 4, 2, 2, 1, 3, 0, 1, 4])
+    batch = batch_of(LENGTHS, "tagging", labels=labels, scored_positions=words, denominator=9, task="pos")
+    other = padded(batch)
+    theirs = torch.full((other.input_ids.numel(),), -100)
+    theirs[other.flat[words]] = labels
+    expected = library(**other.inputs, labels=theirs.view_as(other.input_ids))
+    loss, scores = model(batch)
+    _close(scores, expected.logits.flatten(0, 1)[other.flat[words]])
+    _close(loss, expected.loss)
+    loss.backward()
+    expected.loss.backward()
+    assert_same_gradients(model, library, {"backbone.": "roberta.", "heads.pos.": ""})
 
 
 @BOTH

@@ -25,6 +25,8 @@ def test_heads_and_backbone_come_back_bit_for_bit(tiny, batch_of, tmp_path):
     model.drop_masked_lm_head()
     model.add_head("nli", "pair_classification", 3)
     model.add_head("squad", "span_qa", 0)
+    model.add_head("swag", "multiple_choice", 0)
+    model.add_head("pos", "tagging", 17)
     model.save(tmp_path / "model")
     again = PackedModel.load(tmp_path / "model")
     assert _states_equal(model, again)
@@ -34,6 +36,8 @@ def test_heads_and_backbone_come_back_bit_for_bit(tiny, batch_of, tmp_path):
     assert {task: (head.kind, head.labels) for task, head in again.heads.items()} == {
         "nli": ("pair_classification", 3),
         "squad": ("span_qa", 0),
+        "swag": ("multiple_choice", 1),
+        "pos": ("tagging", 17),
     }
 
 

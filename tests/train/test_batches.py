@@ -59,6 +59,22 @@ def test_shares_hold_the_batch_exactly_once_and_their_means_add_up(world: int, a
     assert sum(shares) / len(shares) == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize(("world", "accumulation"), [(2, 1), (1, 2), (4, 1)])
+def test_tagging_is_a_mean_over_words_however_they_are_shared(world: int, accumulation: int) -> None:
+    sequences = [
+        Encoded(f"s{n}", np.full(n + 2, 5, dtype=np.int32), (0,) * n, words=np.arange(1, n + 1, dtype=np.int32))
+        for n in (1, 9, 3, 4)
+    ]
+    batches = BatchStream(
+        sequences, get_task("udpos"), Recipe(batch_size=4, epochs=1), seed=0, first_position=2, vocabulary=None
+    )
+    parts = [batch for rank in range(world) for batch in batches.micro_batches(0, Division(rank, world, accumulation))]
+    words = [0 if part.labels is None else len(part.labels) for part in parts]
+    assert sum(words) == 17
+    shares = [count / part.denominator for count, part in zip(words, parts, strict=True)]
+    assert sum(shares) / len(shares) == pytest.approx(1.0)
+
+
 def test_masks_do_not_depend_on_the_division() -> None:
     batches = stream(task=MASKED_LM)
     (whole,) = batches.micro_batches(0, Division())

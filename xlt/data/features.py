@@ -9,7 +9,7 @@ import numpy.typing as npt
 from transformers import PreTrainedTokenizerBase
 
 from xlt.data.packing import Encoded
-from xlt.data.rows import BitextRow, PairRow, Row, SpanRow, TextRow
+from xlt.data.rows import BitextRow, ChoiceRow, PairRow, Row, SpanRow, TagRow, TextRow
 from xlt.errors import DataFault
 from xlt.tasks.record import Kind, Task
 
@@ -20,7 +20,11 @@ Encoder = Callable[[Sequence[Row], Task, PreTrainedTokenizerBase, bool], list[En
 def encode(rows: Sequence[Row], task: Task, tokenizer: PreTrainedTokenizerBase, *, training: bool) -> list[Encoded]:
     """Token ids of every row, in the order of the rows; ``training`` adds the labels.
 
-    A row gives one sequence, except in span QA, where a long context gives several overlapping windows.
+    A row gives one item, except in span QA, where a long context gives several overlapping windows, and in tagging,
+    where a long sentence is split at words and one without words gives none.
+
+    Raises:
+        DataFault: a training row has a tag that is not a label of the task, or retrieval is to be trained.
     """
     if not rows:
         return []
@@ -50,15 +54,105 @@ def _encode_pairs(rows: Sequence[Row], task: Task, tokenizer: PreTrainedTokenize
     ]
 
 
+def _encode_choices(
+    rows: Sequence[Row], task: Task, tokenizer: PreTrainedTokenizerBase, training: bool
+) -> list[Encoded]:
+    """A prompt and a choice are a pair, of which the prompt is cut at its end, and the choice if that is not enough."""
+    questions = [row for row in rows if isinstance(row, ChoiceRow)]
+    encoded = tokenizer(
+        [row.prompt for row in questions for _ in row.choices],
+        [choice for row in questions for choice in row.choices],
+        verbose=False,
+    )
+    sequences = [_int32(tokens) for tokens in encoded["input_ids"]]
+    for index, tokens in enumerate(sequences):
+        if len(tokens) > task.recipe.max_length:
+            parts = np.array(encoded.sequence_ids(index), dtype=object)
+            order = np.concatenate([np.flatnonzero(parts == side)[::-1] for side in (0, 1)])
+            sequences[index] = np.delete(tokens, order[: len(tokens) - task.recipe.max_length])
+    pairs = iter(sequences)
+    result = []
+    for row in questions:
+        mine = [next(pairs) for _ in row.choices]
+        lengths = tuple(len(tokens) for tokens in mine)
+        label = (row.label,) if training else ()
+        result.append(Encoded(row.id, np.concatenate(mine), label, lengths=lengths))
+    return result
+
+
+def _encode_tags(rows: Sequence[Row], task: Task, tokenizer: PreTrainedTokenizerBase, training: bool) -> list[Encoded]:
+    """Words as XTREME's script encodes them: one without a token of its own becomes the unknown token.
+
+    Of a word that does not fit into ``max_length`` alone the first tokens stay.
+    """
+    sentences = [row for row in rows if isinstance(row, TagRow)]
+    encoded = tokenizer(
+        [list(row.words) for row in sentences], is_split_into_words=True, add_special_tokens=False, verbose=False
+    )
+    classes = {label: index for index, label in enumerate(task.labels)}
+    room = task.recipe.max_length - 2
+    sequences = []
+    for index, row in enumerate(sentences):
+        tokens, sizes = _tokens_of_words(
+            _int32(encoded["input_ids"][index]),
+            np.array(encoded.word_ids(index), dtype=np.int64),
+            len(row.words),
+            tokenizer.unk_token_id,
+            room,
+        )
+        label = _tag_classes(row, classes, task) if training else ()
+        ends = np.cumsum([0, *sizes])
+        first = 0
+        while first < len(sizes):
+            last = int(np.searchsorted(ends, ends[first] + room, side="right")) - 1
+            piece = tokens[ends[first] : ends[last]]
+            sequences.append(
+                Encoded(
+                    row.id,
+                    np.concatenate([[tokenizer.cls_token_id], piece, [tokenizer.sep_token_id]]).astype(np.int32),
+                    label[first:last],
+                    words=(ends[first:last] - ends[first] + 1).astype(np.int32),
+                )
+            )
+            first = last
+    return sequences
+
+
+def _tokens_of_words(
+    tokens: npt.NDArray[np.int32], owners: npt.NDArray[np.int64], words: int, unknown: int, longest: int
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    """``tokens`` with 1 to ``longest`` of them per word, and how many each word has; ``owners`` says whose they are."""
+    sizes = np.bincount(owners, minlength=words)
+    starts = np.cumsum(sizes) - sizes
+    kept = np.arange(len(tokens)) - starts[owners] < longest
+    silent = np.flatnonzero(sizes == 0)
+    if len(silent) or not kept.all():
+        places = np.searchsorted(owners[kept], silent)
+        tokens = np.insert(tokens[kept], places, unknown)
+    return tokens, np.clip(sizes, 1, longest)
+
+
+def _tag_classes(row: TagRow, classes: dict[str, int], task: Task) -> tuple[int, ...]:
+    try:
+        return tuple(classes[tag] for tag in row.tags)
+    except KeyError as error:
+        raise DataFault(
+            f"Row '{row.id}' of '{task.key}' has the tag {error}, which is not a label of the task.",
+            why=f"It has {len(classes)} labels: {', '.join(task.labels[:20])}{' …' if len(classes) > 20 else ''}.",
+            mend="Correct the training file, or give the task that label.",
+        ) from error
+
+
 def _encode_spans(rows: Sequence[Row], task: Task, tokenizer: PreTrainedTokenizerBase, training: bool) -> list[Encoded]:
     """Windows over question and context with a stride, as in the original SQuAD fine-tuning of BERT.
 
-    In training a window that does not hold the answer points to its first token; rows whose answer has no known
-    place (``start`` below 0) are left out. A question keeps its first 64 tokens at most, as in XTREME's script.
+    In training a window that does not hold the answer points to its first token, as do all of a question without
+    one (SQuAD v2.0 only); rows whose answer has no known place (``start`` below 0) are left out. A question keeps
+    its first 64 tokens at most, as in XTREME's script.
     """
     spans = [row for row in rows if isinstance(row, SpanRow)]
     if training:
-        spans = [row for row in spans if row.answers and row.answers[0].start >= 0]
+        spans = [row for row in spans if (row.answers[0].start >= 0 if row.answers else task.metric == "squad_v2")]
     max_length = task.recipe.max_length
     encoded = tokenizer(
         _shortened([row.question.strip() for row in spans], tokenizer, min(LONGEST_QUESTION, max_length // 3)),
@@ -90,6 +184,8 @@ def _shortened(texts: list[str], tokenizer: PreTrainedTokenizerBase, tokens: int
 
 
 def _span_label(row: SpanRow, offsets: npt.NDArray[np.int32]) -> tuple[int, int]:
+    if not row.answers:
+        return (0, 0)
     start = row.answers[0].start
     end = start + len(row.answers[0].text)
     covered = np.flatnonzero((offsets[:, 0] < end) & (offsets[:, 1] > start) & (offsets[:, 0] >= 0))
@@ -119,6 +215,8 @@ def _int32(tokens: Sequence[int]) -> npt.NDArray[np.int32]:
 
 _ENCODERS: dict[Kind, Encoder] = {
     "pair_classification": _encode_pairs,
+    "multiple_choice": _encode_choices,
+    "tagging": _encode_tags,
     "span_qa": _encode_spans,
     "masked_lm": _encode_text,
     "retrieval": _encode_bitext,

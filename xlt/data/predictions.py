@@ -19,9 +19,15 @@ from xlt.errors import DataFault
 class Prediction:
     """What a model says about one example.
 
-    ``prediction`` is the label (pair classification), the characters ``[start, end)`` of the context (span
-    QA) or the id of the retrieved row (retrieval); it never holds text of a data set. ``score`` is the
-    label's probability, the span's start and end logit added, or the cosine, to 6 significant digits.
+    ``prediction`` never holds text of a data set, and ``score`` (6 significant digits) says how sure the model is:
+
+    - pair classification: the label; its probability
+    - multiple choice: the index of the choice, "0" for the first; its probability among the choices
+    - tagging: one tag per word, joined by blanks; the mean of their probabilities
+    - span QA: the characters ``[start, end)`` of the context, ``(0, 0)`` for no answer (SQuAD v2.0) or none found; the
+      start and end logit added, those of the first token for no answer
+    - retrieval: the id of the English row found; the cosine
+    - mining: ``id`` is a foreign sentence, this the id of an English one; the margin
     """
 
     id: str

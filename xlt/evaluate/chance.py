@@ -8,13 +8,16 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import accumulate
+from statistics import fmean
 
 import numpy as np
 import numpy.typing as npt
 
-from xlt.data.rows import PairRow, Row, SpanRow
+from xlt.data.predictions import Prediction
+from xlt.data.rows import ChoiceRow, MiningRow, PairRow, Row, SpanRow, TagRow
 from xlt.errors import DataFault
-from xlt.evaluate.metrics import Metrics
+from xlt.evaluate.cell import gold_pairs
+from xlt.evaluate.metrics import Metrics, score
 from xlt.evaluate.squad import exact_and_f1, normalise
 from xlt.tasks.record import Task
 
@@ -29,33 +32,57 @@ Outcome = tuple[float, float]
 
 
 def chance(task: Task, rows: Sequence[Row]) -> Metrics:
-    """The expected metrics, in percent, of a guess that is uniform over what is possible.
+    """The expected metrics, in percent, of a guess that is uniform over what is possible, but in tagging.
 
-    Pair classification: one label of the task's. Retrieval: one row of ``rows``. Span QA: one of the spans of
-    the context that have as many units as the first gold answer, scored by the SQuAD rules against all gold
-    answers; a unit is a white-space word, or a character where most letters of the context are of a script
-    written without spaces. Nothing is sampled.
+    Pair classification: one label of the task's. Multiple choice: one of the choices. Tagging: the most frequent
+    tag of ``rows`` for every word, which a uniform guess stays below. Retrieval: one row of ``rows``. Mining: one
+    English sentence for every foreign one. Span QA: one of the spans of the context that have as many units as the
+    first gold answer, scored by the SQuAD rules against all gold answers; a unit is a white-space word, or a
+    character where most letters of the context are of a script written without spaces; of SQuAD v2.0 every other
+    question is guessed to have no answer (and no span to count as none). Nothing is sampled.
 
     Raises:
-        DataFault: there are no rows, or a question has no gold answer.
+        DataFault: there are no rows, a question has no gold answer (SQuAD v2.0 aside), or nothing is to be mined.
     """
     if not rows:
         raise DataFault(f"'{task.key}' has no rows: chance is not defined.")
     if task.kind == "pair_classification":
         return {"accuracy": 100 / len(task.labels)}
+    if task.kind == "multiple_choice":
+        return {"accuracy": 100 * fmean(1 / len(row.choices) for row in rows if isinstance(row, ChoiceRow))}
+    if task.kind == "tagging":
+        return _most_frequent_tag(task, rows)
+    if task.metric == "mining_f1":
+        return _mining_chance(task, rows)
     if task.kind == "retrieval":
         return {"accuracy": 100 / len(rows)}
-    outcomes = np.array([_span_chance(row) for row in rows if isinstance(row, SpanRow)])
+    outcomes = np.array([_span_chance(task, row) for row in rows if isinstance(row, SpanRow)])
     exact, f1 = 100 * outcomes.mean(axis=0)
     return {"exact_match": float(exact), "f1": float(f1)}
 
 
 def majority(task: Task, rows: Sequence[Row]) -> Metrics | None:
-    """Accuracy, in percent, of always giving the most frequent gold label; None where there are no labels."""
+    """The metrics, in percent, of always giving the most frequent gold label or tag; None where there are none."""
+    if task.kind == "tagging":
+        return _most_frequent_tag(task, rows)
     labels = Counter(row.label for row in rows if isinstance(row, PairRow))
     if task.kind != "pair_classification" or not labels:
         return None
     return {"accuracy": 100 * max(labels.values()) / labels.total()}
+
+
+def counted(task: Task, metrics: Metrics) -> float:
+    """The metric, in percent, that is a share of things that are each right or wrong (see ``trials``)."""
+    if task.metric == "mining_f1":
+        return metrics["recall"]
+    return metrics["exact_match" if task.kind == "span_qa" else "accuracy"]
+
+
+def trials(task: Task, rows: Sequence[Row]) -> int:
+    """How many things ``counted`` is a share of: words in tagging, gold pairs in mining, else rows."""
+    if task.kind == "tagging":
+        return sum(len(row.words) for row in rows if isinstance(row, TagRow))
+    return len(gold_pairs(rows)) if task.metric == "mining_f1" else len(rows)
 
 
 def binomial_bound(n: int, p: float, level: float = 0.99) -> float:
@@ -68,13 +95,40 @@ def binomial_bound(n: int, p: float, level: float = 0.99) -> float:
     return float(100 * binom.ppf(level, n, p) / n)
 
 
-def _span_chance(row: SpanRow) -> Outcome:
-    if not row.answers:
-        raise DataFault(f"Question '{row.id}' has no gold answer: chance is not defined.")
+def _most_frequent_tag(task: Task, rows: Sequence[Row]) -> Metrics:
+    sentences = [row for row in rows if isinstance(row, TagRow)]
+    tags = Counter(tag for row in sentences for tag in row.tags)
+    tag = max(tags, key=tags.__getitem__, default="")
+    return score(task, rows, [Prediction(row.id, " ".join([tag] * len(row.words)), 0.0) for row in sentences])
+
+
+def _mining_chance(task: Task, rows: Sequence[Row]) -> Metrics:
+    """Each gold pair is found with the chance of one English sentence among all; F1 divides by a fixed number."""
+    pairs = len(gold_pairs(rows))
+    english = sum(isinstance(row, MiningRow) and row.english for row in rows)
+    if not pairs:
+        raise DataFault(f"'{task.key}' has no gold pairs: chance is not defined.")
+    foreign, found = len(rows) - english, pairs / english
+    return {
+        "f1": 200 * found / (foreign + pairs),
+        "precision": 100 * found / foreign,
+        "recall": 100 / english,
+    }
+
+
+def _span_chance(task: Task, row: SpanRow) -> Outcome:
     golds = [normalise(answer.text) for answer in row.answers]
+    if task.metric == "squad_v2":
+        golds = [gold for gold in golds if gold]
+        if not golds:
+            return 0.5, 0.5
+    if not golds:
+        raise DataFault(f"Question '{row.id}' has no gold answer: chance is not defined.")
     if _is_unspaced(row.context):
-        return _over_characters(row.context, len(row.answers[0].text), golds)
-    return _over_words(row.context, len(row.answers[0].text.split()), golds)
+        exact, f1 = _over_characters(row.context, len(row.answers[0].text), golds)
+    else:
+        exact, f1 = _over_words(row.context, len(row.answers[0].text.split()), golds)
+    return (exact / 2, f1 / 2) if task.metric == "squad_v2" else (exact, f1)
 
 
 @lru_cache(maxsize=4096)

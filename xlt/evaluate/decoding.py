@@ -15,11 +15,13 @@ MAX_ANSWER_TOKENS = 30
 class WindowSpans:
     """The best span of each of W windows: its score ``[W]`` and its characters ``[W, 2]``.
 
-    A window without a token of the context scores minus infinity.
+    A window without a token of the context scores minus infinity. ``nulls [W]`` is the score of no answer: the
+    start and end logit of the window's first token.
     """
 
     scores: npt.NDArray[np.float32]
     characters: npt.NDArray[np.int64]
+    nulls: npt.NDArray[np.float32]
 
 
 def best_spans(
@@ -29,13 +31,14 @@ def best_spans(
 
     ``logits [T, 2]`` and ``offsets [T, 2]`` (characters; -1 outside the context) hold the windows end to end,
     ``bounds [W + 1]`` where they begin and end; no window is empty. A span starts not after its end, lies
-    inside the context and has at most 30 tokens, the limit of BERT's SQuAD code (run_squad.py), whose score
-    this is as well: raw logits, no softmax, so that windows of one example compare. Among equal scores the
-    earliest start wins, then the earliest end. Two things differ from BERT's code: all spans are searched,
-    not those of the 20 best starts and ends, and a start may lie in a window with little context around it.
+    inside the context, holds a character or more and has at most 30 tokens, the limit of BERT's SQuAD code
+    (run_squad.py), whose score this is as well: raw logits, no softmax, so that windows of one example compare.
+    Among equal scores the earliest start wins, then the earliest end. Two things differ from BERT's code: all spans
+    are searched, not those of the 20 best starts and ends, and a start may lie in a window with little context
+    around it.
     """
     tokens = len(logits)
-    inside = offsets[:, 0] >= 0
+    inside = offsets[:, 0] < offsets[:, 1]
     start = np.where(inside, logits[:, 0], -np.inf).astype(np.float32)
     end = np.where(inside, logits[:, 1], -np.inf).astype(np.float32)
     window = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
@@ -52,17 +55,26 @@ def best_spans(
     first = at_best[np.searchsorted(at_best, bounds[:-1])]
     characters = np.stack([offsets[first, 0], offsets[first + length[first], 1]], axis=1).astype(np.int64)
     characters[np.isneginf(scores)] = 0
-    return WindowSpans(scores, characters)
+    return WindowSpans(scores, characters, logits[bounds[:-1]].sum(axis=1))
 
 
-def best_per_example(spans: WindowSpans, example: Sequence[int], examples: int) -> WindowSpans:
+def best_per_example(
+    spans: WindowSpans, example: Sequence[int], examples: int, *, unanswerable: bool = False
+) -> WindowSpans:
     """The best window of each example, the earliest among equals; ``example [W]`` says whose a window is.
 
-    An example that no window belongs to, or none with a token of the context, gets the empty span at 0.
+    An example that no window belongs to, or none with a token of the context, gets the empty span at 0. So does,
+    with ``unanswerable`` questions, one whose lowest null score is above the score of its best span: the rule of
+    BERT's run_squad.py, with its threshold of 0 between the two. Its score is the null score.
     """
     scores = np.full(examples, -np.inf, dtype=np.float32)
     characters = np.zeros((examples, 2), dtype=np.int64)
+    nulls = np.full(examples, np.inf, dtype=np.float32)
     for window, owner in enumerate(example):
+        nulls[owner] = min(nulls[owner], spans.nulls[window])
         if spans.scores[window] > scores[owner]:
             scores[owner], characters[owner] = spans.scores[window], spans.characters[window]
-    return WindowSpans(scores, characters)
+    if unanswerable:
+        none = np.isfinite(nulls) & (nulls > scores)
+        scores[none], characters[none] = nulls[none], 0
+    return WindowSpans(scores, characters, nulls)

@@ -3,30 +3,44 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from xlt.data.predictions import Prediction
-from xlt.data.rows import BitextRow, PairRow, Row, SpanRow
+from xlt.data.rows import BitextRow, ChoiceRow, PairRow, Row, SpanRow, TagRow
 from xlt.errors import DataFault, UsageFault
-from xlt.evaluate.squad import best_over_golds
-from xlt.tasks.record import Kind, Task
+from xlt.evaluate.squad import best_or_no_answer, best_over_golds
+from xlt.tasks.record import Kind, Metric, Task
 
 Metrics = dict[str, float]
+
+# What the paper's tables print is the mean of these.
+_PRINTED: Mapping[Metric, tuple[str, ...]] = {
+    "accuracy": ("accuracy",),
+    "squad": ("f1", "exact_match"),
+    "squad_v2": ("f1", "exact_match"),
+    "tag_f1": ("f1",),
+    "mining_f1": ("f1",),
+    "perplexity": ("perplexity",),
+}
 
 
 def score(task: Task, rows: Sequence[Row], predictions: Sequence[Prediction]) -> Metrics:
     """The metrics of ``predictions`` against the gold ``rows``, in percent; no order matters.
 
-    Pair classification and retrieval give ``accuracy``; span QA ``exact_match`` and ``f1``, best over the
-    gold answers (SQuAD v1.1 rules).
+    Pair classification, multiple choice and retrieval give ``accuracy``, tagging that of its words, and for
+    ``tag_f1`` seqeval's micro ``f1``, ``precision`` and ``recall`` of entities as well (of runs of equal tags where
+    tags have no B- or I-, as in XTREME's and jiant's UD-POS); span QA ``exact_match`` and ``f1``, best over the
+    gold answers by the rules of SQuAD v1.1, or v2.0 for ``squad_v2``. Mining has a scorer of its own.
 
     Raises:
         DataFault: not every row has exactly one prediction, a prediction has no row, or one is impossible for
-            its row (a label or id that does not exist, offsets outside the context).
-        UsageFault: the task's kind has no such metric.
+            its row (a label, choice or id that does not exist, offsets outside the context, more or fewer tags
+            than words).
+        UsageFault: the task is not scored from predictions of one row each.
     """
-    if task.kind not in _SCORERS:
+    if task.kind not in _SCORERS or task.metric == "mining_f1":
         raise UsageFault(f"'{task.key}' ({task.kind}) is not scored from predictions.", mend="xlt tasks ls")
     row_type, scorer = _SCORERS[task.kind]
     if not all(isinstance(row, row_type) for row in rows):
@@ -34,11 +48,10 @@ def score(task: Task, rows: Sequence[Row], predictions: Sequence[Prediction]) ->
     return scorer(task, _match(task, rows, predictions))
 
 
-def task_score(metrics: Metrics) -> float:
-    """The one number of a task in the paper's tables: accuracy, or the mean of F1 and exact match."""
-    if "accuracy" in metrics:
-        return metrics["accuracy"]
-    return (metrics["f1"] + metrics["exact_match"]) / 2
+def task_score(task: Task, metrics: Metrics) -> float:
+    """The one number of the task in the paper's tables: accuracy, F1, or for QA the mean of F1 and exact match."""
+    printed = _PRINTED[task.metric]
+    return math.fsum(metrics[name] for name in printed) / len(printed)
 
 
 Matched = list[tuple[Row, Prediction]]
@@ -77,6 +90,32 @@ def _pair_accuracy(task: Task, matched: Matched) -> Metrics:
     return {"accuracy": 100 * right / len(matched)}
 
 
+def _choice_accuracy(task: Task, matched: Matched) -> Metrics:
+    questions = [(row, given.prediction) for row, given in matched if isinstance(row, ChoiceRow)]
+    impossible = [row.id for row, chosen in questions if str(chosen) not in map(str, range(len(row.choices)))]
+    _refuse(task, impossible, "choose something else than the number of a choice")
+    return {"accuracy": 100 * sum(str(row.label) == chosen for row, chosen in questions) / len(questions)}
+
+
+def _tags(task: Task, matched: Matched) -> Metrics:
+    gold = [list(row.tags) for row, _ in matched if isinstance(row, TagRow)]
+    given = [str(prediction.prediction).split() for _, prediction in matched]
+    pairs = list(zip(gold, given, strict=True))
+    wrong = [row.id for (row, _), (tags, found) in zip(matched, pairs, strict=True) if len(tags) != len(found)]
+    _refuse(task, wrong, "have more or fewer tags than words")
+    right = sum(tag == other for tags, found in pairs for tag, other in zip(tags, found, strict=True))
+    accuracy = {"accuracy": 100 * right / max(sum(map(len, gold)), 1)}
+    if task.metric == "accuracy":
+        return accuracy
+    from seqeval.metrics.sequence_labeling import precision_recall_fscore_support  # slow to import
+
+    with warnings.catch_warnings():
+        # One warning per word where tags have no B- or I-.
+        warnings.simplefilter("ignore", UserWarning)
+        precision, recall, f1, _ = precision_recall_fscore_support(gold, given, average="micro", zero_division=0)
+    return {"f1": 100 * float(f1), "precision": 100 * float(precision), "recall": 100 * float(recall)} | accuracy
+
+
 def _retrieval_accuracy(task: Task, matched: Matched) -> Metrics:
     known = {row.id for row, _ in matched}
     impossible = [prediction.id for _, prediction in matched if prediction.prediction not in known]
@@ -92,8 +131,10 @@ def _squad(task: Task, matched: Matched) -> Metrics:
         [given.id for row, given in spans if not _inside(given.prediction, row.context)],
         "predict characters outside the context",
     )
-    _refuse(task, [row.id for row, _ in spans if not row.answers], "have no gold answer")
-    results = [_span_result(row, given) for row, given in spans]
+    if task.metric == "squad":
+        _refuse(task, [row.id for row, _ in spans if not row.answers], "have no gold answer")
+    rules = best_over_golds if task.metric == "squad" else best_or_no_answer
+    results = [rules(_text(row, given), [answer.text for answer in row.answers]) for row, given in spans]
     return {
         "exact_match": 100 * math.fsum(exact for exact, _ in results) / len(results),
         "f1": 100 * math.fsum(f1 for _, f1 in results) / len(results),
@@ -104,10 +145,10 @@ def _inside(span: str | tuple[int, int], context: str) -> bool:
     return isinstance(span, tuple) and 0 <= span[0] <= span[1] <= len(context)
 
 
-def _span_result(row: SpanRow, given: Prediction) -> tuple[float, float]:
+def _text(row: SpanRow, given: Prediction) -> str:
     assert isinstance(given.prediction, tuple)
     start, end = given.prediction
-    return best_over_golds(row.context[start:end], (answer.text for answer in row.answers))
+    return row.context[start:end]
 
 
 def _refuse(task: Task, ids: Sequence[str], fault: str) -> None:
@@ -120,6 +161,8 @@ def _refuse(task: Task, ids: Sequence[str], fault: str) -> None:
 
 _SCORERS: dict[Kind, tuple[type[Row], Callable[[Task, Matched], Metrics]]] = {
     "pair_classification": (PairRow, _pair_accuracy),
+    "multiple_choice": (ChoiceRow, _choice_accuracy),
+    "tagging": (TagRow, _tags),
     "span_qa": (SpanRow, _squad),
     "retrieval": (BitextRow, _retrieval_accuracy),
 }

@@ -1,10 +1,10 @@
-"""Predictions of a model for the rows of a pair-classification or span-QA task."""
+"""Predictions of a model with a head for the rows of a task; ``Prediction`` says what each kind's are."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -38,13 +38,13 @@ def predict(
     ``head`` names the head of the model to use: the task whose training set trained it, by default ``task``'s
     ``trains_on``. ``max_tokens`` bounds the tokens of one forward pass. The model is moved to ``device`` and
     left in the mode (training or not) in which it came. A row whose windows hold nothing of the context gets
-    the empty span at 0.
+    the empty span at 0. A tagging task without labels of its own needs them first (``with_labels``).
 
     Raises:
         DataFault: two rows share an id, or the model's scores are not finite.
         UsageFault: the task is of another kind, or the model has no head that fits it.
     """
-    if task.kind not in ("pair_classification", "span_qa"):
+    if task.kind in ("retrieval", "masked_lm"):
         raise UsageFault(f"'{task.key}' ({task.kind}) has no predictions of this kind.", mend="xlt tasks ls")
     head = head or task.trains_on or task.key
     _check_head(model, task, head)
@@ -56,11 +56,15 @@ def predict(
         scored = _forward(model, sequences, task, head, max_tokens, device)
         if task.kind == "pair_classification":
             return _pairs(rows, task, scored)
-        return _spans(rows, sequences, scored, place)
+        if task.kind == "multiple_choice":
+            return _choices(rows, sequences, scored)
+        if task.kind == "tagging":
+            return _tags(rows, task, sequences, scored, place)
+        return _spans(rows, task, sequences, scored, place)
 
 
 def _check_head(model: PackedModel, task: Task, name: str) -> None:
-    labels = len(task.labels) if task.kind == "pair_classification" else 0
+    labels = 1 if task.kind == "multiple_choice" else len(task.labels)
     if name in model.heads and (model.heads[name].kind, model.heads[name].labels) == (task.kind, labels):
         return
     raise UsageFault(
@@ -101,27 +105,66 @@ def _pairs(rows: Sequence[Row], task: Task, scored: Iterator[Scored]) -> list[Pr
     logits = np.zeros((len(rows), len(task.labels)), dtype=np.float64)
     for group, scores in scored:
         logits[group] = scores
-    # numpy's argmax takes the first of equal logits; torch's promises nothing.
-    labels = logits.argmax(axis=1)
-    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities = (odds / odds.sum(axis=1, keepdims=True))[np.arange(len(rows)), labels]
+    labels, probabilities = _most_probable(logits)
     return [
         Prediction(row.id, task.labels[label], float(probability))
         for row, label, probability in zip(rows, labels, probabilities, strict=True)
     ]
 
 
-def _spans(
-    rows: Sequence[Row], sequences: Sequence[Encoded], scored: Iterator[Scored], place: dict[str, int]
+def _most_probable(logits: npt.NDArray[np.floating]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """The class of the highest of each row's logits and its softmax probability."""
+    # numpy's argmax takes the first of equal logits; torch's promises nothing.
+    labels = logits.argmax(axis=1)
+    odds = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    return labels, 1 / odds.sum(axis=1)
+
+
+def _choices(rows: Sequence[Row], sequences: Sequence[Encoded], scored: Iterator[Scored]) -> list[Prediction]:
+    found = {}
+    for group, scores in scored:
+        for index, mine in zip(group, _split(scores, [len(sequences[index].lengths) for index in group]), strict=True):
+            choice, probability = _most_probable(mine[None])
+            found[index] = Prediction(rows[index].id, str(choice[0]), float(probability[0]))
+    return [found[index] for index in range(len(rows))]
+
+
+def _tags(
+    rows: Sequence[Row], task: Task, sequences: Sequence[Encoded], scored: Iterator[Scored], place: dict[str, int]
 ) -> list[Prediction]:
-    scores = np.full(len(sequences), -np.inf, dtype=np.float32)
+    pieces: dict[int, tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]] = {}
+    for group, logits in scored:
+        counts = [0 if (words := sequences[index].words) is None else len(words) for index in group]
+        parts = (_split(each, counts) for each in _most_probable(logits))
+        pieces |= dict(zip(group, zip(*parts, strict=True), strict=True))
+    tags: list[list[str]] = [[] for _ in rows]
+    sums = np.zeros(len(rows))
+    for index, sequence in enumerate(sequences):
+        labels, probabilities = pieces[index]
+        tags[place[sequence.example_id]] += [task.labels[label] for label in labels]
+        sums[place[sequence.example_id]] += probabilities.sum()
+    return [
+        Prediction(row.id, " ".join(mine), float(total / max(len(mine), 1)))
+        for row, mine, total in zip(rows, tags, sums, strict=True)
+    ]
+
+
+def _split(values: npt.NDArray[Any], counts: Sequence[int]) -> list[npt.NDArray[Any]]:
+    return np.split(values, np.cumsum(counts)[:-1])
+
+
+def _spans(
+    rows: Sequence[Row], task: Task, sequences: Sequence[Encoded], scored: Iterator[Scored], place: dict[str, int]
+) -> list[Prediction]:
+    scores, nulls = np.full((2, len(sequences)), -np.inf, dtype=np.float32)
     characters = np.zeros((len(sequences), 2), dtype=np.int64)
     for group, logits in scored:
         bounds = np.cumsum([0, *(len(sequences[index].input_ids) for index in group)])
         spans = best_spans(logits, _offsets(sequences, group), bounds)
-        scores[group], characters[group] = spans.scores, spans.characters
+        scores[group], characters[group], nulls[group] = spans.scores, spans.characters, spans.nulls
     owners = [place[sequence.example_id] for sequence in sequences]
-    best = best_per_example(WindowSpans(scores, characters), owners, len(rows))
+    windows = WindowSpans(scores, characters, nulls)
+    best = best_per_example(windows, owners, len(rows), unanswerable=task.metric == "squad_v2")
     found = np.where(np.isfinite(best.scores), best.scores, 0.0)
     return [
         Prediction(row.id, (int(start), int(end)), float(score))

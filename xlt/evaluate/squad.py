@@ -1,6 +1,7 @@
-"""The SQuAD v1.1 evaluation rules, which XTREME's evaluator applies to XQuAD and TyDiQA in every language.
+"""The SQuAD evaluation rules; XTREME's evaluator applies those of v1.1 to XQuAD and TyDiQA in every language.
 
-Source: evaluate-v1.1.py of SQuAD (https://rajpurkar.github.io/SQuAD-explorer/); written anew after its rules.
+Source: evaluate-v1.1.py and evaluate-v2.0.py of SQuAD (https://rajpurkar.github.io/SQuAD-explorer/); written anew
+after their rules.
 """
 
 from __future__ import annotations
@@ -38,3 +39,16 @@ def best_over_golds(text: str, golds: Iterable[str]) -> tuple[float, float]:
     predicted = normalise(text)
     pairs = [exact_and_f1(predicted, normalise(gold)) for gold in golds]
     return max(exact for exact, _ in pairs), max(f1 for _, f1 in pairs)
+
+
+def best_or_no_answer(text: str, golds: Iterable[str]) -> tuple[float, float]:
+    """Exact match and F1 of ``text`` by the rules of v2.0.
+
+    A gold answer of which nothing counts is none; where there is no other, a text is right, in both, if nothing of
+    it counts. A question with an answer gives an empty text 0.
+    """
+    counted = [gold for gold in golds if normalise(gold)]
+    if counted:
+        return best_over_golds(text, counted)
+    right = float(not normalise(text))
+    return right, right

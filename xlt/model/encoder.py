@@ -16,7 +16,7 @@ from xlt.errors import UsageFault
 from xlt.model import storage
 from xlt.model.attention import LazyPlan
 from xlt.model.backbone import Backbone, blocks, first_position, load_backbone, new_backbone
-from xlt.model.heads import masked_lm_loss, new_head, pair_loss, span_loss
+from xlt.model.heads import choice_loss, class_loss, new_head, span_loss
 from xlt.tasks.record import Kind
 
 
@@ -93,7 +93,8 @@ class PackedModel(nn.Module):
         """``(loss, scores)``: the summed loss over ``batch.denominator``, and what predictions are made from.
 
         The loss is a scalar in fp32, and NaN where the batch has no labels. Scores are fp32: pair
-        classification ``[B, labels]``, span QA ``[T, 2]``, masked LM empty. No sequence may be empty.
+        classification ``[B, labels]``, multiple choice ``[B]``, tagging ``[M, labels]``, span QA ``[T, 2]``, masked
+        LM empty. No sequence may be empty.
 
         Raises:
             ValueError: the kind has no loss, or the model lacks the head.
@@ -104,14 +105,16 @@ class PackedModel(nn.Module):
         if batch.task not in self.heads:
             raise ValueError(f"the model has no head for task {batch.task!r} ({batch.kind})")
         head = self.heads[batch.task]
-        logits: Tensor = head(hidden, batch.cu_seqlens)
+        logits: Tensor = head(hidden, batch.scored_positions if head.kind == "tagging" else batch.cu_seqlens)
         scores = at_least_fp32(logits)
         if batch.labels is None:
             return _no_loss(scores), scores
         if head.kind == "span_qa":
             loss = span_loss(scores, batch.labels, batch.cu_seqlens, batch.max_seqlen)
+        elif batch.cu_groups is not None:
+            loss = choice_loss(scores, batch.labels, batch.cu_groups, batch.max_group)
         else:
-            loss = pair_loss(scores, batch.labels)
+            loss = class_loss(scores, batch.labels)
         return loss / batch.denominator, scores
 
     def hidden_states(self, batch: PackedBatch, layer: int) -> Tensor:
@@ -142,7 +145,7 @@ class PackedModel(nn.Module):
             return _no_loss(empty), empty
         # The head is the widest product of the model: only the masked rows go through it.
         logits = self.lm_head(hidden.index_select(0, batch.scored_positions))
-        return masked_lm_loss(logits, batch.labels) / batch.denominator, empty
+        return class_loss(logits, batch.labels) / batch.denominator, empty
 
 
 def _no_loss(like: Tensor) -> Tensor:

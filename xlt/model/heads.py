@@ -36,6 +36,40 @@ class PairHead(nn.Module):
         return logits
 
 
+class ChoiceHead(PairHead):
+    """The same head with one score per sequence: how well a choice fits its prompt."""
+
+    kind: Kind = "multiple_choice"
+
+    def __init__(self, hidden: int, dropout: float = 0.1) -> None:
+        super().__init__(hidden, 1, dropout)
+
+    def forward(self, hidden: Tensor, cu_seqlens: Tensor) -> Tensor:
+        """``hidden [T, H]``, ``cu_seqlens [B+1]``; scores ``[B]``. No sequence may be empty."""
+        return super().forward(hidden, cu_seqlens).squeeze(1)
+
+
+class TagHead(nn.Module):
+    """The library's token classifier, on the first token of each word."""
+
+    kind: Kind = "tagging"
+
+    def __init__(self, hidden: int, labels: int, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(hidden, labels)
+
+    @property
+    def labels(self) -> int:
+        """Number of tags."""
+        return self.classifier.out_features
+
+    def forward(self, hidden: Tensor, scored_positions: Tensor) -> Tensor:
+        """``hidden [T, H]``, ``scored_positions [M]``; logits ``[M, labels]``."""
+        logits: Tensor = self.classifier(self.dropout(hidden.index_select(0, scored_positions)))
+        return logits
+
+
 class SpanHead(nn.Module):
     """Start and end logits of every token."""
 
@@ -52,22 +86,24 @@ class SpanHead(nn.Module):
         return logits
 
 
-Head: TypeAlias = PairHead | SpanHead
+Head: TypeAlias = PairHead | ChoiceHead | TagHead | SpanHead
 
 
 def new_head(kind: Kind, *, hidden: int, labels: int, dropout: float, std: float) -> Head:
     """A head as the library makes it: weights N(0, std) from torch's global generator, zero biases.
 
-    ``labels`` counts classes and is read by pair classification only.
+    ``labels`` counts classes and is read by pair classification and tagging only.
 
     Raises:
         ValueError: the kind has no head of its own, or ``labels`` is below one.
     """
     makers: dict[Kind, Callable[[], Head]] = {
         "pair_classification": lambda: PairHead(hidden, labels, dropout),
+        "multiple_choice": lambda: ChoiceHead(hidden, dropout),
+        "tagging": lambda: TagHead(hidden, labels, dropout),
         "span_qa": lambda: SpanHead(hidden),
     }
-    if kind not in makers or (kind == "pair_classification" and labels < 1):
+    if kind not in makers or (kind in ("pair_classification", "tagging") and labels < 1):
         raise ValueError(f"no head for kind {kind!r} with {labels} labels")
     head = makers[kind]()
     for module in head.modules():
@@ -77,9 +113,20 @@ def new_head(kind: Kind, *, hidden: int, labels: int, dropout: float, std: float
     return head
 
 
-def pair_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Sum over sequences of the cross entropy; ``logits [B, labels]``, ``labels [B]``."""
+def class_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Sum of the cross entropy over pairs, words or masked tokens; ``logits [N, classes]``, ``labels [N]``."""
     return F.cross_entropy(at_least_fp32(logits), labels, reduction="sum")
+
+
+def choice_loss(scores: Tensor, labels: Tensor, cu_groups: Tensor, max_group: int) -> Tensor:
+    """Sum over examples of the cross entropy of the right choice among the example's choices.
+
+    ``scores [B]``, one per choice; ``labels [E]`` counts from the first choice of each example; ``cu_groups [E+1]``
+    says which choices are an example's, ``max_group`` how many at most.
+    """
+    scores = at_least_fp32(scores)
+    right = scores.index_select(0, cu_groups[:-1] + labels)
+    return (segment_logsumexp(scores.unsqueeze(1), cu_groups, max_group).squeeze(1) - right).sum()
 
 
 def span_loss(logits: Tensor, labels: Tensor, cu_seqlens: Tensor, max_seqlen: int) -> Tensor:
@@ -91,8 +138,3 @@ def span_loss(logits: Tensor, labels: Tensor, cu_seqlens: Tensor, max_seqlen: in
     places = cu_seqlens[:-1, None] + labels
     right = torch.stack([logits[:, side].index_select(0, places[:, side]) for side in (0, 1)], dim=1)
     return (segment_logsumexp(logits, cu_seqlens, max_seqlen) - right).sum() / 2
-
-
-def masked_lm_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Sum over masked tokens of the cross entropy; ``logits [M, vocabulary]``, ``labels [M]``."""
-    return F.cross_entropy(at_least_fp32(logits), labels, reduction="sum")

@@ -1,0 +1,75 @@
+"""The same examples on both sides, and how much padding each way to pad costs."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from tests.bench.conftest import LONGEST
+from xlt.bench.batches import POLICIES, Policy, SameBatch, Shape, same_batches
+from xlt.data.packing import Encoded
+from xlt.errors import UsageFault
+
+SHAPE = Shape(steps=12, batch_size=8, max_length=LONGEST)
+
+
+@pytest.fixture(scope="module")
+def batches(tokenizer: PreTrainedTokenizerBase, sequences: list[Encoded]) -> dict[Policy, list[SameBatch]]:
+    return {policy: same_batches(sequences, policy, SHAPE, tokenizer, 2) for policy in POLICIES}
+
+
+def slots(batches: list[SameBatch]) -> list[tuple[int, ...]]:
+    return [tuple(batch.padded["input_ids"].shape) for batch in batches]
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_both_sides_hold_the_same_examples(
+    batches: dict[Policy, list[SameBatch]], sequences: list[Encoded], policy: Policy
+) -> None:
+    by_id = {sequence.example_id: sequence for sequence in sequences}
+    seen = [name for batch in batches[policy] for name in batch.packed.example_ids]
+    assert len(seen) == len(set(seen)) == SHAPE.steps * SHAPE.batch_size
+    for batch in batches[policy]:
+        packed = batch.packed.input_ids.split(batch.packed.cu_seqlens.diff().tolist())
+        for row, name in enumerate(batch.packed.example_ids):
+            real = batch.padded["input_ids"][row][batch.padded["attention_mask"][row].bool()]
+            assert torch.equal(real, packed[row])
+            assert real.tolist() == by_id[name].input_ids.tolist()
+            assert batch.padded["labels"][row] == by_id[name].label[0]
+        assert batch.packed.labels is not None
+        assert torch.equal(batch.packed.labels, batch.padded["labels"])
+
+
+def test_each_way_pads_as_its_name_says(batches: dict[Policy, list[SameBatch]]) -> None:
+    assert slots(batches["fixed padding"]) == [(SHAPE.batch_size, SHAPE.max_length)] * SHAPE.steps
+    for policy in ("dynamic padding", "length grouping"):
+        longest = [(SHAPE.batch_size, batch.packed.max_seqlen) for batch in batches[policy]]
+        assert slots(batches[policy]) == longest
+
+
+def test_fixed_and_dynamic_padding_see_the_same_batches(batches: dict[Policy, list[SameBatch]]) -> None:
+    fixed, dynamic, grouped = (
+        [batch.packed.example_ids for batch in batches[policy]]
+        for policy in ("fixed padding", "dynamic padding", "length grouping")
+    )
+    assert fixed == dynamic != grouped
+
+
+def test_length_grouping_pads_least_and_fixed_padding_most(batches: dict[Policy, list[SameBatch]]) -> None:
+    waste = {
+        policy: sum(rows * length for rows, length in slots(of)) / sum(batch.packed.tokens for batch in of)
+        for policy, of in batches.items()
+    }
+    assert 1 <= waste["length grouping"] < waste["dynamic padding"] < waste["fixed padding"]
+
+
+def test_grouped_batches_come_from_all_lengths(batches: dict[Policy, list[SameBatch]]) -> None:
+    # The sampler hands out long batches first: its first twelve would have no short one.
+    longest = [batch.packed.max_seqlen for batch in batches["length grouping"]]
+    assert min(longest) < SHAPE.max_length / 2 < max(longest)
+
+
+def test_too_few_examples_are_named(tokenizer: PreTrainedTokenizerBase, sequences: list[Encoded]) -> None:
+    with pytest.raises(UsageFault, match="10 examples make 1 batches of 8; 12 steps"):
+        same_batches(sequences[:10], "fixed padding", SHAPE, tokenizer, 2)

@@ -1,0 +1,98 @@
+"""``xlt bench``: this package's loops beside those of a library user."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from xlt.cli.options import DataRoot, Debug, Json, SourceName, source_options
+from xlt.cli.output import emit, say
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from xlt.bench.train import TrainBench
+    from xlt.pipeline.spec import Backbone
+
+
+def train(
+    task: Annotated[str, typer.Option("--task", help="A task that classifies pairs; it decides the lengths.")] = "mnli",
+    source: SourceName = "world",
+    data_root: DataRoot = None,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Timed steps per row.")] = 20,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Examples per step.")] = 32,
+    max_length: Annotated[int, typer.Option("--max-length", min=8, help="Most tokens of an example.")] = 128,
+    hidden: Annotated[int, typer.Option("--hidden", min=0, help="Width of the model (0: the smoke tier's).")] = 0,
+    layers: Annotated[int, typer.Option("--layers", min=0, help="Its layers (0: the smoke tier's).")] = 0,
+    threads: Annotated[int, typer.Option("--threads", min=0, help="CPU threads (0: torch's choice).")] = 0,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Time packed training steps beside the padded loop of a Hugging Face user.
+
+    A fresh small XLM-R on both sides: same weights, same examples, same AdamW, no dropout, batches made before the
+    clock starts. Packing is the only difference, so the expected ratio is slots per token. Loss and gradient norm
+    are compared first; if they differ, nothing is timed.
+    """
+    import torch
+
+    from xlt.bench.batches import Shape
+    from xlt.bench.train import bench_train
+    from xlt.pipeline.sources import open_source
+
+    if threads:
+        torch.set_num_threads(threads)
+    opened = open_source(source_options(source, data_root, 0))
+    backbone = _backbone(source, hidden, layers)
+    say("Training a tokenizer, then timing both sides in turn.")
+    result = bench_train(opened, task, backbone, Shape(steps, batch_size, max_length))
+    emit(result, lambda console: _show(console, result))
+
+
+def _backbone(source: str, hidden: int, layers: int) -> Backbone:
+    """The smoke tier's small XLM-R, or another width: heads of 64, inner layer four times as wide, as in XLM-R."""
+    from xlt.errors import UsageFault
+    from xlt.pipeline.tiers import read_tier
+
+    backbone = read_tier("smoke").plan(source).backbone
+    changes: dict[str, int | float] = {"num_hidden_layers": layers} if layers else {}
+    if hidden:
+        heads = max(1, hidden // 64)
+        if hidden % heads:
+            raise UsageFault(f"--hidden {hidden} is no multiple of 64.", mend=f"--hidden {64 * heads}")
+        changes |= {"hidden_size": hidden, "num_attention_heads": heads, "intermediate_size": 4 * hidden}
+    return backbone.model_copy(update={"config": {**backbone.config, **changes}})
+
+
+def _show(console: Console, result: TrainBench) -> None:
+    from rich.table import Table
+
+    sizes = result.model
+    table = Table(
+        "padding of the peer",
+        "ours, ms",
+        "peer, ms",
+        "peer / ours",
+        "10-90 %",
+        "expected (slots/token)",
+        "tokens/step",
+        title=f"Training steps on {result.task} ({result.source}), {result.batch_size} examples each",
+    )
+    for row in result.rows:
+        table.add_row(
+            row.name,
+            f"{row.ours_s * 1000:.1f}",
+            f"{row.peer_s * 1000:.1f}",
+            f"{row.ratio:.2f}",
+            f"{row.ratio_p10:.2f}-{row.ratio_p90:.2f}",
+            f"{row.slots_per_token:.2f}",
+            f"{row.tokens_per_step:.0f}",
+        )
+    console.print(table)
+    console.print(
+        f"{sizes['layers']} layers, width {sizes['hidden']}, vocabulary {sizes['vocabulary']}, {result.precision}; "
+        f"{result.device}, {result.threads} threads; medians of {result.rows[0].steps} interleaved steps.",
+        markup=False,
+    )
+    console.print("Length grouping changes which examples share a batch; both sides get its batches.")
