@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xlt.cli.options import DataRoot, Debug, Json, SourceName, source_options
+from xlt.cli.options import DEFAULT_RESULTS, DataRoot, Debug, Json, Results, Seed, SourceName, source_options
 from xlt.cli.output import emit, say
+from xlt.errors import ExitCode
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from xlt.bench.controls import ControlReport
     from xlt.bench.train import TrainBench
     from xlt.pipeline.spec import Backbone
 
@@ -48,6 +50,46 @@ def train(
     say("Training a tokenizer, then timing both sides in turn.")
     result = bench_train(opened, task, backbone, Shape(steps, batch_size, max_length))
     emit(result, lambda console: _show(console, result))
+
+
+def controls(
+    control: Annotated[list[str] | None, typer.Option("--control", help="Only this one (repeatable).")] = None,
+    seed: Seed = 0,
+    results: Results = DEFAULT_RESULTS,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Break the machine in six known ways and see that verify says so.
+
+    Phase 1 is taken from RESULTS of the smoke tier; the broken runs go to RESULTS/controls. Exit code 1: a broken
+    machine was called sound.
+    """
+    from xlt.bench.controls import run_controls
+    from xlt.cli.progress import GridLines
+    from xlt.pipeline.grid import GridBuilder
+    from xlt.pipeline.sources import SourceOptions, open_source
+    from xlt.pipeline.store import RunStore
+    from xlt.pipeline.tiers import read_tier
+    from xlt.train.seeding import deterministic
+
+    options, tier = SourceOptions(), read_tier("smoke")
+    source = open_source(options)
+    grid = GridBuilder(tier, source, seed=seed, precision="fp32").grid()
+    deterministic(True)
+    report = run_controls(
+        control or [], grid, tier, source, options, RunStore(results), results / "controls", GridLines()
+    )
+    emit(report, lambda console: _show_controls(console, report))
+    if not all(each.caught for each in report.controls):
+        raise typer.Exit(int(ExitCode.DEVIATES))
+
+
+def _show_controls(console: Console, report: ControlReport) -> None:
+    for each in report.controls:
+        word = "caught" if each.caught else "NOT CAUGHT"
+        console.print(f"{word}  {each.name}: {each.about}", markup=False, soft_wrap=True)
+        for line in (*each.failed, *each.problems[:3]):
+            console.print(f"        {line}", markup=False, soft_wrap=True)
 
 
 def _backbone(source: str, hidden: int, layers: int) -> Backbone:

@@ -35,6 +35,21 @@ def test_english_is_english() -> None:
     ]
 
 
+def test_english_questions_in_their_other_form() -> None:
+    texts = [realise(Clause(fact, "value", rephrased=True), "en", 0).text for fact in FACTS]
+    assert texts == ["Mira eats what?", "Mira lives where?", "Mira wears which hat?", "Mira owns how many boats?"]
+    assert realise(Clause(LIVES, "entity", rephrased=True), "en", 0).text == "which person lives in Tarn?"
+
+
+@pytest.mark.parametrize("code", FOREIGN)
+def test_organisations_are_proper_nouns_without_a_marker(code: str) -> None:
+    words = realise(Clause(Fact("Mira", "serve", "Unilor")), code, 0).words
+    assert {(word.form, word.tag) for word in words if word.role != "relation"} >= {
+        ("Unilor", "PROPN"),
+        ("Mira", "PROPN"),
+    }
+
+
 @pytest.mark.parametrize("code", FOREIGN)
 def test_the_order_is_that_of_the_language(code: str) -> None:
     letters = {"entity": "S", "relation": "V", "value": "O"}

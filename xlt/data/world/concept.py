@@ -17,9 +17,9 @@ NAMES = _words(
     "Rosa Samir Tilda Vera"
 )
 CITIES = _words("Lurin Madoc Nerva Orsk Palma Ravel Sintra Tarn Zadar")
+ORGANISATIONS = _words("Unilor Brasko Cendrix Delvano Estrion Fontaro Gravex Holmera Juvandor")
 FOODS = _words("bread rice honey soup cheese meat butter cake eggs salt")
 ANIMALS = _words("cats dogs horses goats ducks bees sheep pigs snakes mice")
-# MATERIALS = _words("wood iron glass leather stone clay gold silk paper wool copper silver")
 COLOURS = _words("red blue green white black brown grey pink purple yellow")
 NUMERALS = tuple(str(number) for number in range(2, 12))
 
@@ -46,11 +46,13 @@ RELATIONS = (
     Relation("live", "adposition", CITIES, adposition="in"),
     Relation("wear", "adjective", COLOURS, head="hat"),
     Relation("own", "numeral", NUMERALS, head="boats"),
+    Relation("serve", "object", ORGANISATIONS),
 )
 RELATION: dict[str, Relation] = {relation.key: relation for relation in RELATIONS}
 
 # Names and digits are written alike in every language: they are the anchors that the languages share.
-SHARED = frozenset((*NAMES, *CITIES, *NUMERALS))
+PROPER = frozenset((*NAMES, *CITIES, *ORGANISATIONS))
+SHARED = PROPER | frozenset(NUMERALS)
 VERBS = tuple(relation.key for relation in RELATIONS)
 HEADS = tuple(relation.head for relation in RELATIONS if relation.head)
 NOUNS = (*FOODS, *ANIMALS, *HEADS)

@@ -12,7 +12,7 @@ from xlt.data.world.english import WHERE, realise_english
 from xlt.data.world.language import Affix, Language, Side, get_language
 from xlt.data.world.lexicon import Lexicon, build_lexicon
 from xlt.data.world.script import SCRIPTS
-from xlt.data.world.sentence import Clause, Sentence, Tag, Word
+from xlt.data.world.sentence import Clause, Sentence, Word, noun_tag
 
 
 def _affixed(stem: str, affix: str, where: Affix) -> str:
@@ -49,10 +49,9 @@ class Grammar:
         language = self.language
         match relation.frame:
             case "object":
-                return [Word(self._noun(value, "accusative"), "NOUN", "value")]
+                return [Word(self._noun(value, "accusative"), noun_tag(value), "value")]
             case "adposition":
-                tag: Tag = "PROPN" if value in SHARED else "NOUN"
-                noun = Word(self._noun(value, "oblique"), tag, "value")
+                noun = Word(self._noun(value, "oblique"), noun_tag(value), "value")
                 return _beside(Word(self._word(relation.adposition), "ADP"), noun, language.adposition)
             case "adjective":
                 head = Word(self._noun(relation.head, "accusative"), "NOUN")

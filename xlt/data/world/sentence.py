@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from xlt.data.world.concept import PROPER
 from xlt.data.world.fact import Fact
 
 Asked = Literal["", "entity", "value"]
@@ -14,19 +15,32 @@ Role = Literal["entity", "relation", "value", "other"]
 
 @dataclass(frozen=True, slots=True)
 class Clause:
-    """A fact to be stated, or with ``asked`` the question after its entity or its value."""
+    """A fact to be stated, or with ``asked`` the question after its entity or its value.
+
+    ``rephrased`` asks the same in another form, which only English has.
+    """
 
     fact: Fact
     asked: Asked = ""
+    rephrased: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word form, its universal part of speech, and which part of the fact it expresses."""
+    """A word form, its universal part of speech, which part of the fact it expresses, and its category.
+
+    The category is that of combinatory categorial grammar as CCGbank writes it; only English words have one.
+    """
 
     form: str
     tag: Tag
     role: Role = "other"
+    category: str = ""
+
+
+def noun_tag(key: str) -> Tag:
+    """The part of speech of the noun ``key``."""
+    return "PROPN" if key in PROPER else "NOUN"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +61,7 @@ class Sentence:
     @property
     def text(self) -> str:
         """The sentence as it is written."""
-        blanks = ("" if index == 0 or word.tag == "PUNCT" else " " for index, word in enumerate(self.words))
-        return "".join(blank + word.form for blank, word in zip(blanks, self.words, strict=True))
+        return "".join(word.form if word.tag == "PUNCT" else f" {word.form}" for word in self.words).lstrip()
 
     def find(self, role: Role) -> tuple[str, int]:
         """The form and the start of the first word with ``role``."""

@@ -2,36 +2,91 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
 from random import Random
+from typing import Any, Generic, TypeVar
 
-from xlt.data.rows import Answer, BitextRow, PairRow, Row, SpanRow, TextRow
-from xlt.data.world.fact import Fact, FactPools
-from xlt.data.world.grammar import realise, text_of
+from xlt.data.rows import Row, TextRow
+from xlt.data.world import bitext, choice, inference, paraphrase, reading, tagging
+from xlt.data.world.fact import FactPools
 from xlt.data.world.language import CODES, FOREIGN
-from xlt.data.world.sentence import Asked, Clause
-from xlt.data.world.story import Inference, Question, StoryTeller
+from xlt.data.world.story import StoryTeller
 from xlt.data.world.text import Line, draw_lines
 from xlt.errors import UsageFault
+from xlt.tasks.catalogue import MASKED_LM, TARGET, TASKS
 from xlt.tasks.record import Split, Task
+
+VERSION = 2  # to be raised with every change of the rows
+LINES_PER_LANGUAGE = 2500
+# How many items of each task there are; of ``bucc2018``, sentences on either side.
+SIZES: dict[str, dict[Split, int]] = {
+    "anli_plus": {"train": 6000, "dev": 201},
+    "mnli": {"train": 6000, "dev": 201},
+    "qqp": {"train": 6000, "dev": 200},
+    "squad_v2": {"train": 6000, "dev": 200},
+    "squad": {"train": 6000, "dev": 200},
+    "hellaswag": {"train": 6000, "dev": 200},
+    "ccg": {"train": 4000, "dev": 200},
+    "cosmosqa": {"train": 4000, "dev": 200},
+    "commonsenseqa": {"train": 4000, "dev": 200},
+    "xnli": {"dev": 99, "test": 201},
+    "pawsx": {"train": 6000, "dev": 100, "test": 200},
+    "udpos": {"train": 6000, "dev": 100, "test": 200},
+    "panx": {"train": 6000, "dev": 100, "test": 200},
+    "xquad": {"dev": 100, "test": 200},
+    "mlqa": {"dev": 100, "test": 200},
+    "tydiqa": {"train": 4000, "dev": 100, "test": 200},
+    "bucc2018": {"dev": 150, "test": 300},
+    "tatoeba": {"dev": 200, "test": 300},
+}
+
+
+def _languages(key: str, split: Split) -> tuple[str, ...]:
+    if split == "train" or TASKS[key] not in TARGET:
+        return ("en",)
+    return FOREIGN if TASKS[key].kind == "retrieval" else CODES
+
 
 # Which splits of a task there are, and in which languages.
 HELD: dict[str, dict[Split, tuple[str, ...]]] = {
-    "mlm": {"train": CODES},
-    "mnli": {"train": ("en",), "dev": ("en",)},
-    "xnli": {"dev": CODES, "test": CODES},
-    "squad": {"train": ("en",), "dev": ("en",)},
-    "xquad": {"dev": CODES, "test": CODES},
-    "tatoeba": {"dev": FOREIGN, "test": FOREIGN},
+    MASKED_LM.key: {"train": CODES},
+    **{key: {split: _languages(key, split) for split in sizes} for key, sizes in SIZES.items()},
 }
-SIZES: dict[str, dict[Split, int]] = {
-    "nli": {"train": 6000, "dev": 201, "test": 600},
-    "qa": {"train": 6000, "dev": 200, "test": 500},
-    "tatoeba": {"dev": 200, "test": 300},
+ItemT = TypeVar("ItemT")
+
+
+@dataclass(frozen=True, slots=True)
+class Maker(Generic[ItemT]):
+    """How the items of a task are drawn, the same for all languages, and told in one: name, item, language, seed."""
+
+    draw: Callable[[StoryTeller, int], Sequence[ItemT]]
+    tell: Callable[[str, ItemT, str, int], Row]
+
+
+_INFERENCES = Maker(inference.draw_inferences, inference.tell_inference)
+_QUESTIONS = Maker(reading.draw_questions, reading.tell_question)
+MAKERS: dict[str, Maker[Any]] = {
+    "anli_plus": Maker(inference.draw_rounds, inference.tell_inference),
+    "mnli": _INFERENCES,
+    "qqp": Maker(paraphrase.draw_questions, paraphrase.tell_pair),
+    "squad_v2": Maker(partial(reading.draw_questions, unanswerable=True), reading.tell_question),
+    "squad": _QUESTIONS,
+    "hellaswag": Maker(choice.draw_endings, choice.tell_ending),
+    "ccg": Maker(tagging.draw_rephrased, tagging.tell_categories),
+    "cosmosqa": Maker(choice.draw_answers, choice.tell_answer),
+    "commonsenseqa": Maker(choice.draw_guesses, choice.tell_guess),
+    "xnli": _INFERENCES,
+    "pawsx": Maker(paraphrase.draw_statements, paraphrase.tell_pair),
+    "udpos": Maker(tagging.draw_sentences, tagging.tell_parts_of_speech),
+    "panx": Maker(tagging.draw_named, tagging.tell_names),
+    "xquad": _QUESTIONS,
+    "mlqa": Maker(partial(reading.draw_questions, told=(4,)), reading.tell_question),
+    "tydiqa": Maker(partial(reading.draw_questions, told=(2, 3), entities=2), reading.tell_question),
+    "bucc2018": Maker(bitext.draw_sides, bitext.tell_mined),
+    "tatoeba": Maker(bitext.draw_facts, bitext.tell_translation),
 }
-LINES_PER_LANGUAGE = 2500
-CONTEXT_SIZE = 3
 
 
 class WorldSource:
@@ -40,8 +95,14 @@ class WorldSource:
     name = "world"
 
     def __init__(self, seed: int = 0) -> None:
-        self.settings: dict[str, int | str] = {"seed": seed, "lines_per_language": LINES_PER_LANGUAGE}
+        self.settings: dict[str, int | str] = {
+            "seed": seed,
+            "lines_per_language": LINES_PER_LANGUAGE,
+            "version": VERSION,
+        }
         self.seed = seed
+        self._lines: dict[str, list[Line]] = {}
+        self._items: dict[tuple[str, Split], list[Any]] = {}
         self._rows: dict[tuple[str, Split, str], list[Row]] = {}
 
     @cached_property
@@ -62,23 +123,32 @@ class WorldSource:
         self._check(task, split, language)
         key = (task.key, split, language)
         if key not in self._rows:
-            self._rows[key] = list(self._told(task, split, language))
+            self._rows[key] = self._told(*key)
         return list(self._rows[key])
 
-    def _told(self, task: Task, split: Split, language: str) -> Iterator[Row]:
-        match task.kind:
-            case "pair_classification":
-                return self._pairs(task.key, split, language)
-            case "span_qa":
-                return self._spans(task.key, split, language)
-            case "retrieval":
-                return self._bitexts(split, language)
-            case _:
-                return (TextRow(line.id, line.text) for line in self.lines(language))
+    def items(self, key: str, split: Split) -> list[Any]:
+        """What the rows of a task say in every language, before it is put into words, in the order of the rows."""
+        if (key, split) not in self._items:
+            random = self._random(key, split)
+            items = list(MAKERS[key].draw(StoryTeller(self.pools, split, random), SIZES[key][split]))
+            random.shuffle(items)
+            self._items[key, split] = items
+        return self._items[key, split]
+
+    def _told(self, key: str, split: Split, language: str) -> list[Row]:
+        if key == MASKED_LM.key:
+            return [TextRow(line.id, line.text) for line in self.lines(language)]
+        tell = MAKERS[key].tell
+        return [
+            tell(f"{key}-{split}-{number}", item, language, self.seed)
+            for number, item in enumerate(self.items(key, split))
+        ]
 
     def lines(self, language: str) -> list[Line]:
         """The masked-LM text of one language with the clauses behind it."""
-        return list(draw_lines(self.pools, language, LINES_PER_LANGUAGE, self.seed))
+        if language not in self._lines:
+            self._lines[language] = list(draw_lines(self.pools, language, LINES_PER_LANGUAGE, self.seed))
+        return self._lines[language]
 
     def pretraining_text(self) -> list[TextRow]:
         """Lines in all languages, shuffled; each in one language, stating known facts and those of training tales."""
@@ -87,72 +157,17 @@ class WorldSource:
     @cached_property
     def _text(self) -> list[TextRow]:
         rows = [TextRow(line.id, line.text) for code in CODES for line in self.lines(code)]
-        self._random("mlm").shuffle(rows)
+        self._random(MASKED_LM.key).shuffle(rows)
         return rows
-
-    def inferences(self, split: Split) -> list[Inference]:
-        """The items of ``mnli`` and ``xnli``, before they are put into words."""
-        random = self._random("nli", split)
-        teller = StoryTeller(self.pools, split, random)
-        drawn = self._draw(split, SIZES["nli"][split] // 3, random)
-        items = [item for hypothesis in drawn for item in teller.inferences(hypothesis)]
-        random.shuffle(items)
-        return items
-
-    def questions(self, split: Split) -> list[Question]:
-        """The items of ``squad`` and ``xquad``, before they are put into words."""
-        random = self._random("qa", split)
-        teller = StoryTeller(self.pools, split, random)
-        items = []
-        for number, fact in enumerate(self._draw(split, SIZES["qa"][split], random)):
-            asked: Asked = "entity" if number // CONTEXT_SIZE % 4 == 0 else "value"
-            items.append(teller.question(fact, asked, number % CONTEXT_SIZE, CONTEXT_SIZE))
-        random.shuffle(items)
-        return items
-
-    def sentences(self, split: Split) -> list[Fact]:
-        """The facts stated by ``tatoeba``, no two alike."""
-        return self._draw(split, SIZES["tatoeba"][split], self._random("tatoeba", split))
-
-    def _draw(self, split: Split, size: int, random: Random) -> list[Fact]:
-        """Facts of the pool of ``split`` in random order, each once before any comes twice."""
-        facts = self.pools.facts(split)
-        drawn: list[Fact] = []
-        while len(drawn) < size:
-            drawn += random.sample(facts, min(len(facts), size - len(drawn)))
-        return drawn
-
-    def _pairs(self, key: str, split: Split, code: str) -> Iterator[PairRow]:
-        for number, item in enumerate(self.inferences(split)):
-            premise = text_of([Clause(fact) for fact in item.premise], code, self.seed)
-            hypothesis = text_of([Clause(item.hypothesis)], code, self.seed)
-            yield PairRow(f"{key}-{split}-{number}", premise, hypothesis, item.label)
-
-    def _spans(self, key: str, split: Split, code: str) -> Iterator[SpanRow]:
-        for number, item in enumerate(self.questions(split)):
-            context = text_of([Clause(fact) for fact in item.context], code, self.seed)
-            place = item.context.index(item.fact)
-            before = text_of([Clause(fact) for fact in item.context[:place]], code, self.seed)
-            sentence = realise(Clause(item.fact), code, self.seed)
-            form, start = sentence.find("entity" if item.asked == "entity" else "value")
-            answer = Answer(form, start + len(before) + (1 if before else 0))
-            question = text_of([Clause(item.fact, item.asked)], code, self.seed)
-            yield SpanRow(f"{key}-{split}-{number}", question, context, (answer,))
-
-    def _bitexts(self, split: Split, code: str) -> Iterator[BitextRow]:
-        for number, fact in enumerate(self.sentences(split)):
-            foreign, english = (text_of([Clause(fact)], each, self.seed) for each in (code, "en"))
-            yield BitextRow(f"tatoeba-{split}-{number}", foreign, english)
 
     def _random(self, *purpose: str) -> Random:
         return Random(" ".join((str(self.seed), *purpose)))
 
     def _check(self, task: Task, split: Split, language: str) -> None:
         if task.key not in HELD or split not in HELD[task.key]:
-            has = "; ".join(f"{key}: {', '.join(splits)}" for key, splits in HELD.items())
             raise UsageFault(
                 f"The world has no split '{split}' of the task '{task.key}'.",
-                why=f"It has {has}.",
+                why=f"It has {', '.join(HELD.get(task.key, ())) or 'no such task'}.",
                 mend=f"xlt tasks show {task.key}",
             )
         if language not in HELD[task.key][split]:

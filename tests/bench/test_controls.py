@@ -1,0 +1,116 @@
+"""Each control breaks one thing while its block lasts, and nothing after it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from xlt.bench.controls import CONTROLS, Control, run_controls
+from xlt.data.packing import Encoded, PackedBatch, pack
+from xlt.data.world.source import WorldSource
+from xlt.errors import IncompleteFault, UsageFault
+from xlt.model.encoder import PackedModel
+from xlt.pipeline import scoring, training
+from xlt.pipeline.grid import Grid, GridBuilder
+from xlt.pipeline.sources import SourceOptions
+from xlt.pipeline.store import RunStore
+from xlt.pipeline.tiers import read_tier
+
+BY_NAME = {control.name: control for control in CONTROLS}
+CONFIG = {
+    "vocab_size": 30,
+    "hidden_size": 16,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+    "max_position_embeddings": 20,
+}
+
+
+@pytest.fixture(scope="module")
+def model() -> PackedModel:
+    torch.manual_seed(0)
+    return PackedModel.fresh(CONFIG)
+
+
+def batch(model: PackedModel, lengths: tuple[int, ...] = (4, 7)) -> PackedBatch:
+    sequences = [Encoded(str(n), np.arange(5, 5 + length, dtype=np.int32)) for n, length in enumerate(lengths)]
+    return pack(sequences, task="t", kind="retrieval", first_position=model.first_position)
+
+
+@pytest.fixture(scope="module")
+def grid(world: WorldSource) -> Grid:
+    return GridBuilder(read_tier("smoke"), world, seed=0, precision="fp32").grid()
+
+
+@pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.name)
+def test_a_control_names_runs_of_the_smoke_tier_and_mends_what_it_broke(control: Control, grid: Grid) -> None:
+    assert set(control.runs) <= {run.name for run in grid.runs}
+    sound = getattr(control.owner, control.attribute)
+    with control.broken():
+        assert getattr(control.owner, control.attribute) is not sound
+    assert getattr(control.owner, control.attribute) is sound
+
+
+def test_positions_start_at_0(model: PackedModel) -> None:
+    with BY_NAME["positions-from-0"].broken():
+        assert batch(model).position_ids.tolist() == [*range(4), *range(7)]
+    assert batch(model).position_ids.tolist() == [*range(2, 6), *range(2, 9)]
+
+
+def test_the_last_block_is_pooled_whatever_is_asked_for(model: PackedModel) -> None:
+    with torch.inference_mode():
+        first, last = (model.hidden_states(batch(model), layer) for layer in (1, 3))
+        with BY_NAME["wrong-layer"].broken():
+            broken = model.hidden_states(batch(model), 1)
+    assert torch.equal(broken, last)
+    assert not torch.equal(broken, first)
+
+
+def test_tokens_see_other_sequences(model: PackedModel) -> None:
+    with torch.inference_mode():
+        alone = model.hidden_states(batch(model, (4,)), 3)
+        sound = model.hidden_states(batch(model, (4, 7)), 3)[:4]
+        with BY_NAME["attention-across-sequences"].broken():
+            broken = model.hidden_states(batch(model, (4, 7)), 3)[:4]
+    torch.testing.assert_close(sound, alone)
+    assert (broken - alone).abs().max() > 1e-3
+
+
+def test_labels_go_to_other_examples(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = [Encoded(str(n), np.zeros(1, dtype=np.int32), (n % 3,)) for n in range(60)]
+    monkeypatch.setattr(training, "encode", lambda rows: made)
+    with BY_NAME["shuffled-labels"].broken():
+        shuffled = training.encode(None)  # type: ignore[attr-defined]
+    assert [each.example_id for each in shuffled] == [each.example_id for each in made]
+    assert sorted(each.label for each in shuffled) == sorted(each.label for each in made)
+    assert sum(a.label != b.label for a, b in zip(shuffled, made, strict=True)) > 20
+
+
+def test_phase_1_changes_nothing_and_other_phases_train(model: PackedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "train", lambda *arguments: "trained")
+    with BY_NAME["phase-1-skipped"].broken():
+        skipped = training.train(model, SimpleNamespace(task_of=lambda step: "mlm"))  # type: ignore[attr-defined]
+        assert training.train(model, SimpleNamespace(task_of=lambda step: "mnli")) == "trained"  # type: ignore[attr-defined]
+    weights = dict(model.named_parameters())
+    assert skipped.weights.keys() == weights.keys()
+    assert all(torch.equal(skipped.weights[name], weights[name]) for name in weights)
+
+
+def test_two_languages_trade_their_files() -> None:
+    with BY_NAME["languages-swapped"].broken():
+        names = [scoring.prediction_name("xquad", "test", code) for code in ("qaa", "qaf", "en")]  # type: ignore[attr-defined]
+    assert names == [f"predictions/xquad.test.{code}.jsonl.gz" for code in ("qaf", "qaa", "en")]
+
+
+@pytest.mark.parametrize(("name", "fault"), [("nonsense", UsageFault), ("wrong-layer", IncompleteFault)])
+def test_what_cannot_be_run_is_said(name: str, fault: type[Exception], grid: Grid, tmp_path: Path) -> None:
+    options, tier = SourceOptions(), read_tier("smoke")
+    with pytest.raises(fault):
+        run_controls(
+            [name], grid, tier, WorldSource(0), options, RunStore(tmp_path), tmp_path / "controls", progress=None
+        )
