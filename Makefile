@@ -6,6 +6,7 @@ RESULTS ?= results
 TIER    ?= smoke
 ARGS    ?=
 WORKERS ?= 2
+DOCKER  ?= docker
 
 TORCH := torch==2.13.0
 UV    := uv==0.13.8
@@ -18,7 +19,7 @@ LOCKED := DS_ACCELERATOR=cpu DS_BUILD_OPS=0 \
 	$(PIP) install --quiet --no-deps --require-hashes --no-build-isolation --use-pep517 -r
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce verify report test lint lock clean
+.PHONY: help install reproduce verify report test lint lock image clean
 
 define PREREQUISITES
 import os, shutil, sys, sysconfig
@@ -43,7 +44,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "  TIER=$(TIER) RESULTS=$(RESULTS) VENV=$(VENV) PYTHON=$(PYTHON) WORKERS=$(WORKERS) can be set on the command line;"
-	@echo "  ARGS='...' adds options to reproduce, verify, report (of xlt), test (of pytest) and lock (of uv)."
+	@echo "  ARGS='...' adds options to reproduce, verify, report (of xlt), test (of pytest), lock (of uv) and image (of docker build)."
 
 install: $(VENV)/.installed ## make .venv: torch, the locked dependencies, xlt
 
@@ -81,11 +82,12 @@ report: install ## write results/report/index.html
 test: $(VENV)/.installed-dev ## run the tests, in WORKERS processes
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
-lint: $(VENV)/.installed-dev ## check style, types and which room imports which
+lint: $(VENV)/.installed-dev ## check style, types, which room imports which, and the Dockerfile
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	MYPYPATH=$(VENV)/mypy $(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/hadolint Dockerfile
 
 # gpu.lock holds everything; cpu.lock leaves out torch and what only its CUDA build needs.
 lock: ## resolve artifact/lock/*.in again; keeps what still fits, ARGS=--upgrade takes the newest
@@ -106,6 +108,14 @@ lock: ## resolve artifact/lock/*.in again; keeps what still fits, ARGS=--upgrade
 	resolve cpu 'torch==|triton==|cuda-|nvidia-' --constraints $(LOCKS)/gpu.lock; \
 	resolve build '$$' --constraints $(LOCKS)/cpu.lock; \
 	resolve dev '$$' --constraints $(LOCKS)/cpu.lock
+
+# As xlt names it: with +changes if files differ from the commit.
+image: COMMIT = $(shell git describe --always --abbrev=40 --exclude='*' --dirty=+changes 2>/dev/null)
+image: ## build the container images, xlt:latest for a GPU and xlt:cpu; DOCKER=podman builds with podman
+	@command -v $(DOCKER) >/dev/null || \
+	  { echo "'$(DOCKER)' was not found: install Docker, or name another such program: make image DOCKER=podman" >&2; exit 1; }
+	$(DOCKER) build --build-arg VARIANT=gpu --build-arg COMMIT=$(COMMIT) --tag xlt:latest $(ARGS) .
+	$(DOCKER) build --build-arg VARIANT=cpu --build-arg COMMIT=$(COMMIT) --tag xlt:cpu $(ARGS) .
 
 clean: ## remove .venv and what the tools cached; results stay
 	test ! -f $(VENV)/pyvenv.cfg || rm -rf $(VENV)

@@ -216,7 +216,7 @@ def test_make_alone_prints_its_targets_on_one_screen() -> None:
     shown = make()
     assert shown.returncode == 0
     assert len(shown.stdout.splitlines()) <= 24
-    for target in ("install", "reproduce", "verify", "report", "test", "lint", "lock", "clean"):
+    for target in ("install", "reproduce", "verify", "report", "test", "lint", "lock", "image", "clean"):
         assert f"make {target} " in shown.stdout
 
 

@@ -9,6 +9,7 @@ import pytest
 import typer.main
 
 from tests.cli.conftest import Invoke
+from xlt.cli import app as app_module
 from xlt.cli.app import app
 from xlt.errors import ExitCode
 
@@ -20,7 +21,7 @@ WHERE = {"--model", "--tier", "--language", "--split"}
 OPTIONS = {
     "doctor": COMMON,
     "plan": COMMON | SOURCE | {"--tier", "--seed"},
-    "reproduce": COMMON | SOURCE | ENGINE | {"--tier", "--seed"},
+    "reproduce": COMMON | SOURCE | ENGINE | {"--shard", "--tier", "--seed"},
     "train": COMMON | SOURCE | ENGINE | RECIPE | {"--model", "--phase", "--tier", "--seed"},
     "evaluate": COMMON | SOURCE | WHERE,
     "retrieve": COMMON | SOURCE | WHERE | {"--layer"},
@@ -32,8 +33,9 @@ OPTIONS = {
 def test_commands_and_options_are_those_documented() -> None:
     group = typer.main.get_command(app)
     commands = group.commands  # type: ignore[attr-defined]
-    assert set(commands) == {*OPTIONS, "tasks"}
+    assert set(commands) == {*OPTIONS, "tasks", "bench"}
     assert set(commands["tasks"].commands) == {"ls", "show", "check"}
+    assert set(commands["bench"].commands) == {"controls", "train"}
     for name, expected in OPTIONS.items():
         options = {text for option in commands[name].params for text in option.opts if text.startswith("--")}
         assert options == expected, name
@@ -86,6 +88,7 @@ def test_without_a_command_the_first_screen_says_what_to_type(invoke: Invoke) ->
         (["train", "tatoeba", "--model", "x"], "has no training data"),
         (["train", "mnli", "--phase", "third", "--model", "x"], "no phase 'third'"),
         (["train", "mlm", "--processes", "2", "--gpus", "2"], "exclude each other"),
+        (["reproduce", "--shard", "--processes", "1"], "--shard needs several"),
         (["retrieve", "xnli", "--model", "x"], "not a retrieval task"),
         (["evaluate", "xnli", "--model", "./nowhere"], "holds no model"),
     ],
@@ -126,3 +129,10 @@ def test_more_gpus_than_there_are(invoke: Invoke) -> None:
     outcome = invoke("reproduce", "--gpus", "64")
     assert outcome.code == ExitCode.ENVIRONMENT
     assert "64 GPUs were asked for" in outcome.err
+
+
+def test_an_interruption_that_typer_caught_is_resumable_too(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app_module, "app", lambda *arguments, **options: app_module.TYPER_INTERRUPTED)
+    outcome = invoke("verify")
+    assert outcome.code == ExitCode.INCOMPLETE
+    assert "the same command resumes" in outcome.err

@@ -13,7 +13,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from xlt.cli import catalogue, environment, grid, judgement, single
+from xlt.cli import bench, catalogue, environment, grid, judgement, single
+from xlt.cli.container import volume_warning
 from xlt.cli.output import report_error, results_only_on_stdout, settings
 from xlt.errors import ExitCode, UsageFault, XltError
 
@@ -28,6 +29,8 @@ Three commands to start with:
 
 All commands: xlt --help
 """
+
+TYPER_INTERRUPTED = 130  # what typer returns where it has caught the interruption itself
 
 app = typer.Typer(
     name="xlt",
@@ -101,6 +104,17 @@ def _register() -> None:
     tasks.command("show", epilog=_examples("xlt tasks show xnli"))(catalogue.show)
     tasks.command("check", epilog=_examples("xlt tasks check --data-root DIR --json"))(catalogue.check)
     app.add_typer(tasks, name="tasks")
+    benchmarks = typer.Typer(
+        help="Measurements: against a library user's loop, and of broken machines.", rich_markup_mode=None
+    )
+    benchmarks.command(
+        "train",
+        epilog=_examples("xlt bench train", "xlt bench train --source files --data-root DIR --threads 1 --json"),
+    )(bench.train)
+    benchmarks.command("controls", epilog=_examples("xlt bench controls", "xlt bench controls --control wrong-layer"))(
+        bench.controls
+    )
+    app.add_typer(benchmarks, name="bench")
 
 
 _register()
@@ -110,6 +124,7 @@ def main() -> NoReturn:
     """Run the command line and exit with one of the documented codes."""
     signal.signal(signal.SIGTERM, _interrupt)
     _prepare_environment()
+    sys.stderr.write(volume_warning())
     sys.exit(run(sys.argv[1:]))
 
 
@@ -130,8 +145,7 @@ def _run(arguments: list[str]) -> int:
         report_error(error)
         return int(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        sys.stderr.write("\nInterrupted. Finished runs are kept; the same command resumes.\n")
-        return int(ExitCode.INCOMPLETE)
+        return _interrupted()
     except typer.TyperException as error:
         report_error(UsageFault(error.format_message(), mend="xlt --help"))
         return int(ExitCode.USAGE)
@@ -139,7 +153,14 @@ def _run(arguments: list[str]) -> int:
         return _unexpected(error, mend="Free memory, or use a smaller --batch-size or more --accumulation.")
     except Exception as error:
         return _unexpected(error, mend="xlt doctor; with --debug the traceback is shown here.")
+    if returned == TYPER_INTERRUPTED:
+        return _interrupted()
     return returned if isinstance(returned, int) else int(ExitCode.OK)
+
+
+def _interrupted() -> int:
+    sys.stderr.write("\nInterrupted. Finished runs are kept; the same command resumes.\n")
+    return int(ExitCode.INCOMPLETE)
 
 
 def _unexpected(error: BaseException, mend: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,12 +35,16 @@ Seed = Annotated[int, typer.Option("--seed", min=0, help="The seed of training."
 Zero = Annotated[
     str, typer.Option("--zero", help="DeepSpeed ZeRO stage: 0, 1, 2, 3 or 3_offload (artifact/deepspeed).")
 ]
-Gpus = Annotated[int, typer.Option("--gpus", min=0, help="Spread the run over N GPUs of this machine.")]
-Processes = Annotated[int, typer.Option("--processes", min=1, help="Spread the run over N CPU processes.")]
+Gpus = Annotated[
+    int, typer.Option("--gpus", min=0, help="Use N GPUs of this machine: one run on each, or all on one run (--shard).")
+]
+Processes = Annotated[
+    int, typer.Option("--processes", min=0, help="The same with N processes on the CPU (0: as the tier says).")
+]
 Accumulation = Annotated[int, typer.Option("--accumulation", min=1, help="Micro-batches per step, for less memory.")]
 Tier = Annotated[str, typer.Option("--tier", help="The tier: its name, or the path of a TOML file.")]
 
-DEFAULT_RESULTS = Path("results")
+DEFAULT_RESULTS = Path(os.environ.get("XLT_RESULTS") or "results")
 
 
 def source_options(name: str, data_root: Path | None, limit: int, seed: int = 0) -> SourceOptions:
@@ -66,8 +71,8 @@ def precision() -> Precision:
     return "bf16" if torch.cuda.is_available() else "fp32"
 
 
-def process_count(gpus: int, processes: int) -> int:
-    """Over how many processes a run is spread.
+def process_count(gpus: int, processes: int, default: int = 1) -> int:
+    """How many processes to use; unless asked for, one on a GPU and ``default`` on a CPU, if it has as many cores.
 
     Raises:
         EnvironmentFault: more GPUs are asked for than there are.
@@ -76,11 +81,13 @@ def process_count(gpus: int, processes: int) -> int:
 
     from xlt.errors import EnvironmentFault, UsageFault
 
-    if gpus and processes > 1:
+    if gpus and processes:
         raise UsageFault("--gpus and --processes exclude each other.", mend="Give one of them.")
     if gpus > torch.cuda.device_count():
         raise EnvironmentFault(
             f"{gpus} GPUs were asked for and {torch.cuda.device_count()} found.",
             mend="xlt doctor; without a GPU use --processes N.",
         )
-    return max(gpus, processes)
+    if torch.cuda.is_available():
+        default = 1
+    return gpus or processes or min(default, os.cpu_count() or 1)

@@ -1,0 +1,38 @@
+"""In the container image: whether what is written there outlives the container."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+# How Docker and Podman name a volume that nobody asked for: the image's VOLUME made it.
+ANONYMOUS = re.compile(r"/volumes/[0-9a-f]{64}/_data$")
+
+
+def volume_warning(mountinfo: Path = Path("/proc/self/mountinfo")) -> str:
+    """A line for whoever runs the image without a place for its results, or with one that this user cannot write.
+
+    Empty otherwise, and outside the image, which alone names its volume in ``XLT_VOLUME``.
+    """
+    volume = os.environ.get("XLT_VOLUME")
+    if not volume:
+        return ""
+    if not outlives_container(Path(volume), mountinfo.read_text("utf-8")):
+        return (
+            f"Warning: nothing is mounted at {volume}: results written there are lost with this container. "
+            f"To keep them: docker run -v xlt-data:{volume} ...\n"
+        )
+    if not os.access(volume, os.W_OK):
+        return (
+            f"Warning: user {os.getuid()} cannot write what is mounted at {volume}. Give docker run the option "
+            f"--user $(id -u):$(id -g), or use a named volume: -v xlt-data:{volume}\n"
+        )
+    return ""
+
+
+def outlives_container(folder: Path, mountinfo: str) -> bool:
+    """Whether ``folder`` lies on a named volume or a bind mount, going by ``mountinfo`` in the form of proc(5)."""
+    sources = {Path(point): source for source, point in (line.split()[3:5] for line in mountinfo.splitlines())}
+    point = next((place for place in (folder, *folder.parents) if place in sources), Path("/"))
+    return point != Path("/") and not ANONYMOUS.search(sources[point])
