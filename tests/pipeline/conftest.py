@@ -30,8 +30,9 @@ class Watcher:
     def plan(self, runs: list[tuple[RunSpec, Check]]) -> None:
         self.states = {spec.name: check.state for spec, check in runs}
 
-    def start(self, spec: RunSpec, number: int, total: int) -> None:
+    def start(self, spec: RunSpec) -> Watcher:
         self.started.append(spec.name)
+        return self
 
     def step(self, record: StepRecord, steps: int) -> None:
         self.losses.append(record.loss)
@@ -41,7 +42,7 @@ class Watcher:
     def cell(self, task: str, split: str, language: str) -> None:
         pass
 
-    def finish(self, spec: RunSpec, seconds: float) -> None:
+    def finish(self, spec: RunSpec) -> None:
         self.finished.append(spec.name)
 
 
@@ -59,10 +60,12 @@ class TinyGrid:
     def grid(self, seed: int = 0) -> Grid:
         return GridBuilder(read_tier(str(self.tier)), self.source, seed=seed, precision="fp32").grid()
 
-    def run(self, results: Path, watcher: Watcher) -> RunStore:
+    def run(self, results: Path, watcher: Watcher, side_by_side: int = 1) -> RunStore:
         store = RunStore(results)
         options = SourceOptions(name="files", data_root=self.files)
-        executor = Executor(self.source, options, store, EngineSettings(), watcher)
+        executor = Executor(
+            self.source, options, store, EngineSettings(), watcher, threads=lambda phase: 1, side_by_side=side_by_side
+        )
         executor.run_grid(self.grid())
         return store
 

@@ -59,7 +59,7 @@ def test_a_run_holds_what_the_design_says(finished: Finished, tiny_grid: TinyGri
     )
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text("utf-8").splitlines()]
     assert [line["step"] for line in log] == list(range(1, 9))
-    assert set(log[0]) == {"step", "loss", "learning_rate", "tokens", "examples"}
+    assert set(log[0]) == {"step", "task", "loss", "learning_rate", "tokens", "examples"}
     provenance = json.loads((folder / "provenance.json").read_text("utf-8"))
     assert provenance["world_size"] == 1
     assert provenance["packages"]["torch"]
@@ -127,6 +127,26 @@ def test_alone_and_in_the_shared_process_predictions_are_the_same_bits(
         assert predictions(alone.path(run.folder)) == predictions(shared.path(run.folder))
         logs = [(store.path(run.folder) / "log.jsonl").read_bytes() for store in (alone, shared)]
         assert logs[0] == logs[1]
+
+
+@pytest.mark.slow
+def test_side_by_side_every_file_has_the_bits_of_one_process(
+    finished: Finished, tiny_grid: TinyGrid, tmp_path: Path
+) -> None:
+    whole, _ = finished
+    watcher = Watcher()
+    store = tiny_grid.run(tmp_path, watcher, side_by_side=2)
+    runs = tiny_grid.grid().runs
+    # A run starts when its parent is complete; until then the next one that is ready takes its turn.
+    assert sorted(watcher.started) == sorted(watcher.finished) == sorted(run.name for run in runs)
+    assert watcher.started[:3] == [run.name for run in runs if run.parent in (None, runs[0].hash)][:3]
+    for run in runs:
+        listed, expected = (
+            json.loads((s.path(run.folder) / "MANIFEST.json").read_text("utf-8")) for s in (store, whole)
+        )
+        for files in (listed["files"], expected["files"]):
+            del files["provenance.json"]
+        assert listed == expected, run.name
 
 
 def test_a_damaged_run_is_made_again_and_its_children_stay(

@@ -1,21 +1,61 @@
-"""Runs over two processes: DeepSpeed's launcher, the losses of one process, errors that come back whole."""
+"""Runs in other processes: DeepSpeed's launcher, workers, faults that come back whole, nothing left running."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.pipeline.conftest import TinyGrid, Watcher
-from xlt.errors import DataFault, XltError
-from xlt.pipeline.launch import launch_run
+from xlt.errors import DataFault, EnvironmentFault, ExitCode, XltError
+from xlt.pipeline import launch
+from xlt.pipeline.launch import Order, Workers
 from xlt.pipeline.run import execute_run
 from xlt.pipeline.sources import SourceOptions
 from xlt.pipeline.spec import RunSpec
 from xlt.pipeline.store import RunStore
 from xlt.train.engine import EngineSettings
+
+# What a worker does in these tests instead of a run; it loads nothing.
+STAND_IN = """
+import json, os, sys, time
+def say(**event): print("of a library: " + {event!r} + json.dumps(event), flush=True)
+for line in sys.stdin:
+    name = json.loads(line)["spec"]["name"]
+    {body}
+"""
+StandIn = Callable[[str], None]
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    """Let workers do what is given, with ``name`` and ``say``, for every order."""
+
+    def install(body: str) -> None:
+        (tmp_path / "stand_in.py").write_text(STAND_IN.format(event=launch.EVENT, body=body), encoding="utf-8")
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        monkeypatch.setattr(launch, "WORKER", "stand_in")
+
+    return install
+
+
+def order(spec: RunSpec, data_root: Path, results: Path, zero: str = "0") -> Order:
+    return Order(spec, None, SourceOptions(name="files", data_root=data_root), results, EngineSettings(zero=zero), 1)
+
+
+def make_two(tiny_grid: TinyGrid, results: Path, watcher: Watcher) -> None:
+    """The first two runs of the grid side by side, as if neither needed the other."""
+    with Workers() as workers:
+        for spec in tiny_grid.grid().runs[:2]:
+            workers.give(order(spec, tiny_grid.files, results), watcher)
+        workers.wait()
 
 
 def without_dropout(spec: RunSpec) -> RunSpec:
@@ -29,6 +69,83 @@ def losses(store: RunStore, spec: RunSpec) -> list[float]:
     return [json.loads(line)["loss"] for line in lines]
 
 
+def test_a_free_worker_takes_the_next_run(tiny_grid: TinyGrid, tmp_path: Path, stand_in: StandIn) -> None:
+    stand_in('say(event="cell", cell=[name, str(os.getpid()), ""]); say(event="done")')
+    told: list[tuple[str, str]] = []
+
+    class Cells(Watcher):
+        def cell(self, task: str, split: str, language: str) -> None:
+            told.append((task, split))
+
+    first, second, third = tiny_grid.grid().runs[:3]
+    with Workers() as workers:
+        for spec in (first, second):
+            workers.give(order(spec, tiny_grid.files, tmp_path), Cells())
+        assert workers.busy == 2
+        done = [workers.wait()]
+        workers.give(order(third, tiny_grid.files, tmp_path), Cells())
+        done += [workers.wait(), workers.wait()]
+        assert workers.busy == 0
+    assert {spec.hash for spec in done} == {spec.hash for spec in (first, second, third)}
+    assert sorted(name for name, _ in told) == sorted(spec.name for spec in (first, second, third))
+    assert len({process for _, process in told}) == 2
+
+
+def test_a_worker_that_dies_is_named_with_its_last_words_and_ends_the_others(
+    tiny_grid: TinyGrid, tmp_path: Path, stand_in: StandIn
+) -> None:
+    pids = tmp_path / "pids"
+    pids.mkdir()
+    stand_in(
+        f'open(f"{pids}/{{os.getpid()}}", "w"); print("out of luck", flush=True); '
+        'time.sleep(60) if name == "mlm" else os._exit(9)'
+    )
+    with pytest.raises(EnvironmentFault, match=r"that made 'baseline\.\w+' ended with exit code 9") as caught:
+        make_two(tiny_grid, tmp_path, Watcher())
+    assert "out of luck" in caught.value.why
+    for pid in pids.iterdir():
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(pid.name), 0)
+
+
+def test_a_worker_that_died_between_two_runs_is_found(tiny_grid: TinyGrid, tmp_path: Path, stand_in: StandIn) -> None:
+    stand_in('say(event="done"); os._exit(9)')
+    spec = tiny_grid.grid().runs[0]
+    with Workers() as workers:
+        workers.give(order(spec, tiny_grid.files, tmp_path), Watcher())
+        workers.wait()
+        time.sleep(0.2)
+        workers.give(order(spec, tiny_grid.files, tmp_path), Watcher())
+        with pytest.raises(EnvironmentFault, match="exit code 9"):
+            workers.wait()
+
+
+def test_with_several_gpus_each_worker_sees_its_own(
+    tiny_grid: TinyGrid, tmp_path: Path, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,3")
+    monkeypatch.setenv("RANK", "0")
+    stand_in('say(event="cell", cell=[os.environ["CUDA_VISIBLE_DEVICES"], os.environ.get("RANK", "none"), ""])')
+    seen: list[tuple[str, str]] = []
+
+    class Enough(Watcher):
+        def cell(self, task: str, split: str, language: str) -> None:
+            seen.append((task, split))
+            if len(seen) == 2:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make_two(tiny_grid, tmp_path, Enough())
+    assert sorted(seen) == [("3", "none"), ("5", "none")]
+
+
+@pytest.mark.slow
+def test_a_worker_ends_when_nobody_is_left_to_order() -> None:
+    worker = subprocess.run([sys.executable, "-m", launch.WORKER], stdin=subprocess.DEVNULL, timeout=60, check=False)
+    assert worker.returncode == ExitCode.INCOMPLETE
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("zero", ["1", "2", "3"])
 def test_two_processes_give_the_losses_of_one(tiny_grid: TinyGrid, tmp_path: Path, zero: str) -> None:
@@ -36,8 +153,8 @@ def test_two_processes_give_the_losses_of_one(tiny_grid: TinyGrid, tmp_path: Pat
     one, two = RunStore(tmp_path / "one"), RunStore(tmp_path / "two")
     execute_run(spec, None, tiny_grid.source, one, EngineSettings(), Watcher())
     watcher = Watcher()
-    options = SourceOptions(name="files", data_root=tiny_grid.files)
-    launch_run(spec, None, options, two, EngineSettings(zero=zero), 2, watcher)
+    with Workers() as workers:
+        workers.spread(order(spec, tiny_grid.files, two.root, zero), watcher, 2)
     assert two.check(spec).state == "done"
     # Two halves of a batch are added in another order than the whole: float32 rounding, amplified by Adam.
     assert losses(two, spec) == pytest.approx(losses(one, spec), abs=2e-5)
@@ -49,9 +166,8 @@ def test_two_processes_give_the_losses_of_one(tiny_grid: TinyGrid, tmp_path: Pat
 @pytest.mark.slow
 def test_an_error_in_a_process_arrives_with_its_advice(tiny_grid: TinyGrid, tmp_path: Path) -> None:
     spec = tiny_grid.grid().runs[0]
-    absent = dataclasses.replace(SourceOptions(name="files"), data_root=tmp_path / "nowhere")
-    with pytest.raises(XltError) as caught:
-        launch_run(spec, None, absent, RunStore(tmp_path), EngineSettings(), 2, Watcher())
+    with Workers() as workers, pytest.raises(XltError) as caught:
+        workers.spread(order(spec, tmp_path / "nowhere", tmp_path), Watcher(), 2)
     assert "nowhere" in caught.value.what
     assert caught.value.exit_code == DataFault.exit_code
     assert caught.value.mend

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
 
 from xlt.cli.options import (
     DEFAULT_RESULTS,
@@ -88,7 +90,8 @@ def reproduce(
     results: Results = DEFAULT_RESULTS,
     zero: Zero = "0",
     gpus: Gpus = 0,
-    processes: Processes = 1,
+    processes: Processes = 0,
+    shard: Annotated[bool, typer.Option("--shard", help="The GPUs or processes share one run at a time.")] = False,
     accumulation: Accumulation = 1,
     json: Json = False,
     debug: Debug = False,
@@ -96,19 +99,31 @@ def reproduce(
     """Run a tier from phase 1 to the verdicts. The same command resumes."""
     from xlt.cli.judgement import conclude
     from xlt.cli.progress import GridLines
+    from xlt.errors import UsageFault
     from xlt.pipeline.executor import Executor
     from xlt.pipeline.store import RunStore
-    from xlt.pipeline.tiers import read_tier, use_threads
+    from xlt.pipeline.tiers import read_tier
     from xlt.train.seeding import deterministic
 
     began = time.monotonic()
     settings = engine_settings(zero, accumulation)
+    count = process_count(gpus, processes, read_tier(tier).processes)
+    if shard and count == 1:
+        raise UsageFault("--shard needs several GPUs or processes.", mend="Add --gpus N or --processes N.")
     opened, options = _open_source(tier, source, data_root, limit)
     _introduce(tier, source)
     grid = _grid(tier, opened, seed)
     deterministic(True)
-    use_threads(read_tier(tier))
-    executor = Executor(opened, options, RunStore(results), settings, GridLines(), process_count(gpus, processes))
+    executor = Executor(
+        opened,
+        options,
+        RunStore(results),
+        settings,
+        GridLines(),
+        read_tier(tier).run_threads,
+        side_by_side=1 if shard else count,
+        spread=count if shard else 1,
+    )
     done = executor.run_grid(grid)
     say(f"{done.made} runs made, {done.found} found complete, {_minutes(time.monotonic() - began)} so far.")
     conclude(results, opened)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -57,14 +58,15 @@ def train(
     results: Results = DEFAULT_RESULTS,
     zero: Zero = "0",
     gpus: Gpus = 0,
-    processes: Processes = 1,
+    processes: Processes = 0,
     accumulation: Accumulation = 1,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Train a model on the English data of a task, through DeepSpeed, and score it.
 
-    mlm is phase 1 (a fresh small XLM-R of --tier). More than one process starts DeepSpeed's launcher.
+    mlm is phase 1 (a fresh small XLM-R of --tier). Several GPUs or processes share the run, through
+    DeepSpeed's launcher.
     """
     from xlt.pipeline.single import SingleOptions
 
@@ -168,7 +170,7 @@ def _run(
     from xlt.pipeline.single import find_model, single_spec
     from xlt.pipeline.sources import open_source
     from xlt.pipeline.store import RunStore
-    from xlt.pipeline.tiers import read_tier, use_threads
+    from xlt.pipeline.tiers import read_tier
     from xlt.train.seeding import deterministic
 
     start = find_model(model) if model else None
@@ -176,9 +178,9 @@ def _run(
     spec = single_spec(phase, task, source, start, options, train=train)
     store = RunStore(results)
     deterministic(True)
+    executor = Executor(source, sources, store, engine_settings(zero, accumulation), GridLines(), spread=processes)
     if options.tier:
-        use_threads(read_tier(options.tier))
-    executor = Executor(source, sources, store, engine_settings(zero, accumulation), GridLines(), processes)
+        executor = replace(executor, threads=read_tier(options.tier).run_threads)
     found = executor.run_single(spec, start.folder if start else None)
     _show(spec, store.path(spec.folder), found)
 

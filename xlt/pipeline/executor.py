@@ -1,8 +1,9 @@
-"""Running a grid: what is done is left alone, what is missing or damaged is run, in order, in one process."""
+"""Running a grid: what is done is left alone, what is missing or damaged is made, one by one or side by side."""
 
 from __future__ import annotations
 
-import time
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -10,24 +11,25 @@ from typing import Protocol
 from xlt.data.source import Source
 from xlt.errors import IncompleteFault
 from xlt.pipeline.grid import Grid
-from xlt.pipeline.launch import launch_run
+from xlt.pipeline.launch import Order, Workers
 from xlt.pipeline.run import Progress, execute_run
 from xlt.pipeline.sources import SourceOptions
-from xlt.pipeline.spec import RunSpec
+from xlt.pipeline.spec import Phase, RunSpec
 from xlt.pipeline.store import Check, RunStore, writable, write_text
+from xlt.pipeline.tiers import use_threads
 from xlt.train.engine import EngineSettings
 
 
-class GridProgress(Progress, Protocol):
+class GridProgress(Protocol):
     """What a grid tells whoever watches it."""
 
     def plan(self, runs: list[tuple[RunSpec, Check]]) -> None:
         """What is done and what is to do."""
 
-    def start(self, spec: RunSpec, number: int, total: int) -> None:
-        """Run ``number`` of ``total`` begins."""
+    def start(self, spec: RunSpec) -> Progress:
+        """A run begins; what it does is told to the progress returned."""
 
-    def finish(self, spec: RunSpec, seconds: float) -> None:
+    def finish(self, spec: RunSpec) -> None:
         """The run is complete."""
 
 
@@ -65,10 +67,11 @@ def parent_model(grid: Grid, spec: RunSpec, store: RunStore) -> Path | None:
 
 @dataclass(frozen=True, slots=True)
 class Executor:
-    """Brings runs to completion: rows from ``source``, results into ``store``, over ``processes`` processes.
+    """Brings runs to completion: rows from ``source``, results into ``store``.
 
-    With one process all runs share this one; with several, each training is started by DeepSpeed's launcher, whose
-    processes open the source again from ``source_options``.
+    ``side_by_side`` is the number of runs made at a time, each in a process of its own; ``spread`` the number of
+    processes that share one training. Other processes open the source again from ``source_options``. ``threads``
+    gives the CPU threads of a run (0: as many as torch likes): they, not the number of runs, decide its sums.
     """
 
     source: Source
@@ -76,7 +79,9 @@ class Executor:
     store: RunStore
     settings: EngineSettings
     progress: GridProgress
-    processes: int = 1
+    threads: Callable[[Phase], int] = lambda phase: 0
+    side_by_side: int = 1
+    spread: int = 1
 
     def run_grid(self, grid: Grid) -> GridResult:
         """Write ``RESULTS/grid.json``, then make every run that is not complete. The same call always resumes."""
@@ -86,9 +91,12 @@ class Executor:
         states = plan_grid(grid, self.store)
         self.progress.plan(states)
         to_do = [spec for spec, check in states if check.state != "done"]
-        for number, spec in enumerate(to_do, start=1):
-            self.progress.start(spec, number, len(to_do))
+        # Phase 1, which all others wait for, has the machine to itself: workers load their libraries after it, as
+        # that would slow its threads down by more than the seconds it takes.
+        here = [spec for spec in to_do if self.side_by_side == 1 or spec.phase == "pretrain"]
+        for spec in here:
             self._run(spec, parent_model(grid, spec, self.store))
+        self._run_side_by_side(grid, [spec for spec in to_do if spec not in here])
         return GridResult(found=len(states) - len(to_do), made=len(to_do))
 
     def run_single(self, spec: RunSpec, parent: Path | None) -> bool:
@@ -97,14 +105,36 @@ class Executor:
         self.progress.plan([(spec, check)])
         if check.state == "done":
             return True
-        self.progress.start(spec, 1, 1)
         self._run(spec, parent)
         return False
 
     def _run(self, spec: RunSpec, parent: Path | None) -> None:
-        began = time.perf_counter()
-        if self.processes > 1 and spec.train is not None:
-            launch_run(spec, parent, self.source_options, self.store, self.settings, self.processes, self.progress)
+        progress = self.progress.start(spec)
+        threads = self.threads(spec.phase)
+        if self.spread > 1 and spec.train:
+            share = max(1, (threads or os.cpu_count() or 1) // self.spread)
+            with Workers() as workers:
+                workers.spread(self._order(spec, parent, share), progress, self.spread)
         else:
-            execute_run(spec, parent, self.source, self.store, self.settings, self.progress)
-        self.progress.finish(spec, time.perf_counter() - began)
+            use_threads(threads)
+            execute_run(spec, parent, self.source, self.store, self.settings, progress)
+        self.progress.finish(spec)
+
+    def _run_side_by_side(self, grid: Grid, to_do: list[RunSpec]) -> None:
+        """Make each run as soon as its parent is complete and a worker is free, those that others wait for first."""
+        awaited = {spec.parent for spec in to_do}
+        waiting = sorted(to_do, key=lambda spec: spec.hash not in awaited)
+        unfinished = {spec.hash for spec in to_do}
+        with Workers() as workers:
+            while unfinished:
+                ready = [spec for spec in waiting if spec.parent not in unfinished]
+                for spec in ready[: self.side_by_side - workers.busy]:
+                    waiting.remove(spec)
+                    order = self._order(spec, parent_model(grid, spec, self.store), self.threads(spec.phase))
+                    workers.give(order, self.progress.start(spec))
+                done = workers.wait()
+                unfinished.remove(done.hash)
+                self.progress.finish(done)
+
+    def _order(self, spec: RunSpec, parent: Path | None, threads: int) -> Order:
+        return Order(spec, parent, self.source_options, self.store.root, self.settings, threads)

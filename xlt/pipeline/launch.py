@@ -1,4 +1,4 @@
-"""One run over several processes: DeepSpeed's launcher is started here, users never type it."""
+"""Runs in other processes of this machine: several side by side, or one over several by DeepSpeed's launcher."""
 
 from __future__ import annotations
 
@@ -10,66 +10,189 @@ import subprocess
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from queue import SimpleQueue
+from threading import Thread
+from typing import Self
+
+import torch
+from pydantic import TypeAdapter
 
 from xlt.errors import EnvironmentFault, ExitCode, XltError
 from xlt.pipeline.run import Progress
 from xlt.pipeline.sources import SourceOptions
 from xlt.pipeline.spec import RunSpec
-from xlt.pipeline.store import RunStore
 from xlt.train.engine import EngineSettings, name_accelerator
 from xlt.train.loop import StepRecord
 
 EVENT = "xlt-event "
-LINES_KEPT = 60
+WORKER = "xlt.pipeline.worker"
+LINES_KEPT = 20
+# This process's place in its own process group, which is not that of the processes it starts.
+PLACE = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerOrder:
-    """Everything a worker process needs, as JSON values."""
+class Order:
+    """Everything another process needs to make a run."""
 
-    spec: dict[str, Any]
-    parent_model: str | None
-    source: dict[str, Any]
-    results: str
-    settings: dict[str, Any]
+    spec: RunSpec
+    parent_model: Path | None
+    source: SourceOptions
+    results: Path
+    settings: EngineSettings
     threads: int
 
 
-def launch_run(
-    spec: RunSpec,
-    parent_model: Path | None,
-    source: SourceOptions,
-    store: RunStore,
-    settings: EngineSettings,
-    processes: int,
-    progress: Progress,
-) -> None:
-    """Run ``spec`` in ``processes`` processes of this machine, one per GPU or plain ones, and pass on their progress.
+ORDER = TypeAdapter(Order)
 
-    Raises:
-        XltError: a worker reported an error; it is raised here again.
-        EnvironmentFault: the workers ended without one.
+
+class Workers:
+    """Processes that make runs, one each at a time. They all end with the ``with`` block, whatever ends it."""
+
+    def __init__(self) -> None:
+        self._heard: SimpleQueue[tuple[_Worker, str]] = SimpleQueue()
+        self._all: list[_Worker] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self._all:
+            worker.end()
+
+    @property
+    def busy(self) -> int:
+        """How many runs are being made."""
+        return sum(worker.order is not None for worker in self._all)
+
+    def give(self, order: Order, progress: Progress) -> None:
+        """Have the run made by a worker that is free; if none is, by a new one."""
+        worker = next((worker for worker in self._all if worker.order is None), None)
+        if worker is None:
+            worker = self._start([sys.executable, "-m", WORKER], _device(len(self._all)))
+        worker.order, worker.progress = order, progress
+        # A worker that died meanwhile is reported by wait().
+        with suppress(BrokenPipeError):
+            worker.write(ORDER.dump_json(order).decode() + "\n")
+
+    def spread(self, order: Order, progress: Progress, processes: int) -> None:
+        """Have the run made by DeepSpeed's launcher, in ``processes`` processes that share it."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "order.json"
+            path.write_bytes(ORDER.dump_json(order))
+            worker = self._start(_launcher(path, processes), {})
+            worker.order, worker.progress = order, progress
+            self.wait()
+
+    def wait(self) -> RunSpec:
+        """Pass on the progress of all runs until one of them is complete, and return that one.
+
+        Raises:
+            XltError: a worker reported an error; it is raised here again.
+            EnvironmentFault: a worker ended without one.
+        """
+        while True:
+            worker, line = self._heard.get()
+            if not line:
+                raise worker.death()
+            if (order := worker.hear(line)) is not None:
+                return order.spec
+
+    def _start(self, command: list[str], environment: dict[str, str]) -> _Worker:
+        self._all.append(_Worker(command, environment, self._heard))
+        return self._all[-1]
+
+
+class _Worker:
+    """A process that says line by line what it does.
+
+    It leads a process group of its own, so that what it started ends with it. Its standard input closes when this
+    process is gone, even killed, and that ends it too.
     """
-    order = WorkerOrder(
-        spec=spec.model_dump(mode="json"),
-        parent_model=str(parent_model) if parent_model else None,
-        source={**asdict(source), "data_root": str(source.data_root) if source.data_root else None},
-        results=str(store.root),
-        settings=asdict(settings),
-        threads=max(1, (os.cpu_count() or 1) // processes),
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "order.json"
-        path.write_text(json.dumps(asdict(order)), encoding="utf-8")
-        _follow(_command(path, processes), progress)
+
+    def __init__(
+        self, command: list[str], environment: dict[str, str], heard: SimpleQueue[tuple[_Worker, str]]
+    ) -> None:
+        name_accelerator()
+        self.order: Order | None = None
+        self.progress: Progress
+        self._last_lines: deque[str] = deque(maxlen=LINES_KEPT)
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+            env={name: value for name, value in os.environ.items() if name not in PLACE} | environment,
+            start_new_session=True,
+        )
+        self._listener = Thread(target=self._listen, args=(heard,), daemon=True)
+        self._listener.start()
+
+    def _listen(self, heard: SimpleQueue[tuple[_Worker, str]]) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            heard.put((self, line))
+        heard.put((self, ""))
+
+    def write(self, line: str) -> None:
+        """Send it a line."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(line)
+        self._process.stdin.flush()
+
+    def hear(self, line: str) -> Order | None:
+        """Pass on what ``line`` tells; the order if it is carried out. Libraries print lines too: the last are kept."""
+        place = line.find(EVENT)
+        if place < 0:
+            self._last_lines.append(line)
+            return None
+        event = json.loads(line[place + len(EVENT) :])
+        if event["event"] == "step":
+            self.progress.step(StepRecord(**event["record"]), event["steps"])
+        elif event["event"] == "cell":
+            self.progress.cell(*event["cell"])
+        elif event["event"] == "done":
+            order, self.order = self.order, None
+            return order
+        else:
+            fault = XltError(event["what"], why=event["why"], mend=event["mend"])
+            fault.exit_code = ExitCode(event["exit_code"])
+            raise fault
+        return None
+
+    def death(self) -> EnvironmentFault:
+        """That it ended without a word of its own."""
+        run = f"that made '{self.order.spec.name}' " if self.order else ""
+        return EnvironmentFault(
+            f"The process {run}ended with exit code {self._process.wait()}.",
+            why="Its last lines:\n" + "".join(self._last_lines) if self._last_lines else "It said nothing.",
+            mend="Give the same command again, with --processes 1 if memory was short; finished runs are kept.",
+        )
+
+    def end(self) -> None:
+        """End it and all it started. Of a run in progress an unfinished folder is left, of a complete one nothing."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._listener.join()
+        with suppress(BrokenPipeError), self._process:
+            pass
 
 
-def _command(order: Path, processes: int) -> list[str]:
+def _device(number: int) -> dict[str, str]:
+    """The setting that shows worker ``number`` one GPU, its own where there are enough."""
+    if not torch.cuda.is_available():
+        return {}
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(torch.cuda.device_count())))
+    names = visible.split(",")
+    return {"CUDA_VISIBLE_DEVICES": names[number % len(names)]}
+
+
+def _launcher(order: Path, processes: int) -> list[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -78,53 +201,5 @@ def _command(order: Path, processes: int) -> list[str]:
     return [
         *(sys.executable, "-m", "deepspeed.launcher.runner"),
         *("--num_gpus", str(processes), "--master_addr", "127.0.0.1", "--master_port", str(port)),
-        *("--no_local_rank", "--module", "xlt.pipeline.worker", str(order)),
+        *("--no_local_rank", "--module", WORKER, str(order)),
     ]
-
-
-def _follow(command: list[str], progress: Progress) -> None:
-    """Run the launcher. Its other output is kept for the case that it fails."""
-    fault: XltError | None = None
-    last_lines: deque[str] = deque(maxlen=LINES_KEPT)
-    with _own_group(command) as launcher:
-        assert launcher.stdout is not None
-        for line in launcher.stdout:
-            place = line.find(EVENT)
-            if place < 0:
-                last_lines.append(line)
-                continue
-            event = json.loads(line[place + len(EVENT) :])
-            if event["event"] == "step":
-                progress.step(StepRecord(**event["record"]), event["steps"])
-            elif event["event"] == "cell":
-                progress.cell(*event["cell"])
-            elif fault is None:
-                fault = XltError(event["what"], why=event["why"], mend=event["mend"])
-                fault.exit_code = ExitCode(event["exit_code"])
-    if fault is not None:
-        raise fault
-    if launcher.returncode != 0:
-        sys.stderr.writelines(last_lines)
-        raise EnvironmentFault(
-            f"The training processes ended with exit code {launcher.returncode}.",
-            why="Their own messages are above.",
-            mend="Give the same command again; finished runs are kept.",
-        )
-
-
-@contextmanager
-def _own_group(command: list[str]) -> Iterator[subprocess.Popen[str]]:
-    """The launcher in a process group of its own, so that an interruption ends its workers with it."""
-    name_accelerator()
-    with subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    ) as launcher:
-        try:
-            yield launcher
-        except BaseException:
-            os.killpg(launcher.pid, signal.SIGKILL)
-            raise

@@ -1,21 +1,28 @@
-"""A training process started by the launcher: ``python -m xlt.pipeline.worker ORDER.json``."""
+"""A process that makes the runs it is ordered to, one JSON order per line of standard input.
+
+``python -m xlt.pipeline.worker [ORDER.json]``: DeepSpeed's launcher starts several with one and the same order.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any
 
-from xlt.errors import XltError
-from xlt.pipeline.launch import EVENT
+from xlt.errors import ExitCode, XltError
+from xlt.pipeline.launch import EVENT, ORDER
 from xlt.pipeline.run import execute_run
-from xlt.pipeline.sources import SourceOptions, open_source
-from xlt.pipeline.spec import RunSpec
+from xlt.pipeline.sources import open_source
 from xlt.pipeline.store import RunStore
-from xlt.train.engine import EngineSettings
+from xlt.pipeline.tiers import use_threads
 from xlt.train.loop import StepRecord
+from xlt.train.seeding import deterministic
 
 
 class _Lines:
@@ -32,28 +39,40 @@ def _say(**event: Any) -> None:
     print(EVENT + json.dumps(event), flush=True)
 
 
-def main(order_path: str) -> int:
-    """Carry out the order; errors that a user can mend are reported to the parent process."""
-    import torch
+def _orders() -> SimpleQueue[str]:
+    """The lines of standard input. When it closes, the parent process is gone: so is this one, at once."""
+    orders: SimpleQueue[str] = SimpleQueue()
 
-    order = json.loads(Path(order_path).read_text("utf-8"))
-    torch.set_num_threads(order["threads"])
-    data_root = order["source"].pop("data_root")
-    try:
-        source = open_source(SourceOptions(**order["source"], data_root=Path(data_root) if data_root else None))
-        execute_run(
-            RunSpec.model_validate(order["spec"]),
-            Path(order["parent_model"]) if order["parent_model"] else None,
-            source,
-            RunStore(Path(order["results"])),
-            EngineSettings(**order["settings"]),
-            _Lines(),
-        )
-    except XltError as error:
-        _say(event="fault", what=error.what, why=error.why, mend=error.mend, exit_code=int(error.exit_code))
-        return int(error.exit_code)
-    return 0
+    def listen() -> None:
+        # Not sys.stdin: Python would stop for its lock when the process ends.
+        with open(0, encoding="utf-8", closefd=False) as lines:
+            for line in lines:
+                orders.put(line)
+        os._exit(ExitCode.INCOMPLETE)
+
+    Thread(target=listen, daemon=True).start()
+    return orders
+
+
+def main(path: str = "") -> int:
+    """Carry out the order in the file, or every order that comes in; errors are reported to the parent process."""
+    deterministic(True)
+    orders = _orders()
+    source = cache(open_source)
+    while True:
+        order = ORDER.validate_json(Path(path).read_bytes() if path else orders.get())
+        use_threads(order.threads)
+        try:
+            store = RunStore(order.results)
+            made = execute_run(order.spec, order.parent_model, source(order.source), store, order.settings, _Lines())
+        except XltError as error:
+            _say(event="fault", what=error.what, why=error.why, mend=error.mend, exit_code=int(error.exit_code))
+            return int(error.exit_code)
+        if made is not None:
+            _say(event="done")
+        if path:
+            return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(*sys.argv[1:]))
