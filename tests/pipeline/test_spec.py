@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from xlt.pipeline.spec import Backbone, RunSpec, SourceSpec
+from xlt.tasks.record import Recipe
 
 SPEC = RunSpec(
     phase="target",
@@ -26,7 +27,7 @@ SPEC = RunSpec(
 
 def test_the_hash_is_fixed_for_ever() -> None:
     # A change of this value renames every run of every evaluator: raise ``format`` if it must change.
-    assert SPEC.hash == "6046c9bc2e27"
+    assert SPEC.hash == "ac6047856605"
     assert SPEC.folder == f"target/baseline.xnli-{SPEC.hash}"
 
 
@@ -46,6 +47,13 @@ def test_the_hash_is_fixed_for_ever() -> None:
 )
 def test_whatever_determines_the_numbers_changes_the_hash(change: dict[str, object]) -> None:
     assert SPEC.model_copy(update=change).hash != SPEC.hash
+
+
+def test_a_value_that_is_the_default_names_the_same_run() -> None:
+    spelled_out = {**SPEC.recipe, "weight_decay": Recipe().weight_decay}
+    assert SPEC.model_copy(update={"recipe": spelled_out}).hash == SPEC.hash
+    assert SPEC.model_copy(update={"recipe": {**SPEC.recipe, "weight_decay": 0.0}}).hash != SPEC.hash
+    assert "engine" not in SPEC.identity()
 
 
 def test_a_spec_survives_its_file() -> None:

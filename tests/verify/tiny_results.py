@@ -169,7 +169,14 @@ class Results:
         (folder / "metrics.json").write_text(json.dumps(metrics), "utf-8")
         steps = 40 if spec.train else 0
         lines = [
-            {"step": n + 1, "task": spec.train[0], "loss": 2 - n / 40, "learning_rate": 1e-3, "tokens": 100, "examples": "aa"}
+            {
+                "step": n + 1,
+                "task": spec.train[0],
+                "loss": 2 - n / 40,
+                "learning_rate": 1e-3,
+                "tokens": 100,
+                "examples": "aa",
+            }
             for n in range(steps)
         ]
         (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")

@@ -67,16 +67,26 @@ class RunSpec(_Frozen):
 
     @property
     def hash(self) -> str:
-        """Twelve hexadecimal digits of the SHA-256 of the canonical JSON."""
-        return hashlib.sha256(self.canonical().encode()).hexdigest()[:12]
+        """Twelve hexadecimal digits of the SHA-256 of what identifies the run."""
+        identity = json.dumps(self.identity(), sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(identity.encode()).hexdigest()[:12]
 
     @property
     def folder(self) -> str:
         """The run's folder below ``RESULTS/runs``."""
         return f"{self.phase}/{self.name}-{self.hash}"
 
+    def identity(self) -> dict[str, Any]:
+        """The fields that are not at their defaults, those of the recipe included.
+
+        So a field that is added later renames no run, as long as its default says what was done before.
+        """
+        defaults = recipe_values(Recipe())
+        recipe = {name: value for name, value in self.recipe.items() if value != defaults.get(name)}
+        return {**self.model_dump(mode="json", exclude_defaults=True), "recipe": recipe}
+
     def canonical(self) -> str:
-        """The JSON that is hashed and stored."""
+        """The JSON that is stored: every field."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False, indent=1)
 
     def training_recipe(self) -> Recipe:

@@ -103,7 +103,8 @@ def lineages(runs: Sequence[StoredRun]) -> dict[str, Lineage]:
         parent = by_hash.get(run.entry.parent or "")
         if run.spec is None or (run.entry.parent and parent is None):
             continue
-        recipe = run.spec.model_dump(mode="json", exclude={"seed", "data", "source", "parent"})
+        seedless = {"seed", "data", "source", "parent"}
+        recipe = {name: value for name, value in run.spec.identity().items() if name not in seedless}
         lineage = Lineage(
             digest([recipe, parent.recipe if parent else ""]),
             digest([run.spec.data, parent.data if parent else ""]),
