@@ -11,8 +11,10 @@ import pytest
 from xlt.verify.chart import Series, line_chart
 from xlt.verify.judge import Verification, verify
 from xlt.verify.report import render, write_report
-from xlt.verify.tables import metrics_text
+from xlt.verify.tables import english_rows, language_tables, means_rows, metrics_text
 from xlt.verify.verdicts import Verdict
+
+from .tiny_results import shifted
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
 
@@ -133,3 +135,25 @@ def test_a_long_line_is_thinned_and_a_flat_or_empty_one_drawn():
     assert len(points[1].split()) == 120
     assert line_chart([], x_label="x", y_label="y") == ""
     assert "polyline" in line_chart([Series("one", [(3, 0)])], x_label="x", y_label="y", marks=True)
+
+
+def test_an_arm_is_shown_with_its_difference_to_the_baseline(make):
+    made = make().fill(shifted(6, arm="mnli", task="xquad"))
+    row = next(row for row in means_rows(verify(made.root, made.source)) if row.task == "xquad")
+    assert row.gains == (None, pytest.approx(10.0))
+
+
+def test_tasks_of_english_alone_share_a_table(found):
+    assert [(each.task, each.split, each.metric) for each in english_rows(found)] == [("mnli", "dev", "accuracy")]
+    assert "mnli" not in {table.task for table in language_tables(found)}
+
+
+def test_a_joint_training_has_a_line_per_task(results, found):
+    log = results.run("mnli") / "log.jsonl"
+    lines = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
+    for number, line in enumerate(lines):
+        line["task"] = ("mnli", "squad")[number % 2]
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    page = render(found, results.root)
+    assert "loss by step: MNLI, SQuAD v1.1" in page
+    assert re.search(r'class="key">.*s0.*MNLI.*s1.*SQuAD v1.1', page)

@@ -11,6 +11,7 @@ from itertools import pairwise
 WIDTH, HEIGHT = 420, 210
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 36
 MOST_POINTS = 120
+STYLES = 9  # lines that report.css can tell apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +85,9 @@ def _grid(x_axis: _Axis, y_axis: _Axis) -> Iterator[str]:
 def _line(series: Series, number: int, x_axis: _Axis, y_axis: _Axis, marks: bool) -> Iterator[str]:
     places = [(x_axis.place(x), y_axis.place(y)) for x, y in series.points]
     path = " ".join(f"{x},{y}" for x, y in places)
-    yield f'<polyline class="line s{number % 6}" points="{path}"/>'
+    yield f'<polyline class="line s{number % STYLES}" points="{path}"/>'
     if marks:
-        yield from (f'<circle class="mark s{number % 6}" cx="{x}" cy="{y}" r="3"/>' for x, y in places)
+        yield from (f'<circle class="mark s{number % STYLES}" cx="{x}" cy="{y}" r="3"/>' for x, y in places)
 
 
 def _thin(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:

@@ -13,9 +13,10 @@ LEAST_STEPS = 20
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """Steps, losses and real tokens of a training, and the dev scores by step."""
+    """Steps, their tasks and losses, and real tokens of a training, and the dev scores by step."""
 
     steps: tuple[int, ...]
+    tasks: tuple[str, ...]
     losses: tuple[float, ...]
     tokens: int
     dev_scores: tuple[tuple[int, float], ...]
@@ -39,6 +40,7 @@ def read_log(folder: Path) -> Log | None:
         records = [json.loads(line) for line in lines]
         log = Log(
             steps=tuple(int(record["step"]) for record in records),
+            tasks=tuple(str(record["task"]) for record in records),
             losses=tuple(float(record["loss"]) for record in records),
             tokens=sum(int(record["tokens"]) for record in records),
             dev_scores=tuple((int(r["step"]), float(r["dev_score"])) for r in records if "dev_score" in r),

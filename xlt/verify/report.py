@@ -12,11 +12,12 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from xlt.pipeline.store import writable, write_text
-from xlt.verify.chart import Series, line_chart
+from xlt.verify.chart import STYLES, Series, line_chart
 from xlt.verify.judge import RunState, Verification
 from xlt.verify.log import Log, read_log
 from xlt.verify.tables import (
     arms,
+    english_rows,
     findings,
     language_tables,
     means_rows,
@@ -44,13 +45,14 @@ SMOKE = {
 
 @dataclass(frozen=True, slots=True)
 class RunCard:
-    """A run as the report shows it: ``links`` are its files, relative to the report."""
+    """A run as the report shows it: ``links`` are its files, relative to the report, ``lines`` those of its curve."""
 
     state: RunState
     title: str
     links: tuple[tuple[str, str], ...]
     log: Log | None
     curve: str
+    lines: tuple[str, ...]
     provenance: dict[str, Any]
 
     @property
@@ -104,12 +106,14 @@ def render(verification: Verification, results: Path) -> str:
         arms=arms(verification),
         means=means_rows(verification),
         tables=language_tables(verification),
+        english=english_rows(verification),
         cards=cards,
         anchors={card.state.folder: f"run-{card.state.hash}" for card in cards},
         stages=stages,
         totals={stage: sum(card.seconds.get(stage, 0.0) for card in cards) for stage in stages},
         marks=MARKS,
         words=VERDICT_WORDS,
+        styles=STYLES,
     )
 
 
@@ -123,15 +127,22 @@ def _notice(verification: Verification) -> str:
 def _card(state: RunState, results: Path) -> RunCard:
     title = f"{state.phase}: {state.folder.rpartition('/')[2].rpartition('-')[0]}"
     if state.state != "done":
-        return RunCard(state, title, (), None, "", {})
+        return RunCard(state, title, (), None, "", (), {})
     folder = results / "runs" / state.folder
     log = read_log(folder)
-    curve = ""
-    if log:
-        points = list(zip(map(float, log.steps), log.losses, strict=True))
-        curve = line_chart([Series("loss", points)], x_label="step", y_label="loss")
+    lines = _losses(log) if log else []
+    curve = line_chart(lines, x_label="step", y_label="loss")
     links = tuple((name, f"../runs/{quote(state.folder)}/{name}") for name in FILES if (folder / name).is_file())
-    return RunCard(state, title, links, log, curve, json.loads((folder / "provenance.json").read_text("utf-8")))
+    provenance = json.loads((folder / "provenance.json").read_text("utf-8"))
+    return RunCard(state, title, links, log, curve, tuple(each.name for each in lines), provenance)
+
+
+def _losses(log: Log) -> list[Series]:
+    """The losses by step, a line per task."""
+    points: dict[str, list[tuple[float, float]]] = {}
+    for step, task, loss in zip(log.steps, log.tasks, log.losses, strict=True):
+        points.setdefault(task, []).append((float(step), loss))
+    return [Series(task_name(task), its) for task, its in sorted(points.items())]
 
 
 def _stages(cards: Sequence[RunCard]) -> list[str]:

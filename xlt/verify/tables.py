@@ -36,6 +36,13 @@ class MeansRow:
     split: Split
     verdicts: tuple[Verdict | None, ...]
 
+    @property
+    def gains(self) -> tuple[float | None, ...]:
+        """How much more each arm has than the first one."""
+        values = [verdict.value if verdict else None for verdict in self.verdicts]
+        first = values[0]
+        return (None, *(None if first is None or value is None else value - first for value in values[1:]))
+
 
 @dataclass(frozen=True, slots=True)
 class LanguageRow:
@@ -55,6 +62,16 @@ class LanguageRow:
     def distance(self) -> float | None:
         """How far the language is from English, if it is constructed."""
         return LANGUAGES[self.language].distance() if self.language in LANGUAGES else None
+
+
+@dataclass(frozen=True, slots=True)
+class EnglishRow:
+    """A task with English alone, and the cell of each arm."""
+
+    task: str
+    split: Split
+    metric: str
+    row: LanguageRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,16 +121,37 @@ def means_rows(verification: Verification) -> list[MeansRow]:
 
 
 def language_tables(verification: Verification) -> list[LanguageTable]:
-    """One table per task and split that was recomputed, in the order of the means."""
+    """One table per task and split that was recomputed in several languages, in the order of the means."""
+    groups = _recomputed(verification)
     return [
-        _language_table(verification, task, split)
-        for task, split in dict.fromkeys((verdict.task, verdict.split) for verdict in verification.verdicts)
-        if any((cell.task, cell.split) == (task, split) for cell in verification.cells)
+        _language_table(verification, *key, cells)
+        for key, cells in groups.items()
+        if {cell.language for cell in cells} != {"en"}
     ]
 
 
-def _language_table(verification: Verification, task: str, split: Split) -> LanguageTable:
-    cells = [cell for cell in verification.cells if (cell.task, cell.split) == (task, split)]
+def english_rows(verification: Verification) -> list[EnglishRow]:
+    """One row per task and split that was recomputed in English alone, with all arms."""
+    names = arms(verification)
+    return [
+        EnglishRow(task, split, _metric(cells), _language_row("en", names, {(cell.arm, "en"): cell for cell in cells}))
+        for (task, split), cells in _recomputed(verification).items()
+        if {cell.language for cell in cells} == {"en"}
+    ]
+
+
+def _recomputed(verification: Verification) -> dict[tuple[str, Split], list[Cell]]:
+    groups: dict[tuple[str, Split], list[Cell]] = {(each.task, each.split): [] for each in verification.verdicts}
+    for cell in verification.cells:
+        groups.get((cell.task, cell.split), []).append(cell)
+    return {key: cells for key, cells in groups.items() if cells}
+
+
+def _metric(cells: Sequence[Cell]) -> str:
+    return " / ".join(METRICS.get(name, name) for name in _order(cells[0].metrics))
+
+
+def _language_table(verification: Verification, task: str, split: Split, cells: Sequence[Cell]) -> LanguageTable:
     names = tuple(arm for arm in arms(verification) if any(cell.arm == arm for cell in cells))
     by_place = {(cell.arm, cell.language): cell for cell in cells}
     languages = sorted({cell.language for cell in cells}, key=lambda code: (code != "en", code))
@@ -122,7 +160,7 @@ def _language_table(verification: Verification, task: str, split: Split) -> Lang
     return LanguageTable(
         task=task,
         split=split,
-        metric=" / ".join(METRICS.get(name, name) for name in _order(cells[0].metrics)),
+        metric=_metric(cells),
         arms=names,
         rows=rows,
         statements=tuple(statements),
