@@ -115,7 +115,20 @@ class PackedModel(nn.Module):
             loss = choice_loss(scores, batch.labels, batch.cu_groups, batch.max_group)
         else:
             loss = class_loss(scores, batch.labels)
-        return loss / batch.denominator, scores
+        return loss / batch.denominator + self._idle(batch.task, hidden), scores
+
+    def _idle(self, task: str, hidden: Tensor) -> Tensor | float:
+        """Zero, with a zero gradient for the heads of other tasks.
+
+        ZeRO stage 3 (whose parameters have a ``ds_id``) applies the last gradient of a parameter again in a step that
+        gives it none.
+        """
+        others = [head for key, head in self.heads.items() if key != task]
+        if not self.training or not others or not hasattr(next(others[0].parameters()), "ds_id"):
+            return 0.0
+        nothing = hidden.new_zeros((2, hidden.shape[1]))
+        first = torch.zeros(2, dtype=torch.int32, device=hidden.device)
+        return 0.0 * torch.stack([head(nothing, first).float().sum() for head in others]).sum()
 
     def hidden_states(self, batch: PackedBatch, layer: int) -> Tensor:
         """Output ``[T, H]`` of transformer block ``layer`` (0: the embeddings); nothing above it is computed.
