@@ -46,6 +46,7 @@ ENV PATH=/opt/xlt/bin:$PATH \
     XLT_ARTIFACT=/opt/xlt/artifact \
     XLT_VOLUME=/data \
     XLT_RESULTS=/data/results \
+    XLT_DATA_LOCK=/data/data.lock \
     HF_HOME=/data/cache/huggingface \
     TORCH_EXTENSIONS_DIR=/data/cache/torch_extensions \
     TORCHINDUCTOR_CACHE_DIR=/data/cache/torchinductor \

@@ -20,11 +20,14 @@ RECIPE = {"--steps", "--epochs", "--learning-rate", "--batch-size"}
 WHERE = {"--model", "--tier", "--language", "--split"}
 OPTIONS = {
     "doctor": COMMON,
+    "fetch": {"--model", "--tier", "--mirror", "--data-root", "--offline", "--json", "--debug"},
     "plan": COMMON | SOURCE | {"--tier", "--seed"},
     "reproduce": COMMON | SOURCE | ENGINE | {"--shard", "--tier", "--seed"},
     "train": COMMON | SOURCE | ENGINE | RECIPE | {"--model", "--phase", "--tier", "--seed"},
     "evaluate": COMMON | SOURCE | WHERE,
     "retrieve": COMMON | SOURCE | WHERE | {"--layer"},
+    "score": {"--predictions", "--labels", "--benchmark", "--json", "--debug"},
+    "submit": COMMON | {"--arm", "--output", "--data-root"},
     "verify": COMMON | {"--data-root", "--record"},
     "report": COMMON | {"--data-root"},
 }

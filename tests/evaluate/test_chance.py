@@ -26,8 +26,8 @@ def _row(context: str, *answers: str) -> SpanRow:
     return SpanRow("q", "?", context, tuple(Answer(text, context.find(text)) for text in answers))
 
 
-def _enumerated(spans: list[str], row: SpanRow) -> dict[str, Any]:
-    outcomes = np.array([best_over_golds(span, [answer.text for answer in row.answers]) for span in spans])
+def _enumerated(spans: list[str], row: SpanRow, mlqa: str = "") -> dict[str, Any]:
+    outcomes = np.array([best_over_golds(span, [answer.text for answer in row.answers], mlqa) for span in spans])
     exact, f1 = 100 * outcomes.mean(axis=0)
     return {"exact_match": pytest.approx(exact), "f1": pytest.approx(f1)}
 
@@ -92,6 +92,20 @@ def test_scripts_without_spaces_are_cut_at_characters(letters: str) -> None:
         spans = [context[i : i + size] for i in range(len(context) - size + 1)]
         expected = _enumerated(spans, row)
         assert chance(XQUAD, [row]) == expected
+
+
+@pytest.mark.parametrize("language", ["zh", "ar", "de", "qaa"])
+def test_by_the_rules_of_mlqa_the_spans_are_the_same(language: str) -> None:
+    rng = random.Random(language)
+    words = ["北京市在", "中国。", "北I"] if language == "zh" else ["الكتاب،", "بال", "die", "«Der", "the", "x-ال", "—"]
+    joint = "" if language == "zh" else " "
+    for _ in range(60):
+        context = joint.join(rng.choices(words, k=rng.randint(4, 12)))
+        units = context.split() if joint else [*context]
+        begin = rng.randint(0, len(units) - 2)
+        row = _row(context, joint.join(units[begin : begin + 2]), rng.choice(units))
+        spans = [joint.join(units[i : i + 2]) for i in range(len(units) - 1)]
+        assert chance(get_task("mlqa"), [row], language) == _enumerated(spans, row, language)
 
 
 def test_a_few_foreign_words_do_not_change_the_unit() -> None:

@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from xlt.cli import bench, catalogue, environment, grid, judgement, single
+from xlt.cli import bench, catalogue, environment, fetch, grid, judgement, score, single
 from xlt.cli.container import volume_warning
 from xlt.cli.output import report_error, results_only_on_stdout, settings
 from xlt.errors import ExitCode, UsageFault, XltError
@@ -72,6 +72,13 @@ def _register() -> None:
     command = app.command
     command(epilog=_examples("xlt doctor", "xlt doctor --json"))(environment.doctor)
     command(
+        epilog=_examples(
+            "xlt fetch mnli xnli --model xlm-roberta-large",
+            "xlt fetch tatoeba --mirror https://hub.example.org",
+            "xlt fetch mnli --offline                       # is it here and unchanged?",
+        )
+    )(fetch.fetch)
+    command(
         epilog=_examples("xlt plan", "xlt plan --source files --data-root DIR    # what is done and what is to do")
     )(grid.plan)
     command(
@@ -97,6 +104,12 @@ def _register() -> None:
             "xlt retrieve tatoeba --model xlm-roberta-large --layer 14 --source files --data-root DIR",
         )
     )(single.retrieve)
+    command(epilog=_examples("xlt score --predictions DIR --labels DIR", "xlt score ... --benchmark xtreme-r --json"))(
+        score.score
+    )
+    command(epilog=_examples("xlt submit --arm baseline --output DIR", "xlt score --predictions DIR --labels LABELS"))(
+        score.submit
+    )
     command(epilog=_examples("xlt verify", "xlt verify --json > verdict.json"))(judgement.verify)
     command(epilog=_examples("xlt report", "xlt report --results DIR"))(judgement.report)
     tasks = typer.Typer(help="The catalogue of tasks.", rich_markup_mode=None)

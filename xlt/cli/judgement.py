@@ -42,7 +42,7 @@ def verify(
     from xlt.verify.judge import verify as verify_results
     from xlt.verify.recording import record as record_run
 
-    verification = verify_results(results, _source_of(results, data_root))
+    verification = verify_results(results, source_of(results, data_root))
     _show(verification)
     if record:
         path = record_run(verification, artifact_root())
@@ -65,7 +65,7 @@ def report(
         document: str
         result_hash: str
 
-    verification = verify_results(results, _source_of(results, data_root))
+    verification = verify_results(results, source_of(results, data_root))
     page = write_report(verification, results)
     files = ReportFiles(
         page=str(page), document=str(page.with_name("report.json")), result_hash=verification.result_hash
@@ -85,7 +85,7 @@ def conclude(results: Path, source: Source) -> None:
     raise typer.Exit(verification.exit_code)
 
 
-def _source_of(results: Path, data_root: Path | None) -> Source:
+def source_of(results: Path, data_root: Path | None) -> Source:
     """The source that the results were made from, as their grid says."""
     from xlt.pipeline.sources import SourceOptions, open_source
     from xlt.verify.stored import read_grid

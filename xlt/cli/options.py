@@ -23,12 +23,17 @@ SourceName = Annotated[
     str,
     typer.Option(
         "--source",
-        help="Where the data comes from: world (constructed, no download) or files (official release files).",
+        help="Where the data comes from: world (constructed, no download), files (official release files) or hub "
+        "(what xlt fetch brought).",
     ),
 ]
 DataRoot = Annotated[
     Path | None,
-    typer.Option("--data-root", metavar="DIR", help="The folder with the task files, for --source files."),
+    typer.Option(
+        "--data-root",
+        metavar="DIR",
+        help="The folder with the official task files: for --source files, and for what the hub lacks.",
+    ),
 ]
 Limit = Annotated[int, typer.Option("--limit", min=0, help="Use the first N rows of every split (0: all).")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="The seed of training.")]

@@ -47,14 +47,14 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, folder: Path, *, thre
     tokenizer.save_pretrained(str(folder))
 
 
-def load_tokenizer(name_or_folder: str) -> PreTrainedTokenizerBase:
-    """The tokenizer that lies in a folder or is named on the hub.
+def load_tokenizer(name_or_folder: str, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """The tokenizer that lies in a folder or is named on the hub, there at ``revision`` where one is given.
 
     Raises:
         DataFault: there is none, or the hub cannot be reached.
     """
     try:
-        return AutoTokenizer.from_pretrained(name_or_folder)
+        return AutoTokenizer.from_pretrained(name_or_folder, revision=revision or "main")
     except (OSError, ValueError) as error:
         raise DataFault(
             f"The tokenizer of '{name_or_folder}' cannot be loaded.",

@@ -20,9 +20,13 @@ def needs_dev(task: Task, split: Split) -> bool:
 
 
 def score_cell(
-    task: Task, rows: Sequence[Row], predictions: Sequence[Prediction], dev: Scored | None = None
+    task: Task,
+    rows: Sequence[Row],
+    predictions: Sequence[Prediction],
+    dev: Scored | None = None,
+    language: str = "en",
 ) -> Metrics:
-    """The metrics of ``predictions`` against the gold ``rows``, in percent.
+    """The metrics of ``predictions`` against the gold ``rows`` of one language, in percent.
 
     For mining, the candidates that count are those above the threshold of best F1 on ``dev`` (rows and predictions of
     the same language); on the dev split itself the threshold is fitted on what is scored, as in jiant.
@@ -31,7 +35,7 @@ def score_cell(
         DataFault: predictions and rows do not fit each other.
     """
     if task.metric != "mining_f1":
-        return score(task, rows, predictions)
+        return score(task, rows, predictions, language)
     fitted_rows, fitted = dev or (rows, predictions)
     threshold, _ = best_threshold(fitted, gold_pairs(fitted_rows))
     return mining_f1(predictions, gold_pairs(rows), threshold)

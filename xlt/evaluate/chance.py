@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import string
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
@@ -18,7 +17,7 @@ from xlt.data.rows import ChoiceRow, MiningRow, PairRow, Row, SpanRow, TagRow
 from xlt.errors import DataFault
 from xlt.evaluate.cell import gold_pairs
 from xlt.evaluate.metrics import Metrics, score
-from xlt.evaluate.squad import exact_and_f1, normalise
+from xlt.evaluate.squad import bare, exact_and_f1, normalise
 from xlt.tasks.record import Task
 
 # Han, Kana, Thai, Lao, Myanmar, Khmer: scripts that put no space between words.
@@ -31,15 +30,15 @@ _UNSPACED = re.compile(
 Outcome = tuple[float, float]
 
 
-def chance(task: Task, rows: Sequence[Row]) -> Metrics:
+def chance(task: Task, rows: Sequence[Row], language: str = "en") -> Metrics:
     """The expected metrics, in percent, of a guess that is uniform over what is possible, but in tagging.
 
     Pair classification: one label of the task's. Multiple choice: one of the choices. Tagging: the most frequent
     tag of ``rows`` for every word, which a uniform guess stays below. Retrieval: one row of ``rows``. Mining: one
     English sentence for every foreign one. Span QA: one of the spans of the context that have as many units as the
-    first gold answer, scored by the SQuAD rules against all gold answers; a unit is a white-space word, or a
-    character where most letters of the context are of a script written without spaces; of SQuAD v2.0 every other
-    question is guessed to have no answer (and no span to count as none). Nothing is sampled.
+    first gold answer, scored by the rules of SQuAD, or of MLQA in ``language``, against all gold answers; a unit is a
+    white-space word, or a character where most letters of the context are of a script written without spaces; of
+    SQuAD v2.0 every other question is guessed to have no answer (and no span to count as none). Nothing is sampled.
 
     Raises:
         DataFault: there are no rows, a question has no gold answer (SQuAD v2.0 aside), or nothing is to be mined.
@@ -56,7 +55,8 @@ def chance(task: Task, rows: Sequence[Row]) -> Metrics:
         return _mining_chance(task, rows)
     if task.kind == "retrieval":
         return {"accuracy": 100 / len(rows)}
-    outcomes = np.array([_span_chance(task, row) for row in rows if isinstance(row, SpanRow)])
+    mlqa = language if task.metric == "mlqa" else ""
+    outcomes = np.array([_span_chance(task, row, mlqa) for row in rows if isinstance(row, SpanRow)])
     exact, f1 = 100 * outcomes.mean(axis=0)
     return {"exact_match": float(exact), "f1": float(f1)}
 
@@ -116,8 +116,8 @@ def _mining_chance(task: Task, rows: Sequence[Row]) -> Metrics:
     }
 
 
-def _span_chance(task: Task, row: SpanRow) -> Outcome:
-    golds = [normalise(answer.text) for answer in row.answers]
+def _span_chance(task: Task, row: SpanRow, mlqa: str) -> Outcome:
+    golds = [normalise(answer.text, mlqa) for answer in row.answers]
     if task.metric == "squad_v2":
         golds = [gold for gold in golds if gold]
         if not golds:
@@ -125,9 +125,9 @@ def _span_chance(task: Task, row: SpanRow) -> Outcome:
     if not golds:
         raise DataFault(f"Question '{row.id}' has no gold answer: chance is not defined.")
     if _is_unspaced(row.context):
-        exact, f1 = _over_characters(row.context, len(row.answers[0].text), golds)
+        exact, f1 = _over_characters(row.context, len(row.answers[0].text), golds, mlqa)
     else:
-        exact, f1 = _over_words(row.context, len(row.answers[0].text.split()), golds)
+        exact, f1 = _over_words(row.context, len(row.answers[0].text.split()), golds, mlqa)
     return (exact / 2, f1 / 2) if task.metric == "squad_v2" else (exact, f1)
 
 
@@ -137,21 +137,21 @@ def _is_unspaced(context: str) -> bool:
     return unspaced > sum(letter.isalpha() for letter in _UNSPACED.sub("", context))
 
 
-def _over_characters(context: str, length: int, golds: Sequence[list[str]]) -> Outcome:
+def _over_characters(context: str, length: int, golds: Sequence[list[str]], mlqa: str) -> Outcome:
     """Mean outcome over all substrings of ``length`` characters (the whole context if it is shorter)."""
     length = max(1, min(length, len(context)))
     count = len(context) - length + 1
     starts: Sequence[int] = range(count)
     if all(golds):
         # Only a span that holds a gold token can score; normalising every span would take minutes.
-        text, firsts = _skeleton(context)
+        text, firsts = _skeleton(context, mlqa)
         wanted = [_one_sigma(token) for token in {token for gold in golds for token in gold}]
         starts = [
             start for start in starts if any(token in text[firsts[start] : firsts[start + length]] for token in wanted)
         ]
     total_exact = total_f1 = 0.0
     for start in starts:
-        predicted = normalise(context[start : start + length])
+        predicted = normalise(context[start : start + length], mlqa)
         outcomes = [exact_and_f1(predicted, gold) for gold in golds]
         total_exact += max(exact for exact, _ in outcomes)
         total_f1 += max(f1 for _, f1 in outcomes)
@@ -159,12 +159,12 @@ def _over_characters(context: str, length: int, golds: Sequence[list[str]]) -> O
 
 
 @lru_cache(maxsize=4096)
-def _skeleton(context: str) -> tuple[str, list[int]]:
+def _skeleton(context: str, mlqa: str) -> tuple[str, list[int]]:
     """The context in lower case without punctuation, and where in it each character begins, and the end.
 
     Every token of a normalised span is a substring of the span's part of it.
     """
-    kept = ["" if letter in string.punctuation else _one_sigma(letter.lower()) for letter in context]
+    kept = [_one_sigma(bare(letter, mlqa)) for letter in context]
     return "".join(kept), [0, *accumulate(len(part) for part in kept)]
 
 
@@ -173,13 +173,13 @@ def _one_sigma(text: str) -> str:
     return text.replace("ς", "σ")
 
 
-def _over_words(context: str, length: int, golds: Sequence[list[str]]) -> Outcome:
+def _over_words(context: str, length: int, golds: Sequence[list[str]], mlqa: str) -> Outcome:
     """Mean outcome over all runs of ``length`` white-space words (the whole context if it has fewer).
 
     Lower case, punctuation and articles look at nothing beyond white space, so a span's tokens are those of
     its words, and sums over words give every span at once.
     """
-    tokens, firsts = _words(context)
+    tokens, firsts = _words(context, mlqa)
     words = len(firsts) - 1
     if not words:
         return 0.0, 0.0
@@ -200,8 +200,8 @@ def _over_words(context: str, length: int, golds: Sequence[list[str]]) -> Outcom
 
 
 @lru_cache(maxsize=4096)
-def _words(context: str) -> tuple[npt.NDArray[np.object_], npt.NDArray[np.int64]]:
+def _words(context: str, mlqa: str) -> tuple[npt.NDArray[np.object_], npt.NDArray[np.int64]]:
     """The normalised tokens of a context, and where among them each white-space word begins, and the end."""
-    per_word = [normalise(word) for word in context.split()]
+    per_word = [normalise(word, mlqa) for word in context.split()]
     tokens = np.array([token for word in per_word for token in word], dtype=object)
     return tokens, np.cumsum([0, *(len(word) for word in per_word)])

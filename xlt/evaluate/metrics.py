@@ -6,6 +6,7 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from xlt.data.predictions import Prediction
 from xlt.data.rows import BitextRow, ChoiceRow, PairRow, Row, SpanRow, TagRow
@@ -20,19 +21,21 @@ _PRINTED: Mapping[Metric, tuple[str, ...]] = {
     "accuracy": ("accuracy",),
     "squad": ("f1", "exact_match"),
     "squad_v2": ("f1", "exact_match"),
+    "mlqa": ("f1", "exact_match"),
     "tag_f1": ("f1",),
     "mining_f1": ("f1",),
     "perplexity": ("perplexity",),
 }
 
 
-def score(task: Task, rows: Sequence[Row], predictions: Sequence[Prediction]) -> Metrics:
+def score(task: Task, rows: Sequence[Row], predictions: Sequence[Prediction], language: str = "en") -> Metrics:
     """The metrics of ``predictions`` against the gold ``rows``, in percent; no order matters.
 
     Pair classification, multiple choice and retrieval give ``accuracy``, tagging that of its words, and for
     ``tag_f1`` seqeval's micro ``f1``, ``precision`` and ``recall`` of entities as well (of runs of equal tags where
     tags have no B- or I-, as in XTREME's and jiant's UD-POS); span QA ``exact_match`` and ``f1``, best over the
-    gold answers by the rules of SQuAD v1.1, or v2.0 for ``squad_v2``. Mining has a scorer of its own.
+    gold answers by the rules of SQuAD v1.1, v2.0 for ``squad_v2``, or of MLQA in ``language`` for ``mlqa``. Mining
+    has a scorer of its own.
 
     Raises:
         DataFault: not every row has exactly one prediction, a prediction has no row, or one is impossible for
@@ -45,7 +48,8 @@ def score(task: Task, rows: Sequence[Row], predictions: Sequence[Prediction]) ->
     row_type, scorer = _SCORERS[task.kind]
     if not all(isinstance(row, row_type) for row in rows):
         raise DataFault(f"The gold rows of '{task.key}' ({task.kind}) are not all of type {row_type.__name__}.")
-    return scorer(task, _match(task, rows, predictions))
+    matched = match(task, rows, predictions)
+    return _squad(task, matched, language) if task.metric == "mlqa" else scorer(task, matched)
 
 
 def task_score(task: Task, metrics: Metrics) -> float:
@@ -57,7 +61,8 @@ def task_score(task: Task, metrics: Metrics) -> float:
 Matched = list[tuple[Row, Prediction]]
 
 
-def _match(task: Task, rows: Sequence[Row], predictions: Sequence[Prediction]) -> Matched:
+def match(task: Task, rows: Sequence[Row], predictions: Sequence[Prediction]) -> Matched:
+    """Each row, in order, with its prediction. Raises DataFault where they are not one to one."""
     if not rows:
         raise DataFault(f"'{task.key}' has no gold rows to score against.")
     gold = Counter(row.id for row in rows)
@@ -105,15 +110,22 @@ def _tags(task: Task, matched: Matched) -> Metrics:
     _refuse(task, wrong, "have more or fewer tags than words")
     right = sum(tag == other for tags, found in pairs for tag, other in zip(tags, found, strict=True))
     accuracy = {"accuracy": 100 * right / max(sum(map(len, gold)), 1)}
-    if task.metric == "accuracy":
-        return accuracy
+    return accuracy if task.metric == "accuracy" else tag_f1(gold, given) | accuracy
+
+
+def tag_f1(gold: list[list[str]], given: list[list[str]]) -> Metrics:
+    """seqeval's micro ``f1``, ``precision`` and ``recall``, in percent; each sentence has as many tags in both.
+
+    seqeval 1.2.2 takes the universal tag X for a kind of O: its runs at the edge of a sentence do not count as such,
+    as they did in the seqeval of XTREME's time.
+    """
     from seqeval.metrics.sequence_labeling import precision_recall_fscore_support  # slow to import
 
     with warnings.catch_warnings():
         # One warning per word where tags have no B- or I-.
         warnings.simplefilter("ignore", UserWarning)
         precision, recall, f1, _ = precision_recall_fscore_support(gold, given, average="micro", zero_division=0)
-    return {"f1": 100 * float(f1), "precision": 100 * float(precision), "recall": 100 * float(recall)} | accuracy
+    return {"f1": 100 * float(f1), "precision": 100 * float(precision), "recall": 100 * float(recall)}
 
 
 def _retrieval_accuracy(task: Task, matched: Matched) -> Metrics:
@@ -124,16 +136,17 @@ def _retrieval_accuracy(task: Task, matched: Matched) -> Metrics:
     return {"accuracy": 100 * right / len(matched)}
 
 
-def _squad(task: Task, matched: Matched) -> Metrics:
+def _squad(task: Task, matched: Matched, mlqa: str = "") -> Metrics:
     spans = [(row, given) for row, given in matched if isinstance(row, SpanRow)]
     _refuse(
         task,
         [given.id for row, given in spans if not _inside(given.prediction, row.context)],
         "predict characters outside the context",
     )
-    if task.metric == "squad":
+    rules = best_or_no_answer
+    if task.metric != "squad_v2":
         _refuse(task, [row.id for row, _ in spans if not row.answers], "have no gold answer")
-    rules = best_over_golds if task.metric == "squad" else best_or_no_answer
+        rules = partial(best_over_golds, mlqa=mlqa)
     results = [rules(_text(row, given), [answer.text for answer in row.answers]) for row, given in spans]
     return {
         "exact_match": 100 * math.fsum(exact for exact, _ in results) / len(results),

@@ -1,26 +1,60 @@
-"""The SQuAD evaluation rules; XTREME's evaluator applies those of v1.1 to XQuAD and TyDiQA in every language.
+"""The SQuAD evaluation rules, which XTREME applies to XQuAD and TyDiQA in every language, and those of MLQA.
 
-Source: evaluate-v1.1.py and evaluate-v2.0.py of SQuAD (https://rajpurkar.github.io/SQuAD-explorer/); written anew
-after their rules.
+Source: evaluate-v1.1.py and evaluate-v2.0.py of SQuAD (https://rajpurkar.github.io/SQuAD-explorer/) and
+mlqa_evaluation_v1.py of MLQA (https://github.com/facebookresearch/MLQA); written anew after their rules.
+Wherever ``mlqa`` is asked for, it is the language of the answers under MLQA's rules, and empty under those of SQuAD.
 """
 
 from __future__ import annotations
 
 import re
 import string
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 
-_PUNCTUATION = str.maketrans("", "", string.punctuation)
-_ARTICLES = re.compile(r"\b(?:a|an|the)\b")
+_ENGLISH = r"\b(?:a|an|the)\b"
+_ARTICLES = {
+    "": re.compile(_ENGLISH),
+    "en": re.compile(_ENGLISH),
+    "es": re.compile(r"\b(?:un|una|unos|unas|el|la|los|las)\b"),
+    "vi": re.compile(r"\b(?:của|là|cái|chiếc|những)\b"),
+    "de": re.compile(r"\b(?:ein|eine|einen|einem|eines|einer|der|die|das|den|dem|des)\b"),
+    # Within words as well: the official pattern means the beginning of a word, but is not tied to it.
+    "ar": re.compile("ال"),
+}
+_HAN = re.compile("([\u4e00-\u9fa5])")
+_ASCII = str.maketrans("", "", string.punctuation)
 
 
-def normalise(text: str) -> list[str]:
-    """The tokens of ``text`` that count: lower case, no ASCII punctuation, no English article.
+class _EveryPunctuation(dict[int, str]):
+    """A table for ``str.translate`` that drops ASCII punctuation and all of Unicode's category P."""
 
-    Punctuation goes first and without a trace ("the-end" is one token); that of other scripts stays.
+    def __missing__(self, code: int) -> str:
+        letter = chr(code)
+        gone = letter in string.punctuation or unicodedata.category(letter).startswith("P")
+        return self.setdefault(code, "" if gone else letter)
+
+
+_EVERY = _EveryPunctuation()
+
+
+def bare(text: str, mlqa: str = "") -> str:
+    """``text`` in lower case without punctuation: that of ASCII, for MLQA that of every script."""
+    return text.lower().translate(_EVERY if mlqa else _ASCII)
+
+
+def normalise(text: str, mlqa: str = "") -> list[str]:
+    """The tokens of ``text`` that count: lower case, no punctuation, no article; split at white space.
+
+    Punctuation goes first and without a trace ("the-end" is one token). SQuAD's articles are the English ones in
+    every language. MLQA's are those of the language, none in one that its script does not know; in Chinese every
+    Han character is a token.
     """
-    return _ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split()
+    text = bare(text, mlqa)
+    if mlqa in _ARTICLES:
+        text = _ARTICLES[mlqa].sub(" ", text)
+    return (_HAN.sub(r" \1 ", text) if mlqa == "zh" else text).split()
 
 
 def exact_and_f1(predicted: list[str], gold: list[str]) -> tuple[float, float]:
@@ -34,10 +68,10 @@ def exact_and_f1(predicted: list[str], gold: list[str]) -> tuple[float, float]:
     return 0.0, 2 * shared / (len(predicted) + len(gold)) if shared else 0.0
 
 
-def best_over_golds(text: str, golds: Iterable[str]) -> tuple[float, float]:
+def best_over_golds(text: str, golds: Iterable[str], mlqa: str = "") -> tuple[float, float]:
     """Exact match and F1 of ``text``, each the best over ``golds`` (at least one)."""
-    predicted = normalise(text)
-    pairs = [exact_and_f1(predicted, normalise(gold)) for gold in golds]
+    predicted = normalise(text, mlqa)
+    pairs = [exact_and_f1(predicted, normalise(gold, mlqa)) for gold in golds]
     return max(exact for exact, _ in pairs), max(f1 for _, f1 in pairs)
 
 

@@ -56,7 +56,7 @@ def score_run(
                 f"'{key}' is scored with the threshold that is best on its dev split.",
                 mend="Leave --split away, or add --split dev.",
             )
-        values = score_cell(task, rows, predictions, dev.get((key, language)))
+        values = score_cell(task, rows, predictions, dev.get((key, language)), language)
         if split == "dev":
             dev[key, language] = rows, predictions
         metrics.setdefault(key, {}).setdefault(split, {})[language] = values

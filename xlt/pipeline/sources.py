@@ -58,6 +58,13 @@ def open_source(options: SourceOptions) -> Source:
                 mend="Add --data-root DIR.",
             )
         source = FilesSource(options.data_root)
+    elif options.name == "hub":
+        # Here, because it loads pyarrow, which every worker of the other sources would wait for.
+        from xlt.data.hub.source import HubSource
+
+        source = HubSource(FilesSource(options.data_root) if options.data_root else None)
     else:
-        raise UsageFault(f"There is no source '{options.name}'.", why="Sources: world, files.", mend="--source world")
+        raise UsageFault(
+            f"There is no source '{options.name}'.", why="Sources: world, files, hub.", mend="--source world"
+        )
     return _Limited(source, options.limit) if options.limit else source

@@ -27,6 +27,18 @@ TATOEBA_LANGUAGES = tuple(
     "ml mr nl pt ru sw ta te th tl tr ur vi zh".split()
 )
 
+_ANLI_SNLI = " ".join(
+    [*(f"anli_plus/anli_v1.0/R{number}/{{0}}.jsonl" for number in (1, 2, 3)), "anli_plus/snli_1.0/snli_1.0_{0}.jsonl"]
+)
+_CCGBANK_TRAIN = " ".join(f"ccg/data/AUTO/{section:02}/wsj_*.auto" for section in range(2, 22))
+_TREEBANKS = "udpos/ud-treebanks-v2.5/UD_*/{0}_*-ud-{1}.conllu"
+_TYDIQA_DEV = "tydiqa/tydiqa-goldp-v1.1-dev"
+
+
+def _bucc(*stems: str) -> str:
+    return " | ".join(f"{stem}.{{lang}} {stem}.en {stem}.gold" for stem in stems)
+
+
 MASKED_LM = Task(
     key="mlm",
     name="masked language modelling (phase 1)",
@@ -47,6 +59,11 @@ INTERMEDIATE = (
         metric="accuracy",
         languages=("en",),
         trains_on="anli_plus",
+        layout="nli_jsonl",
+        files={
+            "train": _ANLI_SNLI.format("train") + " mnli/multinli_1.0_train.jsonl",
+            "dev": _ANLI_SNLI.format("dev") + " mnli/multinli_1.0_dev_matched.jsonl",
+        },
         labels=NLI_LABELS,
         recipe=Recipe(epochs=3, batch_size=32, max_length=256, evaluate_every=1000),
         licence="ANLI CC BY-NC 4.0, SNLI CC BY-SA 4.0, MNLI OANC terms",
@@ -73,6 +90,11 @@ INTERMEDIATE = (
         metric="accuracy",
         languages=("en",),
         trains_on="qqp",
+        layout="qqp_tsv",
+        files={
+            "train": "qqp/train.tsv | qqp/quora_duplicate_questions.tsv",
+            "dev": "qqp/dev.tsv | qqp/quora_duplicate_questions.tsv",
+        },
         labels=PARAPHRASE_LABELS,
         recipe=Recipe(epochs=3, batch_size=32, max_length=256, evaluate_every=1000),
         licence="Quora's terms of service",
@@ -85,6 +107,8 @@ INTERMEDIATE = (
         metric="squad_v2",
         languages=("en",),
         trains_on="squad_v2",
+        layout="squad_json",
+        files={"train": "squad_v2/train-v2.0.json", "dev": "squad_v2/dev-v2.0.json"},
         recipe=Recipe(epochs=2, batch_size=16, max_length=384, evaluate_every=1000),
         licence="CC BY-SA 4.0",
         address="https://rajpurkar.github.io/SQuAD-explorer/",
@@ -109,6 +133,8 @@ INTERMEDIATE = (
         metric="accuracy",
         languages=("en",),
         trains_on="hellaswag",
+        layout="hellaswag_jsonl",
+        files={"train": "hellaswag/hellaswag_train.jsonl", "dev": "hellaswag/hellaswag_val.jsonl"},
         recipe=Recipe(epochs=3, batch_size=32, max_length=256, evaluate_every=1000),
         licence="MIT",
         address="https://rowanzellers.com/hellaswag/",
@@ -120,6 +146,8 @@ INTERMEDIATE = (
         metric="accuracy",
         languages=("en",),
         trains_on="ccg",
+        layout="ccg",
+        files={"train": f"{_CCGBANK_TRAIN} | ccg/ccg.train", "dev": "ccg/data/AUTO/00/wsj_*.auto | ccg/ccg.dev"},
         recipe=Recipe(epochs=3, batch_size=32, max_length=256, evaluate_every=1000),
         licence="LDC licence",
         address="https://catalog.ldc.upenn.edu/LDC2005T13",
@@ -131,6 +159,8 @@ INTERMEDIATE = (
         metric="accuracy",
         languages=("en",),
         trains_on="cosmosqa",
+        layout="cosmosqa_csv",
+        files={"train": "cosmosqa/train.csv", "dev": "cosmosqa/valid.csv"},
         recipe=Recipe(epochs=3, batch_size=32, max_length=256, evaluate_every=1000),
         licence="CC BY 4.0",
         address="https://wilburone.github.io/cosmos/",
@@ -142,6 +172,11 @@ INTERMEDIATE = (
         metric="accuracy",
         languages=("en",),
         trains_on="commonsenseqa",
+        layout="commonsenseqa_jsonl",
+        files={
+            "train": "commonsenseqa/train_rand_split.jsonl",
+            "dev": "commonsenseqa/dev_rand_split.jsonl",
+        },
         recipe=Recipe(epochs=3, batch_size=32, max_length=256, evaluate_every=1000),
         licence="MIT",
         address="https://www.tau-nlp.sites.tau.ac.il/commonsenseqa",
@@ -156,7 +191,7 @@ TARGET = (
         metric="accuracy",
         languages=XNLI_LANGUAGES,
         trains_on="mnli",
-        layout="nli_tsv",
+        layout="pair_tsv",
         files={"dev": "xnli/dev-{lang}.tsv", "test": "xnli/test-{lang}.tsv"},
         labels=NLI_LABELS,
         recipe=Recipe(epochs=2, batch_size=32, max_length=256),
@@ -170,6 +205,12 @@ TARGET = (
         metric="accuracy",
         languages=PAWSX_LANGUAGES,
         trains_on="pawsx",
+        layout="pair_tsv",
+        files={
+            "train": "pawsx/x-final/en/train.tsv | pawsx/train-en.tsv",
+            "dev": "pawsx/x-final/{lang}/dev_2k.tsv | pawsx/dev-{lang}.tsv",
+            "test": "pawsx/x-final/{lang}/test_2k.tsv | pawsx/test-{lang}.tsv",
+        },
         labels=PARAPHRASE_LABELS,
         recipe=Recipe(epochs=5, batch_size=32, max_length=256),
         licence="free use, acknowledge Google LLC",
@@ -182,6 +223,12 @@ TARGET = (
         metric="tag_f1",
         languages=UDPOS_LANGUAGES,
         trains_on="udpos",
+        layout="tags",
+        files={
+            "train": _TREEBANKS.format("en", "train") + " | udpos/train-en.tsv",
+            "dev": _TREEBANKS.format("{lang}", "dev") + " | udpos/dev-{lang}.tsv",
+            "test": _TREEBANKS.format("{lang}", "test") + " | udpos/test-{lang}.tsv",
+        },
         labels=UNIVERSAL_TAGS,
         recipe=Recipe(epochs=10, batch_size=32, max_length=256),
         licence="per treebank: CC BY-SA, some CC BY-NC-SA",
@@ -194,6 +241,12 @@ TARGET = (
         metric="tag_f1",
         languages=PANX_LANGUAGES,
         trains_on="panx",
+        layout="tags",
+        files={
+            "train": "panx/en-train | panx/train-en.tsv | ner/train-en.tsv",
+            "dev": "panx/{lang}-dev | panx/dev-{lang}.tsv | ner/dev-{lang}.tsv",
+            "test": "panx/{lang}-test | panx/test-{lang}.tsv | ner/test-{lang}.tsv",
+        },
         labels=ENTITY_TAGS,
         recipe=Recipe(epochs=10, batch_size=32, max_length=256),
         licence="CC BY-SA 3.0",
@@ -216,9 +269,14 @@ TARGET = (
         key="mlqa",
         name="MLQA",
         kind="span_qa",
-        metric="squad",
+        metric="mlqa",
         languages=MLQA_LANGUAGES,
         trains_on="squad",
+        layout="squad_json",
+        files={
+            "dev": "mlqa/MLQA_V1/dev/dev-context-{lang}-question-{lang}.json",
+            "test": "mlqa/MLQA_V1/test/test-context-{lang}-question-{lang}.json",
+        },
         recipe=Recipe(epochs=2, batch_size=16, max_length=384),
         licence="CC BY-SA 3.0",
         address="https://github.com/facebookresearch/MLQA",
@@ -230,6 +288,11 @@ TARGET = (
         metric="squad",
         languages=TYDIQA_LANGUAGES,
         trains_on="tydiqa",
+        layout="tydiqa_json",
+        files={
+            "train": "tydiqa/tydiqa-goldp-v1.1-train.json | tydiqa/tydiqa-goldp-v1.1-train/tydiqa.goldp.en.train.json",
+            "test": f"{_TYDIQA_DEV}/tydiqa-goldp-dev-{{name}}.json | {_TYDIQA_DEV}/tydiqa.goldp.{{lang}}.dev.json",
+        },
         recipe=Recipe(epochs=2, batch_size=16, max_length=384),
         licence="Apache 2.0",
         address="https://github.com/google-research-datasets/tydiqa",
@@ -241,6 +304,19 @@ TARGET = (
         metric="mining_f1",
         languages=BUCC_LANGUAGES,
         trains_on=None,
+        layout="bucc",
+        files={
+            "dev": _bucc(
+                "bucc2018/{lang}-en/{lang}-en.sample",
+                "bucc2018/{lang}-en.dev",
+                "bucc2018_format/{lang}-en.dev",
+            ),
+            "test": _bucc(
+                "bucc2018/{lang}-en/{lang}-en.training",
+                "bucc2018/{lang}-en.test",
+                "bucc2018_format/{lang}-en.test",
+            ),
+        },
         recipe=Recipe(max_length=512),
         licence="for research",
         address="https://comparable.limsi.fr/bucc2018/",
@@ -253,7 +329,7 @@ TARGET = (
         languages=TATOEBA_LANGUAGES,
         trains_on=None,
         layout="bitext",
-        files={"test": "tatoeba/{lang}-en.{side}"},
+        files={"test": "tatoeba/{lang}-en.{lang} tatoeba/{lang}-en.en"},
         recipe=Recipe(max_length=512),
         licence="CC BY 2.0 FR",
         address="https://github.com/facebookresearch/LASER/tree/main/data/tatoeba/v1",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Kind = Literal["pair_classification", "multiple_choice", "span_qa", "tagging", "retrieval", "masked_lm"]
-Metric = Literal["accuracy", "squad", "squad_v2", "tag_f1", "mining_f1", "perplexity"]
+Metric = Literal["accuracy", "squad", "squad_v2", "mlqa", "tag_f1", "mining_f1", "perplexity"]
 Split = Literal["train", "dev", "test"]
 
 
@@ -41,13 +41,14 @@ class Recipe:
 class Task:
     """One task of the paper, as data.
 
-    ``files`` maps a split to a path pattern below the data root (``{lang}`` stands for the language code; a
-    ``.gz`` beside it is found too) and ``layout`` names the reader of that official file format; both are empty
-    where the task is read from no files. ``labels`` are the classes, or the tags of a tagging task; empty there if
-    they are those of its training data. ``metric`` is what the paper's tables print: ``squad_v2`` and ``squad``
-    are the mean of F1 and exact match with and without unanswerable questions, ``tag_f1`` is seqeval's F1.
-    ``trains_on`` is the task whose English training set a target task uses, its own key if it has one, and
-    ``None`` where nothing is trained (retrieval).
+    ``files`` maps a split to the paths of its files below the data root, separated by spaces; after ``|`` stand
+    others that do as well, and the first that are all there count. ``{lang}`` is the language code, ``{name}`` its
+    English name, ``*`` any characters; a ``.gz`` beside a file is found too. ``layout`` names the reader of that
+    official format; both are empty where the task is read from no files. ``labels`` are the classes, or the tags of a
+    tagging task; empty there if they are those of its training data. ``metric`` is what the paper's tables print:
+    ``squad_v2`` and ``squad`` are the mean of F1 and exact match with and without unanswerable questions, ``mlqa`` is
+    the same by MLQA's rules, ``tag_f1`` is seqeval's F1. ``trains_on`` is the task whose English training set a
+    target task uses, its own key if it has one, and ``None`` where nothing is trained (retrieval).
     """
 
     key: str

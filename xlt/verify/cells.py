@@ -133,7 +133,7 @@ def _gold(source: Source, key: CellKey, grid: GridFile) -> _Gold | Problem:
         task = with_labels(get_task(task_key), source)
         rows = source.rows(task, split, language)
         dev = source.rows(task, "dev", language) if needs_dev(task, split) else None
-        return _Gold(task, rows, dev, fingerprint(rows), chance(task, rows), majority(task, rows))
+        return _Gold(task, rows, dev, fingerprint(rows), chance(task, rows, language), majority(task, rows))
     except XltError as error:
         what = " ".join(str(error).split("\n")[:2])
         return Problem(kind="gold", run="", where=_name(key), what=what, mend=error.mend or grid.command)
@@ -153,7 +153,7 @@ def _cell(store: RunStore, run: StoredRun, key: CellKey, gold: _Gold, grid: Grid
         )
     try:
         predictions = read_predictions(store.path(folder) / prediction_name(*key))
-        metrics = score_cell(gold.task, gold.rows, predictions, _dev(store, folder, key, gold))
+        metrics = score_cell(gold.task, gold.rows, predictions, _dev(store, folder, key, gold), language)
     except XltError as error:
         what = " ".join(str(error).split("\n")[:2])
         return Problem(kind="predictions", run=folder, where=_name(key), what=what, mend=grid.command)

@@ -47,6 +47,13 @@ def test_a_layout_without_a_reader_does_not_stop_the_rest(write, tmp_path):
     assert "'conllu'" in report.problems[0].message
 
 
+def test_files_of_another_task_do_not_call_for_the_rest(write, tmp_path):
+    write("mnli/multinli_1.0_dev_matched.jsonl", '{"sentence1": "A", "sentence2": "B", "gold_label": "neutral"}')
+    report = check(tmp_path, TASKS.values())
+    assert report.problems == []
+    assert (report.tasks["mnli"]["dev"], report.tasks["anli_plus"]["dev"]) == ({"en": 1}, {})
+
+
 def test_report_is_plain_json(write, tmp_path):
     write("xnli/dev-ar.tsv", "A\tB\n")
     document = json.loads(json.dumps(asdict(check(tmp_path, TASKS.values()))))

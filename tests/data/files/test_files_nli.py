@@ -1,4 +1,4 @@
-"""The two formats of natural language inference."""
+"""The formats of sentence pairs: natural language inference, PAWS-X and QQP."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from xlt.data.files.source import FilesSource
 from xlt.data.rows import PairRow
 from xlt.tasks.catalogue import get_task
 
-MNLI, XNLI = get_task("mnli"), get_task("xnli")
+ANLI_PLUS, MNLI, XNLI, PAWSX, QQP = (get_task(key) for key in ("anli_plus", "mnli", "xnli", "pawsx", "qqp"))
 TRAIN = "mnli/multinli_1.0_train.jsonl"
 
 
@@ -112,8 +112,8 @@ def test_tsv_ids_are_equal_in_all_languages(write, tmp_path):
     ("line", "message"),
     [
         ("A\tB", "field missing: label; found 2 of 3 columns"),
-        ("A", "field missing: hypothesis, label; found 1 of 3 columns"),
-        ("", "field missing: premise, hypothesis, label; found 0 of 3 columns"),
+        ("A", "field missing: second sentence, label; found 1 of 3 columns"),
+        ("", "field missing: first sentence, second sentence, label; found 0 of 3 columns"),
         ("A\tB\tneutral\tx", "4 columns, expected 3"),
         ("A\tB\tlabel", "unknown label 'label'\nLabels of XNLI: entailment, neutral, contradiction"),
         ("A\tB\t", "unknown label ''"),
@@ -133,3 +133,108 @@ def test_test_file_without_labels_points_to_the_labelled_release(write, tmp_path
     assert "XTREME" in caught.value.why
     assert "XNLI-1.0.zip" in caught.value.mend
     assert "'de'" in caught.value.mend
+
+
+def anli(label: str, uid: str = "u1") -> str:
+    return json.dumps({"uid": uid, "context": "C.", "hypothesis": "H.", "label": label, "reason": ""})
+
+
+def write_anli_plus(write, *rounds: str) -> None:
+    for number, text in enumerate(rounds, start=1):
+        write(f"anli_plus/anli_v1.0/R{number}/dev.jsonl", text)
+    write("anli_plus/snli_1.0/snli_1.0_dev.jsonl.gz", pair(gold_label="-") + "\n" + pair(sentence1="S."))
+    write("mnli/multinli_1.0_dev_matched.jsonl", pair(pairID="7e"))
+
+
+def test_anli_plus_joins_its_three_sources(write, tmp_path):
+    write_anli_plus(write, anli("e"), anli("n", "u2"), anli("c"))
+    assert FilesSource(tmp_path).rows(ANLI_PLUS, "dev", "en") == [
+        PairRow("u1", "C.", "H.", "entailment"),
+        PairRow("u2", "C.", "H.", "neutral"),
+        PairRow("dev-1", "C.", "H.", "contradiction"),
+        PairRow("snli_1.0_dev-2", "S.", "B.", "neutral"),
+        PairRow("7e", "A.", "B.", "neutral"),
+    ]
+
+
+def test_anli_plus_is_not_there_without_one_of_its_files(write, tmp_path):
+    write_anli_plus(write, anli("e"), anli("n"))
+    source = FilesSource(tmp_path)
+    assert source.languages(ANLI_PLUS, "dev") == ()
+    with pytest.raises(FileFault, match=r"^anli_plus/anli_v1\.0/R3/dev\.jsonl: no such file"):
+        source.rows(ANLI_PLUS, "dev", "en")
+
+
+@pytest.mark.parametrize("label", ["x", "entailment", "-1"])
+def test_anli_labels_are_letters_and_the_fault_names_the_file_of_the_round(write, tmp_path, label):
+    write_anli_plus(write, anli("e"), anli(label), anli("c"))
+    with pytest.raises(FileFault, match=rf"^anli_plus/anli_v1\.0/R2/dev\.jsonl:1: unknown label '{label}'"):
+        FilesSource(tmp_path).rows(ANLI_PLUS, "dev", "en")
+
+
+def pawsx(root, split="test"):
+    return FilesSource(root).rows(PAWSX, split, "de")
+
+
+QUOTED = [PairRow("test-1", '"Er" kam', "Ja", "different"), PairRow("test-2", 'Sie "ging"', "NS", "paraphrase")]
+
+
+def test_pawsx_as_published_has_a_header_and_plain_quotes(write, tmp_path):
+    lines = ["id\tsentence1\tsentence2\tlabel", '1\t"Er" kam\tJa\t0', '2\tSie "ging"\tNS\t1']
+    write("pawsx/x-final/de/test_2k.tsv", "\n".join(lines) + "\n")
+    write("pawsx/test-de.tsv", "Er kam\tJa\n")
+    assert pawsx(tmp_path) == QUOTED
+
+
+def test_pawsx_of_xtreme_loses_the_quotes_that_its_script_added(write, tmp_path):
+    write("pawsx/test-de.tsv.gz", '"""Er"" kam"\tJa\t0\r\n"Sie ""ging"""\tNS\t1\r\n')
+    assert pawsx(tmp_path) == QUOTED
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("test-de.tsv", "A\tB\n", "test-de.tsv:1: the test label is missing"),
+        ("x-final/de/test_2k.tsv", "id\tsentence1\tsentence2\tlabel\n1\tA\tB\t2\n", "2k.tsv:2: unknown label '2'"),
+        ("x-final/de/test_2k.tsv", "id\tsentence1\tsentence2\tlabel\n1\tA\n", "2k.tsv:2: field missing: second"),
+    ],
+)
+def test_faults_of_pawsx(write, tmp_path, name, text, message):
+    write(f"pawsx/{name}", text)
+    with pytest.raises(FileFault, match=message) as caught:
+        pawsx(tmp_path)
+    assert ("x-final.tar.gz" in caught.value.mend) == ("missing" in message and "label" in message)
+
+
+QQP_HEADER = "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n"
+
+
+def test_qqp_of_glue_has_plain_quotes_and_cut_rows(write, tmp_path):
+    write("qqp/train.tsv", QQP_HEADER + '7\t1\t2\tWhat is "x?\tWhy?\t1\n8\t3\t4\tHow\n to?\tWho?\t0\n')
+    assert FilesSource(tmp_path).rows(QQP, "train", "en") == [PairRow("train-2", 'What is "x?', "Why?", "paraphrase")]
+
+
+def test_qqp_of_quora_is_split_in_ten(write, tmp_path):
+    rows = "".join(f'"{n}"\t"1"\t"2"\t"Is ""{n}""\nso?"\t"Why?"\t"{n % 2}"\n' for n in range(20))
+    write("qqp/quora_duplicate_questions.tsv", QQP_HEADER + rows)
+    source = FilesSource(tmp_path)
+    assert [row.text_a for row in source.rows(QQP, "dev", "en")] == ['Is "0"\nso?', 'Is "10"\nso?']
+    assert [row.label for row in source.rows(QQP, "train", "en")] == [
+        ("different", "paraphrase")[n % 2] for n in range(20) if n % 10
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "id\tquestion1\tquestion2\n0\tA?\tB?\n",
+            "dev.tsv:1: the columns are id, question1, question2; expected id, qid1",
+        ),
+        (QQP_HEADER + "7\t1\t2\tA?\tB?\tmaybe\n", "dev.tsv:2: unknown label 'maybe'"),
+    ],
+)
+def test_faults_of_qqp(write, tmp_path, text, message):
+    write("qqp/dev.tsv", text)
+    with pytest.raises(FileFault, match=message):
+        FilesSource(tmp_path).rows(QQP, "dev", "en")

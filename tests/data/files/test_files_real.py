@@ -7,15 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from xlt.data.files.check import check
-from xlt.data.files.sentences import normalise_space
+from xlt.data.files.part import DataFile, Part
 from xlt.data.files.source import FilesSource
-from xlt.data.rows import BitextRow, PairRow, SpanRow
-from xlt.tasks.catalogue import TASKS, TATOEBA_LANGUAGES, XNLI_LANGUAGES, XQUAD_LANGUAGES, get_task
+from xlt.data.files.tag_columns import read_tag_columns
+from xlt.data.rows import BitextRow, MiningRow, PairRow, Row, SpanRow, TagRow
+from xlt.tasks.catalogue import TASKS, TATOEBA_LANGUAGES, XNLI_LANGUAGES, get_task
 
 pytestmark = pytest.mark.real_data
-
-SMALL_TATOEBA = {"jv": 205, "te": 234, "ta": 307, "sw": 390, "th": 548, "kk": 575, "ml": 687, "ka": 746}
 
 
 @pytest.fixture(scope="module")
@@ -23,17 +21,44 @@ def source(data_root: Path) -> FilesSource:
     return FilesSource(data_root)
 
 
-def test_counts(data_root):
-    report = check(data_root, TASKS.values())
-    assert report.problems == []
-    assert report.tasks == {
-        "mlm": {},
-        "mnli": {"train": {"en": 7000}, "dev": {"en": 600}},
-        "squad": {"train": {"en": 3575}, "dev": {"en": 322}},
-        "xnli": {"dev": dict.fromkeys(XNLI_LANGUAGES, 2490), "test": dict.fromkeys(XNLI_LANGUAGES, 1500)},
-        "xquad": {"test": dict.fromkeys(XQUAD_LANGUAGES, 1190)},
-        "tatoeba": {"test": {language: SMALL_TATOEBA.get(language, 1000) for language in TATOEBA_LANGUAGES}},
-    }
+def test_every_task_with_files_in_the_pack_is_found(source):
+    found = {key: sum(bool(source.languages(task, split)) for split in task.files) for key, task in TASKS.items()}
+    missing = {"mlm": 0, "qqp": 0, "mlqa": 1}
+    assert found == {key: missing.get(key, len(task.files)) for key, task in TASKS.items()}
+
+
+@pytest.mark.parametrize(
+    ("key", "split", "languages", "first", "rows"),
+    [
+        ("anli_plus", "dev", 1, "en", 1584),
+        ("squad_v2", "dev", 1, "en", 975),
+        ("hellaswag", "dev", 1, "en", 800),
+        ("ccg", "dev", 1, "en", 900),
+        ("cosmosqa", "dev", 1, "en", 450),
+        ("commonsenseqa", "dev", 1, "en", 200),
+        ("xnli", "dev", 15, "ar", 2490),
+        ("pawsx", "dev", 7, "de", 500),
+        ("pawsx", "test", 2, "de", 1000),
+        ("udpos", "test", 19, "ar", 300),
+        ("panx", "test", 8, "de", 500),
+        ("xquad", "test", 12, "ar", 1190),
+        ("mlqa", "dev", 7, "ar", 305),
+        ("tydiqa", "test", 3, "en", 400),
+        ("bucc2018", "test", 4, "de", 1225),
+        ("tatoeba", "test", 36, "af", 1000),
+    ],
+)
+def test_counts(source, key, split, languages, first, rows):
+    task = get_task(key)
+    assert source.languages(task, split)[0] == first
+    assert len(source.languages(task, split)) == languages
+    assert len(source.rows(task, split, first)) == rows
+
+
+def test_treebanks_and_columns_agree_where_no_word_is_fused(data_root, source):
+    task = get_task("udpos")
+    columns = Part(task, "test", "te", (DataFile(data_root / "udpos/test-te.tsv.gz", "test-te.tsv.gz", ""),))
+    assert source.rows(task, "test", "te") == read_tag_columns(columns)
 
 
 @pytest.mark.parametrize(("split", "each"), [("dev", 830), ("test", 500)])
@@ -75,21 +100,28 @@ def test_tatoeba_has_text_on_both_sides(source):
 def test_pretraining_text_is_of_every_training_file_and_of_no_test_file(source):
     rows = source.pretraining_text()
     groups = {row.id.rsplit("-", 1)[0] for row in rows}
-    assert groups == {
-        "mnli.train.en",
-        "mnli.dev.en",
-        "squad.train.en",
-        "squad.dev.en",
-        *(f"xnli.dev.{language}" for language in XNLI_LANGUAGES),
-    }
-    texts = {row.text for row in rows}
-    assert len(texts) == len({row.id for row in rows}) == len(rows) > 60_000
-    for key in ("xnli", "tatoeba"):
+    # MNLI is the last part of ANLI+, which comes first.
+    assert {group.split(".")[0] for group in groups} == {
+        key for key, task in TASKS.items() if {"train", "dev"} & set(task.files)
+    } - {"mnli", "qqp"}
+    assert groups >= {f"xnli.dev.{language}" for language in XNLI_LANGUAGES}
+    texts = {"".join(row.text.split()) for row in rows}
+    assert len({row.text for row in rows}) == len({row.id for row in rows}) == len(rows) > 200_000
+    for key in ("xnli", "tatoeba", "udpos", "panx", "bucc2018"):
         for language in source.languages(get_task(key), "test"):
             for row in source.rows(get_task(key), "test", language):
-                sides = (row.text_a, row.text_b) if isinstance(row, PairRow) else (row.foreign, row.english)
-                assert texts.isdisjoint(normalise_space(side) for side in sides)
+                assert texts.isdisjoint("".join(side.split()) for side in sides(row))
 
 
-def test_pretraining_text_is_deterministic(source, data_root):
-    assert FilesSource(data_root).pretraining_text() == source.pretraining_text()
+def sides(row: Row) -> tuple[str, ...]:
+    """The texts of a row of pairs, bitext, tags or mining."""
+    match row:
+        case PairRow():
+            return row.text_a, row.text_b
+        case BitextRow():
+            return row.foreign, row.english
+        case TagRow():
+            return (" ".join(row.words),)
+        case MiningRow():
+            return (row.text,)
+    raise AssertionError(row)

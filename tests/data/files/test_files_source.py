@@ -79,6 +79,13 @@ def test_no_sentence_of_a_test_file_is_in_the_pretraining_text(write, tmp_path):
     assert text(tmp_path) == [("xnli.dev.en-1", "One is here."), ("xnli.dev.en-2", "Five is here.")]
 
 
+def test_a_tagged_test_sentence_is_held_out_however_its_words_are_spaced(write, tmp_path):
+    write("udpos/test-en.tsv", "Do\tAUX\nn't\tPART\ngo\tVERB\n.\tPUNCT\n")
+    write("ner/train-en.tsv", "Don't\tO\ngo\tO\n.\tO\n\nBob\tB-PER\nsings\tO\n")
+    write("xnli/dev-en.tsv", "Don't go.\tBob  sings\tneutral\n")
+    assert text(tmp_path) == [("xnli.dev.en-1", "Bob sings")]
+
+
 def test_test_files_alone_give_no_pretraining_text(write, tmp_path):
     write("xquad/xquad.ar.json", squad("It is raining."))
     assert text(tmp_path) == []

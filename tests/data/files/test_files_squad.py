@@ -1,4 +1,4 @@
-"""The JSON form of SQuAD v1.1."""
+"""The JSON form of SQuAD, and the task that uses it with names of languages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from xlt.data.files.squad_json import align
 from xlt.data.rows import Answer, SpanRow
 from xlt.tasks.catalogue import get_task
 
-XQUAD = get_task("xquad")
+XQUAD, SQUAD, SQUAD_V2, MLQA, TYDIQA = (get_task(key) for key in ("xquad", "squad", "squad_v2", "mlqa", "tydiqa"))
 CONTEXT = "München liegt an der Isar. 🙂 Köln liegt am Rhein."
 
 
@@ -72,9 +72,48 @@ def test_answer_that_is_not_in_the_context_keeps_its_text(write, tmp_path):
     assert xquad(tmp_path)[0].answers == (Answer("Elbe", -1),)
 
 
-def test_question_marked_impossible_needs_no_answer(write, tmp_path):
-    write("xquad/xquad.de.json", squad(question() | {"answers": [], "is_impossible": True}))
-    assert xquad(tmp_path)[0].answers == ()
+IMPOSSIBLE = question("q2") | {"answers": [], "is_impossible": True}
+
+
+def test_only_squad_v2_has_questions_without_an_answer(write, tmp_path):
+    for name in ("squad/dev-v1.1.json", "squad_v2/dev-v2.0.json"):
+        write(name, squad(question() | {"is_impossible": False}, IMPOSSIBLE))
+    source = FilesSource(tmp_path)
+    assert [len(row.answers) for row in source.rows(SQUAD_V2, "dev", "en") if isinstance(row, SpanRow)] == [1, 0]
+    with pytest.raises(FileFault, match="the question has no answer"):
+        source.rows(SQUAD, "dev", "en")
+
+
+def test_an_unmarked_question_of_squad_v2_needs_an_answer(write, tmp_path):
+    write("squad_v2/dev-v2.0.json", squad(IMPOSSIBLE | {"is_impossible": False}))
+    with pytest.raises(FileFault, match="the question has no answer"):
+        FilesSource(tmp_path).rows(SQUAD_V2, "dev", "en")
+
+
+def test_mlqa_takes_context_and_question_of_one_language(write, tmp_path):
+    write("mlqa/MLQA_V1/test/test-context-de-question-en.json", squad(question()))
+    write("mlqa/MLQA_V1/test/test-context-de-question-de.json.gz", squad(question()))
+    assert FilesSource(tmp_path).languages(MLQA, "test") == ("de",)
+    assert len(FilesSource(tmp_path).rows(MLQA, "test", "de")) == 1
+
+
+def test_tydiqa_of_all_languages_gives_the_english_questions(write, tmp_path):
+    write("tydiqa/tydiqa-goldp-v1.1-train.json", squad(question("finnish-1-0"), question("english-1-0")))
+    assert [row.id for row in FilesSource(tmp_path).rows(TYDIQA, "train", "en")] == ["english-1-0"]
+
+
+def test_tydiqa_of_the_release_goes_before_that_without_answers(write, tmp_path):
+    write("tydiqa/tydiqa-goldp-v1.1-dev/tydiqa.goldp.fi.dev.json", squad(question("q1", ("", 0))))
+    with pytest.raises(FileFault, match="the answer is empty"):
+        FilesSource(tmp_path).rows(TYDIQA, "test", "fi")
+    write("tydiqa/tydiqa-goldp-v1.1-dev/tydiqa-goldp-dev-finnish.json", squad(question("finnish-1-0")))
+    assert [row.id for row in FilesSource(tmp_path).rows(TYDIQA, "test", "fi")] == ["finnish-1-0"]
+
+
+def test_training_ids_that_xtreme_has_cut_are_told_apart(write, tmp_path):
+    name = "tydiqa/tydiqa-goldp-v1.1-train/tydiqa.goldp.en.train.json"
+    write(name, squad(question("1"), question("1"), question("0")))
+    assert [row.id for row in FilesSource(tmp_path).rows(TYDIQA, "train", "en")] == ["1", "1-2", "0"]
 
 
 def without(record: dict[str, Any], field: str) -> dict[str, Any]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from xlt.data.files.fault import FileFault
 from xlt.data.files.part import DataFile
+from xlt.data.files.text import read_lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,17 @@ def parse_json(text: str, file: DataFile, line: int = 1) -> Any:
         ) from error
 
 
+def read_records(file: DataFile) -> Iterator[tuple[Any, Place]]:
+    """The JSON documents of a file of one per line, with their places; blank lines are skipped.
+
+    Raises:
+        FileFault: the file is broken or a line is no JSON.
+    """
+    for number, line in enumerate(read_lines(file), start=1):
+        if line.strip():
+            yield parse_json(line, file, number), Place(file, number)
+
+
 def get_text(record: object, field: str, place: Place) -> str:
     """The text in a field of a record.
 
@@ -71,6 +84,18 @@ def get_list(record: object, field: str, place: Place) -> list[Any]:
     value = _get(record, field, place)
     if not isinstance(value, list):
         raise _wrong_kind("a list", value, field, place)
+    return value
+
+
+def get_object(record: object, field: str, place: Place) -> dict[str, Any]:
+    """The JSON object in a field of a record.
+
+    Raises:
+        FileFault: the field is absent or no object.
+    """
+    value = _get(record, field, place)
+    if not isinstance(value, dict):
+        raise _wrong_kind("a JSON object", value, field, place)
     return value
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
 from pathlib import Path
 
 from xlt.data.files.fault import FileFault
 from xlt.data.files.part import DataFile, Part
+from xlt.data.files.tydiqa import NAMES
 from xlt.errors import UsageFault
 from xlt.tasks.record import Split, Task
 
@@ -25,48 +27,60 @@ def present_languages(root: Path, task: Task, split: Split) -> tuple[str, ...]:
     return tuple(
         language
         for language in declared_languages(task, split)
-        if all(_existing(root, name) for name in _names(task, split, language))
+        if any(all(_found(root, name) for name in names) for names in _alternatives(task, split, language))
     )
 
 
 def some_file_exists(root: Path, task: Task, split: Split, language: str) -> bool:
-    """Whether at least one of the files of that language exists."""
-    return any(_existing(root, name) for name in _names(task, split, language))
+    """Whether at least one of the files of that language exists; files borrowed from another task do not count."""
+    return any(
+        _found(root, name)
+        for names in _alternatives(task, split, language)
+        for name in names
+        if Path(name).parts[0] == Path(names[0]).parts[0]
+    )
 
 
 def locate(root: Path, task: Task, split: Split, language: str) -> Part:
     """Finds the files of one split of a task in one language; a plain file goes before its ``.gz``.
+
+    Of the record's alternatives the first counts of which every file exists.
 
     Raises:
         UsageFault: the task has no such split or language.
         FileFault: a file is absent.
     """
     _check_asked(task, split, language)
-    files = tuple(_find(root, name, task, split, language) for name in _names(task, split, language))
+    alternatives = list(_alternatives(task, split, language))
+    # Without a whole alternative the one that is there in part is the one meant: its gap is what to name.
+    names = max(alternatives, key=lambda names: (all(parts := [bool(_found(root, n)) for n in names]), any(parts)))
+    files = tuple(file for name in names for file in _find(root, name, task, split, language))
     return Part(task, split, language, files)
 
 
-def _names(task: Task, split: Split, language: str) -> tuple[str, ...]:
-    name = task.files[split].replace("{lang}", language)
-    if "{side}" not in name:
-        return (name,)
-    return tuple(name.replace("{side}", side) for side in (language, ENGLISH))
+def _alternatives(task: Task, split: Split, language: str) -> Iterator[list[str]]:
+    pattern = task.files[split].replace("{lang}", language).replace("{name}", NAMES.get(language, language))
+    for alternative in pattern.split("|"):
+        yield alternative.split()
 
 
-def _existing(root: Path, name: str) -> str | None:
-    return next((found for found in (name, f"{name}.gz") if (root / found).is_file()), None)
+def _found(root: Path, pattern: str) -> list[str]:
+    """The files that the pattern means, sorted, below the root."""
+    paths = (path for ending in ("", ".gz") for path in root.glob(pattern + ending) if path.is_file())
+    names = {path.relative_to(root).as_posix() for path in paths}
+    return sorted(name for name in names if not (name.endswith(".gz") and name.removesuffix(".gz") in names))
 
 
-def _find(root: Path, name: str, task: Task, split: Split, language: str) -> DataFile:
-    found = _existing(root, name)
-    if found is None:
+def _find(root: Path, name: str, task: Task, split: Split, language: str) -> list[DataFile]:
+    found = _found(root, name)
+    if not found:
         raise FileFault(
             name,
             f"no such file in the data root '{root}', neither plain nor as .gz.",
             why=f"It holds {task.name} ({task.key}), split '{split}', language '{language}'.",
             mend=f"Get it from {task.address} and put it at {root / name}",
         )
-    return DataFile(root / found, found, task.address)
+    return [DataFile(root / shown, shown, task.address) for shown in found]
 
 
 def _check_asked(task: Task, split: Split, language: str) -> None:

@@ -32,7 +32,7 @@ class DataFile:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One split of one task in one language. Bitext has two files, the foreign side first."""
+    """One split of one task in one language, and its files in the order in which the record names them."""
 
     task: Task
     split: Split
@@ -41,12 +41,12 @@ class Part:
 
     @property
     def file(self) -> DataFile:
-        """The first file, which is the only one of all layouts but bitext."""
+        """The first file, which is the only one of most layouts."""
         return self.files[0]
 
-    def unknown_label(self, label: str, line: int) -> FileFault:
+    def unknown_label(self, label: str, file: DataFile, line: int | None) -> FileFault:
         """The error for a label that the task does not have."""
-        return self.file.fault(
+        return file.fault(
             f"unknown label '{label}'",
             line=line,
             why=f"Labels of {self.task.name}: {', '.join(self.task.labels)}.",

@@ -5,18 +5,41 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from xlt.data.files.bitext import read_bitext
+from xlt.data.files.bucc import read_bucc
+from xlt.data.files.ccg import read_auto, read_tag_lines
+from xlt.data.files.choices import read_commonsenseqa, read_cosmosqa, read_hellaswag
+from xlt.data.files.conllu import read_conllu
 from xlt.data.files.nli_jsonl import read_nli_jsonl
-from xlt.data.files.nli_tsv import read_nli_tsv
+from xlt.data.files.pair_tsv import read_pair_tsv
 from xlt.data.files.part import Part
+from xlt.data.files.qqp_tsv import read_qqp_tsv
 from xlt.data.files.squad_json import read_squad_json
+from xlt.data.files.tag_columns import read_tag_columns
+from xlt.data.files.tydiqa import read_tydiqa
 from xlt.data.rows import Row
 from xlt.errors import UsageFault
 
-READERS: dict[str, Callable[[Part], Sequence[Row]]] = {
+Reader = Callable[[Part], Sequence[Row]]
+
+
+def _by_ending(ending: str, special: Reader, other: Reader) -> Reader:
+    """A reader for files of which those with that ending have a format of their own."""
+    return lambda part: (special if part.file.shown.removesuffix(".gz").endswith(ending) else other)(part)
+
+
+READERS: dict[str, Reader] = {
     "nli_jsonl": read_nli_jsonl,
-    "nli_tsv": read_nli_tsv,
+    "pair_tsv": read_pair_tsv,
+    "qqp_tsv": read_qqp_tsv,
     "squad_json": read_squad_json,
+    "tydiqa_json": read_tydiqa,
+    "hellaswag_jsonl": read_hellaswag,
+    "cosmosqa_csv": read_cosmosqa,
+    "commonsenseqa_jsonl": read_commonsenseqa,
+    "ccg": _by_ending(".auto", read_auto, read_tag_lines),
+    "tags": _by_ending(".conllu", read_conllu, read_tag_columns),
     "bitext": read_bitext,
+    "bucc": read_bucc,
 }
 
 

@@ -1,4 +1,4 @@
-"""The JSON form of SQuAD v1.1, which XQuAD, MLQA and TyDiQA-GoldP share."""
+"""The JSON form of SQuAD, which XQuAD, MLQA and TyDiQA-GoldP share."""
 
 from __future__ import annotations
 
@@ -17,20 +17,25 @@ _FARTHEST_SHIFT = 32
 
 
 def read_squad_json(part: Part) -> list[SpanRow]:
-    """Reads the JSON form of SQuAD v1.1 (https://rajpurkar.github.io/SQuAD-explorer/), with the file's ids.
+    """Reads the JSON form of SQuAD (https://rajpurkar.github.io/SQuAD-explorer/), with the file's ids.
 
+    A training id that came before gets the number of the question: XTREME's script makes such ids for TyDiQA. Only
+    SQuAD v2.0 may have questions without an answer, marked ``is_impossible``.
     Offsets count characters. An answer that does not stand at its offset is looked for nearby (see
     ``align``). One that is not there either keeps its text, which is enough to score a prediction, and its
     ``start`` is -1: training leaves it out.
 
     Raises:
-        FileFault: the file is broken, a field is missing, an id occurs twice, or the answers are withheld.
+        FileFault: the file is broken, a field is missing, an id of an evaluation set occurs twice, or the answers
+            are withheld.
     """
     rows: list[SpanRow] = []
     seen: set[str] = set()
     document = parse_json(read_text(part.file), part.file)
     for context, question, place in _questions(document, Place(part.file)):
         question_id = get_text(question, "id", place)
+        if question_id in seen and part.split == "train":
+            question_id = f"{question_id}-{len(rows) + 1}"
         if question_id in seen:
             raise place.fault(f"the id '{question_id}' occurs twice.")
         seen.add(question_id)
@@ -72,7 +77,6 @@ def _answers(question: Any, context: str, part: Part, place: Place) -> tuple[Ans
                 mend=f"Get the labelled release: {part.task.address}",
             )
         answers.append(Answer(text, align(context, text, start)))
-    # SQuAD v2.0 has this form too and marks the questions that have no answer.
-    if not answers and question.get("is_impossible") is not True:
+    if not answers and not (part.task.metric == "squad_v2" and question.get("is_impossible") is True):
         raise place.fault("the question has no answer.")
     return tuple(answers)

@@ -1,0 +1,197 @@
+"""``xlt fetch``: what it says, its exit codes, and its document."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Invoke
+from tests.hub_home import own_home, parquet
+from tests.hub_server import SHA, Hub, serving
+from xlt.cli import fetch as command
+from xlt.data.files.source import FilesSource
+from xlt.data.hub import archives as archives_module
+from xlt.errors import ExitCode
+from xlt.tasks.catalogue import get_task
+
+TABLE = """
+[mnli]
+note = "A note on the data."
+columns = { texts = ["premise", "hypothesis"], label = "label", id = "pairID" }
+labels = ["entailment", "neutral", "contradiction"]
+dev = [{ repository = "some/nli", path = "data/dev-*.parquet", rows = 2 }]
+
+[bucc2018]
+absent = "Not there."
+archives = [{ address = "ADDRESS/{lang}-en.sample.tar", take = "bucc2018/{lang}-en/{lang}-en.sample.*" }]
+"""
+PLAN = """
+name = "little"
+about = "One task on the hub"
+[sources.hub.backbone]
+name = "some/encoder"
+[sources.hub.arms]
+baseline = { targets = ["bucc2018"] }
+mnli = { intermediate = ["mnli"], targets = ["bucc2018"] }
+"""
+
+
+def archives() -> dict[str, bytes]:
+    """An archive of BUCC's form for each language, with a member that leads out of its folder and one too many."""
+    made = {}
+    for language in ("de", "fr", "ru", "zh"):
+        stem = f"bucc2018/{language}-en/{language}-en.sample"
+        contents = {f"{stem}.{language}": f"{language}-1\teins\n", f"{stem}.en": "en-1\tone\n"}
+        contents[f"{stem}.gold"] = f"{language}-1\ten-1\n"
+        others = {f"bucc2018/{language}-en/../{language}-en.sample.out": "x", "/README": "x", "../out": "x"}
+        stream = io.BytesIO()
+        with tarfile.open(fileobj=stream, mode="w:bz2") as tar:
+            for name, text in {**contents, **others}.items():
+                member = tarfile.TarInfo(name)
+                member.size = len(text)
+                tar.addfile(member, io.BytesIO(text.encode()))
+        made[f"{language}-en.sample.tar"] = stream.getvalue()
+    return made
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    own_home(tmp_path, monkeypatch)
+    (tmp_path / "artifact" / "tiers" / "little.toml").write_text(PLAN, encoding="utf-8")
+    records = [{"premise": "a", "hypothesis": "b", "label": n, "pairID": str(n)} for n in range(2)]
+    model = {"config.json": b"{}", "model.safetensors": b"weights"}
+    data = {"data/dev-00000-of-00001.parquet": parquet(records)}
+    with serving(Hub({"datasets/some/nli": data, "some/encoder": model}, pages=archives())) as hub:
+        table = TABLE.replace("ADDRESS", hub.address)
+        (tmp_path / "artifact" / "hub.toml").write_text(table, encoding="utf-8")
+        yield hub
+
+
+def test_it_tells_licence_size_disk_and_result(invoke: Invoke, hub: Hub) -> None:
+    outcome = invoke("fetch", "mnli", "--mirror", hub.address)
+    assert outcome.code == ExitCode.OK, outcome.err
+    for part in (
+        "licence OANC",
+        "A note on the data.",
+        "To download: 1 files",
+        "Free on the disk",
+        f"at {SHA}: 1 files",
+    ):
+        assert part in outcome.out, part
+    again = invoke("fetch", "mnli", "--offline")
+    assert "1 files wanted, 1 of them here and sound." in again.out
+    assert "To download" not in again.out
+
+
+def test_with_json_standard_output_is_the_document(invoke: Invoke, hub: Hub) -> None:
+    document = invoke("fetch", "mnli", "--model", "some/encoder", "--mirror", hub.address, "--json").document
+    assert document["format"] == 1
+    named = [(one["kind"], one["repository"], one["revision"], one["files"]) for one in document["repositories"]]
+    assert named == [("dataset", "some/nli", SHA, 1), ("model", "some/encoder", SHA, 2)]
+
+
+def test_a_tier_brings_its_tasks_and_its_backbone_and_says_what_the_hub_lacks(invoke: Invoke, hub: Hub) -> None:
+    outcome = invoke("fetch", "--tier", "little", "--mirror", hub.address)
+    assert outcome.code == ExitCode.OK, outcome.err
+    assert "Not fetched: Not there. Add --data-root DIR." in outcome.out
+    assert {path.partition("/resolve/")[0] for path, _ in hub.downloads()} == {"datasets/some/nli", "some/encoder"}
+
+
+def test_progress_says_how_much_has_come(invoke: Invoke, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "PLAIN_INTERVAL", 0)
+    outcome = invoke("fetch", "mnli", "--mirror", hub.address)
+    assert "min left" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ([], ExitCode.USAGE, "Nothing to fetch was named"),
+        (["nonsense"], ExitCode.USAGE, "no task named"),
+        (["--tier", "smoke"], ExitCode.USAGE, "does not run on the source 'hub'"),
+        (["bucc2018"], ExitCode.DATA, "not taken from the hub"),
+        (["mnli", "--offline"], ExitCode.DATA, "may not be asked"),
+        (["mnli", "--mirror", "http://127.0.0.1:9"], ExitCode.DATA, "cannot be reached"),
+    ],
+)
+def test_faults_end_with_their_exit_code(
+    invoke: Invoke, hub: Hub, arguments: list[str], code: ExitCode, message: str
+) -> None:
+    outcome = invoke("fetch", *arguments)
+    assert outcome.code == code
+    assert message in outcome.err
+    assert "Mend:" in outcome.err
+
+
+def test_an_interruption_ends_with_5_and_keeps_what_came(
+    invoke: Invoke, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(lines: object, count: int) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(command._Lines, "advance", interrupted)
+        assert invoke("fetch", "mnli", "--mirror", hub.address).code == ExitCode.INCOMPLETE
+    assert invoke("fetch", "mnli", "--mirror", hub.address).code == ExitCode.OK
+    assert hub.downloads()[1][1].startswith("bytes=")
+
+
+def test_official_archives_are_unpacked_for_the_source_files_and_locked(
+    invoke: Invoke, hub: Hub, tmp_path: Path
+) -> None:
+    root = tmp_path / "root"
+    outcome = invoke("fetch", "bucc2018", "--data-root", str(root), "--json")
+    assert outcome.code == ExitCode.OK, outcome.err
+    task = get_task("bucc2018")
+    assert [row.id for row in FilesSource(root).rows(task, "dev", "fr")] == ["fr-1", "en-1"]
+    assert sum(map(len, outcome.document["archives"].values())) == 12
+    assert not [path for path in tmp_path.rglob("*") if path.name in ("README", "out", "de-en.sample.out")]
+    assert "de-en.sample.tar" in (tmp_path / "artifact" / "data.lock").read_text()
+    hub.requests.clear()
+    assert invoke("fetch", "bucc2018", "--data-root", str(root), "--offline").code == ExitCode.OK
+    assert hub.requests == []
+
+
+def test_an_interrupted_archive_resumes_and_another_one_than_locked_is_refused(
+    invoke: Invoke, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(lines: object, count: int) -> None:
+        raise KeyboardInterrupt
+
+    arguments = ("fetch", "bucc2018", "--data-root", str(tmp_path / "root"))
+    with monkeypatch.context() as patch:
+        patch.setattr(command._Lines, "advance", interrupted)
+        assert invoke(*arguments).code == ExitCode.INCOMPLETE
+    assert invoke(*arguments).code == ExitCode.OK
+    hub.pages = {name: data + b"\0" for name, data in hub.pages.items()}
+    outcome = invoke("fetch", "bucc2018", "--data-root", str(tmp_path / "other"))
+    assert outcome.code == ExitCode.DATA
+    assert "wrong sha256" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("page", "most", "message"),
+    [(b"<html>", 10**6, "no sound archive"), (b"", 10, "unpacks to more"), (None, 10**6, "has no file")],
+)
+def test_an_archive_that_is_none_or_too_large_or_gone_is_a_data_error_and_not_locked(
+    invoke: Invoke,
+    hub: Hub,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    page: bytes | None,
+    most: int,
+    message: str,
+) -> None:
+    monkeypatch.setattr(archives_module, "MOST_UNPACKED", most)
+    if page is None:
+        hub.pages = {}
+    elif page:
+        hub.pages = dict.fromkeys(hub.pages, page)
+    outcome = invoke("fetch", "bucc2018", "--data-root", str(tmp_path / "root"))
+    assert outcome.code == ExitCode.DATA
+    assert message in outcome.err
+    assert not (tmp_path / "artifact" / "data.lock").exists()

@@ -1,0 +1,71 @@
+"""The files of the multiple-choice tasks."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from xlt.data.files.fault import FileFault
+from xlt.data.files.source import FilesSource
+from xlt.data.rows import ChoiceRow
+from xlt.tasks.catalogue import get_task
+
+NAMES = {
+    "hellaswag": "hellaswag/hellaswag_val.jsonl",
+    "commonsenseqa": "commonsenseqa/dev_rand_split.jsonl",
+    "cosmosqa": "cosmosqa/valid.csv",
+}
+ENDING = {"ctx_a": "He sits.", "ctx_b": "he", "ctx": "", "endings": ["a.", "b.", "c.", "d."], "label": 2}
+GUESS = {
+    "answerKey": "B",
+    "id": "7",
+    "question": {"stem": "Where?", "choices": [{"label": letter, "text": f"in {letter}"} for letter in "ABCDE"]},
+}
+COSMOS = "id,context,question,answer0,answer1,answer2,answer3,label\n"
+
+
+def dev(write, root, key, text):
+    write(NAMES[key], text)
+    return FilesSource(root).rows(get_task(key), "dev", "en")
+
+
+def test_hellaswag_begins_every_ending_as_the_sentence_does(write, tmp_path):
+    text = f"{json.dumps(ENDING)}\n{json.dumps(ENDING | {'ctx_b': '', 'label': 0})}\n"
+    assert dev(write, tmp_path, "hellaswag", text) == [
+        ChoiceRow("dev-1", "He sits.", ("he a.", "he b.", "he c.", "he d."), 2),
+        ChoiceRow("dev-2", "He sits.", ("a.", "b.", "c.", "d."), 0),
+    ]
+
+
+def test_commonsenseqa_finds_the_answer_by_its_letter(write, tmp_path):
+    turned = GUESS | {"question": {"stem": "Who?", "choices": GUESS["question"]["choices"][::-1]}}  # type: ignore[index]
+    rows = dev(write, tmp_path, "commonsenseqa", f"{json.dumps(GUESS)}\n{json.dumps(turned)}\n")
+    assert rows[0] == ChoiceRow("dev-1", "Where?", ("in A", "in B", "in C", "in D", "in E"), 1)
+    assert [row.choices[row.label] for row in rows if isinstance(row, ChoiceRow)] == ["in B", "in B"]
+
+
+def test_cosmosqa_keeps_the_question_with_the_answers(write, tmp_path):
+    assert dev(write, tmp_path, "cosmosqa", f'{COSMOS}k,"One, ""two""\nthree.",Why?,a,b,"c, c",d,2\n') == [
+        ChoiceRow("dev-1", 'One, "two"\nthree.', ("Why? a", "Why? b", "Why? c, c", "Why? d"), 2)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "message"),
+    [
+        ("hellaswag", json.dumps({name: ENDING[name] for name in ENDING if name != "label"}), ":1: field 'label' is"),
+        ("hellaswag", json.dumps(ENDING | {"label": 4}), ":1: the label is none of the 4 choices"),
+        ("hellaswag", json.dumps(ENDING | {"endings": ["a", 3]}), ":1: an ending is no text"),
+        ("commonsenseqa", json.dumps(GUESS | {"answerKey": ""}), ":1: the label is none of the 5 choices"),
+        ("commonsenseqa", json.dumps(GUESS | {"question": "Where?"}), ":1: field 'question' should be a JSON object"),
+        ("cosmosqa", "id,context,question,answer0,answer1,answer2,answer3\n", ":1: the columns are id, context"),
+        ("cosmosqa", f"{COSMOS}k,C.,Why?,a,b,c,2\n", ":2: 7 columns, expected 8"),
+        ("cosmosqa", f"{COSMOS}k,C.,Why?,a,b,c,d,-1\n", ":2: the label is none of the 4 choices"),
+        ("cosmosqa", f'{COSMOS}k,"C.,Why?,a,b,c,d,1\n', "not a sound table: unexpected end of data"),
+    ],
+)
+def test_faults(write, tmp_path, key, text, message):
+    with pytest.raises(FileFault, match=message) as caught:
+        dev(write, tmp_path, key, text)
+    assert caught.value.file == NAMES[key]

@@ -1,0 +1,1 @@
+"""The source `hub`: parquet files of pinned revisions on the Hugging Face hub."""

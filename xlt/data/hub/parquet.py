@@ -1,0 +1,174 @@
+"""Rows from the parquet files of the hub."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
+
+from xlt.data.files.squad_json import align
+from xlt.data.hub.table import HubPart, HubTask
+from xlt.data.rows import Answer, BitextRow, ChoiceRow, PairRow, Row, SpanRow, TagRow
+from xlt.errors import DataFault
+from xlt.tasks.record import Kind
+
+Record = dict[str, Any]
+NO_LABEL = (None, "", "-", -1)
+
+
+def row_count(path: Path) -> int:
+    """How many rows the file has, by its own account.
+
+    Raises:
+        DataFault: it is no sound parquet file.
+    """
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(path, error) from error
+
+
+def read_rows(paths: list[Path], kind: Kind, entry: HubTask, part: HubPart, prefix: str) -> Iterator[Row]:
+    """The rows of the part from its files, in their order, without those that have no gold label.
+
+    A row is named by the id column; where there is none, or two rows share an id, by ``prefix`` and its number in
+    the files, from 1.
+
+    Raises:
+        DataFault: a file is damaged, lacks a column, or has labels other than the table says.
+    """
+    number, seen = 0, set[str]()
+    for path in paths:
+        for record in _records(path, entry, part.id):
+            number += 1
+            name = str(record[part.id]) if part.id else ""
+            if not name.startswith(part.only):
+                continue
+            if not name or name in seen:
+                name = f"{prefix}-{number}"
+            seen.add(name)
+            try:
+                row = _FORMS[kind](name, record, entry)
+            except (LookupError, TypeError, ValueError) as error:
+                raise DataFault(
+                    f"Row {number} of '{path.name}' is not what artifact/hub.toml says.",
+                    why=f"{type(error).__name__}: {error}",
+                    mend="Compare the columns and labels there with the repository's page.",
+                ) from error
+            if row is not None:
+                yield row
+
+
+def _records(path: Path, entry: HubTask, id_column: str) -> list[Record]:
+    used = {name.partition(".")[0] for names in entry.columns.values() for name in names}
+    wanted = used | {id_column} - {""}
+    try:
+        schema = pq.read_schema(path)
+        absent = sorted(wanted - set(schema.names))
+        if absent:
+            raise DataFault(
+                f"'{path.name}' has no column {', '.join(absent)}.",
+                why=f"Its columns: {', '.join(schema.names)}.",
+                mend="Correct the columns of the task in artifact/hub.toml.",
+            )
+        _check_label_order(path, schema.metadata or {}, entry)
+        records: list[Record] = pq.read_table(path, columns=sorted(wanted)).to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(path, error) from error
+    return records
+
+
+def _check_label_order(path: Path, metadata: dict[bytes, bytes], entry: HubTask) -> None:
+    """Where the file itself names its classes as we do, they must come in the order of the table."""
+    features = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {}).get("features", {})
+    feature = features.get(entry.column("label") or entry.column("tags"), {})
+    names = feature.get("names") or (feature.get("feature") or {}).get("names") or []
+    if sorted(names) == sorted(entry.labels) and list(names) != list(entry.labels):
+        raise DataFault(
+            f"The labels of '{path.name}' have another order than artifact/hub.toml says.",
+            why=f"There: {' '.join(names)}.",
+            mend="Correct the labels of the task in artifact/hub.toml.",
+        )
+
+
+def _damaged(path: Path, error: Exception) -> DataFault:
+    return DataFault(f"'{path.name}' is no sound parquet file.", why=str(error), mend="xlt fetch")
+
+
+def _pair(name: str, record: Record, entry: HubTask) -> Row | None:
+    text_a, text_b = (_text(record, column) for column in entry.columns["texts"])
+    label = record[entry.column("label")]
+    return None if label in NO_LABEL else PairRow(name, text_a, text_b, _label(label, entry))
+
+
+def _choice(name: str, record: Record, entry: HubTask) -> Row | None:
+    label = record[entry.column("label")]
+    if label in NO_LABEL:
+        return None
+    found = [_get(record, column) for column in entry.columns["choices"]]
+    choices = found[0] if isinstance(found[0], list) else found
+    if "lead" in entry.columns:
+        lead = _text(record, entry.column("lead"))
+        choices = [f"{lead} {choice}".strip() for choice in choices]
+    letters = _get(record, entry.column("letters")) if "letters" in entry.columns else None
+    index = int(label) if letters is None else letters.index(label)
+    if not 0 <= index < len(choices):
+        raise ValueError(f"label {label} of {len(choices)} choices")
+    return ChoiceRow(name, _text(record, entry.column("prompt")), tuple(choices), index)
+
+
+def _span(name: str, record: Record, entry: HubTask) -> Row:
+    # Several builders stripped the context and kept the offsets.
+    context = _text(record, entry.column("context"))
+    found = record[entry.column("answers")]
+    pairs = zip(found["text"], found["answer_start"], strict=True)
+    answers = tuple(Answer(text, align(context, text, start)) for text, start in pairs)
+    return SpanRow(name, _text(record, entry.column("question")), context, answers)
+
+
+def _tagged(name: str, record: Record, entry: HubTask) -> Row | None:
+    words, tags = record[entry.column("words")], record[entry.column("tags")]
+    if len(words) != len(tags):
+        raise ValueError(f"{len(words)} words with {len(tags)} tags")
+    return TagRow(name, tuple(words), tuple(_label(tag, entry) for tag in tags)) if words else None
+
+
+def _bitext(name: str, record: Record, entry: HubTask) -> Row | None:
+    # The builder kept the line ends of the raw files.
+    foreign, english = (_text(record, entry.column(side)).rstrip("\r\n") for side in ("foreign", "english"))
+    return BitextRow(name, foreign, english) if foreign.strip() or english.strip() else None
+
+
+_FORMS: dict[str, Callable[[str, Record, HubTask], Row | None]] = {
+    "pair_classification": _pair,
+    "multiple_choice": _choice,
+    "span_qa": _span,
+    "tagging": _tagged,
+    "retrieval": _bitext,
+}
+
+
+def _label(value: str | int, entry: HubTask) -> str:
+    """Our label for a class number, its digits, or a label's own name."""
+    if value in entry.labels:
+        return str(value)
+    index = int(value)
+    if index < 0:
+        raise ValueError(f"label {value}")
+    return entry.labels[index]
+
+
+def _get(record: Record, column: str) -> Any:
+    outer, _, inner = column.partition(".")
+    return record[outer][inner] if inner else record[outer]
+
+
+def _text(record: Record, column: str) -> str:
+    text = _get(record, column)
+    if not isinstance(text, str):
+        raise TypeError(f"column '{column}' holds {text!r:.40}")
+    return text

@@ -1,0 +1,105 @@
+"""The source that reads what ``xlt fetch`` has brought from the hub."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from xlt.data.files.pretraining import pretraining_sentences
+from xlt.data.files.source import FilesSource
+from xlt.data.hub.lock import cached, matching, read_lock
+from xlt.data.hub.parquet import read_rows
+from xlt.data.hub.table import HubPart, languages, on_hub, parts, read_table
+from xlt.data.rows import Row, TextRow
+from xlt.errors import DataFault
+from xlt.tasks.catalogue import TASKS
+from xlt.tasks.record import Split, Task
+
+
+class HubSource:
+    """Rows from the parquet files of the locked revisions in the hub's cache; it never uses the network.
+
+    A task that the hub lacks, or has with a deviation, comes from the official files where these are given.
+    """
+
+    def __init__(self, files: FilesSource | None = None) -> None:
+        """Reads the table of the hub and the lock.
+
+        Raises:
+            DataFault: the lock is damaged.
+        """
+        self.name = "hub"
+        self.settings: dict[str, int | str] = {}
+        self._files = files
+        self._table = read_table()
+        self._lock = read_lock()
+        self._read: dict[tuple[str, Split, str], list[Row]] = {}
+
+    def languages(self, task: Task, split: Split) -> tuple[str, ...]:
+        """The languages in which the hub has that split, fetched or not, in the task's order."""
+        if files := self._files_of(task):
+            return files.languages(task, split)
+        entry = self._table.get(task.key)
+        return languages(entry, task, split) if entry else ()
+
+    def rows(self, task: Task, split: Split, language: str) -> list[Row]:
+        """All rows of one split in one language, in the order of the files.
+
+        Raises:
+            DataFault: a file was not fetched, or is broken.
+            UsageFault: the task has no such split or language.
+        """
+        if files := self._files_of(task):
+            return files.rows(task, split, language)
+        key = (task.key, split, language)
+        if key not in self._read:
+            entry = on_hub(self._table, task)
+            found = parts(entry, task, split, language)
+            rows: list[Row] = []
+            for number, part in enumerate(found, start=1):
+                prefix = split if len(found) == 1 else f"{split}-{number}"
+                rows += read_rows(self._paths(part, task), task.kind, entry, part, prefix)
+            self._read[key] = rows
+        return list(self._read[key])
+
+    def pretraining_text(self) -> list[TextRow]:
+        """The sentences of the fetched training and development files, as the source ``files`` draws them."""
+        groups = ((f"{task.key}.{split}.{language}", rows) for task, split, language, rows in self._fetched(False))
+        return pretraining_sentences(groups, (row for *_, rows in self._fetched(True) for row in rows))
+
+    def _files_of(self, task: Task) -> FilesSource | None:
+        entry = self._table.get(task.key)
+        whole = entry and not entry.absent and not entry.note
+        files = None if whole else self._files
+        return files if files and any(files.languages(task, split) for split in task.files) else None
+
+    def _fetched(self, test: bool) -> Iterator[tuple[Task, Split, str, list[Row]]]:
+        splits: tuple[Split, ...] = ("test",) if test else ("train", "dev")
+        for task in TASKS.values():
+            for split in splits:
+                for language in self.languages(task, split):
+                    if self._files_of(task) or all(
+                        map(self._present, parts(self._table[task.key], task, split, language))
+                    ):
+                        yield task, split, language, self.rows(task, split, language)
+
+    def _present(self, part: HubPart) -> list[Path]:
+        """The files of the part; none where one of them was not fetched, or is not of its locked size."""
+        locked = self._lock.datasets.get(part.repository)
+        names = matching(locked.files, part.pattern) if locked else []
+        paths = [cached("dataset", part.repository, locked.revision, name) for name in names] if locked else []
+        whole = locked and all(
+            path.is_file() and path.stat().st_size == locked.files[name].size
+            for path, name in zip(paths, names, strict=True)
+        )
+        return paths if whole else []
+
+    def _paths(self, part: HubPart, task: Task) -> list[Path]:
+        paths = self._present(part)
+        if not paths:
+            raise DataFault(
+                f"The data of {task.name} was not fetched: {part.pattern} of {part.repository}.",
+                why="The source 'hub' reads what lies in the hub's cache (HF_HOME) and what data.lock names.",
+                mend=f"xlt fetch {task.key}",
+            )
+        return paths
