@@ -38,6 +38,7 @@ attention_probs_dropout_prob = 0.1
 [sources.files.recipes]
 mlm = { learning_rate = 1e-3, steps = 12, batch_size = 16, max_length = 64 }
 default = { learning_rate = 5e-4, steps = 8, batch_size = 8, max_length = 128, evaluate_every = 0 }
+xnli = { steps = 9 }
 xquad = { max_length = 192 }
 squad = { max_length = 192 }
 both = { steps = 10 }

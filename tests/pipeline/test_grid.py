@@ -24,14 +24,14 @@ def test_runs_of_the_grid(tiny_tier: Path, tiny_files: Path) -> None:
     grid = build(tiny_tier, FilesSource(tiny_files))
     assert [f"{run.phase} {run.name}" for run in grid.runs] == [
         "pretrain mlm",
+        "intermediate mnli",
+        "intermediate both",
         "target baseline.xnli",
         "target baseline.xquad",
         "target baseline.tatoeba",
-        "intermediate mnli",
         "target mnli.xnli",
         "target mnli.xquad",
         "target mnli.tatoeba",
-        "intermediate both",
         "target both.tatoeba",
     ]
     hashes = [run.hash for run in grid.runs]
@@ -57,6 +57,12 @@ def test_targets_with_one_training_set_share_a_run(world: WorldSource) -> None:
     assert runs["baseline.xquad+mlqa"].evaluate == ("xquad", "mlqa")
     assert runs["multi.bucc2018+tatoeba"].train == ()
     assert len(runs["multi"].train) == 9
+
+
+def test_a_target_trained_like_a_phase_2_model_is_scored_with_that_model(world: WorldSource) -> None:
+    runs = {run.name: run for run in GridBuilder(read_tier("smoke"), world, seed=0, precision="fp32").grid().runs}
+    assert (runs["baseline.xnli"].train, runs["baseline.xnli"].parent) == ((), runs["mnli"].hash)
+    assert runs["baseline.pawsx"].parent == runs["mlm"].hash
 
 
 def test_retrieval_trains_nothing_and_targets_train_on_english_of_their_training_task(

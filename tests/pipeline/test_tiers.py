@@ -24,7 +24,7 @@ def test_every_tier_of_the_project_can_be_read() -> None:
 
 def test_the_recipe_of_the_tier_replaces_that_of_the_catalogue(tiny_tier: Path) -> None:
     recipe = read_tier(str(tiny_tier)).task("xnli", "files").recipe
-    assert (recipe.steps, recipe.epochs, recipe.weight_decay) == (8, 0, 0.01)
+    assert (recipe.steps, recipe.epochs, recipe.weight_decay) == (9, 0, 0.01)
 
 
 @pytest.mark.parametrize(

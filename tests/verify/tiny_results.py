@@ -29,6 +29,7 @@ mnli = { intermediate = ["mnli"], targets = ["xnli", "xquad", "tatoeba"] }
 vocabulary = 100
 [sources.tiny.recipes]
 default = { evaluate_every = 0 }
+xnli = { batch_size = 16 }
 """
 RULE = """
 format = 1

@@ -190,7 +190,7 @@ CONTROLS = (
     Control(
         "shuffled-labels",
         "training examples have the labels of others",
-        ("baseline.xnli", "baseline.pawsx"),
+        ("mnli", "baseline.xnli", "baseline.pawsx"),
         *(training, "encode", _with_labels_of_others),
     ),
     Control(

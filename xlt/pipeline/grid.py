@@ -74,22 +74,30 @@ class GridBuilder:
         self._fingerprint = lru_cache(maxsize=None)(self._uncached_fingerprint)
 
     def grid(self) -> Grid:
-        """All runs of the tier: phase 1 where the backbone is made on the spot, then every arm with its targets."""
+        """All runs of the tier: phase 1 where the backbone is made on the spot, phase 2 of all arms, then the targets.
+
+        A target whose training is that of a phase-2 model (NLI's, of MNLI's) is scored with that model: the same
+        training is never done twice.
+        """
         runs: list[RunSpec] = []
         pretrained = None
         if not self.plan.backbone.name:
             runs.append(self.spec("pretrain", "mlm", "", (MASKED_LM.key,), (), None, recipe_of=MASKED_LM.key))
             pretrained = runs[0].hash
+        parents = dict.fromkeys(self.plan.arms, pretrained)
+        trained: dict[str, str] = {}
         for name, arm in self.plan.arms.items():
-            parent = pretrained
-            if arm.intermediate:
-                train = tuple(arm.intermediate)
+            if train := tuple(arm.intermediate):
                 joint = name if len(train) > 1 else train[0]
-                runs.append(self.spec("intermediate", name, name, train, train, parent, recipe_of=joint))
-                parent = runs[-1].hash
+                runs.append(self.spec("intermediate", name, name, train, train, pretrained, recipe_of=joint))
+                parents[name] = trained[_training(runs[-1])] = runs[-1].hash
+        for name, arm in self.plan.arms.items():
             for train, targets in self._groups(arm.targets):
                 title = f"{name}.{'+'.join(targets)}"
-                runs.append(self.spec("target", title, name, train, targets, parent, recipe_of=targets[0]))
+                run = self.spec("target", title, name, train, targets, parents[name], recipe_of=targets[0])
+                if train and (same := trained.get(_training(run))):
+                    run = self.spec("target", title, name, (), targets, same, recipe_of=targets[0])
+                runs.append(run)
         return Grid(
             self.tier.name,
             SourceSpec(name=self.source.name, settings=self.source.settings),
@@ -162,6 +170,12 @@ class GridBuilder:
         if key == MASKED_LM.key:
             return fingerprint(self.source.pretraining_text())
         return fingerprint(self.source.rows(self._task(key), split, language))
+
+
+def _training(run: RunSpec) -> str:
+    """What decides the weights that a run ends with."""
+    lengths = {key: run.max_lengths[key] for key in run.train}
+    return json.dumps([run.parent, run.train, run.recipe, lengths], sort_keys=True)
 
 
 def evaluated(
