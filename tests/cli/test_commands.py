@@ -73,6 +73,8 @@ def test_plan_says_what_is_done(
     arguments = ("--tier", str(tiny_tier), "--source", "files", "--data-root", str(tiny_files), "--json")
     done = invoke("plan", "--results", str(results), *arguments).document
     assert {run["state"] for run in done["runs"]} == {"done"}
+    assert done["data_absent"] == ""
+    assert len(done["estimate"]["runs"]) == len(done["runs"])
     fresh = invoke("plan", "--results", str(tmp_path), *arguments).document
     assert {run["state"] for run in fresh["runs"]} == {"absent"}
     assert [run["hash"] for run in fresh["runs"]] == [run["hash"] for run in done["runs"]]

@@ -91,6 +91,22 @@ def test_a_changed_row_changes_the_runs_that_read_it(tiny_tier: Path, tiny_files
     assert {name for name in before if before[name] != after[name]} == {"baseline.xnli", "mnli.xnli"}
 
 
+def test_without_data_the_grid_is_the_same_but_for_the_hashes(
+    tiny_tier: Path, tiny_files: Path, tmp_path: Path
+) -> None:
+    whole = build(tiny_tier, FilesSource(tiny_files))
+    builder = GridBuilder(
+        read_tier(str(tiny_tier)), FilesSource(tmp_path), seed=0, precision="fp32", fingerprints=False
+    )
+    bare = builder.grid()
+
+    def links(grid: Grid) -> list[tuple[str, str | None]]:
+        return [(run.name, run.parent and grid.find(run.parent).name) for run in grid.runs]
+
+    assert links(bare) == links(whole)
+    assert not any(run.data for run in bare.runs)
+
+
 def test_a_language_that_is_not_there_is_refused_with_a_suggestion(tiny_files: Path) -> None:
     with pytest.raises(UsageFault, match="no language 'zw'") as caught:
         evaluated(get_task("xnli"), FilesSource(tiny_files), languages=["zw"])

@@ -8,6 +8,7 @@ import pytest
 
 from xlt.errors import UsageFault
 from xlt.pipeline.tiers import read_tier, tier_names
+from xlt.tasks.catalogue import INTERMEDIATE, TARGET, TASKS, get_task
 
 
 def test_every_tier_of_the_project_can_be_read() -> None:
@@ -28,11 +29,34 @@ def test_the_recipe_of_the_tier_replaces_that_of_the_catalogue(tiny_tier: Path) 
 
 
 @pytest.mark.parametrize(
+    ("name", "singles", "seeds"),
+    [
+        ("core", {"mnli", "squad", "squad_v2", "hellaswag"}, [0, 1, 2]),
+        ("paper", {task.key for task in INTERMEDIATE}, [0]),
+    ],
+)
+def test_core_and_paper_have_the_arms_of_the_paper(name: str, singles: set[str], seeds: list[int]) -> None:
+    tier = read_tier(name)
+    assert tier.seeds == seeds
+    assert list(tier.sources) == ["hub", "files"]
+    assert tier.plan("files") == tier.plan("hub")
+    plan = tier.plan("hub")
+    assert (plan.backbone.name, plan.backbone.retrieval_layer) == ("xlm-roberta-large", 14)
+    assert set(plan.arms) == {"baseline", "multi"} | singles
+    assert plan.arms["baseline"].intermediate == []
+    assert all(plan.arms[key].intermediate == [key] for key in singles)
+    assert set(plan.arms["multi"].intermediate) == {task.key for task in INTERMEDIATE}
+    assert all(set(arm.targets) == {task.key for task in TARGET} for arm in plan.arms.values())
+    assert all(tier.recipe(key, "hub") == get_task(key).recipe for key in TASKS)
+
+
+@pytest.mark.parametrize(
     ("text", "why"),
     [
         ("name = ", "Invalid value"),
         ('name = "x"', "Field required"),
         ('name="x"\nabout=""\nsources={}\nmore=1', "Extra inputs"),
+        ('name="x"\nabout=""\n[sources]\nfiles="hub"', "SourcePlan"),
         ('name="x"\nabout=""\n[sources.world]\nbackbone={}\n[sources.world.recipes]\nxnli={lr=1}', "lr"),
     ],
 )

@@ -18,7 +18,6 @@ from xlt.cli.options import (
     Processes,
     Results,
     Seed,
-    SourceName,
     Tier,
     Zero,
     engine_settings,
@@ -34,13 +33,16 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from xlt.data.source import Source
+    from xlt.pipeline.estimate import Estimate as Cost
     from xlt.pipeline.grid import Grid
     from xlt.pipeline.sources import SourceOptions
+
+PlannedSource = Annotated[str, typer.Option("--source", help="world, files or hub; else the first of the tier.")]
 
 
 def plan(
     tier: Tier = "smoke",
-    source: SourceName = "world",
+    source: PlannedSource = "",
     data_root: DataRoot = None,
     seed: Seed = 0,
     limit: Limit = 0,
@@ -48,42 +50,117 @@ def plan(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show the runs of a tier: what is done, what is to do."""
+    """Show the runs of a tier: what is done, what is to do, and what it will cost."""
     from pydantic import BaseModel
     from rich.table import Table
 
-    from xlt.pipeline.executor import plan_grid
-    from xlt.pipeline.store import RunStore
+    from xlt.pipeline.estimate import Estimate, estimate
+    from xlt.pipeline.tiers import read_tier
 
+    described = read_tier(tier)
+    source = source or next(iter(described.sources))
     opened, _ = _open_source(tier, source, data_root, limit)
-    grid = _grid(tier, opened, seed)
-    states = plan_grid(grid, RunStore(results))
+    grid, absent, fetch = _grid_of_what_is_there(tier, opened, seed)
+    cost = estimate(grid, described.plan(source), opened)
 
     class Plan(BaseModel):
         format: Literal[1] = 1
         tier: str
         source: str
         runs: list[dict[str, Any]]
+        seed: int
+        seeds: list[int]
+        data_absent: str
+        fetch: str
+        estimate: Estimate
 
-    entries = [
-        {**entry, "state": check.state, "problem": check.problem}
-        for entry, (_, check) in zip(grid.as_json()["runs"], states, strict=True)
-    ]
-    result = Plan(tier=grid.tier, source=grid.source.name, runs=entries)
+    result = Plan(
+        tier=grid.tier,
+        source=source,
+        runs=_planned(grid, results, known=not absent),
+        seed=seed,
+        seeds=described.seeds,
+        data_absent=absent,
+        fetch=fetch,
+        estimate=cost,
+    )
 
     def render(console: Console) -> None:
-        names = {run.hash: run.name for run in grid.runs}
-        table = Table("phase", "run", "starts from", "state", "folder", title=f"{tier} tier on {source}")
-        for spec, check in states:
-            table.add_row(spec.phase, spec.name, names.get(spec.parent or "", "–"), check.state, spec.folder)
+        title = f"{tier} tier on {source}, seed {seed} (the tier's seeds: {', '.join(map(str, described.seeds))})"
+        table = Table("phase", "run", "starts from", "state", "training tokens", "folder", title=title)
+        for run, priced in zip(result.runs, cost.runs, strict=True):
+            named = (run[key] or "–" for key in ("phase", "name", "starts_from", "state"))
+            table.add_row(*named, _tokens(priced.tokens, priced.at_most), run["folder"])
         console.print(table)
+        absence = [f"Data absent: {absent}", f"What is done cannot be told without it. To get it: {fetch}"]
+        for line in [*(absence if absent else ()), *_costs(cost)]:
+            console.print(line, markup=False, soft_wrap=True)
 
     emit(result, render)
 
 
+def _grid_of_what_is_there(tier: str, source: Source, seed: int) -> tuple[Grid, str, str]:
+    """The grid; where data is absent one without hashes, what is absent, and how to get it."""
+    from xlt.errors import DataFault
+
+    try:
+        return _grid(tier, source, seed), "", ""
+    except DataFault as fault:
+        of_hub = source.name == "hub" and fault.mend.startswith("xlt ")
+        fetch = f"xlt fetch --tier {tier} --data-root DIR" if of_hub else fault.mend
+        return _grid(tier, source, seed, fingerprints=False), f"{fault.what} {fault.why}".strip(), fetch
+
+
+def _planned(grid: Grid, results: Path, *, known: bool) -> list[dict[str, Any]]:
+    """The runs with their states; without the data (``known``) hashes name nothing, and states cannot be told."""
+    from xlt.pipeline.executor import plan_grid
+    from xlt.pipeline.store import RunStore
+
+    names = {run.hash: run.name for run in grid.runs}
+    unnamed = {} if known else {"folder": "", "hash": "", "parent": None}
+    checks = [check for _, check in plan_grid(grid, RunStore(results))] if known else [None] * len(grid.runs)
+    return [
+        {
+            **entry,
+            **unnamed,
+            "name": run.name,
+            "starts_from": names.get(run.parent or "", ""),
+            "state": check.state if check else "unknown",
+            "problem": check.problem if check else "data absent",
+        }
+        for entry, run, check in zip(grid.as_json()["runs"], grid.runs, checks, strict=True)
+    ]
+
+
+def _costs(cost: Cost) -> list[str]:
+    """What the whole grid costs with one seed, if nothing of it is done yet."""
+    tokens = _tokens(cost.training_tokens, any(run.at_most for run in cost.runs))
+    if cost.unknown_runs:
+        tokens += f", and not known for: {', '.join(cost.unknown_runs)}"
+    hours = [f"{value:.1f} on {device}" for device, value in cost.hours.items()]
+    disk = "unknown" if cost.disk_bytes is None else f"{cost.disk_bytes / 1e9:.0f} GB"
+    download = [f"{cost.download_bytes / 1e9:.2f} GB"] if cost.download_bytes or not cost.unknown_downloads else []
+    if cost.unknown_downloads:
+        download.append(f"size not known before the fetch: {', '.join(cost.unknown_downloads)}")
+    return [
+        "For one seed, from the beginning:",
+        f"  training tokens  {tokens}",
+        *(f"                   {basis}" for basis in sorted({basis for run in cost.runs for basis in run.basis})),
+        f"  training hours   {'; '.join(hours) or 'no measured rate yet'}",
+        f"  disk             {disk} for {cost.models} models in fp32",
+        f"  download         {'; '.join(download)}",
+    ]
+
+
+def _tokens(count: int | None, at_most: bool) -> str:
+    if count is None:
+        return "unknown"
+    return f"{'≤' if at_most else '≈'} {count / 1e6:.1f} M" if count else "–"
+
+
 def reproduce(
     tier: Tier = "smoke",
-    source: SourceName = "world",
+    source: PlannedSource = "",
     data_root: DataRoot = None,
     seed: Seed = 0,
     limit: Limit = 0,
@@ -106,6 +183,7 @@ def reproduce(
     from xlt.train.seeding import deterministic
 
     began = time.monotonic()
+    source = source or next(iter(read_tier(tier).sources))
     settings = engine_settings(zero, accumulation)
     count = process_count(gpus, processes, read_tier(tier).processes)
     if shard and count == 1:
@@ -138,11 +216,12 @@ def _open_source(tier: str, source_name: str, data_root: Path | None, limit: int
     return open_source(options), options
 
 
-def _grid(tier: str, source: Source, seed: int) -> Grid:
+def _grid(tier: str, source: Source, seed: int, *, fingerprints: bool = True) -> Grid:
     from xlt.pipeline.grid import GridBuilder
     from xlt.pipeline.tiers import read_tier
 
-    return GridBuilder(read_tier(tier), source, seed=seed, precision=precision()).grid()
+    builder = GridBuilder(read_tier(tier), source, seed=seed, precision=precision(), fingerprints=fingerprints)
+    return builder.grid()
 
 
 def _introduce(tier: str, source: str) -> None:

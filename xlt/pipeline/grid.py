@@ -63,13 +63,19 @@ class Grid:
 
 
 class GridBuilder:
-    """Builds the specs of a tier; the fingerprints of the rows are computed once."""
+    """Builds the specs of a tier; the fingerprints of the rows are computed once.
 
-    def __init__(self, tier: Tier, source: Source, *, seed: int, precision: Precision) -> None:
+    Without ``fingerprints`` no data is read: the specs show what there is to do, and their hashes name no run.
+    """
+
+    def __init__(
+        self, tier: Tier, source: Source, *, seed: int, precision: Precision, fingerprints: bool = True
+    ) -> None:
         self.tier = tier
         self.source = source
         self.seed = seed
         self.precision = precision
+        self.fingerprints = fingerprints
         self.plan = tier.plan(source.name)
         self._fingerprint = lru_cache(maxsize=None)(self._uncached_fingerprint)
 
@@ -152,6 +158,8 @@ class GridBuilder:
         languages: Collection[str],
         splits: Collection[str],
     ) -> Iterator[tuple[str, str]]:
+        if not self.fingerprints:
+            return
         for key in train:
             if key == MASKED_LM.key:
                 yield "mlm/train/all", self._fingerprint(key, "train", "all")

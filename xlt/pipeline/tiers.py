@@ -8,28 +8,29 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from xlt.artifact import artifact_root
 from xlt.errors import UsageFault
 from xlt.pipeline.spec import Backbone, Phase
-from xlt.tasks.catalogue import TASKS, get_task
+from xlt.tasks.catalogue import TARGET, TASKS, get_task
 from xlt.tasks.record import Recipe, Task
 
 
 class Arm(BaseModel):
-    """A phase-2 model: the tasks it is trained on, together (none for the baseline), and what is done with it."""
+    """A phase-2 model: the tasks it is trained on, together (none for the baseline), and its targets (else all)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     intermediate: list[str] = []
-    targets: list[str]
+    targets: list[str] = [task.key for task in TARGET]
 
 
 class SourcePlan(BaseModel):
     """What a tier does on one source: its backbone, its arms by name, and its changes to the catalogue's recipes.
 
     ``recipes`` has keys of tasks, names of arms with several intermediate tasks, and ``default`` for all of them.
+    ``parameters`` is how many the backbone has, 0 if not known: estimates of disk rest on it, nothing else.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -37,11 +38,13 @@ class SourcePlan(BaseModel):
     backbone: Backbone
     arms: dict[str, Arm] = {}
     recipes: dict[str, dict[str, float | int]] = {}
+    parameters: int = 0
 
 
 class Tier(BaseModel):
-    """A tier: what is done on each source.
+    """A tier: what is done on each source, or the name of another source on which the same is done.
 
+    ``seeds`` are those that its results are of; a grid has one of them.
     ``threads`` is the number of CPU threads of a run (0: as many as torch likes), whatever the machine has: sums
     depend on it. ``processes`` is how many runs are made side by side, where there are as many cores.
     """
@@ -52,7 +55,15 @@ class Tier(BaseModel):
     about: str
     threads: int = 0
     processes: int = 1
+    seeds: list[int] = Field(default=[0], min_length=1)
     sources: dict[str, SourcePlan]
+
+    @field_validator("sources", mode="before")
+    @classmethod
+    def _by_name(cls, sources: Any) -> Any:
+        if not isinstance(sources, dict):
+            return sources
+        return {name: sources.get(plan, plan) if isinstance(plan, str) else plan for name, plan in sources.items()}
 
     def run_threads(self, phase: Phase) -> int:
         """The CPU threads of one run. All others wait for phase 1: it has the threads of all processes."""

@@ -82,6 +82,7 @@ INTERMEDIATE = (
         recipe=Recipe(epochs=2, batch_size=32, max_length=256, evaluate_every=1000),
         licence="OANC terms and permissive licences",
         address="https://cims.nyu.edu/~sbowman/multinli/",
+        train_rows=392_702,
     ),
     Task(
         key="qqp",
@@ -99,6 +100,7 @@ INTERMEDIATE = (
         recipe=Recipe(epochs=3, batch_size=32, max_length=256, evaluate_every=1000),
         licence="Quora's terms of service",
         address="https://quoradata.quora.com/First-Quora-Dataset-Release-Question-Pairs",
+        train_rows=363_846,
     ),
     Task(
         key="squad_v2",
@@ -112,6 +114,7 @@ INTERMEDIATE = (
         recipe=Recipe(epochs=2, batch_size=16, max_length=384, evaluate_every=1000),
         licence="CC BY-SA 4.0",
         address="https://rajpurkar.github.io/SQuAD-explorer/",
+        train_rows=130_319,
     ),
     Task(
         key="squad",
@@ -125,6 +128,7 @@ INTERMEDIATE = (
         recipe=Recipe(epochs=2, batch_size=16, max_length=384, evaluate_every=1000),
         licence="CC BY-SA 4.0",
         address="https://rajpurkar.github.io/SQuAD-explorer/",
+        train_rows=87_599,
     ),
     Task(
         key="hellaswag",
@@ -138,6 +142,8 @@ INTERMEDIATE = (
         recipe=Recipe(epochs=3, batch_size=32, max_length=256, evaluate_every=1000),
         licence="MIT",
         address="https://rowanzellers.com/hellaswag/",
+        train_rows=39_905,
+        choices=4,
     ),
     Task(
         key="ccg",
@@ -164,6 +170,8 @@ INTERMEDIATE = (
         recipe=Recipe(epochs=3, batch_size=32, max_length=256, evaluate_every=1000),
         licence="CC BY 4.0",
         address="https://wilburone.github.io/cosmos/",
+        train_rows=25_262,
+        choices=4,
     ),
     Task(
         key="commonsenseqa",
@@ -180,6 +188,8 @@ INTERMEDIATE = (
         recipe=Recipe(epochs=3, batch_size=32, max_length=256, evaluate_every=1000),
         licence="MIT",
         address="https://www.tau-nlp.sites.tau.ac.il/commonsenseqa",
+        train_rows=9_741,
+        choices=5,
     ),
 )
 
@@ -194,7 +204,7 @@ TARGET = (
         layout="pair_tsv",
         files={"dev": "xnli/dev-{lang}.tsv", "test": "xnli/test-{lang}.tsv"},
         labels=NLI_LABELS,
-        recipe=Recipe(epochs=2, batch_size=32, max_length=256),
+        recipe=Recipe(epochs=2, batch_size=32, max_length=256, evaluate_every=1000),
         licence="CC BY-NC 4.0",
         address="https://github.com/facebookresearch/XNLI",
     ),
@@ -212,9 +222,10 @@ TARGET = (
             "test": "pawsx/x-final/{lang}/test_2k.tsv | pawsx/test-{lang}.tsv",
         },
         labels=PARAPHRASE_LABELS,
-        recipe=Recipe(epochs=5, batch_size=32, max_length=256),
+        recipe=Recipe(epochs=5, batch_size=32, max_length=256, evaluate_every=1000),
         licence="free use, acknowledge Google LLC",
         address="https://github.com/google-research-datasets/paws",
+        train_rows=49_401,
     ),
     Task(
         key="udpos",
@@ -230,9 +241,10 @@ TARGET = (
             "test": _TREEBANKS.format("{lang}", "test") + " | udpos/test-{lang}.tsv",
         },
         labels=UNIVERSAL_TAGS,
-        recipe=Recipe(epochs=10, batch_size=32, max_length=256),
+        recipe=Recipe(epochs=10, batch_size=32, max_length=256, evaluate_every=1000),
         licence="per treebank: CC BY-SA, some CC BY-NC-SA",
         address="https://universaldependencies.org",
+        train_rows=21_253,
     ),
     Task(
         key="panx",
@@ -248,9 +260,10 @@ TARGET = (
             "test": "panx/{lang}-test | panx/test-{lang}.tsv | ner/test-{lang}.tsv",
         },
         labels=ENTITY_TAGS,
-        recipe=Recipe(epochs=10, batch_size=32, max_length=256),
+        recipe=Recipe(epochs=10, batch_size=32, max_length=256, evaluate_every=1000),
         licence="CC BY-SA 3.0",
         address="https://github.com/afshinrahimi/mmner",
+        train_rows=20_000,
     ),
     Task(
         key="xquad",
@@ -261,7 +274,7 @@ TARGET = (
         trains_on="squad",
         layout="squad_json",
         files={"test": "xquad/xquad.{lang}.json"},
-        recipe=Recipe(epochs=2, batch_size=16, max_length=384),
+        recipe=Recipe(epochs=2, batch_size=16, max_length=384, evaluate_every=1000),
         licence="CC BY-SA 4.0",
         address="https://github.com/google-deepmind/xquad",
     ),
@@ -277,7 +290,7 @@ TARGET = (
             "dev": "mlqa/MLQA_V1/dev/dev-context-{lang}-question-{lang}.json",
             "test": "mlqa/MLQA_V1/test/test-context-{lang}-question-{lang}.json",
         },
-        recipe=Recipe(epochs=2, batch_size=16, max_length=384),
+        recipe=Recipe(epochs=2, batch_size=16, max_length=384, evaluate_every=1000),
         licence="CC BY-SA 3.0",
         address="https://github.com/facebookresearch/MLQA",
     ),
@@ -296,6 +309,7 @@ TARGET = (
         recipe=Recipe(epochs=2, batch_size=16, max_length=384),
         licence="Apache 2.0",
         address="https://github.com/google-research-datasets/tydiqa",
+        train_rows=3_696,
     ),
     Task(
         key="bucc2018",

@@ -48,7 +48,9 @@ class Task:
     tagging task; empty there if they are those of its training data. ``metric`` is what the paper's tables print:
     ``squad_v2`` and ``squad`` are the mean of F1 and exact match with and without unanswerable questions, ``mlqa`` is
     the same by MLQA's rules, ``tag_f1`` is seqeval's F1. ``trains_on`` is the task whose English training set a
-    target task uses, its own key if it has one, and ``None`` where nothing is trained (retrieval).
+    target task uses, its own key if it has one, and ``None`` where nothing is trained (retrieval). ``train_rows`` is
+    how many rows its English training set is published to have, 0 where that was not seen, and ``choices`` how many
+    sequences a row makes.
     """
 
     key: str
@@ -63,3 +65,5 @@ class Task:
     recipe: Recipe = field(default_factory=Recipe)
     licence: str = ""
     address: str = ""
+    train_rows: int = 0
+    choices: int = 1

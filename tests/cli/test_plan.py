@@ -1,0 +1,32 @@
+"""``xlt plan`` where the data of a tier is absent: the graph and what it costs are still shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Invoke
+from tests.hub_home import own_home
+
+
+def test_without_data_the_graph_is_shown_and_how_to_get_the_data(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_home(tmp_path, monkeypatch)
+    arguments = ("plan", "--tier", "core", "--results", str(tmp_path / "results"))
+    outcome = invoke(*arguments, "--json")
+    assert outcome.code == 0, outcome.err
+    document = outcome.document
+    assert (document["source"], document["seed"], document["seeds"]) == ("hub", 0, [0, 1, 2])
+    assert document["fetch"] == "xlt fetch --tier core --data-root DIR"
+    assert "MNLI was not fetched" in document["data_absent"]
+    runs = {run["name"]: run for run in document["runs"]}
+    assert runs["squad.tydiqa"]["starts_from"] == "squad"
+    assert {(run["state"], run["hash"], run["folder"]) for run in runs.values()} == {("unknown", "", "")}
+    assert document["estimate"]["hours"] == {}
+    assert {"ccg", "bucc2018", "nyu-mll/multi_nli"} <= set(document["estimate"]["unknown_downloads"])
+
+    text = invoke(*arguments).out
+    for part in ("Data absent: ", "no measured rate yet", "92 GB for 41 models", "rows as published", "seeds: 0, 1, 2"):
+        assert part in text, part
