@@ -85,7 +85,7 @@ def test_english_at_chance_is_a_collapse_even_inside_a_wide_band(make, recorded)
 def test_below_the_band_with_a_loss_that_did_not_fall_is_a_collapse(make, recorded):
     made = make().fill(shifted(-20, "mnli", "xnli"))
     log = made.run("mnli.xnli") / "log.jsonl"
-    lines = [{"step": n, "loss": 1.1, "tokens": 1} for n in range(40)]
+    lines = [{"step": n, "task": "xnli", "loss": 1.1, "tokens": 1} for n in range(40)]
     log.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
     made.seal("mnli.xnli")
     given = verdict(verify(made.root, made.source), "mnli", "xnli")
@@ -122,7 +122,8 @@ def test_without_records_or_rule_the_reason_says_so(results, artifact):
 
 def test_a_changed_recipe_makes_the_records_stale(make, recorded, artifact):
     tier = artifact / "tiers" / "tiny.toml"
-    tier.write_text(tier.read_text("utf-8") + "xnli = { learning_rate = 2e-5 }\n", "utf-8")
+    changed = tier.read_text("utf-8").replace("xnli = { ", "xnli = { learning_rate = 2e-5, ")
+    tier.write_text(changed, "utf-8")
     made = make().fill(shifted(1))
     found = verify(made.root, made.source)
     assert found.counts == {"not verifiable": 2, "consistent": 5}

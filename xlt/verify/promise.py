@@ -18,9 +18,9 @@ from xlt.verify.stored import StoredRun
 
 
 def promised_means(tier: str, source: Source, runs: Sequence[StoredRun]) -> Iterator[tuple[MeanKey, StoredRun | None]]:
-    """Every mean that is promised, with its run; None where the grid lists no run for it."""
+    """Every mean that is promised, with its run; None where the grid lists no run for it. Target tasks come first."""
     listed: set[tuple[str, str]] = set()
-    for run in runs:
+    for run in sorted(runs, key=lambda run: run.entry.phase == "intermediate"):
         for task in run.entry.evaluate:
             listed.add((run.entry.arm, task))
             splits = [split for key, split, _ in run.cells if key == task]
