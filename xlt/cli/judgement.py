@@ -117,21 +117,22 @@ def _show(verification: Verification) -> None:
 
 
 def _scores(verification: Verification) -> Table:
-    """A line per task: mean over languages, English, and how many languages are above chance; test, else dev."""
+    """A line per task that is judged: mean over languages, English, and how many languages are above chance."""
     from rich.table import Table
 
     from xlt.evaluate.metrics import task_score
     from xlt.tasks.catalogue import get_task
 
     table = Table("task", "languages", "chance", "majority", title="Mean / English / languages above chance (99 %)")
-    arms = list(dict.fromkeys(cell.arm for cell in verification.cells))
+    arms = list(dict.fromkeys(verdict.arm for verdict in verification.verdicts))
     for arm in arms:
         table.add_column(arm, justify="right")
-    groups: dict[tuple[str, Split], dict[str, list[Cell]]] = {}
+    groups: dict[tuple[str, Split], dict[str, list[Cell]]] = {(v.task, v.split): {} for v in verification.verdicts}
     for cell in verification.cells:
-        groups.setdefault((cell.task, cell.split), {}).setdefault(cell.arm, []).append(cell)
+        if (cell.task, cell.split) in groups:
+            groups[cell.task, cell.split].setdefault(cell.arm, []).append(cell)
     for (key, split), by_arm in groups.items():
-        if split == "dev" and (key, "test") in groups:
+        if not by_arm:
             continue
         task, cells = get_task(key), next(iter(by_arm.values()))
         guess = fmean(task_score(task, cell.chance) for cell in cells)
