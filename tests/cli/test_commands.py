@@ -40,7 +40,7 @@ def test_verify_recomputes_and_shows_chance(invoke: Invoke, results: Path, tiny_
     outcome = invoke("verify", "--results", str(results), "--data-root", str(tiny_files))
     assert outcome.code == 0
     assert "chance" in outcome.out
-    assert "9 of 9 not verifiable" in outcome.out
+    assert "10 of 10 not verifiable" in outcome.out
 
 
 def test_verify_json_is_one_document_with_the_same_result_hash(invoke: Invoke, results: Path, tiny_files: Path) -> None:

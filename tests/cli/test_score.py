@@ -91,7 +91,7 @@ def test_what_cannot_be_submitted(invoke: Invoke, results: Results, tmp_path: Pa
         assert not (tmp_path / "out").exists()
 
     fails(ExitCode.USAGE, "not an empty folder", output="results")
-    fails(ExitCode.USAGE, "--arm, one of: baseline, mnli", arm="qqp")
+    fails(ExitCode.USAGE, "--arm, one of: mnli, baseline", arm="qqp")
     results.source.change = "!"
     fails(ExitCode.DATA, "not what the run was scored on")
     (results.run("mnli.xnli") / prediction_name("xnli", "test", "de")).unlink()

@@ -58,7 +58,7 @@ def test_a_run_holds_what_the_design_says(finished: Finished, tiny_grid: TinyGri
         f"xnli.{split}.{language}.jsonl.gz" for split in ("dev", "test") for language in ("en", "sw", "zh")
     )
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text("utf-8").splitlines()]
-    assert [line["step"] for line in log] == list(range(1, 9))
+    assert [line["step"] for line in log] == list(range(1, 10))
     assert set(log[0]) == {"step", "task", "loss", "learning_rate", "tokens", "examples"}
     provenance = json.loads((folder / "provenance.json").read_text("utf-8"))
     assert provenance["world_size"] == 1
@@ -102,7 +102,7 @@ def test_a_killed_grid_continues_where_it_was(finished: Finished, tiny_grid: Tin
     first = Watcher(stop_at="baseline.xquad")
     with pytest.raises(KeyboardInterrupt):
         tiny_grid.run(results, first)
-    assert first.finished == ["mlm", "baseline.xnli"]
+    assert first.finished == ["mlm", "mnli", "both", "baseline.xnli"]
     second = Watcher()
     store = tiny_grid.run(results, second)
     assert second.states["baseline.xquad"] == "unfinished"

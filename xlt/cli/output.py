@@ -26,7 +26,7 @@ class Settings:
 
 
 settings = Settings()
-_results: TextIO = sys.stdout
+_results: TextIO | None = None
 
 
 @contextmanager
@@ -53,7 +53,12 @@ def results_only_on_stdout() -> Iterator[None]:
         _results.flush()
         os.dup2(kept, 1)
         _results.close()
-        _results = sys.stdout
+        _results = None
+
+
+def _stream() -> TextIO:
+    """Where results go. Outside a command that is standard output as it is now: test runners replace it."""
+    return _results or sys.stdout
 
 
 def emit(result: Any, render: Callable[[Console], None]) -> None:
@@ -72,13 +77,13 @@ def console() -> Console:
     from rich.console import Console
 
     # Off a terminal, rich would fold tables to 80 columns.
-    width = None if _results.isatty() else 140
-    return Console(file=_results, width=width, highlight=False, soft_wrap=False)
+    width = None if _stream().isatty() else 140
+    return Console(file=_stream(), width=width, highlight=False, soft_wrap=False)
 
 
 def say(message: str) -> None:
     """A line for people: on standard output, or on standard error with ``--json``."""
-    stream = sys.stderr if settings.as_json else _results
+    stream = sys.stderr if settings.as_json else _stream()
     stream.write(message + "\n")
     stream.flush()
 
@@ -99,5 +104,5 @@ def report_error(error: XltError) -> None:
 
 
 def _print_document(document: dict[str, Any]) -> None:
-    _results.write(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
-    _results.flush()
+    _stream().write(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    _stream().flush()

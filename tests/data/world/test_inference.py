@@ -74,7 +74,7 @@ def test_no_single_part_of_the_hypothesis_tells_the_label(world: WorldSource, sl
     assert right / sum(counts.total() for counts in labels.values()) < 0.7
 
 
-@pytest.mark.parametrize(("split", "size"), [("train", 2000), ("dev", 67)])
+@pytest.mark.parametrize(("split", "size"), [("train", 3000), ("dev", 67)])
 def test_three_rounds_of_premises_that_grow(world: WorldSource, split: Split, size: int) -> None:
     rounds: dict[str, list[int]] = {}
     for row in pairs(world, "anli_plus", split):
