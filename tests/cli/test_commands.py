@@ -13,6 +13,7 @@ import pytest
 
 from tests.cli.conftest import Invoke
 from xlt.errors import ExitCode
+from xlt.pipeline.launch import PLACE
 
 
 @pytest.fixture(scope="module")
@@ -21,8 +22,8 @@ def results(tiny_tier: Path, tiny_files: Path, tmp_path_factory: pytest.TempPath
     folder = tmp_path_factory.mktemp("results")
     command = [sys.executable, "-m", "xlt", "reproduce", "--tier", str(tiny_tier), "--source", "files"]
     command += ["--data-root", str(tiny_files), "--results", str(folder), "--json"]
-    # One thread, as in the tests' own process: the models are tiny.
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    # Not the place in a process group that other tests have left in this process; one thread: the models are tiny.
+    environment = {name: value for name, value in os.environ.items() if name not in PLACE} | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     verification = json.loads(done.stdout)
