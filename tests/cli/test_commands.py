@@ -7,13 +7,19 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import Invoke
+from xlt.data.files.source import FilesSource
+from xlt.data.predictions import read_predictions, write_predictions
 from xlt.errors import ExitCode
+from xlt.evaluate.metrics import score
 from xlt.pipeline.launch import PLACE
+from xlt.pipeline.store import prediction_name, write_manifest
+from xlt.tasks.catalogue import get_task
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +72,41 @@ def test_an_edited_prediction_is_found(invoke: Invoke, results: Path, tiny_files
     outcome = invoke("verify", "--results", str(copy), "--data-root", str(tiny_files))
     assert outcome.code == ExitCode.DEVIATES
     assert "xnli.test.sw.jsonl.gz" in outcome.out
+
+
+def test_predictions_that_the_model_did_not_make_are_found_by_predicting_again(
+    invoke: Invoke, results: Path, tiny_files: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "results"
+    shutil.copytree(results, copy)
+    arguments = ("verify", "--results", str(copy), "--data-root", str(tiny_files), "--json")
+    assert invoke(*arguments, "--recheck", "1000").document["problems"] == []
+    # A forger who keeps predictions, metrics and manifest in step.
+    run, task = run_folder(copy, "baseline.xnli"), get_task("xnli")
+    path = run / prediction_name("xnli", "test", "sw")
+    labels = ("neutral", "entailment", "contradiction")
+    forged = [replace(each, prediction=labels[n % 3]) for n, each in enumerate(read_predictions(path))]
+    write_predictions(path, forged)
+    metrics = json.loads((run / "metrics.json").read_text("utf-8"))
+    metrics["xnli"]["test"]["sw"] = score(task, FilesSource(tiny_files).rows(task, "test", "sw"), forged)
+    (run / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    write_manifest(run)
+    assert invoke(*arguments).document["problems"] == []
+    found = invoke(*arguments, "--recheck", "1000")
+    assert found.code == ExitCode.DEVIATES
+    assert [(each["kind"], each["where"]) for each in found.document["problems"]] == [("recheck", "xnli.test.sw")]
+
+
+def test_a_training_that_ended_early_is_found(invoke: Invoke, results: Path, tiny_files: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "results"
+    shutil.copytree(results, copy)
+    run = run_folder(copy, "both")
+    lines = (run / "log.jsonl").read_text("utf-8").splitlines(keepends=True)
+    (run / "log.jsonl").write_text("".join(lines[:-1]), encoding="utf-8")
+    write_manifest(run)
+    outcome = invoke("verify", "--results", str(copy), "--data-root", str(tiny_files), "--json")
+    assert outcome.code == ExitCode.DEVIATES
+    assert "log.jsonl ends with step 9; the recipe has 10 steps" in outcome.document["problems"][0]["what"]
 
 
 def test_plan_says_what_is_done(

@@ -28,7 +28,7 @@ OPTIONS = {
     "retrieve": COMMON | SOURCE | WHERE | {"--layer"},
     "score": {"--predictions", "--labels", "--benchmark", "--json", "--debug"},
     "submit": COMMON | {"--arm", "--output", "--data-root"},
-    "verify": COMMON | {"--data-root", "--record"},
+    "verify": COMMON | {"--data-root", "--record", "--recheck"},
     "report": COMMON | {"--data-root"},
 }
 

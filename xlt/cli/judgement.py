@@ -31,6 +31,9 @@ def verify(
     results: Results = DEFAULT_RESULTS,
     data_root: DataRoot = None,
     record: Record = False,
+    recheck: Annotated[
+        int, typer.Option("--recheck", min=0, help="Predict N cells again from the stored models and compare.")
+    ] = 0,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -42,7 +45,7 @@ def verify(
     from xlt.verify.judge import verify as verify_results
     from xlt.verify.recording import record as record_run
 
-    verification = verify_results(results, source_of(results, data_root))
+    verification = verify_results(results, source_of(results, data_root), again=recheck)
     _show(verification)
     if record:
         path = record_run(verification, artifact_root())

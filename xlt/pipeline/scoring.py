@@ -49,7 +49,7 @@ def score_run(
         on_cell(key, split, language)
         task = with_labels(spec.task(key), source)
         rows = source.rows(task, split, language)
-        predictions = _predict(spec, model, tokenizer, task, rows)
+        predictions = predict_rows(spec, model, tokenizer, task, rows)
         write_predictions(folder / prediction_name(key, split, language), predictions)
         if needs_dev(task, split) and (key, language) not in dev:
             raise UsageFault(
@@ -71,13 +71,14 @@ def cells(spec: RunSpec) -> Iterator[tuple[str, Split, str]]:
             yield key, cast(Split, split), language
 
 
-def _predict(
+def predict_rows(
     spec: RunSpec,
     model: PackedModel,
     tokenizer: PreTrainedTokenizerBase,
     task: Task,
     rows: list[Row],
 ) -> list[Prediction]:
+    """What the run's model says about the rows of one task, split and language."""
     if task.kind != "retrieval":
         return predict(model, rows, task, tokenizer, max_tokens=evaluation_tokens(), device=device())
     find: Callable[..., list[Prediction]] = mine_translations if task.metric == "mining_f1" else retrieve

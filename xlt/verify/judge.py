@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -69,8 +70,8 @@ class Verification(Frozen):
         return ", ".join(f"{count} of {total} {word}" for word, count in self.counts.items())
 
 
-def verify(results: Path, source: Source) -> Verification:
-    """Recompute and judge everything in a results folder.
+def verify(results: Path, source: Source, *, again: int = 0) -> Verification:
+    """Recompute and judge everything in a results folder; predict ``again`` of its cells from the stored models.
 
     Problems are collected, not raised: damaged, edited and missing runs, other gold data, broken predictions.
 
@@ -83,6 +84,11 @@ def verify(results: Path, source: Source) -> Verification:
     _check_source(grid, source)
     store = RunStore(results)
     recomputed = read_cells(store, source, grid)
+    if again:
+        from xlt.verify.recheck import recheck  # loads the libraries that verifying needs no more than reading does
+
+        found = recheck(store, source, grid, recomputed.runs, again)
+        recomputed = replace(recomputed, problems=(*recomputed.problems, *found))
     known = lineages(recomputed.runs)
     shelf = read_shelf(grid.tier, grid.source.name)
     verdicts, statements, about = _judge(grid, source, store, recomputed, shelf, known)

@@ -14,8 +14,9 @@ from xlt.pipeline.grid import EVALUATED_SPLITS
 from xlt.pipeline.spec import Phase, RunSpec, SourceSpec
 from xlt.pipeline.store import RunStore, State, check_folder, read_spec
 from xlt.tasks.record import Split
+from xlt.verify.log import read_log
 
-ProblemKind = Literal["grid", "run", "spec", "gold", "predictions", "disagreement"]
+ProblemKind = Literal["grid", "run", "spec", "gold", "predictions", "disagreement", "recheck"]
 CellKey = tuple[str, Split, str]
 
 
@@ -145,11 +146,23 @@ def _read_run(store: RunStore, grid: GridFile, entry: GridRun) -> tuple[StoredRu
         if not isinstance(provenance, dict):
             raise DataFault("provenance.json holds no record.")
         _match(grid, entry, spec)
+        _trained_to_the_end(folder, spec)
     except (DataFault, OSError, ValueError) as error:
         what = " ".join(str(error).split("\n")[:2])
         fault = Problem(kind="spec", run=entry.folder, where="spec.json", what=what, mend=grid.command)
         return StoredRun(entry, "damaged"), fault
     return StoredRun(entry, "done", spec, provenance), None
+
+
+def _trained_to_the_end(folder: Path, spec: RunSpec) -> None:
+    """A recipe of so many steps, without early stopping, leaves a log of so many lines."""
+    wanted = int(spec.recipe.get("steps", 0))
+    if not spec.train or not wanted or spec.recipe.get("evaluate_every"):
+        return
+    log = read_log(folder)
+    found = log.steps[-1] if log else 0
+    if found != wanted:
+        raise DataFault(f"log.jsonl ends with step {found}; the recipe has {wanted} steps.")
 
 
 def _match(grid: GridFile, entry: GridRun, spec: RunSpec) -> None:

@@ -1,0 +1,81 @@
+"""Predicting again: what is stored as a model's predictions must be what the stored model says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from random import Random
+
+import torch
+
+from xlt.data.labels import with_labels
+from xlt.data.predictions import Prediction, read_predictions
+from xlt.data.source import Source
+from xlt.data.tokenizer import load_tokenizer
+from xlt.model.encoder import PackedModel
+from xlt.pipeline.scoring import predict_rows
+from xlt.pipeline.spec import RunSpec
+from xlt.pipeline.store import RunStore, prediction_name
+from xlt.train.engine import device
+from xlt.train.seeding import deterministic
+from xlt.verify.stored import CellKey, GridFile, Problem, StoredRun
+
+# Another processor rounds differently, and a near tie then goes the other way.
+LEAST_AGREEMENT = 0.98
+
+
+def recheck(store: RunStore, source: Source, grid: GridFile, runs: Sequence[StoredRun], count: int) -> list[Problem]:
+    """Predict ``count`` cells again from the stored models, taken evenly from all runs, and compare.
+
+    A cell whose predictions agree in less than 98 of 100 is a problem. Nothing is trained: a model that was trained
+    wrongly is not found here.
+    """
+    deterministic(True)
+    problems: list[Problem] = []
+    for run, keys in _sample(runs, count):
+        assert run.spec is not None
+        folder = _model_folder(store, run.spec, runs)
+        if folder is None:
+            continue
+        model, tokenizer = PackedModel.load(str(folder)), load_tokenizer(str(folder))
+        model.to(device(), torch.bfloat16 if run.spec.precision == "bf16" else torch.float32)
+        for task_key, split, language in keys:
+            task = with_labels(run.spec.task(task_key), source)
+            again = predict_rows(run.spec, model, tokenizer, task, source.rows(task, split, language))
+            stored = read_predictions(store.path(run.entry.folder) / prediction_name(task_key, split, language))
+            if (agreement := _agreement(stored, again)) < LEAST_AGREEMENT:
+                problems.append(
+                    Problem(
+                        kind="recheck",
+                        run=run.entry.folder,
+                        where=f"{task_key}.{split}.{language}",
+                        what=f"The stored model says something else: {agreement:.0%} of the predictions agree.",
+                        mend=grid.command,
+                    )
+                )
+    return problems
+
+
+def _sample(runs: Sequence[StoredRun], count: int) -> Iterator[tuple[StoredRun, list[CellKey]]]:
+    """The same cells each time: one after the other from each run, in a shuffled order."""
+    random = Random("recheck")
+    queues = [(run, random.sample(run.cells, len(run.cells))) for run in runs if run.cells]
+    taken: list[list[CellKey]] = [[] for _ in queues]
+    for number in range(min(count, sum(len(cells) for _, cells in queues))):
+        place = number % len(queues)
+        while not queues[place][1]:
+            place = (place + 1) % len(queues)
+        taken[place].append(queues[place][1].pop())
+    return ((run, cells) for (run, _), cells in zip(queues, taken, strict=True) if cells)
+
+
+def _model_folder(store: RunStore, spec: RunSpec, runs: Sequence[StoredRun]) -> Path | None:
+    """The folder of the model that made the predictions: the run's own, or the one it starts from; None if pruned."""
+    own = spec.hash if spec.train else spec.parent
+    folders = (store.path(run.entry.folder) / "model" for run in runs if run.entry.hash == own and run.spec)
+    return next((folder for folder in folders if (folder / "config.json").is_file()), None)
+
+
+def _agreement(stored: Sequence[Prediction], again: Sequence[Prediction]) -> float:
+    one, other = ({(each.id, each.prediction) for each in made} for made in (stored, again))
+    return len(one & other) / max(len(one), len(other), 1)
