@@ -29,6 +29,7 @@ class GridLines:
     def plan(self, runs: list[tuple[RunSpec, Check]]) -> None:
         """What is done and what is to do."""
         done = sum(check.state == "done" for _, check in runs)
+        self._started = self._done = 0
         self._total = len(runs) - done
         say(f"{len(runs)} runs: {done} done, {self._total} to do.")
         for spec, check in runs:
