@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.train.test_loop import CONFIG
 from xlt.data.packing import Encoded
 from xlt.model.encoder import PackedModel
 from xlt.tasks.catalogue import get_task
@@ -16,17 +17,6 @@ from xlt.train.batches import BatchStream, Division
 from xlt.train.engine import EngineSettings, start_process_group
 from xlt.train.joint import JointStream
 from xlt.train.loop import StepRecord, train
-
-CONFIG = {
-    "vocab_size": 60,
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 48,
-    "max_position_embeddings": 40,
-    "hidden_dropout_prob": 0.0,
-    "attention_probs_dropout_prob": 0.0,
-}
 
 
 def stream(key: str, count: int) -> BatchStream:

@@ -12,6 +12,7 @@ from xlt.data.labels import with_labels
 from xlt.data.predictions import Prediction, read_predictions
 from xlt.data.source import Source
 from xlt.data.tokenizer import load_tokenizer
+from xlt.errors import XltError
 from xlt.model.encoder import PackedModel
 from xlt.pipeline.scoring import predict_rows
 from xlt.pipeline.spec import RunSpec
@@ -40,9 +41,13 @@ def recheck(store: RunStore, source: Source, grid: GridFile, runs: Sequence[Stor
         model, tokenizer = PackedModel.load(str(folder)), load_tokenizer(str(folder))
         model.to(device(), torch.bfloat16 if run.spec.precision == "bf16" else torch.float32)
         for task_key, split, language in keys:
-            task = with_labels(run.spec.task(task_key), source)
-            again = predict_rows(run.spec, model, tokenizer, task, source.rows(task, split, language))
-            stored = read_predictions(store.path(run.entry.folder) / prediction_name(task_key, split, language))
+            try:
+                task = with_labels(run.spec.task(task_key), source)
+                rows = source.rows(task, split, language)
+                stored = read_predictions(store.path(run.entry.folder) / prediction_name(task_key, split, language))
+            except XltError:
+                continue  # gold or predictions that cannot be read are a problem already
+            again = predict_rows(run.spec, model, tokenizer, task, rows)
             if (agreement := _agreement(stored, again)) < LEAST_AGREEMENT:
                 problems.append(
                     Problem(
