@@ -76,7 +76,7 @@ def test_the_text_is_that_of_all_languages(world: WorldSource) -> None:
 
 
 def test_settings_hold_what_determines_the_rows() -> None:
-    assert WorldSource(7).settings == {"seed": 7, "lines_per_language": 2500, "version": 2}
+    assert WorldSource(7).settings == {"seed": 7, "lines_per_language": 2500, "version": 3}
 
 
 def test_every_task_of_the_catalogue_is_there(world: WorldSource) -> None:

@@ -71,4 +71,6 @@ def realise_english(clause: Clause) -> Sentence:
         words = [*who, finite, *_objects(relation, fact.value)]
     else:
         words = [subject, finite, *_objects(relation, fact.value)]
+    if clause.connective:
+        words.insert(0, _other(clause.connective, "ADV", "S/S"))
     return Sentence((*words, _other("?" if clause.asked else ".", "PUNCT", ".")))

@@ -95,7 +95,8 @@ class Grammar:
                 order = place + order.replace(place, "")
         marks = SCRIPTS[language.script]
         mark = Word(marks.question if clause.asked else marks.stop, "PUNCT")
-        return Sentence((*(word for part in order for word in parts[part]), mark))
+        opening = [Word(self._word(clause.connective), "ADV")] if clause.connective else []
+        return Sentence((*opening, *(word for part in order for word in parts[part]), mark))
 
 
 @cache

@@ -44,7 +44,7 @@ def build_lexicon(language: Language, seed: int) -> Lexicon:
     cognates = frozenset(random.sample(concept.CONTENT, round(language.cognates * len(concept.CONTENT))))
     words: dict[str, str] = {}
     taken: set[str] = set()
-    for key in (*concept.CONTENT, *concept.ADPOSITIONS, *concept.QUESTION_WORDS):
+    for key in (*concept.CONTENT, *concept.ADPOSITIONS, *concept.QUESTION_WORDS, *concept.CONNECTIVES):
         syllables = 2 if key in concept.CONTENT else 1
         candidate = spell(key.translate(RESPELLED).translate(shift)) if key in cognates else ""
         while not candidate or candidate in taken:

@@ -17,12 +17,14 @@ Role = Literal["entity", "relation", "value", "other"]
 class Clause:
     """A fact to be stated, or with ``asked`` the question after its entity or its value.
 
-    ``rephrased`` asks the same in another form, which only English has.
+    ``rephrased`` asks the same in another form, which only English has. ``connective`` opens the sentence and says how
+    it relates to what was said before.
     """
 
     fact: Fact
     asked: Asked = ""
     rephrased: bool = False
+    connective: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from xlt.errors import UsageFault
 from xlt.tasks.catalogue import MASKED_LM, TARGET, TASKS
 from xlt.tasks.record import Split, Task
 
-VERSION = 2  # to be raised with every change of the rows
+VERSION = 3  # to be raised with every change of the rows
 LINES_PER_LANGUAGE = 2500
 # How many items of each task there are; of ``bucc2018``, sentences on either side.
 # The intermediate tasks are mixed in proportion to these: most is inference, as in the paper.
@@ -27,11 +27,11 @@ SIZES: dict[str, dict[Split, int]] = {
     "mnli": {"train": 6000, "dev": 201},
     "qqp": {"train": 4000, "dev": 200},
     "squad_v2": {"train": 4000, "dev": 200},
-    "squad": {"train": 6000, "dev": 200},
+    "squad": {"train": 5000, "dev": 200},
     "hellaswag": {"train": 3000, "dev": 200},
-    "ccg": {"train": 2000, "dev": 200},
+    "ccg": {"train": 1000, "dev": 200},
     "cosmosqa": {"train": 2500, "dev": 200},
-    "commonsenseqa": {"train": 1000, "dev": 200},
+    "commonsenseqa": {"train": 600, "dev": 200},
     "xnli": {"dev": 99, "test": 201},
     "pawsx": {"train": 6000, "dev": 100, "test": 200},
     "udpos": {"train": 6000, "dev": 100, "test": 200},

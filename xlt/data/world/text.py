@@ -6,15 +6,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 
-from xlt.data.world.concept import NAMES, RELATIONS, WORD_KINDS
+from xlt.data.world.concept import CONNECTIVES, NAMES, RELATIONS, WORD_KINDS
 from xlt.data.world.fact import Fact, FactPools
 from xlt.data.world.grammar import list_of, mixed_text_of
+from xlt.data.world.inference import draw_inferences, judge
 from xlt.data.world.sentence import Clause
+from xlt.data.world.story import StoryTeller
 
 FACTS_PER_LINE = (2, 4)
 ASKING = 0.2
 TOPICS = (0.5, 0.25, 0.25)
-TALES = 0.4
+SHARES = (0.5, 0.3, 0.2)  # of articles, tales and debates
+CONNECTIVE_OF = dict(zip(("entailment", "contradiction", "neutral"), CONNECTIVES, strict=True))
 ASKING_FIRST = 0.6
 GLOSSARIES = 0.05
 
@@ -61,6 +64,16 @@ def _tale(pools: FactPools, random: Random) -> list[Clause]:
     return [*asked, *told, *map(Clause, again)] if random.random() < 0.5 else [*told, *asked, *map(Clause, again)]
 
 
+def _debate(pools: FactPools, random: Random) -> list[Clause]:
+    """One or two invented facts, then a remark that opens with a word for how it relates to them, as remarks do.
+
+    To guess that word when it is hidden, one has to compare: it is what fine-tuning on pairs of texts builds on.
+    """
+    item = random.choice(draw_inferences(StoryTeller(pools, "train", random), 3))
+    connective = CONNECTIVE_OF[judge(item.premise, item.hypothesis)]
+    return [*map(Clause, item.premise), Clause(item.hypothesis, connective=connective)]
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """A line of raw text and the clauses that it is made of; none if it is a list of words."""
@@ -82,5 +95,5 @@ def draw_lines(pools: FactPools, code: str, size: int, seed: int) -> Iterator[Li
             words = random.sample(random.choice(WORD_KINDS), random.randint(3, 6))
             yield Line(f"mlm-{code}-{number}", list_of(words, code, seed))
         else:
-            clauses = (_tale if random.random() < TALES else _article)(pools, random)
+            clauses = random.choices((_article, _tale, _debate), SHARES)[0](pools, random)
             yield Line(f"mlm-{code}-{number}", mixed_text_of(clauses, code, seed, random), tuple(clauses))

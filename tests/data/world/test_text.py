@@ -1,0 +1,59 @@
+"""The text of phase 1."""
+
+from __future__ import annotations
+
+import pytest
+
+from xlt.data.world.concept import CONNECTIVES
+from xlt.data.world.fact import FactPools
+from xlt.data.world.grammar import realise
+from xlt.data.world.sentence import Clause
+from xlt.data.world.text import Line, draw_lines
+
+POOLS = FactPools(0)
+
+
+def remarks(lines: list[Line]) -> list[tuple[list[Clause], Clause]]:
+    """What was said before, and the remark on it, of every line that has one."""
+    return [
+        (list(line.clauses[:-1]), line.clauses[-1]) for line in lines if line.clauses and line.clauses[-1].connective
+    ]
+
+
+@pytest.mark.parametrize("code", ["en", "qae", "qah"])
+def test_a_remark_opens_with_the_word_for_how_it_relates_to_what_was_said(code: str) -> None:
+    found = remarks(list(draw_lines(POOLS, code, 1500, 0)))
+    heard = set()
+    for before, remark in found:
+        told = [clause.fact for clause in before]
+        key = (remark.fact.entity, remark.fact.relation)
+        same_subject = [fact for fact in told if (fact.entity, fact.relation) == key]
+        expected = "also" if not same_subject else "indeed" if remark.fact in same_subject else "but"
+        assert remark.connective == expected
+        heard.add(remark.connective)
+    assert heard == set(CONNECTIVES)
+    assert len(found) > 200
+
+
+@pytest.mark.parametrize("code", ["en", "qaf"])
+def test_the_connective_stands_first_and_changes_no_other_word(code: str) -> None:
+    fact = next(iter(POOLS.facts("train")))
+    plain = realise(Clause(fact), code, 0).words
+    opened = realise(Clause(fact, connective="but"), code, 0).words
+    assert opened[1:] == plain
+    assert opened[0].form not in {word.form for word in plain}
+
+
+def test_each_language_has_its_own_connectives() -> None:
+    fact = next(iter(POOLS.facts("train")))
+    codes = ("qaa", "qab", "qac", "qad", "qae", "qaf", "qag", "qah")
+    for connective in CONNECTIVES:
+        forms = {code: realise(Clause(fact, connective=connective), code, 0).words[0].form for code in codes}
+        assert connective not in forms.values()
+        assert len(set(forms.values())) == len(codes)
+
+
+def test_remarks_are_about_invented_facts_of_training_only() -> None:
+    lines = list(draw_lines(POOLS, "qab", 800, 0))
+    for before, remark in remarks(lines):
+        assert {POOLS.pool_of[clause.fact] for clause in (*before, remark)} == {"train"}
