@@ -9,16 +9,15 @@ from random import Random
 from xlt.data.world.concept import CONNECTIVES, NAMES, RELATIONS, WORD_KINDS
 from xlt.data.world.fact import Fact, FactPools
 from xlt.data.world.grammar import list_of, mixed_text_of
-from xlt.data.world.inference import draw_inferences, judge
+from xlt.data.world.inference import judge
 from xlt.data.world.sentence import Clause
 from xlt.data.world.story import StoryTeller
 
 FACTS_PER_LINE = (2, 4)
 ASKING = 0.2
 TOPICS = (0.5, 0.25, 0.25)
-SHARES = (0.5, 0.3, 0.2)  # of articles, tales and debates
+SHARES = (0.4, 0.2, 0.4)  # of articles, tales and debates
 CONNECTIVE_OF = dict(zip(("entailment", "contradiction", "neutral"), CONNECTIVES, strict=True))
-ASKING_FIRST = 0.6
 GLOSSARIES = 0.05
 
 
@@ -49,29 +48,33 @@ def _article(pools: FactPools, random: Random) -> list[Clause]:
 
 
 def _tale(pools: FactPools, random: Random) -> list[Clause]:
-    """Two invented facts, then both again, at times asked for before: texts repeat themselves, and what is hidden
-    can be found."""
+    """Two invented facts, a question and the fact that answers it: texts repeat themselves, and what is hidden can be
+    found."""
     facts: list[Fact] = []
     for name in random.sample(NAMES, 2):
         relation = facts[0].relation if facts and random.random() < 0.5 else random.choice(RELATIONS).key
         facts.append(Fact(name, relation, random.choice(pools.values["train", name, relation])))
-    again = random.sample(facts, 2)
-    asked: list[Clause] = []
-    if random.random() < ASKING_FIRST:
-        asked = [Clause(again[0], "entity" if random.random() < 0.3 else "value")]
-        again = again[:1]
+    again = random.choice(facts)
+    asked = Clause(again, "entity" if random.random() < 0.3 else "value")
     told = [Clause(fact) for fact in facts]
-    return [*asked, *told, *map(Clause, again)] if random.random() < 0.5 else [*told, *asked, *map(Clause, again)]
+    return [asked, *told, Clause(again)] if random.random() < 0.5 else [*told, asked, Clause(again)]
 
 
 def _debate(pools: FactPools, random: Random) -> list[Clause]:
-    """One or two invented facts, then a remark that opens with a word for how it relates to them, as remarks do.
+    """Two invented facts and two remarks, each of which opens with a word for how it relates to what was said.
 
-    To guess that word when it is hidden, one has to compare: it is what fine-tuning on pairs of texts builds on.
+    Texts that repeat, contradict and go on are what comparing can be learned from, before fine-tuning asks for it.
     """
-    item = random.choice(draw_inferences(StoryTeller(pools, "train", random), 3))
-    connective = CONNECTIVE_OF[judge(item.premise, item.hypothesis)]
-    return [*map(Clause, item.premise), Clause(item.hypothesis, connective=connective)]
+    teller = StoryTeller(pools, "train", random)
+    fact = random.choice(teller.facts)
+    said = [fact, teller.other_fact(fact)]
+    clauses = [Clause(fact) for fact in random.sample(said, 2)]
+    for fact in random.sample(said, 2):
+        other = teller.other_relation if random.random() < 0.25 else teller.other_entity
+        remark = random.choice((lambda same: same, teller.other_value, other))(fact)
+        clauses.append(Clause(remark, connective=CONNECTIVE_OF[judge(tuple(said), remark)]))
+        said.append(remark)
+    return clauses
 
 
 @dataclass(frozen=True, slots=True)
