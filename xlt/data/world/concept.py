@@ -60,4 +60,4 @@ ADPOSITIONS = tuple(relation.adposition for relation in RELATIONS if relation.ad
 QUESTION_WORDS = ("who", "what", "where", "which", "many")
 CONNECTIVES = ("indeed", "but", "also")
 CONTENT = (*VERBS, *NOUNS, *COLOURS)
-WORD_KINDS = (FOODS, ANIMALS, COLOURS, VERBS, (*HEADS, *QUESTION_WORDS, *ADPOSITIONS, *CONNECTIVES))
+WORD_KINDS = (FOODS, ANIMALS, COLOURS, VERBS, (*HEADS, *QUESTION_WORDS, *ADPOSITIONS))

@@ -9,15 +9,14 @@ from random import Random
 from xlt.data.world.concept import CONNECTIVES, NAMES, RELATIONS, WORD_KINDS
 from xlt.data.world.fact import Fact, FactPools
 from xlt.data.world.grammar import list_of, mixed_text_of
-from xlt.data.world.inference import judge
 from xlt.data.world.sentence import Clause
 from xlt.data.world.story import StoryTeller
 
 FACTS_PER_LINE = (2, 4)
 ASKING = 0.2
 TOPICS = (0.5, 0.25, 0.25)
-SHARES = (0.4, 0.2, 0.4)  # of articles, tales and debates
-CONNECTIVE_OF = dict(zip(("entailment", "contradiction", "neutral"), CONNECTIVES, strict=True))
+SHARES = (0.4, 0.3, 0.3)  # of articles, tales and debates
+ASKING_FIRST = 0.6
 GLOSSARIES = 0.05
 
 
@@ -48,33 +47,42 @@ def _article(pools: FactPools, random: Random) -> list[Clause]:
 
 
 def _tale(pools: FactPools, random: Random) -> list[Clause]:
-    """Two invented facts, a question and the fact that answers it: texts repeat themselves, and what is hidden can be
-    found."""
+    """Two invented facts, then both again, at times asked for before: texts repeat themselves, and what is hidden
+    can be found."""
     facts: list[Fact] = []
     for name in random.sample(NAMES, 2):
         relation = facts[0].relation if facts and random.random() < 0.5 else random.choice(RELATIONS).key
         facts.append(Fact(name, relation, random.choice(pools.values["train", name, relation])))
-    again = random.choice(facts)
-    asked = Clause(again, "entity" if random.random() < 0.3 else "value")
+    again = random.sample(facts, 2)
+    asked: list[Clause] = []
+    if random.random() < ASKING_FIRST:
+        asked = [Clause(again[0], "entity" if random.random() < 0.3 else "value")]
+        again = again[:1]
     told = [Clause(fact) for fact in facts]
-    return [asked, *told, Clause(again)] if random.random() < 0.5 else [*told, asked, Clause(again)]
+    return [*asked, *told, *map(Clause, again)] if random.random() < 0.5 else [*told, *asked, *map(Clause, again)]
 
 
 def _debate(pools: FactPools, random: Random) -> list[Clause]:
-    """Two invented facts and two remarks, each of which opens with a word for how it relates to what was said.
+    """One or two invented facts, then a remark that opens with a word for how it relates to them.
 
     Texts that repeat, contradict and go on are what comparing can be learned from, before fine-tuning asks for it.
     """
     teller = StoryTeller(pools, "train", random)
     fact = random.choice(teller.facts)
-    said = [fact, teller.other_fact(fact)]
-    clauses = [Clause(fact) for fact in random.sample(said, 2)]
-    for fact in random.sample(said, 2):
+    told = [fact]
+    if random.random() < 0.5:
+        told.insert(random.randrange(2), teller.other_fact(fact))
+    connective = random.choice(CONNECTIVES)
+    if connective == "indeed":
+        remark = fact
+    elif connective == "but":
+        remark = teller.other_value(fact)
+    else:
         other = teller.other_relation if random.random() < 0.25 else teller.other_entity
-        remark = random.choice((lambda same: same, teller.other_value, other))(fact)
-        clauses.append(Clause(remark, connective=CONNECTIVE_OF[judge(tuple(said), remark)]))
-        said.append(remark)
-    return clauses
+        remark = other(fact)
+    if connective == "also" and any((each.entity, each.relation) == (remark.entity, remark.relation) for each in told):
+        return _debate(pools, random)
+    return [*map(Clause, told), Clause(remark, connective=connective)]
 
 
 @dataclass(frozen=True, slots=True)
