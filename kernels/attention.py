@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 from xlt_kernels.flash import flash_attention, flash_serves
 from xlt_kernels.plan import AttentionPlan, plan_attention
+from xlt_kernels.varlen_attention import varlen_attention, varlen_serves
 
 
 def packed_attention_reference(
@@ -55,15 +57,28 @@ def packed_attention(
     """Differentiable attention within each sequence, with dropout on the attention weights.
 
     ``query``, ``key``, ``value`` and the result are ``[T, heads, dim]``; ``cu_seqlens`` is ``[B+1]`` int32 in
-    tokens, ``max_seqlen`` the longest length. fp16 and bf16 on CUDA run the flash kernel and ignore ``plan``;
-    everything else runs padded blocks, laid out by ``plan`` (made here where it is not given).
+    tokens, ``max_seqlen`` the longest length. fp16 and bf16 on CUDA run :func:`ragged_attention` and ignore
+    ``plan``; everything else runs padded blocks, laid out by ``plan`` (made here where it is not given).
     """
     if query.shape[0] == 0:
         return value
-    if flash_serves(query):
-        return flash_attention(query, key, value, cu_seqlens, max_seqlen, scale=scale, dropout_p=dropout_p)
+    if ragged := ragged_attention(query):
+        return ragged(query, key, value, cu_seqlens, max_seqlen, scale=scale, dropout_p=dropout_p)
     plan = plan or plan_attention(cu_seqlens)
     return _blocks_attention(query, key, value, plan, scale, dropout_p)
+
+
+def ragged_attention(query: Tensor) -> Callable[..., Tensor] | None:
+    """The operator that takes ``query`` as it lies, without a plan; ``None`` where there is none.
+
+    Our kernel comes first: it gives the same bits every time and needs no call of a private operator; torch's takes
+    over where it does not serve or is switched off.
+    """
+    if query.device.type != "cuda":
+        return None
+    if varlen_serves(query):
+        return varlen_attention
+    return flash_attention if flash_serves(query) else None
 
 
 def _blocks_attention(

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import tests.kernels.interpreter  # noqa: F401 - before anything imports Triton
 from xlt.data.world.source import WorldSource
 
 PROJECT = Path(__file__).parent.parent

@@ -1,4 +1,4 @@
-"""Ragged inputs for the kernels."""
+"""Ragged inputs for the kernels, and Triton's interpreter where there is no GPU."""
 
 from __future__ import annotations
 
@@ -7,9 +7,28 @@ from collections.abc import Callable, Sequence
 import pytest
 import torch
 from torch import Tensor
+from xlt_kernels import switch
 
+from tests.kernels import interpreter
+
+interpreter.import_kernels()
 # The machines that run these tests are shared.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the tests of the kernels, and in no others, tensors on a CPU run Triton's interpreter."""
+    monkeypatch.setattr(switch, "INTERPRETED", not interpreter.missing and not torch.cuda.is_available())
+
+
+@pytest.fixture
+def triton_device() -> str:
+    """The device whose tensors the Triton kernels serve: a GPU, or the CPU with the interpreter, or skip."""
+    if interpreter.missing:
+        pytest.skip(interpreter.missing)
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
 
 Ragged = Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]
 

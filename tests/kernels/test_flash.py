@@ -106,6 +106,10 @@ class TestOnGpu:
 
     LENGTHS = (1, 128, 7, 40, 257, 64)
 
+    @pytest.fixture(autouse=True)
+    def _torchs_own(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("XLT_KERNELS", "-varlen_attention")
+
     def test_bf16_flash_is_close_to_a_float64_oracle(self, ragged):
         query, key, value, cu = ragged(self.LENGTHS, 16, 64, torch.bfloat16, "cuda")
         exact = [tensor.detach().double().requires_grad_() for tensor in (query, key, value)]

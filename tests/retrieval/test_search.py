@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from xlt.errors import DataFault, UsageFault
-from xlt.retrieval.search import Engine, Floats, Ids, nearest, search_report
+from xlt.retrieval.search import Engine, Floats, Ids, nearest, nearest_both, search_report
 
 ENGINES = get_args(Engine)
 
@@ -62,6 +62,21 @@ def test_near_ties_and_cosines_that_crowd_near_one(engine: Engine) -> None:
     centre = rng.normal(size=64)
     keys = _unit(centre + 1e-4 * rng.normal(size=(400, 64)))
     _check(_unit(centre + 1e-4 * rng.normal(size=(30, 64))), keys, 4, engine)
+
+
+@pytest.mark.parametrize("spread", [1.0, 1e-4])
+@pytest.mark.parametrize(("rows", "columns", "k"), [(90, 310, 4), (310, 3, 4), (1, 1, 1)])
+def test_one_product_for_both_directions_finds_what_faiss_finds(rows: int, columns: int, k: int, spread: float) -> None:
+    rng = np.random.default_rng(5)
+    centre = rng.normal(size=64) * (spread < 1)
+    x, y = (_unit(centre + spread * rng.normal(size=(count, 64))) for count in (rows, columns))
+    y[columns // 2 :] = y[: columns - columns // 2]  # equal vectors: ties at any k
+    told: list[tuple[int, int]] = []
+    both = nearest_both(x, y, k, engine="mutual", progress=lambda *done: told.append(done))
+    for given, expected in zip(both, nearest_both(x, y, k), strict=True):
+        assert given[1].tolist() == expected[1].tolist()
+        assert given[0].tolist() == expected[0].tolist()
+    assert told == [(rows, rows)]
 
 
 @pytest.mark.parametrize("engine", ENGINES)

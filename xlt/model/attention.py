@@ -7,8 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
-from xlt_kernels.attention import packed_attention
-from xlt_kernels.flash import flash_serves
+from xlt_kernels.attention import packed_attention, ragged_attention
 from xlt_kernels.plan import AttentionPlan, plan_attention
 
 IMPLEMENTATION = "xlt_packed"
@@ -54,7 +53,7 @@ def _attend(
         # Without the bounds every token would see every other one; of several rows only one would be read.
         raise ValueError(f"{IMPLEMENTATION} needs cu_seqlens= and max_seqlen=, of a batch without padding.")
     q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
-    plan = None if lazy_plan is None or flash_serves(q) else lazy_plan.plan
+    plan = None if lazy_plan is None or ragged_attention(q) else lazy_plan.plan
     out = packed_attention(q, k, v, cu_seqlens, max_seqlen, scale=scaling, dropout_p=dropout, plan=plan)
     return out.unsqueeze(0), None
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xlt.data.predictions import Prediction
-from xlt.retrieval.search import Engine, Floats, Ids, nearest
+from xlt.retrieval.search import Engine, Floats, Ids, nearest_both
 
 Doubles: TypeAlias = npt.NDArray[np.float64]
 
@@ -48,8 +48,7 @@ def mine(
     """
     foreign, foreign_groups = _merge(foreign, foreign_ids, foreign_texts)
     english, english_groups = _merge(english, english_ids, english_texts)
-    there, found_english = nearest(foreign, english, k, engine=engine)
-    back, found_foreign = nearest(english, foreign, k, engine=engine)
+    (there, found_english), (back, found_foreign) = nearest_both(foreign, english, k, engine=engine)
     foreign_means, english_means = there.mean(axis=1, dtype=np.float64), back.mean(axis=1, dtype=np.float64)
     forward, best_english = _best(there, found_english, foreign_means, english_means)
     backward, best_foreign = _best(back, found_foreign, english_means, foreign_means)

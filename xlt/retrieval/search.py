@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from xlt_kernels.mutual_top_k import SPARE, Nearest, exact_top_k, mutual_top_k, rounding_bound
 
 from xlt.errors import DataFault, UsageFault
 
-Engine: TypeAlias = Literal["faiss", "faiss-cpu", "torch"]
+Engine: TypeAlias = Literal["faiss", "faiss-cpu", "torch", "mutual"]
 Floats: TypeAlias = npt.NDArray[np.float32]
 Ids: TypeAlias = npt.NDArray[np.int64]
 
-# Candidates beyond k, so that the k-th best is rarely near the last one: then a row costs no second look.
-_SPARE = 4
 _CHUNK = 256
 
 
@@ -24,8 +24,8 @@ def nearest(queries: Floats, keys: Floats, k: int, *, engine: Engine = "faiss") 
     """The ``k`` keys with the highest inner product for each query: scores ``[N, k]`` and ids ``[N, k]``.
 
     ``queries [N, H]`` and ``keys [M, H]``; with fewer than ``k`` keys the second dimension is M. Engines:
-    ``faiss`` (a flat index, on the GPU where FAISS has one), ``faiss-cpu``, and ``torch``, the reference in
-    double precision.
+    ``faiss`` (a flat index, on the GPU where FAISS has one), ``faiss-cpu``, ``torch``, the reference in double
+    precision, and ``mutual``, the project's own kernel for both directions at once (see ``nearest_both``).
 
     All engines return the same. A library's order among equal scores is its own affair, and its fp32 products
     depend on where a key lies in a tile, so that equal keys may not even score alike. The engine therefore
@@ -38,24 +38,36 @@ def nearest(queries: Floats, keys: Floats, k: int, *, engine: Engine = "faiss") 
         DataFault: there are no queries or no keys, their widths differ, or a value is not finite.
         UsageFault: ``k`` is below 1, or no engine has that name.
     """
+    if engine == "mutual":
+        return nearest_both(queries, keys, k, engine=engine)[0]
     _check(queries, keys, k, engine)
     k = min(k, len(keys))
-    width = min(k + _SPARE, len(keys))
-    proposed_scores, proposed = _PROPOSERS[engine](queries, keys, width)
-    scores = np.empty((len(queries), k), dtype=np.float32)
-    ids = np.empty((len(queries), k), dtype=np.int64)
-    for begin in range(0, len(queries), _CHUNK):
-        part = slice(begin, begin + _CHUNK)
-        scores[part], ids[part] = _ranked(queries[part], keys, proposed[part], k)
+    width = min(k + SPARE, len(keys))
+    proposed = [torch.from_numpy(part) for part in _PROPOSERS[engine](queries, keys, width)]
+    both = torch.from_numpy(queries), torch.from_numpy(keys)
+    left_out = torch.full((len(queries),), -torch.inf, dtype=torch.float64)
     if width < len(keys):
-        slack = _rounding(queries, keys)
-        unsure = np.flatnonzero(proposed_scores[:, -1] >= scores[:, -1] - slack)
-        for begin in range(0, len(unsure), _CHUNK):
-            rows = unsure[begin : begin + _CHUNK]
-            for row, products in zip(rows, queries[rows] @ keys.T, strict=True):
-                close = np.flatnonzero(products >= scores[row, -1] - slack[row])
-                scores[row], ids[row] = _ranked(queries[row : row + 1], keys, close[None], k)
-    return scores, ids
+        left_out = proposed[0][:, -1].double() + rounding_bound(*both)
+    return _arrays(exact_top_k(*both, proposed[1], left_out, k))
+
+
+def nearest_both(
+    x: Floats, y: Floats, k: int, *, engine: Engine = "faiss", progress: Callable[[int, int], None] | None = None
+) -> tuple[tuple[Floats, Ids], tuple[Floats, Ids]]:
+    """``nearest(x, y)`` and ``nearest(y, x)``. ``mutual`` multiplies once for both, and tells ``progress`` how many
+    rows of ``x`` are done, and of how many; on a GPU where there is one. Raises what ``nearest`` raises.
+    """
+    if engine != "mutual":
+        return nearest(x, y, k, engine=engine), nearest(y, x, k, engine=engine)
+    _check(x, y, k, engine)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    one, other = (torch.from_numpy(np.ascontiguousarray(side)).to(device) for side in (x, y))
+    there, back = mutual_top_k(one, other, k, progress=progress)
+    return _arrays(there), _arrays(back)
+
+
+def _arrays(found: Nearest) -> tuple[Floats, Ids]:
+    return found.scores.cpu().numpy(), found.ids.cpu().numpy()
 
 
 def search_report() -> dict[str, str]:
@@ -72,8 +84,8 @@ def search_report() -> dict[str, str]:
 
 
 def _check(queries: Floats, keys: Floats, k: int, engine: str) -> None:
-    if engine not in _PROPOSERS:
-        raise UsageFault(f"There is no search engine '{engine}'.", why=f"Engines: {', '.join(_PROPOSERS)}.")
+    if engine not in get_args(Engine):
+        raise UsageFault(f"There is no search engine '{engine}'.", why=f"Engines: {', '.join(get_args(Engine))}.")
     if k < 1:
         raise UsageFault(f"A search for the {k} nearest keys has no result: at least 1.")
     for name, vectors in (("queries", queries), ("keys", keys)):
@@ -83,22 +95,6 @@ def _check(queries: Floats, keys: Floats, k: int, engine: str) -> None:
             raise DataFault(f"The {name} of a search hold values that are not finite.")
     if queries.shape[1] != keys.shape[1]:
         raise DataFault(f"Queries of width {queries.shape[1]} cannot be searched in keys of {keys.shape[1]}.")
-
-
-def _ranked(queries: Floats, keys: Floats, candidates: Ids, k: int) -> tuple[Floats, Ids]:
-    """The best ``k`` of the ``candidates [n, w]`` of each query, scored again and sorted."""
-    products = keys[candidates].astype(np.float64) * queries[:, None].astype(np.float64)
-    scores = products.sum(axis=-1).astype(np.float32)
-    order = np.lexsort((candidates, -scores))[:, :k]
-    return np.take_along_axis(scores, order, axis=1), np.take_along_axis(candidates, order, axis=1)
-
-
-def _rounding(queries: Floats, keys: Floats) -> npt.NDArray[np.float64]:
-    """Per query, twice what an fp32 inner product of this width can be off by, in any order of additions."""
-    longest = np.sqrt(np.einsum("ij,ij->i", keys, keys, dtype=np.float64).max())
-    lengths = np.sqrt(np.einsum("ij,ij->i", queries, queries, dtype=np.float64))
-    bound: npt.NDArray[np.float64] = lengths * longest * (2 * (keys.shape[1] + 1) * 2.0**-24)
-    return bound
 
 
 def _propose_by_faiss(queries: Floats, keys: Floats, width: int) -> tuple[Floats, Ids]:

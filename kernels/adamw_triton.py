@@ -1,0 +1,227 @@
+# ruff: noqa: N803 - constants of a kernel are arguments in capitals
+# mypy: allow-untyped-defs, allow-incomplete-defs
+"""Triton kernels of :class:`xlt_kernels.adamw.AdamW`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from xlt_kernels.adamw import Entry
+
+if TYPE_CHECKING:
+    from xlt_kernels.compile import Variant
+
+# One row of XLM-R Large: a program moves 28 KB, 8 elements a thread in 16-byte accesses, and an unused row costs one
+# program that reads its flag. Every weight of that model is whole blocks.
+_BLOCK, _WARPS = 1024, 4
+# Columns of the table: addresses of the tensors of an Entry (0: none), width of a row, first block.
+_WEIGHT, _FIRST, _SECOND, _ROUNDED, _TOUCHED, _WIDTH, _START, _COLUMNS = (tl.constexpr(i) for i in range(8))
+_SCALARS = tl.constexpr(7)
+# Graphs whose gradients' addresses are kept, one graph a bucket of tokens.
+_GRAPHS = 256
+_TYPES = {None: 0, torch.bfloat16: 1, torch.float16: 2}
+
+
+@triton.jit
+def _block_of(table, owners, BLOCK: tl.constexpr):
+    """The tensor of this program, its row of the table, where its block starts and ends, and whether it is used."""
+    block = tl.program_id(0)
+    tensor = tl.load(owners + block)
+    entry = table + tensor * _COLUMNS
+    width = tl.load(entry + _WIDTH)
+    local = block - tl.load(entry + _START)
+    pieces = tl.cdiv(width, BLOCK)
+    row = local // pieces
+    column = local % pieces * BLOCK
+    touched = tl.load(entry + _TOUCHED)
+    used = tl.load(touched.to(tl.pointer_type(tl.int32)) + row, mask=touched != 0, other=1)
+    return tensor, entry, row * width + column, tl.minimum(width - column, BLOCK), used
+
+
+@triton.jit
+def _pointers(address, offset, KIND: tl.constexpr, WHOLE: tl.constexpr):
+    """Of the elements at ``offset`` of a tensor; those of whole blocks are moved in accesses of 16 bytes."""
+    if KIND == 0:
+        pointers = address.to(tl.pointer_type(tl.float32)) + offset
+    elif KIND == 1:
+        pointers = address.to(tl.pointer_type(tl.bfloat16)) + offset
+    else:
+        pointers = address.to(tl.pointer_type(tl.float16)) + offset
+    if WHOLE:
+        pointers = tl.multiple_of(pointers, 16)
+    return pointers
+
+
+@triton.jit
+def _update_block(entry, address, scalars, factor, start, count, KIND: tl.constexpr, WHOLE: tl.constexpr,
+                  BLOCK: tl.constexpr):  # fmt: skip
+    offset = start + tl.arange(0, BLOCK)
+    mask = tl.arange(0, BLOCK) < count
+    weights = _pointers(tl.load(entry + _WEIGHT), offset, 0, WHOLE)
+    firsts = _pointers(tl.load(entry + _FIRST), offset, 0, WHOLE)
+    seconds = _pointers(tl.load(entry + _SECOND), offset, 0, WHOLE)
+    gradient = tl.load(_pointers(address, offset, KIND, WHOLE), mask=mask).to(tl.float32) * tl.load(factor)
+    first = tl.load(firsts, mask=mask)
+    second = tl.load(seconds, mask=mask)
+    weight = tl.load(weights, mask=mask) * tl.load(scalars)
+    first += tl.load(scalars + 3) * (gradient - first)
+    second = second * tl.load(scalars + 4) + tl.load(scalars + 5) * gradient * gradient
+    scale = tl.div_rn(tl.sqrt_rn(second), tl.load(scalars + 2)) + tl.load(scalars + 6)
+    weight -= tl.div_rn(tl.load(scalars + 1) * first, scale)
+    tl.store(weights, weight, mask=mask)
+    tl.store(firsts, first, mask=mask)
+    tl.store(seconds, second, mask=mask)
+    if KIND:
+        rounded = _pointers(tl.load(entry + _ROUNDED), offset, KIND, WHOLE)
+        tl.store(rounded, weight.to(rounded.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def _update(table, addresses, owners, scalars, factor, KIND: tl.constexpr, BLOCK: tl.constexpr):
+    tensor, entry, start, count, used = _block_of(table, owners, BLOCK)
+    address = tl.load(addresses + tensor)
+    scalars += tensor * _SCALARS
+    if (used != 0) & (address != 0):
+        if (count == BLOCK) & (start % 16 == 0):
+            _update_block(entry, address, scalars, factor, start, BLOCK, KIND, True, BLOCK)
+        else:
+            _update_block(entry, address, scalars, factor, start, count, KIND, False, BLOCK)
+
+
+@triton.jit
+def _square_sums(table, addresses, owners, sums, KIND: tl.constexpr, BLOCK: tl.constexpr):
+    tensor, _, start, count, used = _block_of(table, owners, BLOCK)
+    address = tl.load(addresses + tensor)
+    total = 0.0
+    if (used != 0) & (address != 0):
+        offset = tl.arange(0, BLOCK)
+        if (count == BLOCK) & (start % 16 == 0):
+            gradient = tl.load(_pointers(address, start + offset, KIND, True)).to(tl.float32)
+        else:
+            at = _pointers(address, start + offset, KIND, False)
+            gradient = tl.load(at, mask=offset < count, other=0.0).to(tl.float32)
+        total = tl.sum(gradient * gradient, axis=0)
+    tl.store(sums + tl.program_id(0), total)
+
+
+@triton.jit
+def _catch_up(weights, rounded, touched, ids, decays, flushed, step, width, FLUSH: tl.constexpr,
+              ROUNDED: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+    if FLUSH:
+        row = tl.program_id(0).to(tl.int64)
+        waits = tl.load(touched + row) == 0
+    else:
+        # One program of those that share a row sees the 0, and decays the row; which one makes no difference.
+        row = tl.load(ids + tl.program_id(0))
+        waits = tl.atomic_xchg(touched + row, 1) == 0
+    begin = tl.load(flushed).to(tl.int32)
+    end = tl.where(waits, tl.load(step).to(tl.int32), begin)
+    for column in range(0, width, BLOCK):
+        offset = column + tl.arange(0, BLOCK)
+        mask = waits & (offset < width)
+        weight = tl.load(weights + row * width + offset, mask=mask)
+        for first in range(begin, end, 16):
+            for i in tl.static_range(16):  # sixteen loads at once; beyond the end, 1 changes nothing
+                weight *= tl.load(decays + first + i, mask=first + i < end, other=1.0)
+        tl.store(weights + row * width + offset, weight, mask=mask)
+        if ROUNDED:
+            tl.store(rounded + row * width + offset, weight.to(rounded.dtype.element_ty), mask=mask)
+
+
+def catch_up(entry: Entry, decays: Tensor, flushed: Tensor, step: Tensor, ids: Tensor | None) -> None:
+    """Decay the rows ``ids`` that are not touched yet and mark them; with no ``ids``, decay all that are not."""
+    weight, rounded, touched = entry.weight, entry.rounded, entry.touched
+    assert touched is not None
+    programs = len(weight) if ids is None else len(ids)
+    if programs:
+        _catch_up[(programs,)](
+            weight, weight if rounded is None else rounded, touched, touched if ids is None else ids, decays, flushed,
+            step, weight.shape[1], FLUSH=ids is None, ROUNDED=rounded is not None, BLOCK=_BLOCK, num_warps=_WARPS,
+        )  # fmt: skip
+
+
+class Launcher:
+    """The addresses of all tensors on the device, and the launches over all their blocks, one for each type.
+
+    Made by the first step, which has to come before a CUDA graph is captured.
+    """
+
+    def __init__(self, entries: list[Entry]) -> None:
+        device = entries[0].weight.device
+        rows = []
+        owners: dict[int, list[Tensor]] = {}
+        for index, entry in enumerate(entries):
+            mine = owners.setdefault(_TYPES[None if entry.rounded is None else entry.rounded.dtype], [])
+            count, width = len(entry.weight) if entry.touched is not None else 1, entry.weight.numel()
+            width //= max(count, 1)
+            start = sum(len(part) for part in mine)
+            mine.append(torch.full((count * triton.cdiv(width, _BLOCK),), index, dtype=torch.int32))
+            rows.append([*(0 if tensor is None else tensor.data_ptr() for tensor in entry), width, start])
+            if any(address % 16 for address in rows[-1][:4]):
+                raise ValueError("A parameter's memory does not start at a multiple of 16 bytes.")
+        self._table = torch.tensor(rows, dtype=torch.int64, device=device)
+        self._owners = {kind: torch.cat(parts).to(device) for kind, parts in owners.items()}
+        self._sums = torch.empty(sum(len(part) for part in self._owners.values()), device=device)
+        self._addresses = torch.zeros(len(entries), dtype=torch.int64, device=device)
+        self._pinned = torch.zeros((_GRAPHS, len(entries)), dtype=torch.int64, pin_memory=device.type == "cuda")
+        self._captured = 0
+
+    def bind(self, parameters: list[Tensor]) -> Tensor:
+        """Take up where the gradients lie now: int64 ``[n]`` on the device, 0 where there is none."""
+        for parameter in parameters:
+            gradient = parameter.grad
+            if gradient is not None and (gradient.data_ptr() % 16 or not gradient.is_contiguous()):
+                parameter.grad = torch.empty_like(parameter).copy_(gradient)
+        addresses = torch.tensor([0 if p.grad is None else p.grad.data_ptr() for p in parameters])
+        capturing = self._table.is_cuda and torch.cuda.is_current_stream_capturing()
+        if capturing:
+            # The graph copies the addresses of its own gradients from here at every replay.
+            addresses = self._pinned[self._captured].copy_(addresses)
+            self._captured += 1
+        self._addresses.copy_(addresses, non_blocking=capturing)
+        return self._addresses
+
+    def square_sums(self) -> Tensor:
+        """The sum of squares of each block of all gradients, rows that are not touched left out: fp32."""
+        begin = 0
+        for kind, owners in self._owners.items():
+            part = self._sums[begin : begin + len(owners)]
+            _square_sums[(len(owners),)](
+                self._table, self._addresses, owners, part, KIND=kind, BLOCK=_BLOCK, num_warps=_WARPS
+            )
+            begin += len(owners)
+        return self._sums
+
+    def update(self, scalars: Tensor, factor: Tensor) -> None:
+        """One AdamW step; ``scalars [n, 7]`` fp32 as ``AdamW._advance`` orders them, ``factor`` for the gradients."""
+        for kind, owners in self._owners.items():
+            _update[(len(owners),)](
+                self._table, self._addresses, owners, scalars, factor, KIND=kind, BLOCK=_BLOCK, num_warps=_WARPS
+            )
+
+
+def variants() -> list[Variant]:
+    """What :mod:`xlt_kernels.compile` compiles ahead of time."""
+    from xlt_kernels.compile import Variant
+
+    tables = {"table": "*i64", "addresses": "*i64", "owners": "*i32"}
+    found = []
+    for kind, name in enumerate(("fp32", "bf16", "fp16")):
+        constants = {"KIND": kind, "BLOCK": _BLOCK}
+        types = dict.fromkeys(constants, "constexpr")
+        update = {**tables, "scalars": "*fp32", "factor": "*fp32", **types}
+        found.append(Variant(f"update_{name}", _update, update, constants, _WARPS, 3, False))
+        sums = {**tables, "sums": "*fp32", **types}
+        found.append(Variant(f"square_sums_{name}", _square_sums, sums, constants, _WARPS, 3, False))
+        rows = {"weights": "*fp32", "rounded": f"*{name}", "touched": "*i32", "ids": "*i64", "decays": "*fp32"}
+        rows |= {"flushed": "*fp64", "step": "*fp64", "width": "i32:16"}
+        rows |= dict.fromkeys(("FLUSH", "ROUNDED", "BLOCK"), "constexpr")
+        for flush in (False, True):
+            chosen = {"FLUSH": flush, "ROUNDED": kind > 0, "BLOCK": _BLOCK}
+            label = "flush" if flush else "touch"
+            found.append(Variant(f"{label}_{name}", _catch_up, rows, chosen, _WARPS, 3, False))
+    return found
