@@ -87,6 +87,16 @@ class Padded:
     def inputs(self) -> dict[str, Tensor]:
         return {"input_ids": self.input_ids, "attention_mask": self.attention_mask}
 
+    @property
+    def segments(self) -> Tensor:
+        """BERT's: 1 behind the first token that is also the last of its sequence."""
+        result = torch.zeros_like(self.input_ids)
+        for row, mask, segment in zip(self.input_ids, self.attention_mask, result, strict=True):
+            length = int(mask.sum())
+            first = row[:length].tolist().index(int(row[length - 1]))
+            segment[first + 1 : length] = 1
+        return result
+
 
 @pytest.fixture
 def padded() -> Callable[[PackedBatch], Padded]:

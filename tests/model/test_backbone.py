@@ -8,7 +8,7 @@ import huggingface_hub.constants
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, DebertaV2Config, XLMRobertaConfig, XLMRobertaModel
+from transformers import AutoModel, GPT2Config, T5Config, XLMRobertaConfig, XLMRobertaModel
 
 from xlt.errors import DataFault, EnvironmentFault, UsageFault
 from xlt.model import attention
@@ -138,8 +138,9 @@ def test_a_model_that_the_library_does_not_know(folder):
         load_backbone(folder)
 
 
-def test_an_architecture_that_cannot_run_packed(tmp_path):
-    DebertaV2Config(**SMALL).save_pretrained(tmp_path)
-    assert AutoConfig.from_pretrained(tmp_path).model_type == "deberta-v2"
-    with pytest.raises(UsageFault, match="cannot run packed"):
+@pytest.mark.parametrize("decoder", [GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=40), T5Config(**SMALL)])
+def test_a_model_that_is_no_encoder_is_refused(decoder, tmp_path):
+    AutoModel.from_config(decoder).save_pretrained(tmp_path)
+    with pytest.raises(UsageFault, match="cannot be a backbone") as fault:
         load_backbone(tmp_path)
+    assert "xlm-roberta-base" in fault.value.mend

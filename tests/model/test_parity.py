@@ -183,11 +183,19 @@ def test_masked_lm_of_another_family(batch_of, padded, tmp_path):
     library.save_pretrained(tmp_path)
     model = PackedModel(load_backbone(tmp_path))
     assert model.first_position == 0
-    assert_same_masked_lm(model, library, batch_of, padded, 0, {"backbone.": "bert.", "lm_head.": "cls."})
+    names = {"backbone.": "bert.", "lm_head.": "cls."}
+    assert_same_masked_lm(model, library, batch_of, padded, 0, names, segments=True)
 
 
 def assert_same_masked_lm(
-    model: PackedModel, library: Any, batch_of: Any, padded: Any, first_position: int, names: dict[str, str]
+    model: PackedModel,
+    library: Any,
+    batch_of: Any,
+    padded: Any,
+    first_position: int,
+    names: dict[str, str],
+    *,
+    segments: bool = False,
 ) -> None:
     chosen = torch.tensor([0, 5, 6, 20, 35, 36, 53, 94])  # 5 is the sequence of one token
     batch = batch_of(LENGTHS, "masked_lm", denominator=8, first_position=first_position)
@@ -195,7 +203,8 @@ def assert_same_masked_lm(
     other = padded(batch)
     labels = torch.full((other.input_ids.numel(),), -100)
     labels[other.flat[chosen]] = batch.labels
-    expected = library(**other.inputs, labels=labels.view_as(other.input_ids)).loss
+    inputs = other.inputs | ({"token_type_ids": other.segments} if segments else {})
+    expected = library(**inputs, labels=labels.view_as(other.input_ids)).loss
     loss, scores = model(batch)
     assert scores.numel() == 0
     _close(loss, expected)

@@ -51,10 +51,3 @@ def test_the_layers_come_back_even_after_an_error(tiny, batch_of):
 def test_a_layer_that_is_not_there_is_an_error(tiny, batch_of, layer):
     with pytest.raises(UsageFault, match="3 blocks"):
         tiny().hidden_states(batch_of(LENGTHS), layer)
-
-
-def test_a_backbone_with_layers_after_the_last_block_is_refused(tiny, batch_of):
-    model = tiny()
-    model.backbone.encoder.LayerNorm = torch.nn.LayerNorm(32)
-    with pytest.raises(UsageFault, match="after its last block"):
-        model.hidden_states(batch_of(LENGTHS), 2)

@@ -70,7 +70,7 @@ def _examples(*lines: str) -> str:
 
 def _register() -> None:
     command = app.command
-    command(epilog=_examples("xlt doctor", "xlt doctor --json"))(environment.doctor)
+    command(epilog=_examples("xlt doctor", "xlt doctor --gpu"))(environment.doctor)
     command(
         epilog=_examples(
             "xlt fetch mnli xnli --model xlm-roberta-large",
@@ -112,6 +112,9 @@ def _register() -> None:
     )
     command(epilog=_examples("xlt verify", "xlt verify --json > verdict.json"))(judgement.verify)
     command(epilog=_examples("xlt report", "xlt report --results DIR"))(judgement.report)
+
+
+def _register_groups() -> None:
     tasks = typer.Typer(help="The catalogue of tasks.", rich_markup_mode=None)
     tasks.command("ls", epilog=_examples("xlt tasks ls"))(catalogue.ls)
     tasks.command("show", epilog=_examples("xlt tasks show xnli"))(catalogue.show)
@@ -124,6 +127,9 @@ def _register() -> None:
         "train",
         epilog=_examples("xlt bench train", "xlt bench train --source files --data-root DIR --threads 1 --json"),
     )(bench.train)
+    benchmarks.command(
+        "load", epilog=_examples("xlt bench load", "xlt bench load --task squad --source files --data-root DIR --json")
+    )(bench.load)
     benchmarks.command("controls", epilog=_examples("xlt bench controls", "xlt bench controls --control wrong-layer"))(
         bench.controls
     )
@@ -131,6 +137,7 @@ def _register() -> None:
 
 
 _register()
+_register_groups()
 
 
 def main() -> NoReturn:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xlt.cli.options import DEFAULT_RESULTS, DataRoot, Debug, Json, Results, Seed, SourceName, source_options
+from xlt.cli.options import DEFAULT_RESULTS, DataRoot, Debug, Json, Limit, Results, Seed, SourceName, source_options
 from xlt.cli.output import emit, say
 from xlt.errors import ExitCode
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from xlt.bench.controls import ControlReport
+    from xlt.bench.load import LoadBench
     from xlt.bench.train import TrainBench
     from xlt.pipeline.spec import Backbone
 
@@ -50,6 +51,33 @@ def train(
     say("Training a tokenizer, then timing both sides in turn.")
     result = bench_train(opened, task, backbone, Shape(steps, batch_size, max_length))
     emit(result, lambda console: _show(console, result))
+
+
+def load(
+    task: Annotated[str, typer.Option("--task", help="The task whose English training rows are loaded.")] = "mnli",
+    source: SourceName = "world",
+    data_root: DataRoot = None,
+    limit: Limit = 0,
+    tokenizer: Annotated[
+        str, typer.Option("--tokenizer", help="Its name or folder; by default one trained on the source's text.")
+    ] = "",
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Times that both sides run, in turn.")] = 5,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Time reading, tokenising and packing a task's rows beside datasets.map with the same fast tokenizer.
+
+    The peer gets the same rows, already loaded, and makes token ids only, in memory, in the batch size that is faster
+    for it. Rows of which both sides do not make the same ids are left out and counted.
+    """
+    from xlt.bench.load import bench_load
+    from xlt.pipeline.sources import open_source
+
+    options = source_options(source, data_root, limit)
+    vocabulary = _backbone(source, 0, 0).vocabulary
+    say("Comparing the token ids, then timing both sides in turn.")
+    result = bench_load(lambda: open_source(options), task, tokenizer, vocabulary, repeats)
+    emit(result, lambda console: _show_load(console, result))
 
 
 def controls(
@@ -138,3 +166,29 @@ def _show(console: Console, result: TrainBench) -> None:
         markup=False,
     )
     console.print("Length grouping changes which examples share a batch; both sides get its batches.")
+
+
+def _show_load(console: Console, result: LoadBench) -> None:
+    from rich.table import Table
+
+    table = Table(
+        *("ours", "ours, rows/s", "map alone, rows/s", "ours, s", "peer, s", "peer / ours", "10-90 %"),
+        title=f"{result.timed_rows} rows of {result.task} ({result.source}), {result.tokens} tokens",
+    )
+    for row in result.rows:
+        table.add_row(
+            row.name,
+            f"{row.ours_rows_per_s:.0f}",
+            f"{row.peer_rows_per_s:.0f}",
+            f"{row.ours_s:.3f}",
+            f"{row.peer_s:.3f}",
+            f"{row.ratio:.2f}",
+            f"{row.ratio_p10:.2f}-{row.ratio_p90:.2f}",
+        )
+    console.print(table)
+    console.print(
+        f"Vocabulary {result.vocabulary}, at most {result.max_length} tokens; map in batches of "
+        f"{result.peer_batch_size}; medians of {result.rows[0].repeats} interleaved repeats; {result.left_out} rows "
+        "with other tokens left out.",
+        markup=False,
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from transformers.utils import logging as library_logging
 from xlt.errors import DataFault, EnvironmentFault, UsageFault
 from xlt.model import attention
 
+# Families whose blocks mix tokens through the attention function alone: of these packed equals padded (tested).
+PACKED_FAMILIES = frozenset({"bert", "camembert", "data2vec-text", "electra", "ernie", "roberta", "xlm-roberta"})
 # Of XLM-R's own config.json, what the defaults of the library's configuration class get wrong.
 _XLM_R = {"layer_norm_eps": 1e-5, "type_vocab_size": 1, "max_position_embeddings": 514}
 
@@ -28,12 +31,14 @@ class Backbone:
     """An encoder of the library without a pooling layer and, where asked for, its masked-LM head.
 
     ``lm_head`` is the library's own module, its output weights tied to the encoder's word embeddings;
-    ``lm_head_name`` is its name in the library's model.
+    ``lm_head_name`` is its name in the library's model. ``packed`` says whether the encoder takes packed batches; one
+    of another family runs padded.
     """
 
     encoder: Any
     lm_head: nn.Module | None = None
     lm_head_name: str = ""
+    packed: bool = True
 
 
 def load_backbone(
@@ -41,12 +46,13 @@ def load_backbone(
 ) -> Backbone:
     """A backbone by its name on the hub (at ``revision``) or from a folder, in fp32, from safetensors only.
 
-    ``masked_lm`` asks for the masked-LM head; ``None`` takes it where the checkpoint was saved with one.
+    ``masked_lm`` asks for the masked-LM head; ``None`` takes it where the checkpoint was saved with one that is a
+    single module. A family that cannot be packed is loaded with the library's own attention, and a warning says so.
 
     Raises:
         DataFault: the folder or file is absent or damaged, or the hub cannot be reached.
         EnvironmentFault: the installed transformers does not know the model.
-        UsageFault: the model's architecture cannot run packed batches.
+        UsageFault: the model is no encoder of text, or has no such head.
     """
     attention.register()
     name = str(name_or_folder)
@@ -56,23 +62,33 @@ def load_backbone(
         options["revision"] = revision
     with _faults(name), _quiet():
         config = AutoConfig.from_pretrained(name, **options)
-        if masked_lm is None:
-            masked_lm = any(saved.endswith("ForMaskedLM") for saved in config.architectures or ())
-        model_class = _model_class(config, masked_lm)
+        with_head = masked_lm
+        if with_head is None:
+            with_head = any(saved.endswith("ForMaskedLM") for saved in config.architectures or ())
+        model_class = _model_class(config, with_head)
+        packed = config.model_type in PACKED_FAMILIES
         model, report = model_class.from_pretrained(
             name,
             **options,
             **_without_pooling(model_class),
             dtype=torch.float32,
             use_safetensors=True,
-            attn_implementation=attention.IMPLEMENTATION,
+            **({"attn_implementation": attention.IMPLEMENTATION} if packed else {}),
             output_loading_info=True,
         )
     if report["missing_keys"]:
         # The library fills missing weights with random ones and only logs it.
         absent = ", ".join(sorted(report["missing_keys"])[:3])
         raise DataFault(f"Weights are missing in the model '{name}'.", why=f"Absent: {absent} …", mend=_MEND)
-    return _split(model) if masked_lm else Backbone(model)
+    _check_encoder(model.base_model)
+    if not packed:
+        # Once per process and family: that is how Python shows warnings.
+        warnings.warn(f"{config.model_type} cannot run packed: it runs padded, slower by the padding.", stacklevel=2)
+    head = _masked_lm_head(model) if with_head else None
+    if masked_lm and head is None:
+        raise UsageFault(f"{type(model).__name__} has no single masked-LM head.", mend=_FAMILIES)
+    name, module = head or ("", None)
+    return Backbone(model.base_model, module, name, packed)
 
 
 def new_backbone(config_overrides: Mapping[str, Any]) -> Backbone:
@@ -84,51 +100,47 @@ def new_backbone(config_overrides: Mapping[str, Any]) -> Backbone:
     attention.register()
     config = XLMRobertaConfig(**{**_XLM_R, **config_overrides})
     model_class = _model_class(config, masked_lm=True)
-    return _split(model_class._from_config(config, attn_implementation=attention.IMPLEMENTATION, dtype=torch.float32))
-
-
-def blocks(encoder: Any) -> nn.ModuleList:
-    """The transformer blocks of ``encoder``, first to last.
-
-    Raises:
-        UsageFault: the encoder is not a plain stack of blocks (something follows the last one).
-    """
-    stack = getattr(encoder, "encoder", None)
-    layers = getattr(stack, "layer", None)
-    if not isinstance(stack, nn.Module) or not isinstance(layers, nn.ModuleList):
-        raise UsageFault(f"{type(encoder).__name__} is not a stack of transformer blocks.", mend=_FAMILIES)
-    if len(list(stack.children())) > 1:
-        raise UsageFault(f"{type(encoder).__name__} has layers after its last block.", mend=_FAMILIES)
-    return layers
+    model = model_class._from_config(config, attn_implementation=attention.IMPLEMENTATION, dtype=torch.float32)
+    return Backbone(model.base_model, model.lm_head, "lm_head")
 
 
 def first_position(encoder: Any) -> int:
-    """The position of a sequence's first token: ``padding_idx + 1`` in the RoBERTa family, else 0."""
-    padding_idx = encoder.embeddings.position_embeddings.padding_idx
+    """The position of the first token in a packed sequence: ``padding_idx + 1`` in the RoBERTa family, else 0."""
+    embedding = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
+    padding_idx = getattr(embedding, "padding_idx", None)
     return 0 if padding_idx is None else int(padding_idx) + 1
 
 
 _MEND = "Fetch the model again (xlt fetch), or correct its name or path."
-_FAMILIES = "Choose a backbone of the XLM-R, RoBERTa, CamemBERT or BERT family."
+_FAMILIES = "Choose an encoder such as xlm-roberta-large, xlm-roberta-base or bert-base-multilingual-cased."
 
 
-def _split(model: Any) -> Backbone:
-    encoder = model.base_model
-    heads = [(name, module) for name, module in model.named_children() if module is not encoder]
+def _masked_lm_head(model: Any) -> tuple[str, nn.Module] | None:
+    """Name and module of what the library's masked LM puts on the encoder, if that is one module of hidden states."""
+    heads = [(name, module) for name, module in model.named_children() if module is not model.base_model]
     if len(heads) != 1:
-        raise UsageFault(f"{type(model).__name__} has no single masked-LM head.", mend=_FAMILIES)
-    name, head = heads[0]
-    return Backbone(encoder, head, name)
+        return None
+    needed = [each for each in inspect.signature(heads[0][1].forward).parameters.values() if each.default is each.empty]
+    return heads[0] if sum(each.kind is not each.VAR_KEYWORD for each in needed) == 1 else None
 
 
 def _model_class(config: Any, masked_lm: bool) -> Any:
     try:
-        model_class = (MODEL_FOR_MASKED_LM_MAPPING if masked_lm else MODEL_MAPPING)[type(config)]
+        return (MODEL_FOR_MASKED_LM_MAPPING if masked_lm else MODEL_MAPPING)[type(config)]
     except KeyError:
         raise UsageFault(f"'{config.model_type}' has no encoder of this kind.", mend=_FAMILIES) from None
-    if not getattr(model_class, "_supports_attention_backend", False):
-        raise UsageFault(f"{model_class.__name__} cannot run packed batches.", mend=_FAMILIES)
-    return model_class
+
+
+def _check_encoder(model: Any) -> None:
+    """Every token must see the whole sequence and no padding."""
+    takes = inspect.signature(model.forward).parameters
+    causal = any(getattr(module, "is_causal", False) is True for module in model.modules())
+    if model.config.is_encoder_decoder or causal or not {"input_ids", "attention_mask"} <= takes.keys():
+        raise UsageFault(
+            f"{type(model).__name__} cannot be a backbone.",
+            why="That is an encoder of text in which every token sees the whole sequence, and only that.",
+            mend=_FAMILIES,
+        )
 
 
 def _without_pooling(model_class: Any) -> dict[str, bool]:

@@ -13,15 +13,18 @@ from xlt_kernels.segments import at_least_fp32
 
 from xlt.data.packing import PackedBatch
 from xlt.errors import UsageFault
-from xlt.model import storage
+from xlt.model import fused, storage
 from xlt.model.attention import LazyPlan
-from xlt.model.backbone import Backbone, blocks, first_position, load_backbone, new_backbone
+from xlt.model.backbone import Backbone, first_position, load_backbone, new_backbone
 from xlt.model.heads import choice_loss, class_loss, new_head, span_loss
 from xlt.tasks.record import Kind
 
 
 class PackedModel(nn.Module):
     """A backbone, the heads of tasks, and where present the backbone's own masked-LM head.
+
+    It reads packed batches and its heads see packed hidden states, whatever the backbone: one that cannot be packed
+    (``packed`` is false) gets the batch padded in ``_encode``.
 
     ``heads`` maps a task's key to its head. Whichever way the model was made, it starts in evaluation mode:
     call ``train()`` for dropout.
@@ -32,7 +35,10 @@ class PackedModel(nn.Module):
         self.backbone = backbone.encoder
         self.lm_head: nn.Module | None = backbone.lm_head
         self.lm_head_name = backbone.lm_head_name
+        self.packed = backbone.packed
         self.heads = nn.ModuleDict()
+        if self.packed:
+            fused.install(self.backbone, self.lm_head)
         self.eval()
 
     @classmethod
@@ -64,13 +70,14 @@ class PackedModel(nn.Module):
     def add_head(self, task: str, kind: Kind, labels: int) -> None:
         """Give ``task`` a fresh head (replacing one it has), drawn from torch's global generator."""
         config = self.backbone.config
-        dropout = getattr(config, "classifier_dropout", None)
+        names = ("classifier_dropout", "hidden_dropout_prob", "dropout")
+        dropouts = [value for name in names if (value := getattr(config, name, None)) is not None]
         head = new_head(
             kind,
             hidden=config.hidden_size,
             labels=labels,
-            dropout=config.hidden_dropout_prob if dropout is None else dropout,
-            std=config.initializer_range,
+            dropout=[*dropouts, 0.1][0],
+            std=getattr(config, "initializer_range", 0.02),
         )
         head.train(self.training)
         self.heads[task] = head.to(device=self.device, dtype=self.backbone.dtype)
@@ -118,37 +125,83 @@ class PackedModel(nn.Module):
         return loss / batch.denominator + self._idle(batch.task, hidden), scores
 
     def _idle(self, task: str, hidden: Tensor) -> Tensor | float:
-        """Zero, with a zero gradient for the heads of other tasks.
+        """Zero, with a zero gradient for the heads of other tasks, masked LM's among them.
 
         ZeRO stage 3 (whose parameters have a ``ds_id``) applies the last gradient of a parameter again in a step that
         gives it none.
         """
         others = [head for key, head in self.heads.items() if key != task]
+        others += [self.lm_head] if self.lm_head is not None and task in self.heads else []
         if not self.training or not others or not hasattr(next(others[0].parameters()), "ds_id"):
             return 0.0
         nothing = hidden.new_zeros((2, hidden.shape[1]))
         first = torch.zeros(2, dtype=torch.int32, device=hidden.device)
-        return 0.0 * torch.stack([head(nothing, first).float().sum() for head in others]).sum()
+        scores = [head(nothing) if head is self.lm_head else head(nothing, first) for head in others]
+        return 0.0 * torch.stack([each.float().sum() for each in scores]).sum()
 
     def hidden_states(self, batch: PackedBatch, layer: int) -> Tensor:
-        """Output ``[T, H]`` of transformer block ``layer`` (0: the embeddings); nothing above it is computed.
+        """Output ``[T, H]`` of transformer block ``layer`` (0: the embeddings).
+
+        A packed backbone computes nothing above it; a padded one gives the library's ``hidden_states[layer]``.
 
         Raises:
-            UsageFault: there is no such block, or the backbone is not a plain stack of blocks.
+            UsageFault: there is no such block.
         """
+        if not self.packed:
+            return self._encode_padded(batch, layer)
         with _only_first(self.backbone, layer):
             return self._encode(batch)
 
     def _encode(self, batch: PackedBatch) -> Tensor:
+        if not self.packed:
+            return self._encode_padded(batch)
         output = self.backbone(
             input_ids=batch.input_ids.unsqueeze(0),
             position_ids=batch.position_ids.unsqueeze(0),
             cu_seqlens=batch.cu_seqlens,
             max_seqlen=batch.max_seqlen,
             lazy_plan=LazyPlan(batch.cu_seqlens),
+            **{name: tensor.unsqueeze(0) for name, tensor in self._segments(batch).items()},
         )
         hidden: Tensor = output.last_hidden_state.squeeze(0)
         return hidden
+
+    def _encode_padded(self, batch: PackedBatch, layer: int | None = None) -> Tensor:
+        """The batch as ``[B, L]`` with an attention mask through the library's own model, its tokens ``[T, H]``."""
+        lengths = batch.cu_seqlens.diff()
+        shape = (len(lengths), batch.max_seqlen)
+        starts = torch.arange(shape[0], device=self.device) * shape[1] - batch.cu_seqlens[:-1]
+        places = torch.arange(batch.tokens, device=self.device) + _spread(starts, lengths, batch.tokens)
+
+        def pad(tokens: Tensor, filler: int = 0) -> Tensor:
+            return tokens.new_full((shape[0] * shape[1],), filler).index_copy(0, places, tokens).view(shape)
+
+        output = self.backbone(
+            input_ids=pad(batch.input_ids, self.backbone.config.pad_token_id or 0),
+            attention_mask=pad(torch.ones_like(batch.input_ids)),
+            output_hidden_states=layer is not None,
+            **{name: pad(tensor) for name, tensor in self._segments(batch).items()},
+        )
+        if layer is None:
+            hidden: Tensor = output.last_hidden_state
+        else:
+            _check_block(layer, len(output.hidden_states) - 1)
+            hidden = output.hidden_states[layer]
+        return hidden.flatten(0, 1).index_select(0, places)
+
+    def _segments(self, batch: PackedBatch) -> dict[str, Tensor]:
+        """``token_type_ids [T]`` of a backbone that knows two segments: 1 after a sequence's first separator.
+
+        As in BERT, a sequence ends with a separator, and a pair has another one between its texts.
+        """
+        if (getattr(self.backbone.config, "type_vocab_size", None) or 0) < 2:
+            return {}
+        lengths = batch.cu_seqlens.diff()
+        separators = batch.input_ids.index_select(0, batch.cu_seqlens[1:] - 1)
+        is_separator = (batch.input_ids == _spread(separators, lengths, batch.tokens)).long()
+        before = is_separator.cumsum(0) - is_separator
+        first = before.index_select(0, batch.cu_seqlens[:-1])
+        return {"token_type_ids": (before - _spread(first, lengths, batch.tokens)).clamp(max=1)}
 
     def _masked_lm(self, hidden: Tensor, batch: PackedBatch) -> tuple[Tensor, Tensor]:
         if self.lm_head is None:
@@ -157,23 +210,33 @@ class PackedModel(nn.Module):
         if batch.labels is None or batch.scored_positions is None:
             return _no_loss(empty), empty
         # The head is the widest product of the model: only the masked rows go through it.
-        logits = self.lm_head(hidden.index_select(0, batch.scored_positions))
-        return class_loss(logits, batch.labels) / batch.denominator, empty
+        rows = hidden.index_select(0, batch.scored_positions)
+        loss = fused.word_loss(self.lm_head, rows, batch.labels) / batch.denominator
+        return loss + self._idle(batch.task, hidden), empty
 
 
 def _no_loss(like: Tensor) -> Tensor:
     return like.new_full((), torch.nan)
 
 
+def _spread(values: Tensor, lengths: Tensor, tokens: int) -> Tensor:
+    """``values [B]`` for each of the ``tokens`` tokens of sequences of those ``lengths``."""
+    return values.repeat_interleave(lengths, output_size=tokens)
+
+
+def _check_block(layer: int, blocks: int) -> None:
+    if not 0 <= layer <= blocks:
+        raise UsageFault(
+            f"There is no block {layer}: the backbone has {blocks} blocks.",
+            why="0 stands for the embeddings, 1 for the output of the first block.",
+            mend=f"--layer, from 0 to {blocks}",
+        )
+
+
 @contextmanager
 def _only_first(backbone: Any, layer: int) -> Iterator[None]:
-    layers = blocks(backbone)
-    if not 0 <= layer <= len(layers):
-        raise UsageFault(
-            f"There is no block {layer}: the backbone has {len(layers)} blocks.",
-            why="0 stands for the embeddings, 1 for the output of the first block.",
-            mend=f"--layer, from 0 to {len(layers)}",
-        )
+    layers = backbone.encoder.layer
+    _check_block(layer, len(layers))
     backbone.encoder.layer = layers[:layer]
     try:
         yield

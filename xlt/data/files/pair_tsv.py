@@ -67,9 +67,10 @@ def _unquoted(text: str) -> str:
 
 
 def _withheld_labels(part: Part, line: int) -> FileFault:
+    key = part.task.key
     return part.file.fault(
         "the test label is missing.",
         line=line,
         why="The test files that XTREME's download script writes hold no labels.",
-        mend=f"Get the labelled release, {_LABELLED[part.task.key].format(language=part.language)}",
+        mend=f"Get the labelled release, {_LABELLED[key].format(language=part.language)}" if key in _LABELLED else "",
     )
