@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import subprocess
 import sys
 import sysconfig
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel
 
+from xlt.errors import EnvironmentFault
 from xlt.pipeline.provenance import commit, cpu_name, device_name, versions
 
 Status = Literal["pass", "warn", "fail"]
@@ -44,6 +48,82 @@ class DoctorReport(BaseModel):
 def examine(results: Path) -> DoctorReport:
     """Check this machine for what the smoke tier and the GPU tiers need."""
     return DoctorReport(checks=list(_checks(results)), packages=versions(), commit=commit())
+
+
+def self_test(limit: float = 90.0) -> list[DoctorCheck]:
+    """Compute on the GPU and compare, within ``limit`` seconds; what was not proven is not used.
+
+    A kernel that failed is switched off, and FAISS moved to the CPU, in this process and, through their environment
+    variables, in those that it starts.
+
+    Raises:
+        EnvironmentFault: there is no GPU.
+    """
+    import torch
+
+    from xlt.pipeline.selftest import CHECKS
+
+    if not torch.cuda.is_available():
+        raise EnvironmentFault(
+            "There is no GPU to test.",
+            why="torch finds no CUDA device.",
+            mend="With docker, pass --gpus all. Without a GPU: xlt doctor.",
+        )
+    deadline = time.monotonic() + limit
+    waiting = list(CHECKS)
+    checks: list[DoctorCheck] = []
+    while waiting:
+        found, reason = _self_test_process(waiting, deadline)
+        checks += [_check(f"GPU: {name}", True, text, "") for name, text in zip(waiting, found, strict=False)]
+        waiting = waiting[len(found) :]
+        if waiting:
+            checks.append(
+                _do_without(
+                    waiting.pop(0), reason or f"not done within {limit:.0f} s (kernels compiled so far are kept)"
+                )
+            )
+    return checks
+
+
+def _self_test_process(names: list[str], deadline: float) -> tuple[list[str], str]:
+    """What the checks found, in order up to the first that did not pass, and why it did not; no reason: no time."""
+    from xlt.pipeline.launch import EVENT, PLACE
+
+    left = deadline - time.monotonic()
+    if left <= 0:
+        return [], ""
+    command = [sys.executable, "-m", "xlt.pipeline.selftest", *names]
+    environment = {name: value for name, value in os.environ.items() if name not in PLACE}
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, timeout=left, check=False)
+        out, end = done.stdout, f"the process ended with exit code {done.returncode}"
+        end += f": {(done.stderr.decode(errors='replace').strip().splitlines() or ['it said nothing'])[-1]}"
+    except subprocess.TimeoutExpired as late:
+        out, end = late.stdout or b"", ""
+    lines = [line.partition(EVENT)[2] for line in out.decode(errors="replace").splitlines() if EVENT in line]
+    events = [json.loads(line) for line in lines]
+    failed = [event["found"] for event in events if not event["good"]]
+    return [event["found"] for event in events if event["good"]], failed[0] if failed else end
+
+
+def _do_without(name: str, reason: str) -> DoctorCheck:
+    """Go on without what failed, where that is possible."""
+    from xlt_kernels.switch import switch_off
+
+    from xlt.pipeline.selftest import KERNELS
+
+    if name in KERNELS:
+        switch_off(name, reason)
+        before = [each for each in os.environ.get("XLT_KERNELS", "").split(",") if each.startswith("-")]
+        os.environ["XLT_KERNELS"] = ",".join([*before, f"-{name}"])
+        mend = f"The kernel is switched off, plain torch does its work. Elsewhere: export XLT_KERNELS=-{name}"
+    elif name == "FAISS":
+        os.environ["XLT_FAISS"] = "cpu"
+        mend = "FAISS searches on the CPU. Elsewhere: export XLT_FAISS=cpu"
+    else:
+        mend = "make install, or the image; nothing can be trained on this GPU as it is."
+        return _check(f"GPU: {name}", False, reason, mend)
+    return _check(f"GPU: {name}", False, f"FAILED: {reason}", mend, lack="warn")
 
 
 def _checks(results: Path) -> Iterator[DoctorCheck]:

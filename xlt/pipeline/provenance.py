@@ -25,6 +25,8 @@ PACKAGES = [
     "numpy",
     "sentencepiece",
 ]
+# What the self-test of a GPU, or a user, left out.
+SWITCHES = ("XLT_KERNELS", "XLT_FAISS")
 
 
 def environment() -> dict[str, Any]:
@@ -40,6 +42,7 @@ def environment() -> dict[str, Any]:
         "cuda": torch.version.cuda,
         "cpu_threads": torch.get_num_threads(),
         "cpu": cpu_name(),
+        "switches": {name: os.environ[name] for name in SWITCHES if name in os.environ},
     }
 
 

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn.functional import normalize
 from transformers import PreTrainedTokenizerBase
-from xlt_kernels.segments import mean_pool
+from xlt_kernels.pooling import unit_means
 
 from xlt.data.features import encode_texts
 from xlt.data.packing import by_tokens, pack
@@ -52,8 +51,7 @@ def embed(
                     kind="retrieval",
                     first_position=model.first_position,
                 ).to(device)
-                means = mean_pool(model.hidden_states(batch, layer), batch.cu_seqlens)
-                vectors = normalize(means, dim=1).cpu().numpy()
+                vectors = unit_means(model.hidden_states(batch, layer), batch.cu_seqlens).cpu().numpy()
                 if not embeddings.size:
                     embeddings = np.zeros((len(texts), vectors.shape[1]), dtype=np.float32)
                 embeddings[group] = vectors

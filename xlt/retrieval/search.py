@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import cache
 from typing import Any, Literal, TypeAlias, get_args
@@ -24,8 +25,9 @@ def nearest(queries: Floats, keys: Floats, k: int, *, engine: Engine = "faiss") 
     """The ``k`` keys with the highest inner product for each query: scores ``[N, k]`` and ids ``[N, k]``.
 
     ``queries [N, H]`` and ``keys [M, H]``; with fewer than ``k`` keys the second dimension is M. Engines:
-    ``faiss`` (a flat index, on the GPU where FAISS has one), ``faiss-cpu``, ``torch``, the reference in double
-    precision, and ``mutual``, the project's own kernel for both directions at once (see ``nearest_both``).
+    ``faiss`` (a flat index, on the GPU where FAISS has one and ``XLT_FAISS`` is not ``cpu``), ``faiss-cpu``,
+    ``torch``, the reference in double precision, and ``mutual``, the project's own kernel for both directions at once
+    (see ``nearest_both``).
 
     All engines return the same. A library's order among equal scores is its own affair, and its fp32 products
     depend on where a key lies in a tile, so that equal keys may not even score alike. The engine therefore
@@ -130,7 +132,8 @@ def _propose_by_torch(queries: Floats, keys: Floats, width: int) -> tuple[Floats
 def _gpus() -> int:
     import faiss
 
-    return int(faiss.get_num_gpus()) if hasattr(faiss, "StandardGpuResources") else 0
+    usable = hasattr(faiss, "StandardGpuResources") and os.environ.get("XLT_FAISS") != "cpu"
+    return int(faiss.get_num_gpus()) if usable else 0
 
 
 @cache

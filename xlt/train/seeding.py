@@ -29,5 +29,7 @@ def deterministic(enabled: bool) -> None:
     that has no such form warns; on a CPU it is an error.
     """
     torch.use_deterministic_algorithms(enabled, warn_only=torch.cuda.is_available())
+    # Else torch fills every new tensor with NaN in this mode: one more write of it, for code that reads it unwritten.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.deterministic = enabled
     torch.backends.cudnn.benchmark = False

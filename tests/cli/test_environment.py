@@ -1,0 +1,45 @@
+"""``xlt doctor --gpu``, and the self-test before a tier on a GPU."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.cli.conftest import Invoke
+from xlt.cli.environment import prove_gpu
+from xlt.errors import EnvironmentFault, ExitCode
+from xlt.pipeline import doctor
+from xlt.pipeline.doctor import DoctorCheck
+
+GOOD = DoctorCheck(name="GPU: FAISS", status="pass", found="finds the neighbours")
+OFF = DoctorCheck(name="GPU: gelu", status="warn", found="FAILED: off by 1", mend="export XLT_KERNELS=-gelu")
+BROKEN = DoctorCheck(name="GPU: DeepSpeed", status="fail", found="no NCCL", mend="make install")
+
+
+@pytest.mark.parametrize(("last", "code"), [(OFF, ExitCode.OK), (BROKEN, ExitCode.ENVIRONMENT)])
+def test_a_kernel_that_is_off_is_shown_and_only_what_cannot_run_is_an_error(invoke: Invoke, monkeypatch, last, code):
+    monkeypatch.setattr(doctor, "_checks", lambda results: iter(()))
+    monkeypatch.setattr(doctor, "self_test", lambda: [GOOD, last])
+    outcome = invoke("doctor", "--gpu")
+    assert outcome.code == code
+    assert all(text in outcome.out for text in (GOOD.found, last.found, last.mend))
+    document = invoke("doctor", "--gpu", "--json").document
+    assert [check["status"] for check in document["checks"]] == ["pass", last.status]
+
+
+def test_before_a_tier_a_kernel_may_fail_but_not_training(monkeypatch, capsys):
+    monkeypatch.setattr(doctor, "self_test", lambda: [GOOD, OFF])
+    prove_gpu()
+    # On standard error if the command before, of this process, was one with --json.
+    assert "XLT_KERNELS=-gelu" in "".join(capsys.readouterr())
+    monkeypatch.setattr(doctor, "self_test", lambda: [OFF, BROKEN])
+    with pytest.raises(EnvironmentFault, match="DeepSpeed") as caught:
+        prove_gpu()
+    assert (caught.value.why, caught.value.mend) == ("no NCCL", "make install")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_there_is_one_clear_message(invoke: Invoke):
+    outcome = invoke("doctor", "--gpu", "--json")
+    assert outcome.code == ExitCode.ENVIRONMENT
+    assert outcome.document["error"]["what"] == "There is no GPU to test."
