@@ -28,8 +28,16 @@ Record = Annotated[
 
 
 def verify(
-    results: Results = DEFAULT_RESULTS,
+    results: Annotated[
+        list[Path] | None, typer.Option("--results", metavar="DIR", help="The results folder; one for each seed.")
+    ] = None,
     data_root: DataRoot = None,
+    claim: Annotated[list[str] | None, typer.Option("--claim", help="Judge only this claim of the paper: C3.")] = None,
+    table: Annotated[list[str] | None, typer.Option("--table", help="Judge only this printed table: main.")] = None,
+    cell: Annotated[list[str] | None, typer.Option("--cell", help="Judge only this task or cell: xnli.sw.")] = None,
+    expected: Annotated[
+        Path | None, typer.Option("--expected", metavar="FILE", help="Values that you read in the paper, with source.")
+    ] = None,
     record: Record = False,
     recheck: Annotated[
         int, typer.Option("--recheck", min=0, help="Predict N cells again from the stored models and compare.")
@@ -39,16 +47,24 @@ def verify(
 ) -> None:
     """Recompute every number from stored predictions and gold labels, and judge it.
 
-    Exit code 0: everything consistent or not verifiable; 1: something deviates or was edited; 5: incomplete.
+    Claims of the paper are judged over all seeds given. Exit code 0: everything consistent or not verifiable; 1:
+    something deviates or was edited; 5: incomplete.
     """
     from xlt.artifact import artifact_root
-    from xlt.verify.judge import verify as verify_results
+    from xlt.verify.judge import join, recompute
+    from xlt.verify.literature import read_given
     from xlt.verify.recording import record as record_run
+    from xlt.verify.selection import Selection, select
 
-    verification = verify_results(results, source_of(results, data_root), again=recheck)
+    given = read_given(expected) if expected else None
+    folders = results or [DEFAULT_RESULTS]
+    found = [recompute(folder, source_of(folder, data_root), again=recheck) for folder in folders]
+    verification = join(found, given)
+    if claim or table or cell:
+        verification = select(verification, Selection(*(tuple(names or ()) for names in (claim, table, cell))))
     _show(verification)
-    if record:
-        path = record_run(verification, artifact_root())
+    for each in found if record else ():
+        path = record_run(each, artifact_root())
         say(f"Recorded as artifact/{path.relative_to(artifact_root())}")
     raise typer.Exit(verification.exit_code)
 
@@ -106,17 +122,30 @@ def source_of(results: Path, data_root: Path | None) -> Source:
 
 
 def _show(verification: Verification) -> None:
+    from xlt.cli.claims import show_paper
+
     def render(console: Console) -> None:
-        for problem in verification.problems:
-            console.print(f"PROBLEM  {problem.what}", markup=False, soft_wrap=True)
-            console.print(f"         → {problem.mend}", markup=False, soft_wrap=True)
+        for each in (verification, *verification.further):
+            if verification.further:
+                console.print(f"Seed {each.seed}", markup=False)
+            _show_seed(each, console)
+        show_paper(verification.paper, console)
+
+    emit(verification, render)
+
+
+def _show_seed(verification: Verification, console: Console) -> None:
+    for problem in verification.problems:
+        console.print(f"PROBLEM  {problem.what}", markup=False, soft_wrap=True)
+        console.print(f"         → {problem.mend}", markup=False, soft_wrap=True)
+    if verification.verdicts:
         console.print(_scores(verification))
         console.print(_verdicts(verification))
+        for mend in dict.fromkeys(verdict.mend for verdict in verification.verdicts if verdict.verdict == "not run"):
+            console.print(f"What was not run: {mend}", markup=False, soft_wrap=True)
         for line in verification.references:
             console.print(line, markup=False, soft_wrap=True)
         console.print(f"Verdicts: {verification.summary}.  result_hash {verification.result_hash}", markup=False)
-
-    emit(verification, render)
 
 
 def _scores(verification: Verification) -> Table:

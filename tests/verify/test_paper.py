@@ -1,0 +1,186 @@
+"""Constructed results of the core tier from files to verdicts, over several seeds, whole and in part."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Invoke
+from tests.cli.conftest import invoke as invoke
+from xlt.errors import ExitCode, UsageFault
+from xlt.verify.judge import Verification, join, recompute, verify
+from xlt.verify.selection import Selection, select
+
+from .core_results import ConstructedSource, write_core_artifact, write_core_results
+
+SOURCE = ConstructedSource(most=2)
+GIVEN = """
+format = 1
+[[rows]]
+table = "main"
+arm = "baseline"
+source = "Table 2, page 5"
+values = { xnli = 80.0 }
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An artifact folder with a core tier of three arms, and results of it with the seeds 0 and 1."""
+    root = tmp_path_factory.mktemp("core")
+    tier = write_core_artifact(root / "artifact", SOURCE) / "tiers" / "core.toml"
+    lines = tier.read_text("utf-8").splitlines()
+    others = ("squad_v2 = ", "hellaswag = ", "multi = ")
+    tier.write_text("\n".join(line for line in lines if not line.startswith(others)), "utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XLT_ARTIFACT", str(root / "artifact"))
+        for seed in (0, 1):
+            write_core_results(root / str(seed), seed, SOURCE)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def artifact(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XLT_ARTIFACT", str(place / "artifact"))
+
+
+@pytest.fixture(scope="module")
+def seeds(place: Path) -> list[Verification]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XLT_ARTIFACT", str(place / "artifact"))
+        return [recompute(place / str(seed), SOURCE) for seed in (0, 1)]
+
+
+def words(verification: Verification) -> dict[str, str]:
+    assert verification.paper is not None
+    return {each.claim.id: each.verdict for each in verification.paper.claims}
+
+
+def test_claims_are_judged_over_all_seeds_failures_first(seeds):
+    found = join(seeds)
+    assert found.problems == found.further[0].problems == ()
+    assert found.paper is not None
+    assert found.paper.seeds == (0, 1)
+    said = words(found)
+    assert {said[name] for name in ("C1", "C2", "C3")} == {"not run"}  # arms that this tier lacks
+    assert said["C4"] == "consistent"
+    assert [each.verdict for each in found.paper.claims][:3] == ["not run"] * 3
+    assert found.exit_code == ExitCode.INCOMPLETE
+    lacking = next(each for each in found.paper.claims if each.claim.id == "C3")
+    assert lacking.mend.startswith("xlt reproduce --tier core --source hub, 3 seeds")
+    assert "not measured yet" in lacking.mend
+    assert Verification.model_validate_json(found.model_dump_json()) == found
+    assert found.result_hash == seeds[0].result_hash
+
+
+def test_one_seed_alone_judges_what_needs_no_training_only(seeds):
+    assert words(join(seeds[:1]))["C4"] == "not verifiable"
+    cells = {each.key: each.verdict for each in join(seeds[:1]).paper.cells}
+    assert cells["replication.baseline.tatoeba"] == "reproduced"
+    assert cells["xtreme.baseline.xnli"] == "not verifiable"
+
+
+def test_folders_that_are_not_seeds_of_one_thing_are_refused(seeds):
+    with pytest.raises(UsageFault, match="of one seed"):
+        join([seeds[0], seeds[0]])
+    run = seeds[1].runs[0].model_copy(update={"recipe": "another"})
+    other = seeds[1].model_copy(update={"runs": (run, *seeds[1].runs[1:])})
+    with pytest.raises(UsageFault, match="not another seed"):
+        join([seeds[0], other])
+
+
+def test_what_is_not_xlm_r_large_or_not_whole_is_never_judged(seeds):
+    first = seeds[0]
+    assert first.backbone is not None
+    base = first.model_copy(update={"backbone": first.backbone.model_copy(update={"name": "xlm-roberta-base"})})
+    assert set(words(join([base])).values()) == {"not verifiable"}
+    limited = first.source.model_copy(update={"settings": {"limit": 5}})
+    found = join([first.model_copy(update={"source": limited})])
+    assert found.paper.claims[0].reason == "the results are of the first 5 rows of each split (--limit)"
+
+
+def test_runs_of_another_recipe_are_not_passed_off_as_the_tier(place, tmp_path):
+    artifact = tmp_path / "artifact"
+    shutil.copytree(place / "artifact", artifact)
+    tier = artifact / "tiers" / "core.toml"
+    changed = tier.read_text("utf-8").replace("[sources.hub.arms]", "pawsx = { steps = 7 }\n[sources.hub.arms]")
+    tier.write_text(changed, "utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XLT_ARTIFACT", str(artifact))
+        found = verify(place / "0", SOURCE)
+    assert "pawsx" in found.unlike_tier
+    assert found.unlike_tier.endswith("is not made as the tier 'core' says")
+    assert set(words(found).values()) == {"not verifiable"}
+    assert verify(place / "0", SOURCE).unlike_tier == ""
+
+
+def test_an_arm_of_another_training_is_left_out(seeds):
+    def retrained(verification: Verification) -> Verification:
+        runs = [
+            run.model_copy(update={"train": ("qqp",)}) if (run.phase, run.arm) == ("intermediate", "squad") else run
+            for run in verification.runs
+        ]
+        return verification.model_copy(update={"runs": tuple(runs)})
+
+    found = join([retrained(each) for each in seeds])
+    claim = next(each for each in found.paper.claims if each.claim.id == "C4")
+    assert "1 of 9 arms were run" in claim.reason
+
+
+def test_a_part_is_judged_by_itself(seeds):
+    whole = join(seeds)
+    claim = select(whole, Selection(claims=("C4",)))
+    assert (list(words(claim)), claim.verdicts, claim.exit_code) == (["C4"], (), ExitCode.OK)
+    table = select(whole, Selection(tables=("xtreme",)))
+    assert {each.cell.table for each in table.paper.cells} == {"xtreme"}
+    cell = select(whole, Selection(cells=("xnli.ar",)))
+    assert {(each.task, each.language) for each in (*cell.cells, *cell.further[0].cells)} == {("xnli", "ar")}
+    assert {each.task for each in cell.verdicts} == {"xnli"}
+    printed = select(whole, Selection(cells=("xnli", "tatoeba.af"))).paper
+    assert {each.cell.quantity for each in printed.cells} == {"xnli", "tatoeba"}
+    assert {each.cell.language for each in printed.cells if each.cell.quantity == "tatoeba"} == {"af"}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        (Selection(claims=("C9",)), "There is no claim 'C9'"),
+        (Selection(tables=("mian",)), "There is no table 'mian'"),
+        (Selection(cells=("xnli.qq",)), "There is no cell 'xnli.qq'"),
+    ],
+)
+def test_what_is_not_there_is_named(seeds, wanted: Selection, message: str):
+    with pytest.raises(UsageFault, match=message):
+        select(join(seeds), wanted)
+
+
+def test_a_tier_without_claims_says_so(seeds):
+    assert seeds[0].backbone is not None
+    small = join([seeds[0].model_copy(update={"backbone": seeds[0].backbone.model_copy(update={"name": ""})})])
+    assert small.paper is None
+    with pytest.raises(UsageFault, match="has no claims"):
+        select(small, Selection(claims=("C1",)))
+
+
+def test_the_command_judges_seeds_claims_and_given_values(
+    invoke: Invoke, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("xlt.cli.judgement.source_of", lambda folder, root: SOURCE)
+    both = ("verify", "--results", str(place / "0"), "--results", str(place / "1"))
+    shown = invoke(*both)
+    assert shown.code == ExitCode.INCOMPLETE
+    assert "The paper: " in shown.out
+    assert "of 7 claims" in shown.out
+    assert shown.out.index("Seed 0") < shown.out.index("Seed 1") < shown.out.index("The paper's claims")
+    given = tmp_path / "given.toml"
+    given.write_text(GIVEN, "utf-8")
+    part = ("--claim", "C4", "--table", "main", "--expected", str(given), "--json")
+    only = invoke(*both, *part)
+    assert only.code == ExitCode.OK
+    assert [each["claim"]["id"] for each in only.document["paper"]["claims"]] == ["C4"]
+    added = only.document["paper"]["cells"]
+    judged = {each["key"]: each for each in added}["main.baseline.xnli"]
+    assert (judged["cell"]["source"], judged["cell"]["expected"]) == ("Table 2, page 5", 80.0)
+    assert judged["verdict"] in ("reproduced", "consistent")

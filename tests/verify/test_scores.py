@@ -1,0 +1,82 @@
+"""Quantities from cells: means, groups, the best arm, pairs, and what is lacking."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from xlt.verify.scores import BEST, GROUPS, NINE, Lacking, Scores, is_quantity, tasks_of
+
+from .core_results import BASE, GAINS, scores
+
+
+def flat(arm: str, task: str, split: str, language: str, seed: int) -> float:
+    return BASE[task] + GAINS.get(arm, {}).get(task, 0.0)
+
+
+@pytest.fixture(scope="module")
+def found() -> Scores:
+    return scores(flat)
+
+
+def test_a_group_is_the_mean_of_its_tasks_and_a_metric_stands_alone(found):
+    assert found.value(0, "baseline", "sentence_pair", "test") == pytest.approx((79.2 + 86.4) / 2)
+    assert found.value(0, "baseline", "xquad/f1", "test") == pytest.approx(68.7 + 7.7)
+    assert found.value(0, "baseline", "xquad", "test") == pytest.approx(68.7)
+    assert found.value(0, "baseline", "average", "test") == pytest.approx(sum(BASE.values()) / 9)
+    assert found.value(0, "baseline", "xnli", "test", "ar") == pytest.approx(79.2)
+    assert found.value(0, "baseline", "xnli", "test", guess=True) == pytest.approx(10.0)
+
+
+def test_quantities_are_known_by_name():
+    assert tasks_of("three_categories") == ("xnli", "pawsx", "udpos", "panx", "xquad", "mlqa", "tydiqa")
+    assert set(tasks_of("average")) == set(NINE)
+    assert is_quantity("tydiqa/f1")
+    assert not is_quantity("mnli")
+    assert all(is_quantity(name) for name in GROUPS)
+
+
+def test_the_best_arm_is_chosen_on_dev_for_each_seed_and_never_the_baseline():
+    def aim(arm: str, task: str, split: str, language: str, seed: int) -> float:
+        ahead = {0: "mnli", 1: "squad"}[seed]
+        return 60 + (5 if (arm == ahead) == (split == "dev") else 0) + (20 if arm == "baseline" else 0)
+
+    made = scores(aim, seeds=(0, 1))
+    assert [made.best(seed, "xnli") for seed in (0, 1)] == ["mnli", "squad"]
+    assert made.value(0, BEST, "xnli", "test") == pytest.approx(60.0)
+    assert made.value(0, BEST, "tydiqa", "test") == pytest.approx(65.0)  # its one split is dev and test
+
+
+def test_differences_are_paired_by_seed_and_language_and_averaged_over_arms(found):
+    deltas = found.deltas((0, 2), ("squad", "mnli"), "baseline", "tatoeba", "dev")
+    assert deltas.shape == (2, 3)
+    assert deltas == pytest.approx(36.0)
+
+
+def test_what_is_missing_is_not_run_and_too_few_languages_are_not_verifiable(found):
+    gone = {key: cells for key, cells in found.cells.items() if key != (1, "squad", "xnli", "dev")}
+    partial = replace(found, cells=gone)
+    assert partial.usable(["squad"], ["xnli"], "dev") == (0, 2)
+    with pytest.raises(Lacking, match="no scores on xnli dev with seed 1"):
+        partial.value(1, "squad", "average", "dev")
+    wide = replace(found, languages={**found.languages, "test": {**found.languages["test"], "xnli": "en ar sw ur"}})
+    with pytest.raises(Lacking, match="xnli test lacks languages of the mean: sw ur") as fault:
+        wide.usable(["baseline"], ["average"], "test")
+    assert fault.value.word == "not verifiable"
+    strange = replace(found, excluded={"squad": "'squad' was trained on qqp here"})
+    assert "squad" not in strange.arms
+    with pytest.raises(Lacking, match="trained on qqp"):
+        strange.value(0, "squad", "xnli", "dev")
+
+
+def test_one_collapsed_seed_is_forgiven_and_two_are_not():
+    def aim(arm: str, task: str, split: str, language: str, seed: int) -> float:
+        return 10.0 if (arm, task) == ("squad", "xnli") and seed in fallen else 60.0
+
+    fallen: tuple[int, ...] = (1,)
+    assert scores(aim).usable(["squad"], ["average"], "dev") == (0, 2)
+    fallen = (1, 2)
+    with pytest.raises(Lacking, match="'squad' is at chance on xnli with seed 1") as fault:
+        scores(aim).usable(["squad"], ["average"], "dev")
+    assert fault.value.word == "collapsed"

@@ -1,0 +1,251 @@
+"""The claims of the paper and the values printed in the literature, as ``artifact/`` holds them."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, Self, TypeVar
+
+from pydantic import Field, ValidationError, model_validator
+
+from xlt.artifact import read_toml
+from xlt.errors import EnvironmentFault, UsageFault
+from xlt.tasks.record import Split
+from xlt.verify.stored import Frozen
+
+Text = Field(min_length=1)
+Document = TypeVar("Document", bound=Frozen)
+
+
+class Gain(Frozen):
+    """An expected gain over the baseline in points: the highest of ``arms`` counts, those ``capped`` are never more
+    than consistent, and the probability of being above the best of ``rivals`` is reported."""
+
+    name: str
+    arms: tuple[str, ...]
+    expected: float
+    capped: tuple[str, ...] = ()
+    rivals: tuple[str, ...] = ()
+
+
+class Claim(Frozen):
+    """A statement of the paper, how it is computed and judged, and what it costs; no number where none was measured."""
+
+    id: str = Text
+    statement: str = Text
+    place: str = Text
+    formula: str = Text
+    split: Split
+    source: str = Text
+    label: Literal["SEEN", "DERIVED"]
+    rule: Literal["gain", "most", "signs", "best", "variants", "cells"]
+    decision: str = Text
+    margin: float = 0.0
+    margin_reason: str = ""
+    gains: tuple[Gain, ...] = ()
+    tasks: tuple[str, ...] = ()
+    above: tuple[str, ...] = ()
+    not_above: tuple[str, ...] = ()
+    expected: float = 0.0
+    reference: float = 0.0
+    reference_source: str = ""
+    variants: dict[str, str] = Field(default={})
+    tables: tuple[str, ...] = ()
+    row: str = ""
+    tiers: tuple[str, ...]
+    arms: tuple[str, ...]
+    seeds: int
+    human_minutes: float | None = None
+    compute_hours: float | None = None
+    gpu_memory_gib: float | None = None
+    disk_gb: float | None = None
+
+    @property
+    def cost(self) -> str:
+        """Resources for one seed, in words."""
+        measured = {
+            "min of work": self.human_minutes,
+            "GPU hours": self.compute_hours,
+            "GiB on the GPU": self.gpu_memory_gib,
+            "GB of disk for models": self.disk_gb,
+        }
+        known = [f"{value:g} {unit}" for unit, value in measured.items() if value is not None]
+        unknown = [unit for unit, value in measured.items() if value is None]
+        return ", ".join(known + ([f"not measured yet: {', '.join(unknown)}"] if unknown else []))
+
+
+class Claims(Frozen):
+    """All claims, the backbone that they are about, and what each phase-2 model named in them is trained on."""
+
+    format: Literal[1]
+    backbone: str
+    arms: dict[str, tuple[str, ...]]
+    claims: tuple[Claim, ...]
+
+
+class Row(Frozen):
+    """A line of a printed table: ``values`` by quantity, ``by_language`` by task; ``layer``, where it differs."""
+
+    arm: str
+    layer: int | None = None
+    values: dict[str, float] = Field(default={})
+    by_language: dict[str, dict[str, float]] = Field(default={})
+    unknown: tuple[str, ...] = ()
+
+
+class Table(Frozen):
+    """A printed table. ``unverifiable`` says why none of it is judged, ``needs`` what its unknown values need."""
+
+    name: str
+    about: str = Text
+    split: Split
+    layer: int = 0
+    pooling: str = ""
+    averaging: str = Text
+    source: str = Text
+    label: Literal["SEEN", "UNKNOWN"]
+    trained: bool = True
+    margin: float = Field(ge=0)
+    margin_reason: str = Text
+    unverifiable: str = ""
+    needs: str = ""
+    unknown: tuple[str, ...] = ()
+    rows: tuple[Row, ...]
+
+    @model_validator(mode="after")
+    def _nothing_is_recalled(self) -> Self:
+        if (self.label == "UNKNOWN" or self.unverifiable) and any(row.values or row.by_language for row in self.rows):
+            raise ValueError(f"the table '{self.name}' has values that nobody has read")
+        return self
+
+
+class Printed(Frozen):
+    """One cell of a printed table; ``expected`` is None where nobody of the project has read it."""
+
+    table: str
+    arm: str
+    quantity: str
+    language: str = ""
+    split: Split
+    layer: int
+    expected: float | None
+    source: str
+    trained: bool
+    margin: float
+    needs: str = ""
+
+    @property
+    def key(self) -> str:
+        """``table.arm.quantity``, and the language where it is of one."""
+        return ".".join(filter(None, (self.table, self.arm, self.quantity, self.language)))
+
+
+class GivenRow(Frozen):
+    """Values that an evaluator has read in the source named."""
+
+    table: str
+    arm: str
+    source: str = Text
+    values: dict[str, float]
+
+
+class Given(Frozen):
+    """A file for ``--expected``."""
+
+    format: Literal[1]
+    rows: tuple[GivenRow, ...] = Field(min_length=1)
+
+
+class Literature(Frozen):
+    """All printed tables, and the languages (codes, joined by blanks) that the mean of a task is over, by split."""
+
+    format: Literal[1]
+    languages: dict[Split, dict[str, str]]
+    tables: tuple[Table, ...]
+
+    def cells(self, given: Given | None = None) -> list[Printed]:
+        """Every printed cell, with the values that an evaluator gave.
+
+        Raises:
+            UsageFault: a value was given for a cell that is not listed as unknown.
+        """
+        printed = [cell for table in self.tables for row in table.rows for cell in _cells(table, row)]
+        places = {cell.key: place for place, cell in enumerate(printed)}
+        for row in given.rows if given else ():
+            for quantity, value in row.values.items():
+                key = f"{row.table}.{row.arm}.{quantity}"
+                if key not in places or printed[places[key]].expected is not None:
+                    raise UsageFault(
+                        f"No value can be given for '{key}'.",
+                        why="It has one already." if key in places else "No table lists such a cell.",
+                        mend="Cells without a value: xlt verify --json, artifact/expected/paper.toml",
+                    )
+                new = {"expected": value, "source": row.source, "needs": ""}
+                printed[places[key]] = printed[places[key]].model_copy(update=new)
+        return printed
+
+
+def read_claims() -> Claims:
+    """The claims in ``artifact/claims.toml``.
+
+    Raises:
+        EnvironmentFault: the file is missing or wrong.
+    """
+    return _read(Claims, "claims.toml")
+
+
+def read_literature() -> Literature:
+    """The printed values in ``artifact/expected/paper.toml``.
+
+    Raises:
+        EnvironmentFault: the file is missing or wrong.
+    """
+    return _read(Literature, "expected", "paper.toml")
+
+
+def read_given(path: Path) -> Given:
+    """The values that an evaluator has read.
+
+    Raises:
+        UsageFault: there is no such file, or it holds no values with their sources.
+    """
+    try:
+        return Given.model_validate(tomllib.loads(path.read_text("utf-8")))
+    except (OSError, ValueError) as error:
+        raise UsageFault(
+            f"'{path}' holds no expected values.",
+            why=" ".join(str(error).split("\n")[:3]),
+            mend="The form is shown at the top of artifact/expected/paper.toml.",
+        ) from error
+
+
+def _read(model: type[Document], *parts: str) -> Document:
+    try:
+        return model.model_validate(read_toml(*parts))
+    except (tomllib.TOMLDecodeError, ValidationError) as error:
+        raise EnvironmentFault(
+            f"The file 'artifact/{'/'.join(parts)}' cannot be read.",
+            why=" ".join(str(error).split("\n")[:3]),
+            mend="Restore it from the repository: git checkout -- artifact",
+        ) from error
+
+
+def _cells(table: Table, row: Row) -> Iterator[Printed]:
+    layer = table.layer if row.layer is None else row.layer
+    known = [(quantity, "", value) for quantity, value in row.values.items()]
+    known += [(task, code, value) for task, by in row.by_language.items() for code, value in by.items()]
+    for quantity, language, value in [*known, *((each, "", None) for each in (*row.unknown, *table.unknown))]:
+        yield Printed(
+            table=table.name,
+            arm=row.arm,
+            quantity=quantity,
+            language=language,
+            split=table.split,
+            layer=layer,
+            expected=value,
+            source=table.source,
+            trained=table.trained,
+            margin=table.margin,
+            needs="" if value is not None else table.unverifiable or f"no value was read; needs {table.needs}",
+        )

@@ -1,0 +1,100 @@
+"""A part of a verification: some claims, printed tables or cells, and the exit code of that part."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from xlt.errors import UsageFault
+from xlt.tasks.catalogue import get_task
+from xlt.verify.judge import SEVERITY, Verification, exit_code
+from xlt.verify.paper import Paper
+from xlt.verify.scores import tasks_of
+from xlt.verify.verdicts import VerdictWord, count_verdicts
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What is asked for: claims by id, printed tables by name, cells as ``task`` or ``task.language``."""
+
+    claims: tuple[str, ...] = ()
+    tables: tuple[str, ...] = ()
+    cells: tuple[str, ...] = ()
+
+
+def select(verification: Verification, wanted: Selection) -> Verification:
+    """What is asked for, of all seeds. Problems stay: what was edited anywhere can be trusted nowhere.
+
+    Raises:
+        UsageFault: there is no such claim, table or cell, or the tier has no claims.
+    """
+    paper = verification.paper
+    if paper is None and (wanted.claims or wanted.tables):
+        raise UsageFault(
+            f"The tier '{verification.tier}' has no claims of the paper and no printed tables.",
+            why="They are about XLM-R Large.",
+            mend="xlt reproduce --tier core",
+        )
+    if paper is not None:
+        _known("claim", wanted.claims, [each.claim.id for each in paper.claims])
+        _known("table", wanted.tables, [each.cell.table for each in paper.cells])
+        paper = _of_paper(paper, wanted)
+    parts = [_of_cells(each, wanted) for each in (verification, *verification.further)]
+    _known("cell", wanted.cells, [name for each in (verification, *verification.further) for name in _names(each)])
+    words: set[VerdictWord] = set()
+    if paper is not None:
+        words = {each.verdict for each in paper.claims} | {each.verdict for each in paper.cells}
+    codes = {exit_code((), (), words)}
+    codes |= {exit_code(each.problems, each.runs, {v.verdict for v in each.verdicts}, whole=False) for each in parts}
+    worst = next(int(code) for code in SEVERITY if code in codes)
+    return parts[0].model_copy(update={"further": tuple(parts[1:]), "paper": paper, "exit_code": worst})
+
+
+def _names(verification: Verification) -> Iterator[str]:
+    """Tasks and cells that were recomputed, and those that would have been."""
+    for verdict in verification.verdicts:
+        yield verdict.task
+        if verdict.value is None:
+            yield from (f"{verdict.task}.{language}" for language in get_task(verdict.task).languages)
+    yield from (f"{cell.task}.{cell.language}" for cell in verification.cells)
+
+
+def _of_paper(paper: Paper, wanted: Selection) -> Paper:
+    cells = [
+        each
+        for each in paper.cells
+        if each.cell.table in wanted.tables
+        or any(
+            tasks_of(each.cell.quantity) == (task,) and language in ("", each.cell.language)
+            for task, _, language in (cell.partition(".") for cell in wanted.cells)
+        )
+    ]
+    claims = tuple(each for each in paper.claims if each.claim.id in wanted.claims)
+    return paper.model_copy(update={"claims": claims, "cells": tuple(cells)})
+
+
+def _of_cells(verification: Verification, wanted: Selection) -> Verification:
+    tasks = {cell.partition(".")[0] for cell in wanted.cells}
+    cells = [cell for cell in verification.cells if {cell.task, f"{cell.task}.{cell.language}"} & {*wanted.cells}]
+    verdicts = [verdict for verdict in verification.verdicts if verdict.task in tasks]
+    return verification.model_copy(
+        update={
+            "cells": tuple(cells),
+            "verdicts": tuple(verdicts),
+            "means": tuple(mean for mean in verification.means if mean.task in tasks),
+            "statements": tuple(each for each in verification.statements if each.task in tasks),
+            "counts": count_verdicts(verdicts),
+        }
+    )
+
+
+def _known(noun: str, asked: Sequence[str], names: Iterable[str]) -> None:
+    there = list(dict.fromkeys(names))
+    if unknown := [name for name in asked if name not in there]:
+        close = difflib.get_close_matches(unknown[0], there, n=1, cutoff=0.3)
+        raise UsageFault(
+            f"There is no {noun} '{unknown[0]}' here.",
+            why=f"There are: {', '.join(there[:40])}{', …' if len(there) > 40 else ''}.",
+            mend=f"--{noun} {close[0] if close else there[0] if there else 'NAME'}",
+        )
