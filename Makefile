@@ -19,7 +19,7 @@ LOCKED := DS_ACCELERATOR=cpu DS_BUILD_OPS=0 \
 	$(PIP) install --quiet --no-deps --require-hashes --no-build-isolation --use-pep517 -r
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce verify report test lint lock image clean
+.PHONY: help install reproduce verify report expected test lint lock image clean
 
 define PREREQUISITES
 import os, shutil, sys, sysconfig
@@ -78,6 +78,10 @@ verify: install ## recompute every number of results/ from its predictions and j
 
 report: install ## write results/report/index.html
 	$(BIN)/xlt report --results $(RESULTS) $(ARGS)
+
+expected: install ## write EXPECTED_RESULTS.md and the schema of report.json from what they describe
+	$(BIN)/python -m xlt.verify.expected > EXPECTED_RESULTS.new && mv EXPECTED_RESULTS.new EXPECTED_RESULTS.md
+	$(BIN)/python -m xlt.verify.report > artifact/schema/report.new && mv artifact/schema/report.new artifact/schema/report.schema.json
 
 test: $(VENV)/.installed-dev ## run the tests, in WORKERS processes
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile $(ARGS)

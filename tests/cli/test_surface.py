@@ -15,20 +15,20 @@ from xlt.errors import ExitCode
 
 COMMON = {"--results", "--json", "--debug"}
 SOURCE = {"--source", "--data-root", "--limit"}
-ENGINE = {"--zero", "--gpus", "--processes", "--accumulation"}
+ENGINE = {"--engine", "--zero", "--gpus", "--processes", "--accumulation"}
 RECIPE = {"--steps", "--epochs", "--learning-rate", "--batch-size"}
 WHERE = {"--model", "--tier", "--language", "--split"}
 OPTIONS = {
-    "doctor": COMMON,
+    "doctor": COMMON | {"--gpu"},
     "fetch": {"--model", "--tier", "--mirror", "--data-root", "--offline", "--json", "--debug"},
-    "plan": COMMON | SOURCE | {"--tier", "--seed"},
+    "plan": COMMON | SOURCE | {"--engine", "--tier", "--seed"},
     "reproduce": COMMON | SOURCE | ENGINE | {"--shard", "--tier", "--seed"},
     "train": COMMON | SOURCE | ENGINE | RECIPE | {"--model", "--phase", "--tier", "--seed"},
     "evaluate": COMMON | SOURCE | WHERE,
     "retrieve": COMMON | SOURCE | WHERE | {"--layer"},
     "score": {"--predictions", "--labels", "--benchmark", "--json", "--debug"},
     "submit": COMMON | {"--arm", "--output", "--data-root"},
-    "verify": COMMON | {"--data-root", "--record", "--recheck"},
+    "verify": COMMON | {"--data-root", "--claim", "--table", "--cell", "--expected", "--record", "--recheck"},
     "report": COMMON | {"--data-root"},
 }
 
@@ -38,7 +38,7 @@ def test_commands_and_options_are_those_documented() -> None:
     commands = group.commands  # type: ignore[attr-defined]
     assert set(commands) == {*OPTIONS, "tasks", "bench"}
     assert set(commands["tasks"].commands) == {"ls", "show", "check"}
-    assert set(commands["bench"].commands) == {"controls", "train"}
+    assert set(commands["bench"].commands) == {"controls", "load", "train"}
     for name, expected in OPTIONS.items():
         options = {text for option in commands[name].params for text in option.opts if text.startswith("--")}
         assert options == expected, name

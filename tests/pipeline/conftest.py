@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from xlt.data.files.source import FilesSource
+from xlt.data.source import Source
 from xlt.pipeline.executor import Executor
 from xlt.pipeline.grid import Grid, GridBuilder
-from xlt.pipeline.sources import SourceOptions
+from xlt.pipeline.sources import SourceOptions, open_source
 from xlt.pipeline.spec import RunSpec
 from xlt.pipeline.store import Check, RunStore
 from xlt.pipeline.tiers import read_tier
@@ -54,8 +55,16 @@ class TinyGrid:
     files: Path
 
     @property
-    def source(self) -> FilesSource:
-        return FilesSource(self.files)
+    def source(self) -> Source:
+        return open_source(SourceOptions(name="files", data_root=self.files))
+
+    def with_arms(self, folder: Path, arms: str, *, plan: str = "", recipe: str = "") -> TinyGrid:
+        """Other arms, with lines of the plan and a recipe, on a copy of the data; all of it below ``folder``."""
+        text = self.tier.read_text("utf-8").replace("both = { steps = 10 }", recipe)
+        begin, end = text.index("[sources.files.arms]"), text.index("[sources.files.backbone]")
+        tier = folder / "tier.toml"
+        tier.write_text(f"{text[:begin]}[sources.files]\n{plan}\n[sources.files.arms]\n{arms}\n{text[end:]}", "utf-8")
+        return TinyGrid(tier, Path(shutil.copytree(self.files, folder / "data")))
 
     def grid(self, seed: int = 0) -> Grid:
         return GridBuilder(read_tier(str(self.tier)), self.source, seed=seed, precision="fp32").grid()

@@ -21,7 +21,7 @@ from xlt.evaluate.metrics import score
 from xlt.pipeline.executor import parent_model
 from xlt.pipeline.grid import GridBuilder
 from xlt.pipeline.run import execute_run
-from xlt.pipeline.store import RunStore
+from xlt.pipeline.store import RunStore, read_spec
 from xlt.pipeline.tiers import read_tier
 from xlt.tasks.catalogue import get_task
 from xlt.train.engine import EngineSettings
@@ -162,6 +162,31 @@ def test_a_damaged_run_is_made_again_and_its_children_stay(
     tiny_grid.run(results, watcher)
     assert watcher.states["mnli"] == "damaged"
     assert watcher.started == ["mnli"]
+
+
+def test_a_collapsed_run_is_marked_kept_and_made_once_more(tiny_grid: TinyGrid, tmp_path: Path) -> None:
+    # No tiny model finds an answer span in a few steps: the second attempt collapses too, and stands.
+    arm = 'squad = { intermediate = ["squad"], targets = ["tatoeba"] }'
+    grid = tiny_grid.with_arms(tmp_path, arm, plan="collapse_after = 0.5")
+    watcher = Watcher()
+    store = grid.run(tmp_path, watcher)
+    assert watcher.finished == ["mlm", "squad", "squad", "squad.tatoeba"]
+    document = json.loads((tmp_path / "grid.json").read_text("utf-8"))
+    first, second = document["collapsed"][0], document["runs"][1]
+    assert [run["parent"] for run in document["runs"]] == [None, document["runs"][0]["hash"], second["hash"]]
+    logs = []
+    for run in (first, second):
+        folder = store.path(run["folder"])
+        assert json.loads((folder / "provenance.json").read_text("utf-8"))["collapsed"] is True
+        assert (folder / "predictions" / "squad.dev.en.jsonl.gz").is_file()
+        logs.append([json.loads(line) for line in (folder / "log.jsonl").read_text("utf-8").splitlines()])
+        assert [line.get("at_chance") for line in logs[-1]] == [None, None, None, True]
+    assert [line["examples"] for line in logs[0]] != [line["examples"] for line in logs[1]]
+    assert read_spec(store.path(second["folder"])).seed == read_spec(store.path(first["folder"])).seed
+
+    again = Watcher()
+    grid.run(tmp_path, again)
+    assert (again.started, json.loads((tmp_path / "grid.json").read_text("utf-8"))) == ([], document)
 
 
 def test_a_run_without_its_parent_says_so(tiny_grid: TinyGrid, tmp_path: Path) -> None:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.pipeline.conftest import TinyGrid
 from xlt.data.files.source import FilesSource
 from xlt.data.world.source import WorldSource
 from xlt.errors import UsageFault
-from xlt.pipeline.grid import Grid, GridBuilder, evaluated
+from xlt.pipeline.grid import Grid, GridBuilder, evaluated, present_arms
 from xlt.pipeline.sources import SourceOptions, open_source
 from xlt.pipeline.tiers import read_tier
 from xlt.tasks.catalogue import get_task
@@ -105,6 +106,61 @@ def test_without_data_the_grid_is_the_same_but_for_the_hashes(
 
     assert links(bare) == links(whole)
     assert not any(run.data for run in bare.runs)
+
+
+def test_what_is_licensed_or_given_falls_away_where_it_is_absent(
+    tiny_grid: TinyGrid, tmp_path: Path, world: WorldSource
+) -> None:
+    arms = """
+    baseline = { targets = ["tatoeba"] }
+    both = { intermediate = ["mnli", "squad", "ccg"], licensed = ["ccg"], targets = ["tatoeba"] }
+    ccg = { intermediate = ["ccg"], licensed = ["ccg"], targets = ["tatoeba"] }
+    mnli_de = { intermediate = ["mnli"], translated = ["de"], targets = ["tatoeba"] }
+    """
+    variants = tiny_grid.with_arms(tmp_path, arms, recipe="both = { steps = 7 }")
+    grid = variants.grid()
+    assert [run.name for run in grid.runs if run.phase == "intermediate"] == ["both2"]
+    joint = next(run for run in grid.runs if run.name == "both2")
+    assert (joint.arm, joint.train, joint.recipe["steps"]) == ("both2", ("mnli", "squad"), 7)
+    assert {run.arm for run in grid.runs} == {"", "baseline", "both2"}
+    assert (
+        grid.as_json()["left_out"]
+        == grid.left_out
+        == {
+            "both": "no training data for ccg, which is licensed; trained on the other 2 tasks as both2",
+            "ccg": "no training data for ccg, which is licensed",
+            "mnli_de": "no machine-translated training data is given for mnli in de",
+        }
+    )
+    present, left_out = present_arms(read_tier(str(variants.tier)).plan("files").arms, world)
+    assert (list(present), list(left_out), present["both"].label) == (["baseline", "both", "ccg"], ["mnli_de"], "")
+
+
+def test_a_second_attempt_takes_the_place_of_a_run_and_of_all_that_start_from_it(world: WorldSource) -> None:
+    grid = GridBuilder(read_tier("smoke"), world, seed=0, precision="fp32").grid()
+    first = next(run for run in grid.runs if run.name == "mnli")
+    retried = grid.retry(first)
+    second = next(run for run in retried.runs if run.name == "mnli")
+    assert (second.retry, second.seed, retried.collapsed) == (1, first.seed, (first,))
+    assert second.hash != first.hash
+    changed = {old.name for old, new in zip(grid.runs, retried.runs, strict=True) if old != new}
+    assert changed == {"mnli", *(run.name for run in grid.runs if run.hash in grid.below(first.hash))}
+    assert {run.parent for run in retried.runs if run.name in ("baseline.xnli", "mnli.pawsx")} == {second.hash}
+    assert not {"collapsed", "left_out"} & set(grid.as_json())
+
+
+def test_only_what_has_dev_data_is_watched_for_collapse(tiny_grid: TinyGrid, tmp_path: Path) -> None:
+    arms = """
+    baseline = { targets = ["xnli", "tatoeba"] }
+    mixed = { intermediate = ["mnli"], masked_lm = true, targets = ["tatoeba"] }
+    """
+    variants = tiny_grid.with_arms(tmp_path, arms, plan="collapse_after = 0.4", recipe="mixed = { steps = 4 }")
+    runs = variants.grid().runs
+    watched = [("mlm", 0.0), ("mixed", 0.4), ("baseline.xnli", 0.4), ("baseline.tatoeba", 0.0), ("mixed.tatoeba", 0.0)]
+    assert [(run.name, run.collapse_after) for run in runs] == watched
+    assert set(runs[1].data) == {"mnli/train/en", "mnli/dev/en", "mlm/train/all"}
+    tydiqa = GridBuilder(read_tier("core"), variants.source, seed=0, precision="fp32", fingerprints=False).grid()
+    assert {run.collapse_after for run in tydiqa.runs if run.train == ("tydiqa",)} == {0.0}
 
 
 def test_a_language_that_is_not_there_is_refused_with_a_suggestion(tiny_files: Path) -> None:

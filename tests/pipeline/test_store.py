@@ -10,7 +10,8 @@ import pytest
 
 from tests.pipeline.test_spec import SPEC
 from xlt.errors import DataFault, EnvironmentFault, UsageFault
-from xlt.pipeline.store import MANIFEST, RunStore, check_folder, read_spec
+from xlt.pipeline.store import MANIFEST, RunStore, check_folder, read_spec, write_manifest
+from xlt.pipeline.store import SPEC as SPEC_FILE
 
 
 def written(root: Path) -> tuple[RunStore, Path]:
@@ -75,6 +76,31 @@ def test_a_folder_of_another_spec_is_not_this_run(tmp_path: Path) -> None:
     _, folder = written(tmp_path)
     check = check_folder(folder, SPEC.model_copy(update={"seed": 9}))
     assert (check.state, check.problem) == ("damaged", "spec.json is not the one that names the folder")
+
+
+def test_a_spec_of_a_time_when_it_had_fewer_fields_is_still_this_run(tmp_path: Path) -> None:
+    store, folder = written(tmp_path)
+    fields = json.loads((folder / SPEC_FILE).read_text("utf-8"))
+    del fields["retry"], fields["translated"]
+    (folder / SPEC_FILE).write_text(json.dumps(fields), encoding="utf-8")
+    write_manifest(folder)
+    assert store.check(SPEC).state == "done"
+    (folder / SPEC_FILE).write_text("{}", encoding="utf-8")
+    write_manifest(folder)
+    assert store.check(SPEC).state == "damaged"
+
+
+def test_a_run_is_collapsed_if_somebody_looked_and_its_provenance_says_so(tmp_path: Path) -> None:
+    store = RunStore(tmp_path)
+    watched = SPEC.model_copy(update={"collapse_after": 0.5})
+    with store.writing(watched) as folder:
+        assert not store.collapsed(watched)
+        (folder / "provenance.json").write_text('{"collapsed": true}', encoding="utf-8")
+    assert store.collapsed(watched)
+    assert not store.collapsed(SPEC)
+    for other in ('{"collapsed": false}', "{}", "{"):
+        (folder / "provenance.json").write_text(other, encoding="utf-8")
+        assert not store.collapsed(watched)
 
 
 def test_a_pruned_file_may_be_missing(tmp_path: Path) -> None:

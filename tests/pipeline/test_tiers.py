@@ -42,12 +42,38 @@ def test_core_and_paper_have_the_arms_of_the_paper(name: str, singles: set[str],
     assert tier.plan("files") == tier.plan("hub")
     plan = tier.plan("hub")
     assert (plan.backbone.name, plan.backbone.retrieval_layer) == ("xlm-roberta-large", 14)
-    assert set(plan.arms) == {"baseline", "multi"} | singles
+    plain = {key: arm for key, arm in plan.arms.items() if not arm.masked_lm and not arm.translated}
+    assert set(plain) == {"baseline", "multi"} | singles
     assert plan.arms["baseline"].intermediate == []
     assert all(plan.arms[key].intermediate == [key] for key in singles)
     assert set(plan.arms["multi"].intermediate) == {task.key for task in INTERMEDIATE}
+    # Nobody can fetch CCGbank: an arm that wants it must be able to do without.
+    assert all(arm.licensed == ["ccg"] for arm in plan.arms.values() if "ccg" in arm.intermediate)
+    assert plan.collapse_after == 0.5
     assert all(set(arm.targets) == {task.key for task in TARGET} for arm in plan.arms.values())
     assert all(tier.recipe(key, "hub") == get_task(key).recipe for key in TASKS)
+
+
+def test_paper_has_the_variants_of_the_paper_and_a_recipe_for_each() -> None:
+    tier = read_tier("paper")
+    arms = tier.plan("hub").arms
+    mixed = {name: arm for name, arm in arms.items() if arm.masked_lm}
+    assert list(mixed) == ["mnli_mlm", "squad_mlm", "hellaswag_mlm", "multi_mlm"]
+    for name, arm in mixed.items():
+        without = name.removesuffix("_mlm")
+        recipe, plain = tier.recipe(name, "hub"), tier.recipe(without, "hub")
+        assert arm.intermediate == arms[without].intermediate
+        assert recipe.learning_rate == plain.learning_rate / 2
+        assert (recipe.epochs, recipe.batch_size) == (plain.epochs, plain.batch_size)
+        assert (recipe.evaluate_every, recipe.patience) == (1000, 30)
+        if without != "multi":
+            assert recipe.examples_cap == get_task(without).train_rows
+    translated = {name: (arm.intermediate, arm.translated) for name, arm in arms.items() if arm.translated}
+    assert translated == {f"{key}_mt": ([key], ["de", "ru", "sw"]) for key in ("mnli", "qqp", "hellaswag")}
+
+
+def test_smoke_looks_for_no_collapse() -> None:
+    assert {plan.collapse_after for plan in read_tier("smoke").sources.values()} == {0.0}
 
 
 @pytest.mark.parametrize(

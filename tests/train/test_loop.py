@@ -17,7 +17,7 @@ from xlt.tasks.catalogue import get_task
 from xlt.tasks.record import Recipe
 from xlt.train.batches import BatchStream
 from xlt.train.engine import EngineSettings, start_process_group
-from xlt.train.loop import StepRecord, Trained, train
+from xlt.train.loop import DevResult, StepRecord, Trained, train
 
 CONFIG: dict[str, Any] = {
     "vocab_size": 60,
@@ -57,7 +57,7 @@ def batch_stream(**recipe: Any) -> BatchStream:
 
 
 def run(
-    settings: EngineSettings | None = None, *, dev_score: Any = None, **recipe: Any
+    settings: EngineSettings | None = None, *, dev_score: Any = None, collapse_after: float = 0.0, **recipe: Any
 ) -> tuple[list[StepRecord], Trained]:
     records: list[StepRecord] = []
     trained = train(
@@ -66,6 +66,7 @@ def run(
         settings or EngineSettings(),
         on_step=records.append,
         dev_score=dev_score,
+        collapse_after=collapse_after,
     )
     return records, trained
 
@@ -134,10 +135,10 @@ def test_the_best_dev_score_decides_which_weights_are_kept() -> None:
     scores = iter([10.0, 30.0, 20.0])
     seen: list[float] = []
 
-    def dev_score(model: PackedModel) -> float:
+    def dev_score(model: PackedModel) -> DevResult:
         assert not model.training
         seen.append(float(model.heads["mnli"].out_proj.weight.detach().sum()))
-        return next(scores)
+        return DevResult(next(scores))
 
     records, trained = run(dev_score=dev_score, steps=12, evaluate_every=4)
     assert trained.step == 8
@@ -148,11 +149,35 @@ def test_the_best_dev_score_decides_which_weights_are_kept() -> None:
 
 def test_training_stops_when_patience_runs_out_and_scores_at_the_end_otherwise() -> None:
     falling = iter(range(100, 0, -1))
-    records, trained = run(dev_score=lambda model: float(next(falling)), steps=12, evaluate_every=2, patience=2)
+    records, trained = run(dev_score=lambda _: DevResult(next(falling)), steps=12, evaluate_every=2, patience=2)
     assert trained.step == 2
     assert len(records) == 6
-    records, trained = run(dev_score=lambda model: 1.0, steps=5, evaluate_every=100)
+    records, trained = run(dev_score=lambda _: DevResult(1.0), steps=5, evaluate_every=100)
     assert [record.step for record in records if record.dev_score is not None] == [5]
+
+
+def test_every_epoch_ends_with_a_score() -> None:
+    # 64 examples in batches of 12: the epochs end within the steps 6, 11 and 16.
+    records, _ = run(dev_score=lambda _: DevResult(1.0), steps=0, epochs=3, batch_size=12, evaluate_every=4)
+    assert len(records) == 16
+    assert [record.step for record in records if record.dev_score is not None] == [4, 6, 8, 11, 12, 16]
+
+
+@pytest.mark.parametrize("every", [0, 2])
+def test_a_training_still_at_chance_after_its_share_is_given_up(every: int) -> None:
+    records, trained = run(dev_score=lambda _: DevResult(33.0, True), collapse_after=0.45, evaluate_every=every)
+    assert (len(records), trained.collapsed) == (6, True)
+    seen = True if every else None
+    assert [record.at_chance for record in records] == [None, seen, None, seen, None, True]
+
+
+def test_a_training_that_was_above_chance_once_goes_on_to_its_end() -> None:
+    results = iter([DevResult(33.0, True), DevResult(40.0), DevResult(33.0, True), DevResult(33.0, True)])
+    records, trained = run(dev_score=lambda _: next(results), collapse_after=0.5, evaluate_every=4)
+    assert (len(records), trained.collapsed, trained.step) == (12, False, 6)
+    results = iter([DevResult(33.0, False), DevResult(33.0, True)])
+    records, trained = run(dev_score=lambda _: next(results), collapse_after=0.5)
+    assert (len(records), trained.collapsed, trained.step) == (12, False, 12)
 
 
 def test_a_diverged_loss_stops_the_run_with_advice(monkeypatch: pytest.MonkeyPatch) -> None:

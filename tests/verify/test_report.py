@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
+from xlt.artifact import artifact_root
 from xlt.verify.chart import Series, line_chart
-from xlt.verify.judge import Verification, verify
-from xlt.verify.report import render, write_report
+from xlt.verify.judge import Verification, join, recompute, verify
+from xlt.verify.report import render, schema, write_report
+from xlt.verify.stored import GridRun
 from xlt.verify.tables import english_rows, language_tables, means_rows, metrics_text
 from xlt.verify.verdicts import Verdict
 
+from .core_results import ConstructedSource, replicated, write_core_artifact, write_core_results
 from .tiny_results import shifted
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
@@ -74,7 +80,7 @@ def test_links_lead_to_runs_and_files_that_exist(results, found):
     anchors = [link[1:] for link in outline.links if link.startswith("#")]
     assert set(anchors) <= set(outline.ids)
     assert {f"run-{run.hash}" for run in found.runs} <= set(outline.ids)
-    files = [link for link in outline.links if not link.startswith("#")]
+    files = [link for link in outline.links if not link.startswith(("#", "https://"))]  # sources may be far away
     assert len(files) >= 2 * len(found.runs)
     for link in files:
         assert (page.parent / link).is_file()
@@ -82,7 +88,8 @@ def test_links_lead_to_runs_and_files_that_exist(results, found):
 
 def test_the_page_needs_nothing_else(results, found):
     page = render(found, results.root)
-    assert not re.search(r"https?://|<script|@import|url\(|<img|<link|src=", page)
+    assert not re.search(r"http://|<script|@import|url\(|<img|<link|src=", page)
+    assert page.count("https://") == page.count('<a href="https://')
     assert str(results.root) not in page
 
 
@@ -157,3 +164,77 @@ def test_a_joint_training_has_a_line_per_task(results, found):
     page = render(found, results.root)
     assert "loss by step: MNLI, SQuAD v1.1" in page
     assert re.search(r'class="key">.*s0.*MNLI.*s1.*SQuAD v1.1', page)
+
+
+def test_the_published_schema_is_the_current_one_and_fits_a_report(results, found, monkeypatch):
+    document = json.loads(write_report(found, results.root).with_name("report.json").read_text("utf-8"))
+    monkeypatch.delenv("XLT_ARTIFACT")
+    published = (artifact_root() / "schema" / "report.schema.json").read_text("utf-8")
+    assert published == schema(), "python -m xlt.verify.report > artifact/schema/report.schema.json"
+    described = json.loads(published)["$defs"]["Verification"]
+    assert set(described["required"]) <= set(document) == set(described["properties"])
+    assert described["additionalProperties"] is False
+    with pytest.raises(ValueError, match="more"):
+        Verification.model_validate(document | {"more": 1})
+
+
+def test_a_run_that_collapsed_is_named_with_the_one_in_its_place(results, found):
+    listed = found.runs[0].model_dump(include={"phase", "arm", "train", "evaluate", "parent"})
+    run = GridRun(folder="target/first-000000000000", hash="000000000000", **listed)
+    page = render(found.model_copy(update={"collapsed": (run,)}), results.root)
+    text = " ".join(Outline(page).text.split())
+    assert f"{run.folder} was at chance on English dev (log); a second attempt with another seed took its place" in text
+    assert f'took its place: <a href="#run-{found.runs[0].hash}">' in page
+
+
+@pytest.fixture(scope="module")
+def core(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Verification, list[Path]]]:
+    """Constructed results of two arms of the core tier with two seeds, one run of the second missing."""
+    root, source = tmp_path_factory.mktemp("core"), ConstructedSource(most=2)
+    tier = write_core_artifact(root / "artifact", source) / "tiers" / "core.toml"
+    lines = tier.read_text("utf-8").splitlines()
+    others = ("squad_v2 = ", "hellaswag = ", "multi = ", "mnli = ")
+    tier.write_text("\n".join(line for line in lines if not line.startswith(others)), "utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XLT_ARTIFACT", str(root / "artifact"))
+        folders = [root / "seed-0", root / "seed-1"]
+        for seed, folder in enumerate(folders):
+            write_core_results(folder, seed, source, replicated, ("squad.panx",) if seed else ())
+        yield join([recompute(folder, source) for folder in folders]), folders
+
+
+def test_the_page_of_several_seeds_has_claims_tables_and_gains_with_links_that_lead_somewhere(core):
+    found, folders = core
+    page = write_report(found, *folders)
+    text = page.read_text("utf-8")
+    outline = Outline(text)
+    assert outline.open == []
+    assert len(outline.ids) == len(set(outline.ids))
+    anchors = {link[1:] for link in outline.links if link.startswith("#")}
+    assert anchors <= set(outline.ids)
+    for link in outline.links:
+        assert link.startswith(("#", "https://")) or (page.parent / unquote(link)).is_file(), link
+    assert {f"claim-{each.claim.id}" for each in found.paper.claims} <= set(outline.ids)
+    order = [text.index(f'id="claim-{each.claim.id}"') for each in found.paper.claims]
+    assert order == sorted(order)
+    words = " ".join(outline.text.split())
+    for part in (
+        found.paper.summary,
+        "To fill it: xlt reproduce --tier core",
+        "Gains over the baseline",
+        "printed 31.0 ± 1",
+    ):
+        assert part in words
+    judged = next(each for each in found.paper.cells if each.key == "xtreme.baseline.xnli")
+    assert f"{judged.value:.1f} ({judged.low:.1f} to {judged.high:.1f})" in words
+    runs = {seed.runs[0].hash for seed in (found, *found.further)}
+    assert {f"run-{name}" for name in runs} <= set(outline.ids)
+    assert "Means over languages, seed 1" in words
+
+
+def test_constructed_results_say_so_on_top_and_on_every_printed_page(core):
+    found, folders = core
+    text = render(found, *folders)
+    assert "<title>CONSTRUCTED, " in text
+    assert '@page { @top-center { content: "CONSTRUCTED' in text
+    assert text.index("CONSTRUCTED: no model made these results. They") < text.index("runs complete")

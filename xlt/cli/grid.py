@@ -12,6 +12,7 @@ from xlt.cli.options import (
     Accumulation,
     DataRoot,
     Debug,
+    Engine,
     Gpus,
     Json,
     Limit,
@@ -20,6 +21,7 @@ from xlt.cli.options import (
     Seed,
     Tier,
     Zero,
+    engine_name,
     engine_settings,
     precision,
     process_count,
@@ -28,14 +30,17 @@ from xlt.cli.options import (
 from xlt.cli.output import emit, say
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from rich.console import Console
+    from rich.table import Table
 
     from xlt.data.source import Source
     from xlt.pipeline.estimate import Estimate as Cost
     from xlt.pipeline.grid import Grid
     from xlt.pipeline.sources import SourceOptions
+    from xlt.train.engine import EngineName
 
 PlannedSource = Annotated[str, typer.Option("--source", help="world, files or hub; else the first of the tier.")]
 
@@ -47,20 +52,23 @@ def plan(
     seed: Seed = 0,
     limit: Limit = 0,
     results: Results = DEFAULT_RESULTS,
+    engine: Engine = "deepspeed",
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Show the runs of a tier: what is done, what is to do, and what it will cost."""
     from pydantic import BaseModel
-    from rich.table import Table
 
     from xlt.pipeline.estimate import Estimate, estimate
+    from xlt.pipeline.executor import with_retries
+    from xlt.pipeline.store import RunStore
     from xlt.pipeline.tiers import read_tier
 
     described = read_tier(tier)
     source = source or next(iter(described.sources))
     opened, _ = _open_source(tier, source, data_root, limit)
-    grid, absent, fetch = _grid_of_what_is_there(tier, opened, seed)
+    grid, absent, fetch = _grid_of_what_is_there(tier, opened, seed, engine_name(engine))
+    grid = with_retries(grid, RunStore(results))
     cost = estimate(grid, described.plan(source), opened)
 
     class Plan(BaseModel):
@@ -70,6 +78,8 @@ def plan(
         runs: list[dict[str, Any]]
         seed: int
         seeds: list[int]
+        left_out: dict[str, str]
+        collapsed: list[str]
         data_absent: str
         fetch: str
         estimate: Estimate
@@ -80,6 +90,8 @@ def plan(
         runs=_planned(grid, results, known=not absent),
         seed=seed,
         seeds=described.seeds,
+        left_out=grid.left_out,
+        collapsed=[run.folder for run in grid.collapsed],
         data_absent=absent,
         fetch=fetch,
         estimate=cost,
@@ -87,28 +99,42 @@ def plan(
 
     def render(console: Console) -> None:
         title = f"{tier} tier on {source}, seed {seed} (the tier's seeds: {', '.join(map(str, described.seeds))})"
-        table = Table("phase", "run", "starts from", "state", "training tokens", "folder", title=title)
-        for run, priced in zip(result.runs, cost.runs, strict=True):
-            named = (run[key] or "–" for key in ("phase", "name", "starts_from", "state"))
-            table.add_row(*named, _tokens(priced.tokens, priced.at_most), run["folder"])
-        console.print(table)
-        absence = [f"Data absent: {absent}", f"What is done cannot be told without it. To get it: {fetch}"]
-        for line in [*(absence if absent else ()), *_costs(cost)]:
+        console.print(_table(title, result.runs, cost))
+        for line in [*_remarks(grid, absent, fetch), *_costs(cost)]:
             console.print(line, markup=False, soft_wrap=True)
 
     emit(result, render)
 
 
-def _grid_of_what_is_there(tier: str, source: Source, seed: int) -> tuple[Grid, str, str]:
+def _remarks(grid: Grid, absent: str, fetch: str) -> Iterator[str]:
+    """What is not as the tier says, or cannot be known."""
+    yield from (f"{name}: {why}" for name, why in grid.left_out.items())
+    yield from (f"Collapsed, and tried once more: {run.folder}" for run in grid.collapsed)
+    if absent:
+        yield f"Data absent: {absent}"
+        yield f"What is done cannot be told without it. To get it: {fetch}"
+
+
+def _table(title: str, runs: Sequence[dict[str, Any]], cost: Cost) -> Table:
+    from rich.table import Table
+
+    table = Table("phase", "run", "starts from", "state", "training tokens", "folder", title=title)
+    for run, priced in zip(runs, cost.runs, strict=True):
+        named = (run[key] or "–" for key in ("phase", "name", "starts_from", "state"))
+        table.add_row(*named, _tokens(priced.tokens, priced.at_most), run["folder"])
+    return table
+
+
+def _grid_of_what_is_there(tier: str, source: Source, seed: int, engine: EngineName) -> tuple[Grid, str, str]:
     """The grid; where data is absent one without hashes, what is absent, and how to get it."""
     from xlt.errors import DataFault
 
     try:
-        return _grid(tier, source, seed), "", ""
+        return _grid(tier, source, seed, engine), "", ""
     except DataFault as fault:
         of_hub = source.name == "hub" and fault.mend.startswith("xlt ")
         fetch = f"xlt fetch --tier {tier} --data-root DIR" if of_hub else fault.mend
-        return _grid(tier, source, seed, fingerprints=False), f"{fault.what} {fault.why}".strip(), fetch
+        return _grid(tier, source, seed, engine, fingerprints=False), f"{fault.what} {fault.why}".strip(), fetch
 
 
 def _planned(grid: Grid, results: Path, *, known: bool) -> list[dict[str, Any]]:
@@ -165,6 +191,7 @@ def reproduce(
     seed: Seed = 0,
     limit: Limit = 0,
     results: Results = DEFAULT_RESULTS,
+    engine: Engine = "deepspeed",
     zero: Zero = "0",
     gpus: Gpus = 0,
     processes: Processes = 0,
@@ -184,13 +211,15 @@ def reproduce(
 
     began = time.monotonic()
     source = source or next(iter(read_tier(tier).sources))
-    settings = engine_settings(zero, accumulation)
     count = process_count(gpus, processes, read_tier(tier).processes)
+    settings = engine_settings(zero, accumulation, engine_name(engine), count if shard else 1)
     if shard and count == 1:
         raise UsageFault("--shard needs several GPUs or processes.", mend="Add --gpus N or --processes N.")
     opened, options = _open_source(tier, source, data_root, limit)
     _introduce(tier, source)
-    grid = _grid(tier, opened, seed)
+    grid = _grid(tier, opened, seed, settings.engine)
+    for name, why in grid.left_out.items():
+        say(f"{name}: {why}.")
     deterministic(True)
     executor = Executor(
         opened,
@@ -203,6 +232,8 @@ def reproduce(
         spread=count if shard else 1,
     )
     done = executor.run_grid(grid)
+    for folder in done.collapsed:
+        say(f"At chance on English dev: {folder}")
     say(f"{done.made} runs made, {done.found} found complete, {_minutes(time.monotonic() - began)} so far.")
     conclude(results, opened)
 
@@ -216,24 +247,27 @@ def _open_source(tier: str, source_name: str, data_root: Path | None, limit: int
     return open_source(options), options
 
 
-def _grid(tier: str, source: Source, seed: int, *, fingerprints: bool = True) -> Grid:
+def _grid(tier: str, source: Source, seed: int, engine: EngineName, *, fingerprints: bool = True) -> Grid:
     from xlt.pipeline.grid import GridBuilder
     from xlt.pipeline.tiers import read_tier
 
-    builder = GridBuilder(read_tier(tier), source, seed=seed, precision=precision(), fingerprints=fingerprints)
-    return builder.grid()
+    return GridBuilder(
+        read_tier(tier), source, seed=seed, precision=precision(), fingerprints=fingerprints, engine=engine
+    ).grid()
 
 
 def _introduce(tier: str, source: str) -> None:
     """The first lines: what runs, and what a GPU would add."""
     import torch
 
+    from xlt.cli.environment import prove_gpu
     from xlt.pipeline.provenance import device_name
     from xlt.pipeline.tiers import read_tier
 
     say(f"Tier {tier} on the source '{source}': {read_tier(tier).about}.")
     if torch.cuda.is_available():
         say(f"Device: {device_name()}, bf16.")
+        prove_gpu()
     else:
         say(
             "No GPU found: a small XLM-R is trained here on the CPU in fp32, through the same code.\n"

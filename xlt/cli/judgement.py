@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from xlt.cli.options import DEFAULT_RESULTS, DataRoot, Debug, Json, Results
+from xlt.cli.options import DEFAULT_RESULTS, DataRoot, Debug, Json
 from xlt.cli.output import emit, say
 
 if TYPE_CHECKING:
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from xlt.verify.judge import Verification
 
 FAILURES = ("deviates", "collapsed", "not run")
+Folders = Annotated[
+    list[Path] | None, typer.Option("--results", metavar="DIR", help="The results folder; one for each seed.")
+]
 Record = Annotated[
     bool,
     typer.Option("--record", help="Keep these results as a reference run, in artifact/measured of the checkout."),
@@ -28,9 +31,7 @@ Record = Annotated[
 
 
 def verify(
-    results: Annotated[
-        list[Path] | None, typer.Option("--results", metavar="DIR", help="The results folder; one for each seed.")
-    ] = None,
+    results: Folders = None,
     data_root: DataRoot = None,
     claim: Annotated[list[str] | None, typer.Option("--claim", help="Judge only this claim of the paper: C3.")] = None,
     table: Annotated[list[str] | None, typer.Option("--table", help="Judge only this printed table: main.")] = None,
@@ -69,13 +70,11 @@ def verify(
     raise typer.Exit(verification.exit_code)
 
 
-def report(
-    results: Results = DEFAULT_RESULTS, data_root: DataRoot = None, json: Json = False, debug: Debug = False
-) -> None:
-    """Write the report: one page for people and report.json."""
+def report(results: Folders = None, data_root: DataRoot = None, json: Json = False, debug: Debug = False) -> None:
+    """Write the report: one page for people, report.json and an RO-Crate, below the (first) results folder."""
     from pydantic import BaseModel
 
-    from xlt.verify.judge import verify as verify_results
+    from xlt.verify.judge import join, recompute
     from xlt.verify.report import write_report
 
     class ReportFiles(BaseModel):
@@ -84,8 +83,9 @@ def report(
         document: str
         result_hash: str
 
-    verification = verify_results(results, source_of(results, data_root))
-    page = write_report(verification, results)
+    folders = results or [DEFAULT_RESULTS]
+    verification = join([recompute(folder, source_of(folder, data_root)) for folder in folders])
+    page = write_report(verification, *folders)
     files = ReportFiles(
         page=str(page), document=str(page.with_name("report.json")), result_hash=verification.result_hash
     )

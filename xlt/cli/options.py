@@ -10,7 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from xlt.pipeline.sources import SourceOptions
-    from xlt.train.engine import EngineSettings, Precision
+    from xlt.train.engine import EngineName, EngineSettings, Precision
 
 
 Json = Annotated[
@@ -40,6 +40,10 @@ Seed = Annotated[int, typer.Option("--seed", min=0, help="The seed of training."
 Zero = Annotated[
     str, typer.Option("--zero", help="DeepSpeed ZeRO stage: 0, 1, 2, 3 or 3_offload (artifact/deepspeed).")
 ]
+Engine = Annotated[
+    str,
+    typer.Option("--engine", help="What trains: deepspeed, or graph (one GPU per run, each step one CUDA graph)."),
+]
 Gpus = Annotated[
     int, typer.Option("--gpus", min=0, help="Use N GPUs of this machine: one run on each, or all on one run (--shard).")
 ]
@@ -59,14 +63,25 @@ def source_options(name: str, data_root: Path | None, limit: int, seed: int = 0)
     return SourceOptions(name=name, data_root=data_root, seed=seed, limit=limit)
 
 
-def engine_settings(zero: str, accumulation: int) -> EngineSettings:
-    """The engine that the options ask for; the numeric type is that of each run."""
+def engine_name(name: str) -> EngineName:
+    """The engine of that name."""
     from xlt.errors import UsageFault
-    from xlt.train.engine import ZERO_STAGES, EngineSettings
+
+    if name not in ("deepspeed", "graph"):
+        raise UsageFault(f"There is no engine '{name}'.", mend="--engine deepspeed or graph")
+    return name  # type: ignore[return-value]
+
+
+def engine_settings(zero: str, accumulation: int, engine: EngineName, sharing: int) -> EngineSettings:
+    """How runs are computed, each by ``sharing`` processes; the numeric type is that of each run."""
+    from xlt.errors import UsageFault
+    from xlt.train.engine import ZERO_STAGES, EngineSettings, check_settings
 
     if zero not in ZERO_STAGES:
         raise UsageFault(f"There is no ZeRO stage '{zero}'.", mend=f"--zero, one of: {', '.join(ZERO_STAGES)}")
-    return EngineSettings(zero=zero, accumulation=accumulation)
+    settings = EngineSettings(zero=zero, accumulation=accumulation, engine=engine)
+    check_settings(settings, sharing)
+    return settings
 
 
 def precision() -> Precision:

@@ -13,6 +13,7 @@ from xlt.cli.options import (
     Accumulation,
     DataRoot,
     Debug,
+    Engine,
     Gpus,
     Json,
     Limit,
@@ -21,6 +22,7 @@ from xlt.cli.options import (
     Seed,
     SourceName,
     Zero,
+    engine_name,
     engine_settings,
     precision,
     process_count,
@@ -56,6 +58,7 @@ def train(
     learning_rate: Annotated[float, typer.Option("--learning-rate", min=0.0, help="0: the recipe's.")] = 0.0,
     batch_size: Annotated[int, typer.Option("--batch-size", min=0, help="Examples per step.")] = 0,
     results: Results = DEFAULT_RESULTS,
+    engine: Engine = "deepspeed",
     zero: Zero = "0",
     gpus: Gpus = 0,
     processes: Processes = 0,
@@ -63,7 +66,7 @@ def train(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Train a model on the English data of a task, through DeepSpeed, and score it.
+    """Train a model on the English data of a task, through DeepSpeed unless --engine says otherwise, and score it.
 
     mlm is phase 1 (a fresh small XLM-R of --tier). Several GPUs or processes share the run, through
     DeepSpeed's launcher.
@@ -82,7 +85,7 @@ def train(
     }
     if steps:
         recipe["epochs"] = 0
-    options = SingleOptions(tier or None, seed, precision(), recipe)
+    options = SingleOptions(tier or None, seed, precision(), recipe, engine=engine_name(engine))
     _run(
         task,
         model,
@@ -173,12 +176,13 @@ def _run(
     from xlt.pipeline.tiers import read_tier
     from xlt.train.seeding import deterministic
 
+    settings = engine_settings(zero, accumulation, options.engine, processes)
     start = find_model(model) if model else None
     source = open_source(sources)
     spec = single_spec(phase, task, source, start, options, train=train)
     store = RunStore(results)
     deterministic(True)
-    executor = Executor(source, sources, store, engine_settings(zero, accumulation), GridLines(), spread=processes)
+    executor = Executor(source, sources, store, settings, GridLines(), spread=processes)
     if options.tier:
         executor = replace(executor, threads=read_tier(options.tier).run_threads)
     found = executor.run_single(spec, start.folder if start else None)

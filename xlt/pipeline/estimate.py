@@ -15,7 +15,7 @@ from xlt.data.hub.lock import cached, matching, read_lock
 from xlt.data.hub.table import read_table
 from xlt.data.source import Source
 from xlt.errors import EnvironmentFault, XltError
-from xlt.pipeline.grid import Grid
+from xlt.pipeline.grid import Grid, training_rows
 from xlt.pipeline.spec import RunSpec
 from xlt.pipeline.tiers import SourcePlan
 from xlt.tasks.catalogue import MASKED_LM, get_task
@@ -84,19 +84,20 @@ class _TrainingSets:
     def __init__(self, source: Source, tokenizer: PreTrainedTokenizerBase | None) -> None:
         self._source = source
         self._tokenizer = tokenizer
-        self._known: dict[str, _TrainingSet] = {}
+        self._known: dict[tuple[str, tuple[str, ...]], _TrainingSet] = {}
 
-    def get(self, task: Task) -> _TrainingSet:
-        if task.key not in self._known:
-            self._known[task.key] = self._look(task)
-        return self._known[task.key]
+    def get(self, task: Task, translated: tuple[str, ...]) -> _TrainingSet:
+        key = task.key, translated
+        if key not in self._known:
+            self._known[key] = self._look(task, translated)
+        return self._known[key]
 
-    def _look(self, task: Task) -> _TrainingSet:
+    def _look(self, task: Task, translated: tuple[str, ...]) -> _TrainingSet:
         longest = float(task.recipe.max_length * task.choices)
         if task.key == MASKED_LM.key:
-            return _TrainingSet(None, longest, "steps of the recipe")
+            return _TrainingSet(None, longest, "text not counted")
         try:
-            rows = self._source.rows(task, "train", "en")
+            rows = training_rows(self._source, task, translated)
         except XltError:
             published = task.train_rows or None
             return _TrainingSet(published, longest, "rows as published" if published else "rows unknown")
@@ -145,7 +146,7 @@ def _training(spec: RunSpec, sets: _TrainingSets) -> RunEstimate:
     if not spec.train:
         return RunEstimate(0, 0)
     recipe = spec.training_recipe()
-    found = [sets.get(spec.task(key)) for key in spec.train]
+    found = [sets.get(spec.task(key), spec.translated) for key in spec.train]
     lengths = {True: "lengths of a sample", False: "all as long as the recipe allows"}
     basis = tuple(sorted({f"{each.rows}, {lengths[each.sampled]}" for each in found}))
     at_most = not all(each.sampled for each in found)

@@ -35,15 +35,23 @@ class GridProgress(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class GridResult:
-    """How many runs were found complete and how many were made now."""
+    """How many runs were found complete and how many were made now; the folders of all that ever collapsed."""
 
     found: int
     made: int
+    collapsed: tuple[str, ...] = ()
 
 
 def plan_grid(grid: Grid, store: RunStore) -> list[tuple[RunSpec, Check]]:
     """The state of every run of the grid. A run whose parent must be made again stays valid: its hash says so."""
     return [(spec, store.check(spec)) for spec in grid.runs]
+
+
+def with_retries(grid: Grid, store: RunStore) -> Grid:
+    """The grid with a second attempt in the place of every run that was made and collapsed; a second one stands."""
+    while collapsed := [spec for spec in grid.runs if not spec.retry and store.collapsed(spec)]:
+        grid = grid.retry(collapsed[0])
+    return grid
 
 
 def parent_model(grid: Grid, spec: RunSpec, store: RunStore) -> Path | None:
@@ -84,7 +92,11 @@ class Executor:
     spread: int = 1
 
     def run_grid(self, grid: Grid) -> GridResult:
-        """Write ``RESULTS/grid.json``, then make every run that is not complete. The same call always resumes."""
+        """Write ``RESULTS/grid.json``, then make every run that is not complete. The same call always resumes.
+
+        A run that collapses is made once more with another seed, and what starts from it waits for that.
+        """
+        grid = with_retries(grid, self.store)
         with writable(self.store.root):
             self.store.root.mkdir(parents=True, exist_ok=True)
             write_text(self.store.root / "grid.json", grid.text())
@@ -94,10 +106,19 @@ class Executor:
         # Phase 1, which all others wait for, has the machine to itself: workers load their libraries after it, as
         # that would slow its threads down by more than the seconds it takes.
         here = [spec for spec in to_do if self.side_by_side == 1 or spec.phase == "pretrain"]
+        put_off: set[str] = set()
         for spec in here:
-            self._run(spec, parent_model(grid, spec, self.store))
-        self._run_side_by_side(grid, [spec for spec in to_do if spec not in here])
-        return GridResult(found=len(states) - len(to_do), made=len(to_do))
+            if spec.hash not in put_off:
+                self._run(spec, parent_model(grid, spec, self.store))
+                put_off |= self._put_off(grid, spec)
+        put_off |= self._run_side_by_side(grid, [spec for spec in to_do if spec not in here])
+        made = sum(spec.hash not in put_off for spec in to_do)
+        retried = with_retries(grid, self.store)
+        if retried != grid:
+            rest = self.run_grid(retried)
+            return GridResult(len(states) - len(to_do), made + rest.made, rest.collapsed)
+        collapsed = [*grid.collapsed, *(spec for spec in grid.runs if self.store.collapsed(spec))]
+        return GridResult(len(states) - len(to_do), made, tuple(spec.folder for spec in collapsed))
 
     def run_single(self, spec: RunSpec, parent: Path | None) -> bool:
         """Make one run, from the model in ``parent`` if given; true if it was found complete."""
@@ -120,8 +141,16 @@ class Executor:
             execute_run(spec, parent, self.source, self.store, self.settings, progress)
         self.progress.finish(spec)
 
-    def _run_side_by_side(self, grid: Grid, to_do: list[RunSpec]) -> None:
-        """Make each run as soon as its parent is complete and a worker is free, those that others wait for first."""
+    def _put_off(self, grid: Grid, made: RunSpec) -> set[str]:
+        """What is not to start from the run that was made, because another attempt takes its place."""
+        return set() if made.retry or not self.store.collapsed(made) else grid.below(made.hash)
+
+    def _run_side_by_side(self, grid: Grid, to_do: list[RunSpec]) -> set[str]:
+        """Make each run as soon as its parent is complete and a worker is free, those that others wait for first.
+
+        Returns what was put off.
+        """
+        put_off: set[str] = set()
         awaited = {spec.parent for spec in to_do}
         waiting = sorted(to_do, key=lambda spec: spec.hash not in awaited)
         unfinished = {spec.hash for spec in to_do}
@@ -133,8 +162,11 @@ class Executor:
                     order = self._order(spec, parent_model(grid, spec, self.store), self.threads(spec.phase))
                     workers.give(order, self.progress.start(spec))
                 done = workers.wait()
-                unfinished.remove(done.hash)
                 self.progress.finish(done)
+                put_off |= self._put_off(grid, done)
+                unfinished -= {done.hash, *put_off}
+                waiting = [spec for spec in waiting if spec.hash not in put_off]
+        return put_off
 
     def _order(self, spec: RunSpec, parent: Path | None, threads: int) -> Order:
         return Order(spec, parent, self.source_options, self.store.root, self.settings, threads)

@@ -16,7 +16,7 @@ from xlt.model.encoder import PackedModel
 from xlt.pipeline.provenance import environment, peak_memory
 from xlt.pipeline.scoring import Metrics, score_run
 from xlt.pipeline.spec import RunSpec
-from xlt.pipeline.store import RunStore, write_text
+from xlt.pipeline.store import PROVENANCE, RunStore, write_text
 from xlt.pipeline.training import train_run
 from xlt.train.engine import EngineSettings, start_process_group, stop_process_group
 from xlt.train.loop import StepRecord
@@ -54,7 +54,7 @@ def execute_run(
     In a process group of several only the first process writes and scores; the others return ``None``.
     """
     start_process_group()
-    settings = replace(settings, precision=spec.precision)
+    settings = replace(settings, precision=spec.precision, engine=spec.engine)
     if torch.distributed.get_rank() != 0:
         with tempfile.TemporaryDirectory() as tokenizer_folder:
             train_run(spec, parent_model, source, Path(tokenizer_folder), settings, lambda record, steps: None)
@@ -88,12 +88,15 @@ def execute_run(
             **environment(),
             "world_size": world,
             **asdict(settings),
+            "packed": model.packed,
             "steps": result.trained.step if result.trained else 0,
             "seconds": clock.laps,
             "peak_memory": peak_memory(),
         }
         write_text(folder / "metrics.json", json.dumps(metrics, indent=1, sort_keys=True) + "\n")
-        write_text(folder / "provenance.json", json.dumps(provenance, indent=1, sort_keys=True) + "\n")
+        if spec.collapse_after and result.trained:
+            provenance["collapsed"] = result.trained.collapsed
+        write_text(folder / PROVENANCE, json.dumps(provenance, indent=1, sort_keys=True) + "\n")
     return RunResult(folder, metrics, provenance)
 
 

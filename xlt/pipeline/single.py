@@ -14,7 +14,7 @@ from xlt.pipeline.spec import Backbone, Phase, RunSpec
 from xlt.pipeline.store import SPEC, check_folder, read_spec
 from xlt.pipeline.tiers import SourcePlan, Tier, read_tier
 from xlt.tasks.catalogue import INTERMEDIATE, MASKED_LM, get_task
-from xlt.train.engine import Precision
+from xlt.train.engine import EngineName, Precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,7 @@ class SingleOptions:
     layer: int | None = None
     languages: Collection[str] = ()
     splits: Collection[str] = ()
+    engine: EngineName = "deepspeed"
 
 
 def find_model(model: str) -> StartingModel:
@@ -104,7 +105,7 @@ def single_spec(
             mend="Add --model with a run's folder, a saved model, or xlm-roberta-large.",
         )
     tier = _tier(task_key, source.name, start, options)
-    builder = GridBuilder(tier, source, seed=options.seed, precision=options.precision)
+    builder = GridBuilder(tier, source, seed=options.seed, precision=options.precision, engine=options.engine)
     is_intermediate = any(task_key == intermediate.key for intermediate in INTERMEDIATE)
     default: Phase = "pretrain" if start is None else "intermediate" if is_intermediate else "target"
     return builder.spec(
@@ -140,5 +141,5 @@ def _tier(task_key: str, source: str, start: StartingModel | None, options: Sing
     return Tier(
         name="single",
         about="one run",
-        sources={source: SourcePlan(backbone=backbone, recipes=recipes)},
+        sources={source: SourcePlan(backbone=backbone, recipes=recipes, collapse_after=plan.collapse_after)},
     )

@@ -47,6 +47,10 @@ class RunSpec(_Frozen):
     the hash of the run whose model this one starts from, ``data`` the fingerprint of every set of rows it reads, as
     ``task/split/language``. The number of processes and the ZeRO stage are not here: they change how a run is
     computed, not what.
+
+    ``translated`` are the languages of the machine-translated training sets that stand in for the English ones.
+    ``collapse_after`` is the share of the training after which it is given up if it never was above chance on the
+    English dev data (0: nobody looks); ``retry`` 1 is the second attempt after that, with a seed derived from ``seed``.
     """
 
     format: Literal[1] = 1
@@ -63,7 +67,10 @@ class RunSpec(_Frozen):
     max_lengths: dict[str, int] = {}
     seed: int
     precision: Literal["fp32", "bf16"]
-    engine: Literal["deepspeed"] = "deepspeed"
+    engine: Literal["deepspeed", "graph"] = "deepspeed"
+    translated: tuple[str, ...] = ()
+    collapse_after: float = 0.0
+    retry: Literal[0, 1] = 0
 
     @property
     def hash(self) -> str:

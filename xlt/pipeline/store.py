@@ -20,6 +20,7 @@ from xlt.pipeline.spec import RunSpec
 
 MANIFEST = "MANIFEST.json"
 SPEC = "spec.json"
+PROVENANCE = "provenance.json"
 State = Literal["done", "unfinished", "absent", "damaged"]
 
 
@@ -44,6 +45,16 @@ class RunStore:
     def check(self, spec: RunSpec) -> Check:
         """Whether the run of ``spec`` is there and whole. Every file is hashed."""
         return check_folder(self.path(spec.folder), spec)
+
+    def collapsed(self, spec: RunSpec) -> bool:
+        """Whether the run was made and its provenance says that it never was above chance."""
+        folder = self.path(spec.folder)
+        if not spec.collapse_after or not (folder / MANIFEST).is_file():
+            return False
+        try:
+            return bool(json.loads((folder / PROVENANCE).read_text("utf-8"))["collapsed"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return False  # damaged: it will be made again
 
     @contextmanager
     def writing(self, spec: RunSpec) -> Iterator[Path]:
@@ -116,9 +127,17 @@ def check_folder(folder: Path, spec: RunSpec | None = None) -> Check:
             return Check("damaged", problem)
     if extra := sorted(set(present) - set(listed)):
         return Check("damaged", f"{extra[0]} is not in the manifest")
-    if spec is not None and (folder / SPEC).read_text("utf-8") != spec.canonical() + "\n":
+    # Not by its text: a spec of an earlier version lacks the fields that were added since, at their defaults.
+    if spec is not None and not _is_of(folder, spec):
         return Check("damaged", f"{SPEC} is not the one that names the folder")
     return Check("done")
+
+
+def _is_of(folder: Path, spec: RunSpec) -> bool:
+    try:
+        return read_spec(folder).identity() == spec.identity()
+    except DataFault:
+        return False
 
 
 class _Entry(BaseModel):

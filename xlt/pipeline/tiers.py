@@ -13,24 +13,40 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from xlt.artifact import artifact_root
 from xlt.errors import UsageFault
 from xlt.pipeline.spec import Backbone, Phase
-from xlt.tasks.catalogue import TARGET, TASKS, get_task
+from xlt.tasks.catalogue import MASKED_LM, TARGET, TASKS, get_task
 from xlt.tasks.record import Recipe, Task
 
 
 class Arm(BaseModel):
-    """A phase-2 model: the tasks it is trained on, together (none for the baseline), and its targets (else all)."""
+    """A phase-2 model: the tasks it is trained on, together (none for the baseline), and its targets (else all).
+
+    ``masked_lm`` trains masked LM on multilingual text along with them. ``translated`` are the languages of
+    machine-translated training sets that stand in for the English ones. ``licensed`` are those of its tasks that it
+    does without where their data is absent; ``label`` is then what it is called instead of its name in the tier.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     intermediate: list[str] = []
     targets: list[str] = [task.key for task in TARGET]
+    masked_lm: bool = False
+    translated: list[str] = []
+    licensed: list[str] = []
+    label: str = ""
+
+    @property
+    def train(self) -> tuple[str, ...]:
+        """All that phase 2 trains."""
+        return (*self.intermediate, *((MASKED_LM.key,) if self.masked_lm else ()))
 
 
 class SourcePlan(BaseModel):
     """What a tier does on one source: its backbone, its arms by name, and its changes to the catalogue's recipes.
 
-    ``recipes`` has keys of tasks, names of arms with several intermediate tasks, and ``default`` for all of them.
+    ``recipes`` has keys of tasks, names of arms that train several tasks (masked LM is one), and ``default`` for all.
     ``parameters`` is how many the backbone has, 0 if not known: estimates of disk rest on it, nothing else.
+    ``collapse_after`` is the share of a training after which it is given up, and tried once more, if on the English
+    dev data it never was above chance; 0: nobody looks.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -39,6 +55,7 @@ class SourcePlan(BaseModel):
     arms: dict[str, Arm] = {}
     recipes: dict[str, dict[str, float | int]] = {}
     parameters: int = 0
+    collapse_after: float = Field(default=0.0, ge=0, le=1)
 
 
 class Tier(BaseModel):

@@ -24,6 +24,11 @@ class Division:
     accumulation: int = 1
 
 
+def epoch_end(recipe: Recipe, examples: int, epochs: int) -> int:
+    """The steps that pass ``examples`` ``epochs`` times: a batch may hold the end of one epoch and begin the next."""
+    return -(-epochs * examples // recipe.batch_size)
+
+
 class BatchStream:
     """The training batches of a run, a pure function of the examples, the recipe, the seed and the step.
 
@@ -50,11 +55,14 @@ class BatchStream:
         self._orders: dict[int, np.ndarray] = {}
 
     @property
+    def examples(self) -> int:
+        """The examples of an epoch."""
+        return len(self.sequences)
+
+    @property
     def steps(self) -> int:
         """Optimiser steps of the whole run."""
-        if self.recipe.steps:
-            return self.recipe.steps
-        return -(-self.recipe.epochs * len(self.sequences) // self.recipe.batch_size)
+        return self.recipe.steps or epoch_end(self.recipe, self.examples, self.recipe.epochs)
 
     def indices(self, step: int) -> list[int]:
         """The examples of one step (0-based), as positions in ``sequences``."""

@@ -1,22 +1,26 @@
-"""DeepSpeed: process group, engine, and the full-precision weights that come out of it."""
+"""Engines: what an optimiser step is computed with. DeepSpeed's: process group, engine, full-precision weights."""
 
 from __future__ import annotations
 
 import atexit
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from xlt.artifact import read_json
+from xlt.data.packing import PackedBatch
+from xlt.errors import UsageFault
+from xlt.model.encoder import PackedModel
 from xlt.tasks.record import Recipe
 from xlt.train.batches import Division
 
 Precision = Literal["fp32", "bf16"]
+EngineName = Literal["deepspeed", "graph"]
 ZERO_STAGES = ("0", "1", "2", "3", "3_offload")
 
 
@@ -24,13 +28,43 @@ ZERO_STAGES = ("0", "1", "2", "3", "3_offload")
 class EngineSettings:
     """What an engine needs beside the recipe: how a step is computed.
 
-    ``zero`` names a file of ``artifact/deepspeed``; ``precision`` is that of the run's spec; ``accumulation`` is
-    the number of micro-batches per step.
+    ``zero`` names a file of ``artifact/deepspeed``; ``precision`` and ``engine`` are those of the run's spec;
+    ``accumulation`` is the number of micro-batches per step.
     """
 
     zero: str = "0"
     precision: Precision = "fp32"
     accumulation: int = 1
+    engine: EngineName = "deepspeed"
+
+
+class Engine(Protocol):
+    """What the training loop asks of an engine; ``block`` is how many steps' losses it likes to be read at once."""
+
+    block: int
+
+    def step(self, batches: Sequence[PackedBatch]) -> tuple[Tensor, float]:
+        """One optimiser step on this process's micro-batches: its loss, on the device, and the learning rate."""
+
+    def up_to_date(self) -> PackedModel:
+        """The model, all its weights as they are after the last step."""
+
+    def weights(self) -> dict[str, Tensor]:
+        """All weights in fp32 on the CPU, gathered from every process. All processes must call it."""
+
+    def close(self) -> None:
+        """End it."""
+
+
+def check_settings(settings: EngineSettings, processes: int) -> None:
+    """Raise ``UsageFault`` where the graph engine is asked for what it has not: ZeRO, sharing, micro-batches."""
+    if settings.engine == "graph" and (settings.zero != "0" or processes > 1 or settings.accumulation > 1):
+        raise UsageFault(
+            "The graph engine computes a run on one GPU, in whole batches, without ZeRO.",
+            why=f"Asked for: ZeRO stage {settings.zero}, {processes} processes for one run, "
+            f"{settings.accumulation} micro-batches.",
+            mend="Use --engine deepspeed, or leave out --zero, --shard and --accumulation.",
+        )
 
 
 def device() -> torch.device:
@@ -103,11 +137,47 @@ def build_engine(model: nn.Module, recipe: Recipe, steps: int, settings: EngineS
     }
     engine, *_ = deepspeed.initialize(
         model=model,
-        model_parameters=_parameter_groups(model, recipe.weight_decay),
+        model_parameters=parameter_groups(model, recipe.weight_decay),
         config=config,
         lr_scheduler=_linear_schedule(steps, recipe.warmup),
     )
     return engine
+
+
+class DeepSpeedEngine:
+    """Training steps through DeepSpeed, for all ZeRO stages and any number of processes."""
+
+    block = 1
+
+    def __init__(self, model: PackedModel, recipe: Recipe, steps: int, settings: EngineSettings) -> None:
+        self._engine = build_engine(model.to(device()), recipe, steps, settings)
+        self._settings = settings
+
+    def step(self, batches: Sequence[PackedBatch]) -> tuple[Tensor, float]:
+        """See ``Engine``."""
+        engine = self._engine
+        engine.train()
+        learning_rate = engine.get_lr()[0]
+        loss = torch.zeros((), device=engine.device)
+        for batch in batches:
+            micro_loss, _ = engine(batch.to(engine.device))
+            engine.backward(micro_loss)
+            engine.step()
+            loss += micro_loss.detach() / self._settings.accumulation
+        return loss, learning_rate
+
+    def up_to_date(self) -> PackedModel:
+        """See ``Engine``."""
+        model: PackedModel = self._engine.module
+        return model
+
+    def weights(self) -> dict[str, Tensor]:
+        """See ``Engine``."""
+        return full_weights(self._engine, self._settings)
+
+    def close(self) -> None:
+        """See ``Engine``."""
+        self._engine.destroy()
 
 
 def full_weights(engine: Any, settings: EngineSettings) -> dict[str, Tensor]:
@@ -144,7 +214,8 @@ def _unpartitioned_masters(engine: Any) -> dict[int, Tensor]:
     }
 
 
-def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """The parameters that are trained, those that weight decay spares in the second group."""
     spared = {
         id(parameter)
         for module in model.modules()

@@ -8,7 +8,7 @@ import numpy as np
 
 from xlt.data.packing import PackedBatch
 from xlt.tasks.record import Recipe
-from xlt.train.batches import BatchStream, Division
+from xlt.train.batches import BatchStream, Division, epoch_end
 from xlt.train.seeding import derive_seed
 
 
@@ -17,14 +17,15 @@ class JointStream:
 
     Each step is a batch of one task. A task is drawn with a probability in proportion to its number of examples, of
     which at most ``recipe.examples_cap`` count (the examples-proportional mixing of T5); its own batches come in the
-    order of its own stream. An epoch is one pass over the examples that count.
+    order of its own stream. An epoch is one pass over the examples that count. Masked LM is a task like the others.
     """
 
     def __init__(self, streams: Sequence[BatchStream], recipe: Recipe, *, seed: int) -> None:
         self.streams = streams
         self.recipe = recipe
         counts = np.array([min(len(stream.sequences), recipe.examples_cap) for stream in streams])
-        self.steps = recipe.steps or -(-recipe.epochs * int(counts.sum()) // recipe.batch_size)
+        self.examples = int(counts.sum())
+        self.steps = recipe.steps or epoch_end(recipe, self.examples, recipe.epochs)
         random = np.random.default_rng(derive_seed(seed, "tasks"))
         self._drawn = random.choice(len(streams), size=self.steps, p=counts / counts.sum())
         self._places = np.zeros(self.steps, dtype=np.int64)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -12,11 +12,23 @@ from torch import Tensor
 
 from xlt.errors import EnvironmentFault
 from xlt.model.encoder import PackedModel
-from xlt.train.batches import BatchStream
-from xlt.train.engine import EngineSettings, build_engine, device, division, full_weights
+from xlt.train.batches import BatchStream, epoch_end
+from xlt.train.engine import DeepSpeedEngine, Engine, EngineSettings, division
+from xlt.train.graph import GraphEngine
 from xlt.train.joint import JointStream
 
-DevScore = Callable[[PackedModel], float]
+
+@dataclass(frozen=True, slots=True)
+class DevResult:
+    """The score on the English dev data, and whether it is what guessing, or always the same answer, would reach."""
+
+    score: float
+    at_chance: bool = False
+
+
+DevScore = Callable[[PackedModel], DevResult]
+# A step (0-based), its loss on the device, the tokens of this process, the learning rate.
+_Waiting = tuple[int, Tensor, int, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +42,7 @@ class StepRecord:
     tokens: int
     examples: str
     dev_score: float | None = None
+    at_chance: bool | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The record without what was not measured."""
@@ -38,11 +51,15 @@ class StepRecord:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What training gives: the weights kept (fp32, CPU), the step they are from and the best dev score, if any."""
+    """What training gives: the weights kept (fp32, CPU), the step they are from and the best dev score, if any.
+
+    ``collapsed`` is whether no dev score was above chance.
+    """
 
     weights: dict[str, Tensor]
     step: int
     dev_score: float | None
+    collapsed: bool = False
 
 
 def train(
@@ -52,87 +69,109 @@ def train(
     *,
     on_step: Callable[[StepRecord], None],
     dev_score: DevScore | None = None,
+    collapse_after: float = 0.0,
 ) -> Trained:
-    """Train ``model`` on ``stream`` for all its steps through DeepSpeed.
+    """Train ``model`` on ``stream`` for all its steps through the engine that ``settings`` names.
 
-    With ``dev_score`` and ``recipe.evaluate_every`` the model is scored on the English dev data at that interval
-    and at the end; the best weights are kept, and training stops after ``recipe.patience`` scores without a better
-    one. Needs a process group (``start_process_group``); every process calls this with the same arguments.
+    With ``dev_score`` and ``recipe.evaluate_every`` the model is scored on the English dev data at that interval, at
+    the end of every epoch and at the end; the best weights are kept, and training stops after ``recipe.patience``
+    scores without a better one. With ``collapse_after``, a share of all steps, it is scored then and at the end too,
+    and training stops there if no score was above chance. Needs a process group (``start_process_group``); every
+    process calls this with the same arguments.
 
     Raises:
         EnvironmentFault: the loss is no longer a number.
     """
     recipe = stream.recipe
     steps = stream.steps
-    model.to(device())
-    engine = build_engine(model, recipe, steps, settings)
+    engine: Engine = (GraphEngine if settings.engine == "graph" else DeepSpeedEngine)(model, recipe, steps, settings)
     share = division(settings.accumulation)
-    keeper = _Best(recipe.patience) if dev_score and recipe.evaluate_every else None
+    keeper = _Best(recipe.patience if recipe.evaluate_every else None, collapse_after * steps)
+    scored = _scored_steps(stream, collapse_after) if dev_score else set()
+    waiting: list[_Waiting] = []
     try:
         for step in range(steps):
-            engine.train()
-            learning_rate = engine.get_lr()[0]
-            loss = torch.zeros((), device=engine.device)
-            tokens = torch.zeros((), device=engine.device)
-            for batch in stream.micro_batches(step, share):
-                micro_loss, _ = engine(batch.to(engine.device))
-                engine.backward(micro_loss)
-                engine.step()
-                loss += micro_loss.detach() / settings.accumulation
-                tokens += batch.tokens
-            record = _record(stream, step, loss, tokens, learning_rate, share.world)
-            if keeper and dev_score and ((step + 1) % recipe.evaluate_every == 0 or step + 1 == steps):
-                score = _evaluate(dev_score, engine.module)
-                on_step(replace(record, dev_score=score))
-                if keeper.offer(score, step, lambda: full_weights(engine, settings)):
-                    break
-            else:
+            batches = stream.micro_batches(step, share)
+            loss, learning_rate = engine.step(batches)
+            waiting.append((step, loss, sum(batch.tokens for batch in batches), learning_rate))
+            if len(waiting) < engine.block and step + 1 not in {*scored, steps}:
+                continue
+            *earlier, record = _records(stream, waiting, share.world)
+            waiting.clear()
+            for each in earlier:
+                on_step(each)
+            if dev_score is None or record.step not in scored:
                 on_step(record)
-        if keeper and keeper.weights is not None:
-            return Trained(keeper.weights, keeper.step + 1, keeper.score)
-        return Trained(full_weights(engine, settings), steps, None)
+                continue
+            result = _evaluate(dev_score, engine.up_to_date())
+            on_step(replace(record, dev_score=result.score, at_chance=result.at_chance if collapse_after else None))
+            if keeper.offer(result, record.step, engine.weights):
+                break
+        collapsed = bool(scored and collapse_after) and keeper.at_chance
+        if keeper.weights is not None:
+            return Trained(keeper.weights, keeper.step, keeper.score, collapsed)
+        return Trained(engine.weights(), record.step, None, collapsed)
     finally:
-        engine.destroy()
+        engine.close()
 
 
 class _Best:
-    """The best weights so far, and when to stop looking for better ones."""
+    """The best weights so far, and when to stop looking for better ones; without ``patience`` no weights are kept.
 
-    def __init__(self, patience: int) -> None:
+    A training whose scores are all at chance is given up at the step ``hopeless`` (0: never).
+    """
+
+    def __init__(self, patience: int | None, hopeless: float) -> None:
         self.patience = patience
+        self.hopeless = hopeless
         self.score = -math.inf
-        self.step = -1
+        self.step = 0
         self.weights: dict[str, Tensor] | None = None
+        self.at_chance = True
         self._worse = 0
 
-    def offer(self, score: float, step: int, weights: Callable[[], dict[str, Tensor]]) -> bool:
-        """Take the weights if they are better; true when patience has run out."""
-        if score > self.score:
-            self.score, self.step, self.weights, self._worse = score, step, weights(), 0
+    def offer(self, result: DevResult, step: int, weights: Callable[[], dict[str, Tensor]]) -> bool:
+        """Take the weights of this step (1-based) if they are better; true when training is to stop."""
+        self.at_chance = self.at_chance and result.at_chance
+        if result.score > self.score:
+            self.score, self.step, self._worse = result.score, step, 0
+            self.weights = None if self.patience is None else weights()
         else:
             self._worse += 1
-        return self._worse >= self.patience
+        impatient = self.patience is not None and self._worse >= self.patience
+        return impatient or (self.at_chance and 0 < self.hopeless <= step)
 
 
-def _evaluate(dev_score: DevScore, model: PackedModel) -> float:
+def _scored_steps(stream: BatchStream | JointStream, collapse_after: float) -> set[int]:
+    """The steps (1-based) after which the model is scored on the English dev data."""
+    recipe, steps = stream.recipe, stream.steps
+    scored: set[int] = set()
+    if every := recipe.evaluate_every:
+        scored = {*range(every, steps, every), steps}
+        scored |= {epoch_end(recipe, stream.examples, epoch) for epoch in range(1, recipe.epochs + 1)}
+    return scored | {math.ceil(collapse_after * steps), steps} if collapse_after else scored
+
+
+def _evaluate(dev_score: DevScore, model: PackedModel) -> DevResult:
     model.eval()
-    score = dev_score(model)
+    result = dev_score(model)
     model.train()
-    return score
+    return result
 
 
-def _record(
-    stream: BatchStream | JointStream, step: int, loss: Tensor, tokens: Tensor, learning_rate: float, world: int
-) -> StepRecord:
+def _records(stream: BatchStream | JointStream, waiting: Sequence[_Waiting], world: int) -> Iterator[StepRecord]:
+    """The records of all these steps, over all processes. Waits for the device, once."""
+    steps, losses, counts, rates = zip(*waiting, strict=True)
+    means = torch.stack(losses)
+    sums = torch.stack([means, torch.tensor(counts, dtype=means.dtype, device=means.device)])
     if world > 1:
-        both = torch.stack([loss, tokens])
-        torch.distributed.all_reduce(both)
-        loss, tokens = both[0] / world, both[1]
-    value = float(loss)
-    if not math.isfinite(value):
-        raise EnvironmentFault(
-            f"The loss of step {step + 1} is {value}.",
-            why="Training diverged; its weights are of no use.",
-            mend="Lower the learning rate (--learning-rate) or try another seed (--seed).",
-        )
-    return StepRecord(step + 1, stream.task_of(step), value, learning_rate, int(tokens), stream.digest(step))
+        torch.distributed.all_reduce(sums)
+        sums[0] /= world
+    for step, value, tokens, rate in zip(steps, *sums.tolist(), rates, strict=True):
+        if not math.isfinite(value):
+            raise EnvironmentFault(
+                f"The loss of step {step + 1} is {value}.",
+                why="Training diverged; its weights are of no use.",
+                mend="Lower the learning rate (--learning-rate) or try another seed (--seed).",
+            )
+        yield StepRecord(step + 1, stream.task_of(step), value, rate, int(tokens), stream.digest(step))

@@ -13,7 +13,7 @@ from xlt.data.labels import with_labels
 from xlt.data.predictions import Prediction, read_predictions
 from xlt.data.rows import Row, fingerprint
 from xlt.data.source import Source
-from xlt.errors import XltError
+from xlt.errors import DataFault, XltError
 from xlt.evaluate.cell import Scored, needs_dev, score_cell
 from xlt.evaluate.chance import binomial_bound, chance, counted, majority, trials
 from xlt.evaluate.metrics import Metrics, task_score
@@ -23,6 +23,8 @@ from xlt.tasks.record import Split, Task
 from xlt.verify.stored import CellKey, Frozen, GridFile, Problem, StoredRun, read_runs
 
 MeanKey = tuple[str, str, Split]
+# Fewer rows (--limit) may have one label by chance.
+LEAST_ROWS = 20
 
 
 class Cell(Frozen):
@@ -133,7 +135,13 @@ def _gold(source: Source, key: CellKey, grid: GridFile) -> _Gold | Problem:
         task = with_labels(get_task(task_key), source)
         rows = source.rows(task, split, language)
         dev = source.rows(task, "dev", language) if needs_dev(task, split) else None
-        return _Gold(task, rows, dev, fingerprint(rows), chance(task, rows, language), majority(task, rows))
+        most_frequent = majority(task, rows)
+        if len(rows) >= LEAST_ROWS and most_frequent and most_frequent.get("accuracy") == 100:
+            raise DataFault(
+                f"All {len(rows)} gold labels of {_name(key)} are the same: placeholders, not labels.",
+                mend=f"Give the labelled files: xlt tasks show {task_key}",
+            )
+        return _Gold(task, rows, dev, fingerprint(rows), chance(task, rows, language), most_frequent)
     except XltError as error:
         what = " ".join(str(error).split("\n")[:2])
         return Problem(kind="gold", run="", where=_name(key), what=what, mend=error.mend or grid.command)
@@ -207,7 +215,20 @@ def _disagreements(store: RunStore, run: StoredRun, cells: Sequence[Cell], grid:
         if key[:3] in unreadable or _same(stored.get(key), recomputed.get(key)):
             continue
         what = f"metrics.json says {stored.get(key)}; from the predictions it is {recomputed.get(key)}."
+        if others := [other for other in recomputed if other != key and _alike(other, key, stored, recomputed)]:
+            nearest = min(others, key=lambda other: other[1] != key[1])
+            what += f" That is what {'.'.join(nearest[:3])} has: files were swapped or copied."
         yield Problem(kind="disagreement", run=run.entry.folder, where=".".join(key), what=what, mend=grid.command)
+
+
+def _alike(
+    other: tuple[str, ...],
+    key: tuple[str, ...],
+    stored: dict[tuple[str, ...], Any],
+    recomputed: dict[tuple[str, ...], float],
+) -> bool:
+    """Whether another language or split of the task has, recomputed, the number that is stored here."""
+    return (other[0], other[3]) == (key[0], key[3]) and _same(stored.get(key), recomputed[other])
 
 
 def _leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

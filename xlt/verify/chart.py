@@ -35,8 +35,8 @@ def line_chart(
         return ""
     xs = [x for each in lines for x, _ in each.points]
     ys = [y for each in lines for _, y in each.points]
-    x_axis = _Axis(min(xs), max(xs), LEFT, WIDTH - RIGHT)
-    y_axis = _Axis(min(ys) if y_from is None else min(y_from, *ys), max(ys), HEIGHT - BOTTOM, TOP)
+    x_axis = Axis(min(xs), max(xs), LEFT, WIDTH - RIGHT)
+    y_axis = Axis(min(ys) if y_from is None else min(y_from, *ys), max(ys), HEIGHT - BOTTOM, TOP)
     title = escape(f"{y_label} by {x_label}: {', '.join(each.name for each in lines)}")
     parts = [
         f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{title}">',
@@ -51,7 +51,7 @@ def line_chart(
     return "".join(parts)
 
 
-class _Axis:
+class Axis:
     """Numbers to places on the page, and round numbers for its ticks."""
 
     def __init__(self, low: float, high: float, begin: float, end: float) -> None:
@@ -72,7 +72,7 @@ class _Axis:
         return [self.low + number * self.step for number in range(count + 1)]
 
 
-def _grid(x_axis: _Axis, y_axis: _Axis) -> Iterator[str]:
+def _grid(x_axis: Axis, y_axis: Axis) -> Iterator[str]:
     for tick in y_axis.ticks():
         y = y_axis.place(tick)
         yield f'<line class="rule" x1="{LEFT}" y1="{y}" x2="{WIDTH - RIGHT}" y2="{y}"/>'
@@ -82,7 +82,7 @@ def _grid(x_axis: _Axis, y_axis: _Axis) -> Iterator[str]:
         yield f'<text x="{x}" y="{HEIGHT - BOTTOM + 14}" text-anchor="middle">{tick:.4g}</text>'
 
 
-def _line(series: Series, number: int, x_axis: _Axis, y_axis: _Axis, marks: bool) -> Iterator[str]:
+def _line(series: Series, number: int, x_axis: Axis, y_axis: Axis, marks: bool) -> Iterator[str]:
     places = [(x_axis.place(x), y_axis.place(y)) for x, y in series.points]
     path = " ".join(f"{x},{y}" for x, y in places)
     yield f'<polyline class="line s{number % STYLES}" points="{path}"/>'

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import Field
+
 from xlt.data.source import Source
 from xlt.errors import ExitCode, UsageFault
-from xlt.pipeline.spec import Phase, SourceSpec
+from xlt.pipeline.deviations import Deviation, deviations
+from xlt.pipeline.spec import Backbone, Phase, SourceSpec
 from xlt.pipeline.store import RunStore, State
 from xlt.tasks.record import Split
 from xlt.verify.bands import Setting, Shelf, read_shelf
 from xlt.verify.cells import Cell, Mean, MeanKey, Recomputed, read_cells
+from xlt.verify.likeness import backbone_of, unlike_tier
+from xlt.verify.literature import Given, read_claims, read_literature
 from xlt.verify.log import read_log
 from xlt.verify.measured import Lineage, device_of, digest, lineages, platform_of
+from xlt.verify.paper import Paper, judge_paper
 from xlt.verify.promise import promised_means
-from xlt.verify.stored import Frozen, GridFile, Problem, StoredRun, read_grid
+from xlt.verify.stored import Frozen, GridFile, GridRun, Problem, StoredRun, read_grid
 from xlt.verify.verdicts import Evidence, Statement, Verdict, VerdictWord, count_verdicts, judge_mean, state
+
+SEVERITY = (ExitCode.DEVIATES, ExitCode.DATA, ExitCode.INCOMPLETE, ExitCode.OK)
 
 
 class RunState(Frozen):
@@ -41,7 +49,9 @@ class Verification(Frozen):
 
     ``result_hash`` covers predictions, metrics and verdicts, nothing that holds a time. ``references`` says
     in words what was compared with and ``rule`` why so, ``fingerprints`` are those of all data read,
-    ``counts`` is how many of the means got each verdict.
+    ``counts`` is how many of the means got each verdict. ``unlike_tier`` says which run is not made as the project's
+    tier of that name says. ``paper`` is None where the backbone is one made on the spot: the paper's claims are no part
+    of such a tier. ``further`` are the verifications of other seeds, which ``paper`` and ``exit_code`` cover too.
     """
 
     format: Literal[1] = 1
@@ -60,8 +70,15 @@ class Verification(Frozen):
     means: tuple[Mean, ...]
     cells: tuple[Cell, ...]
     runs: tuple[RunState, ...]
+    collapsed: tuple[GridRun, ...] = ()
+    left_out: dict[str, str] = Field(default_factory=dict)
+    deviations: dict[str, Deviation] = Field(default_factory=dict)
     platform: dict[str, Any]
     fingerprints: dict[str, str]
+    backbone: Backbone | None = None
+    unlike_tier: str = ""
+    paper: Paper | None = None
+    further: tuple[Verification, ...] = ()
 
     @property
     def summary(self) -> str:
@@ -71,7 +88,13 @@ class Verification(Frozen):
 
 
 def verify(results: Path, source: Source, *, again: int = 0) -> Verification:
-    """Recompute and judge everything in a results folder; predict ``again`` of its cells from the stored models.
+    """Recompute and judge everything in a results folder, the paper's claims included; see ``recompute``."""
+    return join([recompute(results, source, again=again)])
+
+
+def recompute(results: Path, source: Source, *, again: int = 0) -> Verification:
+    """Recompute everything in a results folder and judge it by what was recorded; predict ``again`` of its cells from
+    the stored models.
 
     Problems are collected, not raised: damaged, edited and missing runs, other gold data, broken predictions.
 
@@ -92,12 +115,13 @@ def verify(results: Path, source: Source, *, again: int = 0) -> Verification:
     known = lineages(recomputed.runs)
     shelf = read_shelf(grid.tier, grid.source.name)
     verdicts, statements, about = _judge(grid, source, store, recomputed, shelf, known)
+    states = tuple(_state(run, known.get(run.entry.folder)) for run in recomputed.runs)
     return Verification(
         tier=grid.tier,
         source=grid.source,
         seed=grid.seed,
         command=grid.command,
-        exit_code=_exit_code(recomputed.problems, recomputed.runs, verdicts),
+        exit_code=exit_code(recomputed.problems, states, {each.verdict for each in verdicts}),
         result_hash=_result_hash(grid, recomputed.cells, verdicts),
         counts=count_verdicts(verdicts),
         references=about,
@@ -107,10 +131,58 @@ def verify(results: Path, source: Source, *, again: int = 0) -> Verification:
         statements=tuple(statements),
         means=recomputed.means,
         cells=recomputed.cells,
-        runs=tuple(_state(run, known.get(run.entry.folder)) for run in recomputed.runs),
+        runs=states,
+        collapsed=grid.collapsed,
+        left_out=grid.left_out,
+        deviations=deviations([run.spec for run in recomputed.runs if run.spec]),
         platform=platform_of(recomputed.runs),
         fingerprints=_fingerprints(recomputed.runs),
+        backbone=backbone_of(grid, recomputed.runs),
+        unlike_tier=unlike_tier(grid, source, recomputed.runs),
     )
+
+
+def join(verifications: Sequence[Verification], given: Given | None = None) -> Verification:
+    """The first of the verifications with the others in ``further``, and the paper's claims judged over all of them.
+
+    ``given`` are values that an evaluator has read.
+
+    Raises:
+        UsageFault: they are not different seeds of one tier, source, recipe and data; or values are given for results
+            of a backbone made on the spot.
+    """
+    first, *further = verifications
+    for other in further:
+        _check_sibling(first, other)
+    if len({each.seed for each in verifications}) < len(verifications):
+        raise UsageFault("Two of the results folders are of one seed.", mend="Give each seed once.")
+    backbone, words = first.backbone, set[VerdictWord]()
+    if backbone is None or not backbone.name:
+        if given:
+            raise UsageFault(
+                f"The paper's values are not compared with the tier '{first.tier}'.", mend="xlt reproduce --tier core"
+            )
+        paper = None
+    else:
+        literature = read_literature()
+        paper = judge_paper(verifications, backbone, read_claims(), literature, literature.cells(given))
+        words = {each.verdict for each in paper.claims}
+    codes = {exit_code((), (), words), *(each.exit_code for each in verifications)}
+    worst = next(int(code) for code in SEVERITY if code in codes)
+    return first.model_copy(update={"further": tuple(further), "paper": paper, "exit_code": worst})
+
+
+def _check_sibling(first: Verification, other: Verification) -> None:
+    ours, theirs = (
+        {(run.arm, run.evaluate): (run.recipe, run.data) for run in each.runs if run.recipe} for each in (first, other)
+    )
+    same = (first.tier, first.source, first.backbone) == (other.tier, other.source, other.backbone)
+    if not same or any(ours[key] != theirs[key] for key in ours.keys() & theirs.keys()):
+        raise UsageFault(
+            f"The results of seed {other.seed} are not another seed of those of seed {first.seed}.",
+            why="Tier, source, backbone, recipe or data differ.",
+            mend="Give folders that differ in nothing but the seed.",
+        )
 
 
 def _check_source(grid: GridFile, source: Source) -> None:
@@ -188,16 +260,18 @@ def _fingerprints(runs: Sequence[StoredRun]) -> dict[str, str]:
     return dict(sorted(item for run in runs if run.spec for item in run.spec.data.items()))
 
 
-def _exit_code(problems: Sequence[Problem], runs: Sequence[StoredRun], verdicts: Sequence[Verdict]) -> int:
-    """1 for a failed verdict or damaged or edited files, 4 for other gold, 5 for missing runs, else 0."""
-    words = {verdict.verdict for verdict in verdicts}
-    missing = {run.entry.folder for run in runs if run.state in ("absent", "unfinished")}
+def exit_code(
+    problems: Sequence[Problem], runs: Sequence[RunState], words: Collection[VerdictWord], *, whole: bool = True
+) -> int:
+    """1 for a failed verdict or damaged or edited files, 4 for other gold, 5 for missing runs (unless only a part is
+    asked for) or verdicts, else 0."""
+    missing = {run.folder for run in runs if run.state in ("absent", "unfinished")}
     kinds = {problem.kind for problem in problems if problem.run not in missing}
-    if words & {"deviates", "collapsed"} or kinds - {"gold"}:
+    if {"deviates", "collapsed"} & {*words} or kinds - {"gold"}:
         return ExitCode.DEVIATES
     if kinds:
         return ExitCode.DATA
-    return ExitCode.INCOMPLETE if missing or "not run" in words else ExitCode.OK
+    return ExitCode.INCOMPLETE if (missing and whole) or "not run" in words else ExitCode.OK
 
 
 def _result_hash(grid: GridFile, cells: Sequence[Cell], verdicts: Sequence[Verdict]) -> str:

@@ -22,7 +22,7 @@ from xlt.verify.cells import Cell
 from xlt.verify.stored import Frozen, StoredRun
 
 PLATFORM = (
-    *("device", "cpu", "cpu_threads", "world_size", "zero", "precision"),
+    *("device", "cpu", "cpu_threads", "world_size", "engine", "zero", "precision"),
     *("cuda", "system", "python", "packages", "commit"),
 )
 
@@ -36,9 +36,10 @@ class MeasuredCell(Frozen):
 
 
 class MeasuredMean(Frozen):
-    """The mean of the languages of one task and split, and the lineage of the run that it is from."""
+    """The mean of the languages of one task and split, that of guesses, and the lineage of the run that it is from."""
 
     value: float
+    chance: float
     recipe: str
     data: str
 
@@ -103,7 +104,7 @@ def lineages(runs: Sequence[StoredRun]) -> dict[str, Lineage]:
         parent = by_hash.get(run.entry.parent or "")
         if run.spec is None or (run.entry.parent and parent is None):
             continue
-        seedless = {"seed", "data", "source", "parent"}
+        seedless = {"seed", "retry", "data", "source", "parent"}
         recipe = {name: value for name, value in run.spec.identity().items() if name not in seedless}
         lineage = Lineage(
             digest([recipe, parent.recipe if parent else ""]),

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from xlt.data.source import Source
 from xlt.errors import XltError
-from xlt.pipeline.grid import evaluated
+from xlt.pipeline.grid import evaluated, present_arms
 from xlt.pipeline.tiers import read_tier, tier_names
 from xlt.tasks.catalogue import get_task
 from xlt.tasks.record import Split
@@ -25,17 +25,18 @@ def promised_means(tier: str, source: Source, runs: Sequence[StoredRun]) -> Iter
             listed.add((run.entry.arm, task))
             splits = [split for key, split, _ in run.cells if key == task]
             yield (run.entry.arm, task, _judged(splits) if splits else _split(task, source)), run
-    for arm, task in _of_tier(tier, source.name):
+    for arm, task in _of_tier(tier, source):
         if (arm, task) not in listed:
             yield (arm, task, _split(task, source)), None
 
 
-def _of_tier(name: str, source: str) -> Iterator[tuple[str, str]]:
+def _of_tier(name: str, source: Source) -> Iterator[tuple[str, str]]:
     if name not in tier_names():
         return
-    for key, arm in read_tier(name).plan(source).arms.items():
+    arms, _ = present_arms(read_tier(name).plan(source.name).arms, source)
+    for key, arm in arms.items():
         for task in (*arm.intermediate, *arm.targets):
-            yield key, task
+            yield arm.label or key, task
 
 
 def _split(task: str, source: Source) -> Split:

@@ -9,6 +9,7 @@ from xlt.errors import IncompleteFault
 from xlt.pipeline.store import writable, write_text
 from xlt.verify.judge import Verification
 from xlt.verify.measured import MeasuredMean, Record, device_of, means_of, measured_cells, record_path
+from xlt.verify.verdicts import Evidence
 
 
 def record(verification: Verification, artifact: Path, *, today: datetime.date | None = None) -> Path:
@@ -31,7 +32,10 @@ def record(verification: Verification, artifact: Path, *, today: datetime.date |
     means = {}
     for verdict in verification.verdicts:
         state, key = made_by[verdict.run], f"{verdict.arm}/{verdict.task}/{verdict.split}"
-        means[key] = MeasuredMean(value=values[key], recipe=state.recipe, data=state.data)
+        guessed = Evidence([cell for cell in verification.cells if key == f"{cell.arm}/{cell.task}/{cell.split}"], None)
+        means[key] = MeasuredMean(
+            value=values[key], chance=round(guessed.chance, 6), recipe=state.recipe, data=state.data
+        )
     entry = Record(
         tier=verification.tier,
         source=verification.source.name,

@@ -1,9 +1,12 @@
-"""The report: one HTML page that needs nothing else, and the same verification as JSON."""
+"""The report: one HTML page that needs nothing else, the same verification as JSON, and an RO-Crate of the grid.
+
+As a program it prints the JSON schema of ``report.json``: ``python -m xlt.verify.report``.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +14,14 @@ from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from xlt.pipeline.deviations import Deviation
 from xlt.pipeline.store import writable, write_text
 from xlt.verify.chart import STYLES, Series, line_chart
+from xlt.verify.crate import CRATE, crate
+from xlt.verify.forest import forest_plot, gains
 from xlt.verify.judge import RunState, Verification
 from xlt.verify.log import Log, read_log
+from xlt.verify.printed_tables import differences, printed_tables, run_links, seed_links
 from xlt.verify.tables import (
     arms,
     english_rows,
@@ -24,7 +31,7 @@ from xlt.verify.tables import (
     metrics_text,
     task_name,
 )
-from xlt.verify.verdicts import VERDICT_WORDS
+from xlt.verify.verdicts import VERDICT_WORDS, count_verdicts
 
 MARKS = {
     "exact": "✓",
@@ -41,6 +48,7 @@ SMOKE = {
     "world": "Constructed languages and a small model made on the spot.",
     "files": "Real text, but a small model made on the spot and a short training.",
 }
+CONSTRUCTED = "constructed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,21 +75,56 @@ class RunCard:
         return {name.removesuffix("_bytes"): value / 2**30 for name, value in peak.items()}
 
 
-def write_report(verification: Verification, results: Path) -> Path:
-    """Write ``report/index.html`` and ``report/report.json`` below ``results``; returns the page.
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One seed of the report: its verification and its runs, whose files lie below ``base`` (empty: not linked).
+
+    ``suffix`` and ``ids`` tell its headings and anchors from those of other seeds.
+    """
+
+    verification: Verification
+    cards: tuple[RunCard, ...]
+    suffix: str
+    ids: str
+
+    base: str
+
+    @property
+    def scored(self) -> int:
+        """How many cells were recomputed."""
+        return len(self.verification.cells)
+
+    @property
+    def collapsed(self) -> Iterator[tuple[str, str, str]]:
+        """The runs that collapsed: folder, that of the second attempt in its place, and where the log lies."""
+        runs = {(run.phase, run.arm, run.train, run.evaluate): run.folder for run in self.verification.runs}
+        for first in self.verification.collapsed:
+            second = runs.get((first.phase, first.arm, first.train, first.evaluate), "")
+            yield first.folder, second, f"{self.base}/{quote(first.folder)}/log.jsonl" if self.base else ""
+
+
+def write_report(verification: Verification, *folders: Path) -> Path:
+    """Write the report and the crate below the first of the results folders, one for each seed; returns the page.
 
     The same verification and run folders give the same bytes.
     """
+    results = folders[0]
     folder = results / "report"
     document = json.dumps(verification.model_dump(mode="json"), indent=1, ensure_ascii=False)
     with writable(results):
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / "report.json", document + "\n")
-        write_text(folder / "index.html", render(verification, results))
+        write_text(folder / "index.html", render(verification, *folders))
+        write_text(results / CRATE, json.dumps(crate(verification, results), indent=1, ensure_ascii=False) + "\n")
     return folder / "index.html"
 
 
-def render(verification: Verification, results: Path) -> str:
+def schema() -> str:
+    """The JSON schema of ``report.json``."""
+    return json.dumps(Verification.model_json_schema(mode="serialization"), indent=1) + "\n"
+
+
+def render(verification: Verification, *folders: Path) -> str:
     """The page as text; logs and provenance are read from the folders of whole runs."""
     environment = Environment(
         loader=PackageLoader("xlt.verify", "templates"),
@@ -97,34 +140,95 @@ def render(verification: Verification, results: Path) -> str:
         "slug": lambda word: word.replace(" ", "-"),
         "thousands": lambda number: f"{number:,}".replace(",", "\u202f"),
     }
-    cards = [_card(state, results) for state in verification.runs]
+    parts = _parts(verification, folders)
+    cards = [card for part in parts for card in part.cards]
+    anchors = {card.state.folder: f"run-{card.state.hash}" for card in cards}
     stages = _stages(cards)
     return environment.get_template("report.html.j2").render(
         verification=verification,
-        notice=_notice(verification),
-        findings=findings(verification),
-        arms=arms(verification),
-        means=means_rows(verification),
-        tables=language_tables(verification),
-        english=english_rows(verification),
+        parts=parts,
         cards=cards,
-        anchors={card.state.folder: f"run-{card.state.hash}" for card in cards},
+        anchors=anchors,
+        notices=list(_notices(verification)),
+        constructed=CONSTRUCTED in verification.source.settings,
+        seeds=f"seed{'s' if len(parts) > 1 else ''} {', '.join(str(part.verification.seed) for part in parts)}",
+        problems=[problem for part in parts for problem in part.verification.problems],
+        verdicts=[verdict for part in parts for verdict in part.verification.verdicts],
+        notes=list(dict.fromkeys(note for part in parts for note in _left_out(part.verification))),
+        collapsed=[run for part in parts for run in part.collapsed],
+        deviations=_deviations(parts),
+        paper=_paper(verification, anchors),
+        findings=findings,
+        arms=arms,
+        means_rows=means_rows,
+        language_tables=language_tables,
+        english_rows=english_rows,
         stages=stages,
         totals={stage: sum(card.seconds.get(stage, 0.0) for card in cards) for stage in stages},
+        count=count_verdicts,
         marks=MARKS,
         words=VERDICT_WORDS,
         styles=STYLES,
     )
 
 
-def _notice(verification: Verification) -> str:
-    if verification.tier != "smoke":
-        return ""
-    what = SMOKE.get(verification.source.name, "A small model made on the spot.")
-    return f"{what} This tier shows that the machine works; its numbers never stand for the paper's."
+def _parts(verification: Verification, folders: Sequence[Path]) -> list[Part]:
+    """The seeds of the report; files of another seed are linked where its folder lies beside that of the first."""
+    several = bool(verification.further)
+    parts = []
+    for each, folder in zip((verification, *verification.further), folders, strict=True):
+        beside = folder.resolve().parent == folders[0].resolve().parent
+        base = "../runs" if folder == folders[0] else f"../../{quote(folder.resolve().name)}/runs" if beside else ""
+        cards = tuple(_card(state, folder, base) for state in each.runs)
+        suffix, ids = (f", seed {each.seed}", f"-{each.seed}") if several else ("", "")
+        parts.append(Part(each, cards, suffix, ids, base))
+    return parts
 
 
-def _card(state: RunState, results: Path) -> RunCard:
+def _paper(verification: Verification, anchors: dict[str, str]) -> dict[str, Any] | None:
+    """What the page shows of the paper: verdicts, printed tables and forest plots."""
+    if verification.paper is None:
+        return None
+    runs = run_links(verification, anchors)
+    several = bool(verification.further)
+    means = {each.seed: f"means-{each.seed}" if several else "means" for each in (verification, *verification.further)}
+    forests = {
+        name: forest_plot(deltas, x_label="points over the baseline")
+        for name, deltas in gains(verification, f"#{means[verification.seed]}").items()
+    }
+    return {
+        "judged": verification.paper,
+        "tables": list(printed_tables(verification.paper)),
+        "links": lambda cell: seed_links(cell, runs, means),
+        "means_of": lambda seeds: [(seed, means[seed]) for seed in seeds],
+        "gains": forests,
+        "differences": forest_plot(differences(verification.paper, runs, means), x_label="measured minus printed"),
+    }
+
+
+def _left_out(verification: Verification) -> Iterator[str]:
+    return (f"The tier's {name}: {why}." for name, why in verification.left_out.items())
+
+
+def _deviations(parts: Sequence[Part]) -> list[Deviation]:
+    return list({name: each for part in parts for name, each in part.verification.deviations.items()}.values())
+
+
+def _notices(verification: Verification) -> Iterator[str]:
+    """What must be known before any number is read."""
+    if CONSTRUCTED in verification.source.settings:
+        yield "CONSTRUCTED: no model made these results. They were written by a program, to show what a report says."
+    if verification.tier == "smoke":
+        what = SMOKE.get(verification.source.name, "A small model made on the spot.")
+        yield f"{what} This tier shows that the machine works; its numbers never stand for the paper's."
+    if limit := verification.source.settings.get("limit"):
+        yield f"Only the first {limit} rows of each split were read (--limit)."
+    for each in dict.fromkeys(each.unlike_tier for each in (verification, *verification.further)):
+        if each:
+            yield f"Not the tier '{verification.tier}': {each}."
+
+
+def _card(state: RunState, results: Path, base: str) -> RunCard:
     title = f"{state.phase}: {state.folder.rpartition('/')[2].rpartition('-')[0]}"
     if state.state != "done":
         return RunCard(state, title, (), None, "", (), {})
@@ -132,7 +236,9 @@ def _card(state: RunState, results: Path) -> RunCard:
     log = read_log(folder)
     lines = _losses(log) if log else []
     curve = line_chart(lines, x_label="step", y_label="loss")
-    links = tuple((name, f"../runs/{quote(state.folder)}/{name}") for name in FILES if (folder / name).is_file())
+    links = tuple(
+        (name, f"{base}/{quote(state.folder)}/{name}") for name in FILES if base and (folder / name).is_file()
+    )
     provenance = json.loads((folder / "provenance.json").read_text("utf-8"))
     return RunCard(state, title, links, log, curve, tuple(each.name for each in lines), provenance)
 
@@ -148,3 +254,7 @@ def _losses(log: Log) -> list[Series]:
 def _stages(cards: Sequence[RunCard]) -> list[str]:
     found = {stage for card in cards for stage in card.seconds}
     return [stage for stage in STAGES if stage in found] + sorted(found - set(STAGES))
+
+
+if __name__ == "__main__":
+    print(schema(), end="")

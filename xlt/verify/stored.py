@@ -52,13 +52,19 @@ class GridRun(Frozen):
 
 
 class GridFile(Frozen):
-    """``RESULTS/grid.json``: which tier ran on which source with which seed, as which runs."""
+    """``RESULTS/grid.json``: which tier ran on which source with which seed, as which runs.
+
+    ``collapsed`` are first attempts whose place in ``runs`` a second one took; ``left_out`` says by arm of the tier
+    what is not there because its data is absent.
+    """
 
     format: Literal[1]
     tier: str
     source: SourceSpec
     seed: int
     runs: tuple[GridRun, ...]
+    collapsed: tuple[GridRun, ...] = ()
+    left_out: dict[str, str] = {}
 
     @property
     def command(self) -> str:
@@ -147,6 +153,7 @@ def _read_run(store: RunStore, grid: GridFile, entry: GridRun) -> tuple[StoredRu
             raise DataFault("provenance.json holds no record.")
         _match(grid, entry, spec)
         _trained_to_the_end(folder, spec)
+        _right_size(folder, spec)
     except (DataFault, OSError, ValueError) as error:
         what = " ".join(str(error).split("\n")[:2])
         fault = Problem(kind="spec", run=entry.folder, where="spec.json", what=what, mend=grid.command)
@@ -157,12 +164,21 @@ def _read_run(store: RunStore, grid: GridFile, entry: GridRun) -> tuple[StoredRu
 def _trained_to_the_end(folder: Path, spec: RunSpec) -> None:
     """A recipe of so many steps, without early stopping, leaves a log of so many lines."""
     wanted = int(spec.recipe.get("steps", 0))
-    if not spec.train or not wanted or spec.recipe.get("evaluate_every"):
+    if not spec.train or not wanted or spec.recipe.get("evaluate_every") or spec.collapse_after:
         return
     log = read_log(folder)
     found = log.steps[-1] if log else 0
     if found != wanted:
         raise DataFault(f"log.jsonl ends with step {found}; the recipe has {wanted} steps.")
+
+
+def _right_size(folder: Path, spec: RunSpec) -> None:
+    """The model stored, where it was kept, has the shape that the spec of a fresh backbone names."""
+    path = folder / "model" / "config.json"
+    config = json.loads(path.read_text("utf-8")) if path.is_file() else spec.backbone.config
+    for name, wanted in spec.backbone.config.items():
+        if config.get(name) != wanted:
+            raise DataFault(f"The stored model has {name} {config.get(name)}; the backbone of the run has {wanted}.")
 
 
 def _match(grid: GridFile, entry: GridRun, spec: RunSpec) -> None:
@@ -179,5 +195,8 @@ def _match(grid: GridFile, entry: GridRun, spec: RunSpec) -> None:
     }
     if differing := [name for name, (there, here) in listed.items() if there != here]:
         raise DataFault(f"grid.json and spec.json disagree about: {', '.join(differing)}.")
+    place = (entry.phase, entry.arm, entry.train, entry.evaluate)
+    if spec.retry and place not in {(run.phase, run.arm, run.train, run.evaluate) for run in grid.collapsed}:
+        raise DataFault("The run is a second attempt; grid.json names no first one that collapsed.")
     if spec.parent is not None and spec.parent not in {run.hash for run in grid.runs}:
         raise DataFault(f"The run starts from the run {spec.parent}, which is not in grid.json.")

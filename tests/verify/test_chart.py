@@ -1,0 +1,30 @@
+"""Forest plots: every number in words, links, the margin, nothing for nothing."""
+
+from __future__ import annotations
+
+import re
+
+from xlt.verify.forest import Delta, forest_plot
+
+
+def test_a_row_says_its_numbers_and_links_to_its_runs():
+    rows = [Delta("mnli", 7.5, 6.0, 9.0, 8.2, 1.0, "#means"), Delta("<b>", -1.0, -2.0, 0.5)]
+    plot = forest_plot(rows, x_label="points & more")
+    assert "+7.5 (+6.0 to +9.0), expected +8.2" in plot
+    assert "-1.0 (-2.0 to +0.5)</text>" in plot
+    assert '<a href="#means">mnli</a>' in plot
+    assert "&lt;b&gt;" in plot
+    assert "points &amp; more" in plot
+    assert (plot.count("<circle"), plot.count("<rect"), plot.count('class="zero"')) == (2, 1, 1)
+
+
+def test_places_are_in_the_order_of_the_values_and_inside_the_picture():
+    plot = forest_plot([Delta("a", 1.0, -3.0, 5.0, 2.0, 4.0)], x_label="x")
+    measured, expected = (float(re.search(pattern, plot)[1]) for pattern in (r'cx="([\d.]+)"', r'd="M([\d.]+),'))
+    zero = float(re.search(r'class="zero" x1="([\d.]+)"', plot)[1])
+    low, width = (float(re.search(rf'<rect [^>]*{name}="([\d.]+)"', plot)[1]) for name in ("x", "width"))
+    assert 0 <= low < zero < measured < expected < low + width <= 420
+
+
+def test_nothing_is_drawn_for_nothing():
+    assert forest_plot([], x_label="x") == ""

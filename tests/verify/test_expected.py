@@ -1,0 +1,69 @@
+"""EXPECTED_RESULTS.md and the numbers in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+
+from xlt.verify import expected
+from xlt.verify.measured import MeasuredCell, MeasuredMean, Record
+
+PAGE = Path(__file__).parents[2] / "EXPECTED_RESULTS.md"
+
+
+def made(seed: int, value: float, recipe: str = "r") -> Record:
+    """A record of one mean over two languages."""
+    cells = {
+        f"baseline/xnli/test/{code}": MeasuredCell(
+            metrics={"accuracy": value + shift}, above_chance=value + shift > 40, predictions="p"
+        )
+        for code, shift in (("en", 10.0), ("qaa", -10.0))
+    }
+    mean = MeasuredMean(value=value, chance=33.3, recipe=recipe, data="d")
+    return Record(
+        tier="smoke",
+        source="world",
+        seed=seed,
+        date="2026-01-01",
+        platform={},
+        means={"baseline/xnli/test": mean},
+        cells=cells,
+    )
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Record]:
+    """What is recorded, in a list that a test fills."""
+    records: list[Record] = []
+    monkeypatch.setattr(expected, "read_records", lambda tier, source: records)
+    return records
+
+
+def test_the_page_is_what_the_records_give() -> None:
+    assert PAGE.read_text("utf-8") == expected.render(), "stale: run make expected"
+
+
+def test_bands_come_from_the_reference_seeds_only(recorded: list[Record]) -> None:
+    recorded += [made(0, 90.0), *(made(seed, 60.0 + seed % 3) for seed in range(1, 11)), made(11, 95.0), made(12, 61.0)]
+    series = expected.read_series()
+    assert [record.seed for record in series.reference] == list(range(1, 11))
+    band = series.band("baseline/xnli/test")
+    assert band.mean == pytest.approx(fmean(60.0 + seed % 3 for seed in range(1, 11)))
+    assert list(series.missed()) == [(11, "baseline/xnli/test")]
+
+
+def test_english_and_other_languages_are_counted_apart(recorded: list[Record]) -> None:
+    recorded += [made(seed, value) for seed, value in enumerate((45.0, 55.0, 65.0), start=1)]
+    series = expected.read_series()
+    (row,) = expected.english(series)
+    assert (row["scores"], row["above"]) == ("65 (55–75)", 2)
+    (above,) = expected.above_chance(series)
+    assert above["counts"][0] == "0.7 (0)"
+
+
+def test_seeds_of_two_recipes_are_not_put_together(recorded: list[Record]) -> None:
+    recorded += [made(1, 50.0), made(2, 50.0, recipe="another")]
+    with pytest.raises(ValueError, match="not all of one recipe"):
+        expected.read_series()

@@ -1,0 +1,220 @@
+"""The graph engine: one GPU, batches in few shapes, and a whole optimiser step as one CUDA graph."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+from xlt_kernels.adamw import AdamW
+from xlt_kernels.switch import serves
+
+from xlt.data.packing import PackedBatch
+from xlt.model.encoder import PackedModel
+from xlt.tasks.record import Recipe
+from xlt.train.engine import EngineSettings, check_settings, device, parameter_groups
+
+IGNORED = -100
+# What ``max_seqlen`` is rounded up to: it decides how many programs the attention kernel starts, and which.
+LENGTHS = (64, 128, 256, 384, 512)
+# The kernel of AdamW keeps the addresses of the gradients of as many graphs.
+MAX_GRAPHS = 256
+
+
+def in_bucket(batch: PackedBatch) -> PackedBatch:
+    """``batch`` in one of few shapes: tokens, scored positions and ``max_seqlen`` rounded up; on the CPU.
+
+    The added tokens are sequences of their own, a number of them that goes with the shape, so that every attention and
+    head reads them like others; none is empty. They count for nothing, exactly: their labels are ``IGNORED``, and in
+    multiple choice each is an example with one choice, whose loss and gradient are zero whatever its score. The labels
+    of spans stay as they are (:func:`bucket_loss`). The denominator becomes a tensor.
+    """
+    longest = next((length for length in LENGTHS if length >= batch.max_seqlen), _round_up(batch.max_seqlen, 128))
+    width = _width(batch.tokens, 128)
+    fillers = -(-(width - 1) // (longest - 1))
+    added = _round_up(batch.tokens + fillers, width) - batch.tokens
+    ends = batch.tokens + torch.arange(1, fillers + 1) * added // fillers
+    changes: dict[str, Any] = {
+        "input_ids": F.pad(batch.input_ids, (0, added), value=int(batch.input_ids[0])),
+        "position_ids": F.pad(batch.position_ids, (0, added), value=int(batch.position_ids[0])),
+        "cu_seqlens": torch.cat([batch.cu_seqlens, ends.to(batch.cu_seqlens.dtype)]),
+        "max_seqlen": longest,
+        "denominator": torch.tensor(batch.denominator, dtype=torch.float32),
+    }
+    assert batch.labels is not None
+    if batch.scored_positions is not None:
+        count = len(batch.labels)
+        more = _round_up(count, _width(count, 32)) - count
+        changes["scored_positions"] = F.pad(batch.scored_positions, (0, more))
+        changes["labels"] = F.pad(batch.labels, (0, more), value=IGNORED)
+    elif batch.cu_groups is not None:
+        groups = batch.cu_groups[-1] + torch.arange(1, fillers + 1, dtype=batch.cu_groups.dtype)
+        changes["cu_groups"] = torch.cat([batch.cu_groups, groups])
+        changes["labels"] = F.pad(batch.labels, (0, fillers))
+    elif batch.kind == "span_qa":
+        changes["labels"] = batch.labels.clone()
+    else:
+        changes["labels"] = F.pad(batch.labels, (0, fillers), value=IGNORED)
+    return replace(batch, **changes)
+
+
+def bucket_loss(model: PackedModel, batch: PackedBatch) -> Tensor:
+    """The model's loss on what :func:`in_bucket` made: that of the batch before, added sequences left out."""
+    if batch.kind != "span_qa":
+        loss: Tensor = model(batch)[0]
+        return loss
+    assert batch.labels is not None
+    _, scores = model(replace(batch, labels=None))
+    # Of the sequences with labels alone, a row of ``max_seqlen`` slots each.
+    count, slots = len(batch.labels), torch.arange(batch.max_seqlen, device=scores.device)
+    first, length = batch.cu_seqlens[:count, None], batch.cu_seqlens.diff()[:count, None]
+    places = (first + slots).clamp(max=len(scores) - 1)
+    rows = scores.index_select(0, places.flatten()).view(*places.shape, 2)
+    rows = rows.masked_fill((slots >= length).unsqueeze(2), -torch.inf).transpose(1, 2).flatten(0, 1)
+    return F.cross_entropy(rows, batch.labels.flatten(), reduction="sum") / 2 / batch.denominator
+
+
+@dataclass(slots=True)
+class _Bucket:
+    """The inputs of one shape, at fixed addresses, and the graph that reads them, once there is one."""
+
+    batch: PackedBatch
+    graph: Any = None
+    loss: Tensor | None = None
+
+
+class GraphEngine:
+    """Training steps at fixed shapes and addresses; on a GPU each is one CUDA graph, everywhere else it just runs.
+
+    bf16 computes on rounded copies of fp32 master weights, as DeepSpeed's stage 0 does. The learning rate, the step
+    count and the state of the random generator lie on the device. A shape is run the first time it comes, which
+    compiles its kernels, and captured the second time.
+
+    Raises:
+        UsageFault: ZeRO, several processes or micro-batches.
+    """
+
+    block = 32
+
+    def __init__(self, model: PackedModel, recipe: Recipe, steps: int, settings: EngineSettings) -> None:
+        check_settings(settings, torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1)
+        rounded = settings.precision == "bf16"
+        self._model = model.to(device(), torch.bfloat16 if rounded else torch.float32).train()
+        self._recipe, self._steps, self._done = recipe, steps, 0
+        # Masked LM gives every row of the word embeddings, which are its last layer too, a gradient.
+        lazy = model.backbone.get_input_embeddings().weight if model.packed and model.lm_head is None else None
+        self._optimizer = AdamW(
+            parameter_groups(model, recipe.weight_decay),
+            lr=recipe.learning_rate,
+            betas=(0.9, recipe.adam_beta2),
+            eps=recipe.adam_epsilon,
+            max_norm=recipe.gradient_clipping,
+            lazy=lazy,
+            steps=steps,
+        )
+        self._buckets: dict[Hashable, _Bucket] = {}
+        self._graphs = 0
+        self._stream = torch.cuda.Stream() if model.device.type == "cuda" else None
+        self._pool = torch.cuda.graph_pool_handle() if self._stream else None
+        # Without these the host decides within a step: fp32 attention plans its blocks, AdamW reads its scalars.
+        self.captures = bool(self._stream) and rounded and model.packed and serves("adamw", next(model.parameters()))
+        if self._stream and not self.captures:
+            warnings.warn(
+                "The graph engine runs without graphs: fp32, a padded model, or no AdamW kernel.", stacklevel=2
+            )
+
+    def step(self, batches: Sequence[PackedBatch]) -> tuple[Tensor, float]:
+        """One optimiser step on one batch: its loss, still on the device, and the learning rate."""
+        (batch,) = batches
+        rate = self._learning_rate()
+        self._done += 1
+        if self._stream is None:
+            return self._run(in_bucket(batch), rate), rate
+        # All of it on one stream: autograd ties a gradient to the stream of its forward pass.
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            loss = self._run(in_bucket(batch), rate)
+        torch.cuda.current_stream().wait_stream(self._stream)
+        return loss, rate
+
+    def up_to_date(self) -> PackedModel:
+        """The model, with the decay of its unused word embeddings made up for."""
+        self._optimizer.flush()
+        return self._model
+
+    def weights(self) -> dict[str, Tensor]:
+        """All weights in fp32 on the CPU: the masters, where there are rounded copies."""
+        self._optimizer.flush()
+        states = {name: (self._optimizer.state[each], each) for name, each in self._model.named_parameters()}
+        return {name: state.get("master", each.detach()).to("cpu", copy=True) for name, (state, each) in states.items()}
+
+    def close(self) -> None:
+        """Give the graphs and their memory back."""
+        self._buckets.clear()
+
+    def _learning_rate(self) -> float:
+        """Linear warm-up and linear decay to zero, as DeepSpeed's engine has it from transformers."""
+        warmup = int(self._recipe.warmup * self._steps)
+        if self._done < warmup:
+            return self._recipe.learning_rate * (self._done / warmup)
+        return self._recipe.learning_rate * ((self._steps - self._done) / max(1, self._steps - warmup))
+
+    def _run(self, batch: PackedBatch, rate: float) -> Tensor:
+        for group in self._optimizer.param_groups:
+            group["lr"].fill_(rate)
+        key = (batch.task, batch.max_seqlen, batch.max_group, *(each.shape for _, each in _tensors(batch)))
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            bucket = self._buckets[key] = _Bucket(batch.to(self._model.device))
+            return self._compute(bucket.batch)
+        for name, value in _tensors(batch):
+            # From pinned memory a copy does not wait for the steps before it.
+            source = value.pin_memory() if self._stream else value
+            getattr(bucket.batch, name).copy_(source, non_blocking=True)
+        if self.captures and bucket.graph is None and self._graphs < MAX_GRAPHS:
+            self._capture(bucket)
+        if bucket.graph is None:
+            return self._compute(bucket.batch)
+        bucket.graph.replay()
+        assert bucket.loss is not None
+        return bucket.loss.clone()
+
+    def _capture(self, bucket: _Bucket) -> None:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+            bucket.loss = self._compute(bucket.batch)
+        # The gradients are the graph's: other graphs use their memory for other things.
+        self._optimizer.zero_grad()
+        bucket.graph = graph
+        self._graphs += 1
+
+    def _compute(self, batch: PackedBatch) -> Tensor:
+        self._optimizer.zero_grad()
+        self._optimizer.touch(batch.input_ids)
+        loss = bucket_loss(self._model, batch)
+        loss.backward()
+        for parameter in self._model.parameters():
+            # Heads that this step leaves out: DeepSpeed lets their moments decay, and move them.
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        self._optimizer.step()
+        return loss.detach()
+
+
+def _tensors(batch: PackedBatch) -> Iterator[tuple[str, Tensor]]:
+    for field in fields(batch):
+        if isinstance(value := getattr(batch, field.name), Tensor):
+            yield field.name, value
+
+
+def _width(count: int, least: int) -> int:
+    """The distance between buckets near ``count``: at most a sixteenth of it, or ``least``."""
+    return max(least, 1 << (count.bit_length() - 5) if count.bit_length() > 5 else 1)
+
+
+def _round_up(count: int, width: int) -> int:
+    return -(-count // width) * width

@@ -1,0 +1,160 @@
+"""An RO-Crate (1.1) of a results folder: what was run, from which data, with which software, under which licence."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import yaml  # type: ignore[import-untyped]
+
+from xlt.artifact import artifact_root
+from xlt.pipeline.store import MANIFEST, PROVENANCE, describe, read_spec
+from xlt.verify.judge import Verification
+from xlt.verify.stored import GridRun
+
+CRATE = "ro-crate-metadata.json"
+Entity = dict[str, Any]
+FILES = {
+    "grid.json": "All runs of the grid, and which needs which",
+    "report/index.html": "The report: every number and its verdict",
+    "report/report.json": "The same as data",
+}
+
+
+def crate(verification: Verification, results: Path) -> Entity:
+    """The document ``ro-crate-metadata.json`` of the grid of one seed; its date is that of the newest run.
+
+    Runs that are not whole are left out; first attempts that collapsed are in it.
+    """
+    whole: list[GridRun] = [
+        GridRun(**run.model_dump(include=set(GridRun.model_fields))) for run in verification.runs if run.state == "done"
+    ]
+    kept = [run for run in verification.collapsed if (results / "runs" / run.folder / MANIFEST).is_file()]
+    entities: dict[str, Entity] = {}
+    places = {run.hash: f"runs/{quote(run.folder)}/" for run in (*whole, *kept)}
+    for run in (*whole, *kept):
+        for entity in _run(run, results / "runs" / run.folder, places):
+            entities.setdefault(entity["@id"], entity)
+    people = list(_project())
+    entities |= {each["@id"]: each for each in people}
+    for name, what in FILES.items():
+        entities[name] = {"@id": name, "@type": "File", "name": what, "encodingFormat": _format(name)}
+    title = f"the tier {verification.tier} on {verification.source.name}, seed {verification.seed}"
+    about = f"Made by: {verification.command}. Verdicts: {verification.summary}."
+    root: Entity = {
+        "@id": "./",
+        "@type": "Dataset",
+        "name": f"Results of xlt: {title}",
+        "description": _constructed(verification) + about,
+        "identifier": f"sha256:{verification.result_hash}",
+        "datePublished": _date(results, [*whole, *kept]),
+        "hasPart": _references(each for each in entities.values() if each["@type"] in ("Dataset", "File")),
+        "mentions": _references(each for each in entities.values() if each["@type"] == "CreateAction"),
+    }
+    software = next((each for each in people if each["@id"] == "#xlt"), {})
+    root |= {name: software[name] for name in ("license", "author") if name in software}
+    descriptor: Entity = {
+        "@id": CRATE,
+        "@type": "CreativeWork",
+        "conformsTo": {"@id": "https://w3id.org/ro/crate/1.1"},
+        "about": {"@id": "./"},
+    }
+    return {"@context": "https://w3id.org/ro/crate/1.1/context", "@graph": [descriptor, root, *entities.values()]}
+
+
+def _run(run: GridRun, folder: Path, places: dict[str, str]) -> Iterator[Entity]:
+    """A run's folder, its manifest, what it read, what it ran with, and the action that ties them together."""
+    spec = read_spec(folder)
+    provenance = json.loads((folder / PROVENANCE).read_text("utf-8"))
+    here = places[run.hash]
+    manifest = describe(folder / MANIFEST)
+    inputs = [
+        {
+            "@id": f"#{name}-{value[:12]}",
+            "@type": "CreativeWork",
+            "name": f"rows of {name}",
+            "identifier": f"sha256:{value}",
+        }
+        for name, value in spec.data.items()
+    ]
+    versions = {"python": provenance.get("python", ""), **provenance.get("packages", {})}
+    packages = [
+        {"@id": f"#{name}-{version}", "@type": "SoftwareApplication", "name": name, "softwareVersion": version}
+        for name, version in versions.items()
+        if version and name != "xlt"
+    ]
+    yield {
+        "@id": here,
+        "@type": "Dataset",
+        "name": f"{run.phase}: {spec.name}",
+        "identifier": run.hash,
+        "hasPart": [{"@id": f"{here}{MANIFEST}"}],
+    }
+    yield {
+        "@id": f"{here}{MANIFEST}",
+        "@type": "File",
+        "name": "Size and SHA-256 of every file of the run",
+        "encodingFormat": "application/json",
+        "contentSize": str(manifest["size"]),
+        "identifier": f"sha256:{manifest['sha256']}",
+    }
+    yield from (*inputs, *packages)
+    parents = [{"@id": places[run.parent]}] if run.parent in places else []
+    yield {
+        "@id": f"#{run.hash}",
+        "@type": "CreateAction",
+        "name": f"{run.phase}: {spec.name}, seed {spec.seed}",
+        "description": f"device {provenance.get('device', 'unknown')}, commit {provenance.get('commit') or 'unknown'}",
+        "instrument": [{"@id": "#xlt"}, *_references(packages)],
+        "object": [*_references(inputs), *parents],
+        "result": {"@id": here},
+    }
+
+
+def _project() -> Iterator[Entity]:
+    """The software and its authors, as CITATION.cff names them; the bare name where the package lies without it."""
+    path = artifact_root().parent / "CITATION.cff"
+    if not path.is_file():
+        yield {"@id": "#xlt", "@type": "SoftwareApplication", "name": "xlt"}
+        return
+    cited = yaml.safe_load(path.read_text("utf-8"))
+    licence = {"@id": f"https://spdx.org/licenses/{cited['license']}"}
+    authors = [
+        {"@id": f"#author-{number}", "@type": "Organization" if "name" in each else "Person", "name": _name(each)}
+        for number, each in enumerate(cited["authors"], start=1)
+    ]
+    yield from authors
+    yield {**licence, "@type": "CreativeWork", "name": cited["license"]}
+    yield {
+        "@id": "#xlt",
+        "@type": "SoftwareApplication",
+        "name": cited["title"],
+        "softwareVersion": str(cited["version"]),
+        "license": licence,
+        "author": _references(authors),
+    }
+
+
+def _name(author: dict[str, str]) -> str:
+    return author.get("name") or f"{author.get('given-names', '')} {author.get('family-names', '')}".strip()
+
+
+def _references(entities: Any) -> list[dict[str, str]]:
+    return [{"@id": each["@id"]} for each in entities]
+
+
+def _format(name: str) -> str:
+    return "text/html" if name.endswith(".html") else "application/json"
+
+
+def _constructed(verification: Verification) -> str:
+    return "CONSTRUCTED, no model made these results. " if "constructed" in verification.source.settings else ""
+
+
+def _date(results: Path, runs: list[GridRun]) -> str:
+    times = [(results / "runs" / run.folder / MANIFEST).stat().st_mtime for run in runs]
+    return datetime.fromtimestamp(max(times, default=0.0), UTC).date().isoformat()

@@ -1,0 +1,196 @@
+"""EXPECTED_RESULTS.md, written from what was recorded: ``python -m xlt.verify.expected`` (``make expected``)."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import Any
+
+from scipy.stats import t
+
+from xlt.artifact import artifact_root
+from xlt.evaluate.metrics import task_score
+from xlt.tasks.catalogue import TARGET, TASKS, get_task
+from xlt.verify.bands import Band, Rule, prediction_band, read_rule
+from xlt.verify.measured import Record, read_records
+
+TIER, SOURCE = "smoke", "world"
+FRESH_FROM = 11  # seeds from here on were run after the bands of those before were fixed
+PUBLISHED = 0  # the seed of a plain `xlt reproduce`; its record is there to be matched exactly, and in no band
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """The recorded seeds that bands are made from, and those that were run to try the bands."""
+
+    reference: tuple[Record, ...]
+    fresh: tuple[Record, ...]
+    rule: Rule
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """All judged means, ``arm/task/split``."""
+        return tuple(self.reference[0].means)
+
+    def values(self, key: str) -> list[float]:
+        """One mean over the reference seeds."""
+        return [record.means[key].value for record in self.reference]
+
+    def chance(self, key: str) -> float:
+        """What guessing gives for a mean."""
+        return self.reference[0].means[key].chance
+
+    def band(self, key: str, left_out: int | None = None) -> Band:
+        """The band of one mean, from all reference seeds but ``left_out``."""
+        records = [record for record in self.reference if record.seed != left_out]
+        values = [record.means[key].value for record in records]
+        return prediction_band(values, self.rule, len(self.keys), tuple(record.seed for record in records))
+
+    def missed(self) -> Iterator[tuple[int, str]]:
+        """The means of fresh seeds outside their bands."""
+        for record in self.fresh:
+            yield from ((record.seed, key) for key in self.keys if not self.band(key).contains(record.means[key].value))
+
+
+def read_series() -> Series:
+    """What is recorded for the smoke tier on the constructed world.
+
+    Raises:
+        ValueError: nothing is recorded, or seeds of different recipes or data lie side by side.
+    """
+    records = [record for record in read_records(TIER, SOURCE) if record.seed != PUBLISHED]
+    rule = read_rule(TIER, SOURCE)
+    made = {tuple((key, mean.recipe, mean.data) for key, mean in record.means.items()) for record in records}
+    if rule is None or len(made) != 1:
+        raise ValueError("the recorded seeds are not all of one recipe and of the same data")
+    records.sort(key=lambda record: record.seed)
+    fresh = tuple(record for record in records if record.seed >= FRESH_FROM)
+    return Series(tuple(record for record in records if record.seed < FRESH_FROM), fresh, rule)
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean, lowest and highest."""
+    return f"{fmean(values):.0f} ({min(values):.0f}–{max(values):.0f})"
+
+
+def arms(series: Series) -> list[str]:
+    """The arms with target tasks, in the order of the tier."""
+    return list(dict.fromkeys(key.split("/")[0] for key in series.keys if TASKS[key.split("/")[1]] in TARGET))
+
+
+def targets(series: Series) -> list[dict[str, Any]]:
+    """Per target task: the means of each arm, and the paired differences to the first with the 95 % interval of their
+    mean."""
+    base, *others = arms(series)
+    rows = []
+    for task in TARGET:
+        keys = {arm: f"{arm}/{task.key}/test" for arm in (base, *others)}
+        scores = {arm: series.values(key) for arm, key in keys.items() if key in series.keys}
+        gains = {arm: _gain(scores[base], scores[arm]) for arm in others if arm in scores}
+        rows.append({"task": task.name, "scores": {arm: spread(each) for arm, each in scores.items()}, "gains": gains})
+    return rows
+
+
+def _gain(before: Sequence[float], after: Sequence[float]) -> dict[str, float]:
+    differences = [b - a for a, b in zip(before, after, strict=True)]
+    half = float(t.ppf(0.975, len(differences) - 1)) * stdev(differences) / len(differences) ** 0.5
+    return {"mean": fmean(differences), "half": half}
+
+
+def languages(series: Series) -> list[dict[str, Any]]:
+    """Per language, the baseline's score on each target task over the reference seeds."""
+    arm = arms(series)[0]
+    cells = [record.cells for record in series.reference]
+    scores: dict[str, dict[str, list[float]]] = {}
+    for name in cells[0]:
+        its_arm, task, split, language = name.split("/")
+        if (its_arm, split) == (arm, "test"):
+            scores.setdefault(language, {})[task] = [task_score(get_task(task), each[name].metrics) for each in cells]
+    return [
+        {"language": language, "scores": [spread(row[task.key]) if task.key in row else "–" for task in TARGET]}
+        for language, row in scores.items()
+    ]
+
+
+def above_chance(series: Series) -> list[dict[str, Any]]:
+    """Per arm and target task: in how many other languages than English the score is above what guessing exceeds in 1 %
+    of cases, mean (least) over the reference seeds."""
+    rows = []
+    for arm in arms(series):
+        counts = []
+        for task in TARGET:
+            prefix = f"{arm}/{task.key}/test/"
+            names = [name for name in series.reference[0].cells if name.startswith(prefix) and name[-3:] != "/en"]
+            found = [sum(record.cells[name].above_chance for name in names) for record in series.reference]
+            counts.append(f"{fmean(found):.1f} ({min(found)})" if names else "–")
+        rows.append({"arm": arm, "counts": counts})
+    return rows
+
+
+def english(series: Series) -> list[dict[str, Any]]:
+    """Every English score that a training aims at: mean (range) over the reference seeds, and what guessing gives."""
+    rows = []
+    for name in series.reference[0].cells:
+        arm, task, split, language = name.split("/")
+        if language != "en" or f"{arm}/{task}/{split}" not in series.keys:
+            continue
+        values = [task_score(get_task(task), record.cells[name].metrics) for record in series.reference]
+        chance = series.chance(f"{arm}/{task}/{split}")
+        above = sum(value >= chance + 25 for value in values)
+        rows.append(
+            {"arm": arm, "task": get_task(task).name, "scores": spread(values), "chance": chance, "above": above}
+        )
+    return rows
+
+
+def bands(series: Series) -> list[dict[str, Any]]:
+    """Every judged mean with its spread, its band and whether a value in it is evidence."""
+    rows = []
+    for key in series.keys:
+        band = series.band(key)
+        rows.append({"key": key, "band": band, "chance": series.chance(key), "tells": band.low > series.chance(key)})
+    return rows
+
+
+def _json(name: str) -> Any:
+    path = artifact_root() / "measured" / name
+    return json.loads(path.read_text("utf-8")) if path.is_file() else None
+
+
+def _benches() -> list[Mapping[str, Any]]:
+    paths = sorted((artifact_root() / "measured" / "bench").glob("train-*.json"))
+    return [json.loads(path.read_text("utf-8")) for path in paths]
+
+
+def render() -> str:
+    """The text of EXPECTED_RESULTS.md."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    series = read_series()
+    times = tomllib.loads((artifact_root() / "measured" / "times.toml").read_text("utf-8"))
+    loader = PackageLoader("xlt.verify")
+    pages = Environment(
+        loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    return pages.get_template("expected.md.j2").render(
+        series=series,
+        tasks=[task.name for task in TARGET],
+        arms=arms(series),
+        targets=targets(series),
+        languages=languages(series),
+        above_chance=above_chance(series),
+        english=english(series),
+        bands=bands(series),
+        missed=list(series.missed()),
+        controls=_json(f"{TIER}-{SOURCE}/controls.json"),
+        benches=_benches(),
+        times=times,
+    )
+
+
+if __name__ == "__main__":
+    sys.stdout.write(render())
