@@ -46,12 +46,12 @@ def test_the_page_is_what_the_records_give() -> None:
 
 
 def test_bands_come_from_the_reference_seeds_only(recorded: list[Record]) -> None:
-    recorded += [made(0, 90.0), *(made(seed, 60.0 + seed % 3) for seed in range(1, 11)), made(11, 95.0), made(12, 61.0)]
+    recorded += [*(made(seed, 60.0 + seed % 3) for seed in range(1, 11)), made(0, 95.0), made(12, 61.0)]
     series = expected.read_series()
     assert [record.seed for record in series.reference] == list(range(1, 11))
     band = series.band("baseline/xnli/test")
     assert band.mean == pytest.approx(fmean(60.0 + seed % 3 for seed in range(1, 11)))
-    assert list(series.missed()) == [(11, "baseline/xnli/test")]
+    assert list(series.missed()) == [(0, "baseline/xnli/test")]
 
 
 def test_english_and_other_languages_are_counted_apart(recorded: list[Record]) -> None:
