@@ -38,7 +38,7 @@ def task(record: str, monkeypatch: pytest.MonkeyPatch) -> Task:
     source = Path(catalogue.__file__).read_text("utf-8")
     assert source.count("\nINTERMEDIATE = (\n") == 1
     changed: dict[str, Any] = {"__name__": catalogue.__name__}
-    exec(source.replace("\nINTERMEDIATE = (\n", f"\nINTERMEDIATE = (\n{record}"), changed)
+    exec(source.replace("\nINTERMEDIATE = (\n", f"\nINTERMEDIATE = (\n{record.rstrip()},\n"), changed)
     (key,) = changed["TASKS"].keys() - catalogue.TASKS.keys()
     added: Task = changed["TASKS"][key]
     monkeypatch.setitem(catalogue.TASKS, key, added)
