@@ -1,0 +1,158 @@
+"""What the benchmarks of speed compute on: random models of two sizes, and sequences with the lengths of real ones."""
+
+from __future__ import annotations
+
+import json
+import random
+import tempfile
+from collections import Counter
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, Field, ValidationError
+from torch import Tensor
+
+from xlt.artifact import artifact_root
+from xlt.data.features import encode, encode_texts
+from xlt.data.labels import with_labels
+from xlt.data.packing import Encoded
+from xlt.data.rows import BitextRow, MiningRow, Row
+from xlt.data.source import Source
+from xlt.data.tokenizer import load_tokenizer, train_tokenizer
+from xlt.errors import EnvironmentFault, UsageFault
+from xlt.model.encoder import PackedModel
+from xlt.tasks.catalogue import get_task
+from xlt.train.seeding import derive_seed, seed_everything
+
+Size = Literal["small", "large"]
+
+# XLM-R Large as its published configuration says; and one that a CPU steps in milliseconds. Heads of 64 in both.
+CONFIGS: dict[Size, dict[str, Any]] = {
+    "large": {
+        "vocab_size": 250_002,
+        "num_hidden_layers": 24,
+        "hidden_size": 1024,
+        "num_attention_heads": 16,
+        "intermediate_size": 4096,
+        "max_position_embeddings": 514,
+    },
+    "small": {
+        "vocab_size": 4000,
+        "num_hidden_layers": 3,
+        "hidden_size": 128,
+        "num_attention_heads": 2,
+        "intermediate_size": 512,
+        "max_position_embeddings": 514,
+    },
+}
+RETRIEVAL_LAYER: dict[Size, int] = {"large": 14, "small": 2}
+MEASURED = ("mnli", "squad", "hellaswag", "tatoeba", "bucc2018")
+RESERVED = 4  # the special tokens of XLM-R come first in its vocabulary
+
+
+class Lengths(BaseModel):
+    """How long sequences are: per task, how many have how many tokens (of multiple choice, each choice is one).
+
+    ``vocabulary`` is that of the SentencePiece model that cut them, trained on the same files.
+    """
+
+    format: Literal[1] = 1
+    source: str
+    vocabulary: int
+    tasks: dict[str, dict[int, int]] = Field(min_length=1)
+
+
+def default_size() -> Size:
+    """``large`` with a GPU, ``small`` without."""
+    return "large" if torch.cuda.is_available() else "small"
+
+
+def fresh_model(size: Size, *, dropout: float = 0.1, **changes: Any) -> PackedModel:
+    """A random XLM-R of ``size`` on the device at hand, with its masked-LM head; ``changes`` go to its configuration.
+
+    On a GPU its blocks get their kernels, as those of a loaded model do.
+    """
+    seed_everything(0)
+    rates = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
+    return PackedModel.fresh({**CONFIGS[size], **rates, **changes}).to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def draw_lengths(task: str, count: int, longest: int = 512) -> list[int]:
+    """``count`` lengths of sequences of the task, drawn at random from the measured ones, the same at every call.
+
+    Raises:
+        UsageFault: the task's lengths were not measured.
+    """
+    found = measured_lengths().tasks.get(task)
+    if found is None:
+        raise UsageFault(f"No lengths were measured for '{task}'.", why=f"There are: {', '.join(MEASURED)}.")
+    chosen = random.Random(derive_seed(0, task)).choices(list(found), weights=list(found.values()), k=count)
+    return [min(length, longest) for length in chosen]
+
+
+def random_ids(length: int, vocabulary: int, generator: torch.Generator) -> Tensor:
+    """A sequence ``[length]`` of random words between ``<s>`` (0) and ``</s>`` (2), int64, on the CPU."""
+    ids = torch.randint(RESERVED, vocabulary, (length,), generator=generator)
+    ids[0], ids[-1] = 0, 2
+    return ids
+
+
+def random_sequences(task: str, count: int, size: Size, *, classes: int = 3, longest: int = 512) -> list[Encoded]:
+    """``count`` random labelled pairs with the lengths of ``task``'s sequences."""
+    generator = torch.Generator().manual_seed(0)
+    vocabulary = CONFIGS[size]["vocab_size"]
+    return [
+        Encoded(
+            example_id=str(index),
+            input_ids=random_ids(length, vocabulary, generator).numpy().astype(np.int32),
+            label=(index % classes,),
+        )
+        for index, length in enumerate(draw_lengths(task, count, longest))
+    ]
+
+
+def measure_lengths(source: Source, vocabulary: int) -> Lengths:
+    """Count the tokens of the sequences of ``MEASURED`` in ``source``: English training rows, texts of retrieval."""
+    with tempfile.TemporaryDirectory(prefix="xlt-bench-") as folder:
+        train_tokenizer((row.text for row in source.pretraining_text()), vocabulary, Path(folder))
+        tokenizer = load_tokenizer(folder)
+    counted: dict[str, dict[int, int]] = {}
+    for key in MEASURED:
+        task = get_task(key)
+        if task.kind == "retrieval":
+            found = [row for lang in source.languages(task, "test") for row in source.rows(task, "test", lang)]
+            texts = [text for row in found for text in _texts(row)]
+            sequences = encode_texts([""] * len(texts), texts, tokenizer, task.recipe.max_length)
+        else:
+            task = with_labels(task, source)
+            sequences = encode(source.rows(task, "train", "en"), task, tokenizer, training=True)
+        lengths = (length for each in sequences for length in each.lengths or (len(each.input_ids),))
+        counted[key] = dict(sorted(Counter(lengths).items()))
+    return Lengths(source=source.name, vocabulary=vocabulary, tasks=counted)
+
+
+def _texts(row: Row) -> tuple[str, ...]:
+    if isinstance(row, BitextRow):
+        return row.foreign, row.english
+    return (row.text,) if isinstance(row, MiningRow) else ()
+
+
+@cache
+def measured_lengths() -> Lengths:
+    """What ``artifact/measured/lengths.json`` says.
+
+    Raises:
+        EnvironmentFault: it is missing or damaged.
+    """
+    path = artifact_root() / "measured" / "lengths.json"
+    try:
+        return Lengths.model_validate(json.loads(path.read_bytes()))
+    except (OSError, ValueError, ValidationError) as error:
+        raise EnvironmentFault(
+            "'artifact/measured/lengths.json' cannot be read.",
+            why=str(error),
+            mend="Restore it from the repository: git checkout -- artifact",
+        ) from error
