@@ -38,6 +38,15 @@ def test_before_a_tier_a_kernel_may_fail_but_not_training(monkeypatch, capsys):
     assert (caught.value.why, caught.value.mend) == ("no NCCL", "make install")
 
 
+def test_a_single_run_on_a_gpu_is_proven_first_too(invoke: Invoke, monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(doctor, "self_test", lambda: [BROKEN])
+    outcome = invoke("train", "mlm", "--tier", "smoke", "--results", str(tmp_path), "--json")
+    assert outcome.code == ExitCode.ENVIRONMENT
+    assert outcome.document["error"]["why"] == "no NCCL"
+    assert not list(tmp_path.rglob("spec.json"))
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_there_is_one_clear_message(invoke: Invoke):
     outcome = invoke("doctor", "--gpu", "--json")

@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from xlt.cli import bench, catalogue, environment, fetch, grid, judgement, score, single
+from xlt.cli import bench, catalogue, environment, fetch, grid, judgement, score, single, workloads
 from xlt.cli.container import volume_warning
 from xlt.cli.output import report_error, results_only_on_stdout, settings
 from xlt.errors import ExitCode, UsageFault, XltError
@@ -133,6 +133,10 @@ def _register_groups() -> None:
     benchmarks.command("controls", epilog=_examples("xlt bench controls", "xlt bench controls --control wrong-layer"))(
         bench.controls
     )
+    for name in workloads.WORKLOADS:
+        benchmarks.command(name, epilog=_examples(f"xlt bench {name}", f"xlt bench {name} --size small --json"))(
+            workloads.workload_command(name)
+        )
     app.add_typer(benchmarks, name="bench")
 
 

@@ -168,6 +168,9 @@ def _run(
     processes: int = 1,
     accumulation: int = 1,
 ) -> None:
+    import torch
+
+    from xlt.cli.environment import prove_gpu
     from xlt.cli.progress import GridLines
     from xlt.pipeline.executor import Executor
     from xlt.pipeline.single import find_model, single_spec
@@ -181,6 +184,8 @@ def _run(
     source = open_source(sources)
     spec = single_spec(phase, task, source, start, options, train=train)
     store = RunStore(results)
+    if torch.cuda.is_available() and store.check(spec).state != "done":
+        prove_gpu()
     deterministic(True)
     executor = Executor(source, sources, store, settings, GridLines(), spread=processes)
     if options.tier:
