@@ -2,8 +2,7 @@ import time
 
 import pytest
 
-from xlt.bench.workload import Contestant, NotRun, bench, compete
-from xlt.errors import EnvironmentFault
+from xlt.bench.workload import ALONE, Contestant, NotRun, bench, compete
 
 
 def sleeper(seconds: float) -> Contestant:
@@ -38,9 +37,10 @@ def test_a_peer_that_is_absent_or_fails_is_named_with_the_reason_in_its_place() 
     assert row.fastest_peer() is None
 
 
-def test_ours_must_run() -> None:
-    with pytest.raises(EnvironmentFault, match="ours does not run here"):
-        compete("sleep", "", [Contestant("ours", failing), sleeper(0.001)], rounds=2, quantity={})
+def test_where_ours_does_not_run_nothing_is_timed_and_the_reason_stays() -> None:
+    row = compete("sleep", "", [Contestant("ours", failing), sleeper(0.001)], rounds=2, quantity={}, ceiling="copy")
+    assert [each.not_run for each in row.timings] == ["no such operator on this device", ALONE]
+    assert row.fastest_peer() is None
 
 
 def test_contestants_take_turns_after_their_warm_up() -> None:
@@ -55,6 +55,7 @@ def test_the_share_of_a_ceiling_is_the_rate_over_what_the_device_reached(monkeyp
     monkeypatch.setattr("xlt.bench.workload.COPIED", {"cpu": 1 << 16, "cuda": 1 << 16})
     row = compete("nap", "", [sleeper(0.01)], rounds=3, quantity={"flop": 1e6}, ceiling="matmul")
     result = bench("naps", {}, [row])
+    assert result.sound
     assert result.ceilings.matmul_flop_per_s > 0
     assert result.ceilings.copy_bytes_per_s > 0
     assert row.timings[0].seconds is not None

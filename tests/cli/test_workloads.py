@@ -8,7 +8,7 @@ import types
 import pytest
 
 from tests.cli.conftest import Invoke
-from xlt.bench.workload import Bench, Ceilings, Timing, Workload
+from xlt.bench.workload import ALONE, Bench, Ceilings, Timing, Workload
 from xlt.cli.workloads import WORKLOADS
 from xlt.errors import ExitCode
 
@@ -59,6 +59,16 @@ def test_json_is_the_benchmark_itself(invoke: Invoke, asked: list[tuple[str, int
     document = invoke("bench", "kernels", "--size", "large", "--json").document
     assert asked == [("large", WORKLOADS["kernels"][0])]
     assert Bench.model_validate(document).workloads == [ROW]
+
+
+def test_where_ours_did_not_run_the_rows_are_shown_and_the_exit_code_says_so(
+    invoke: Invoke, asked: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = [Timing(name="ours", not_run="computes something else"), Timing(name="peer", not_run=ALONE)]
+    monkeypatch.setattr(ROW, "timings", lost)
+    outcome = invoke("bench", "kernels")
+    assert outcome.code == ExitCode.ENVIRONMENT
+    assert "not run: ours (computes something else)" in " ".join(outcome.out.split())
 
 
 def test_an_unknown_size_is_refused(invoke: Invoke, asked: list[tuple[str, int]]) -> None:

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from pydantic import BaseModel
 
-from xlt.errors import EnvironmentFault
 from xlt.pipeline.provenance import commit, cpu_name, device_name, versions
 
 WARM_UP = 3
+ALONE = "ours did not run: nothing to compare with"
 MATMUL = {"cpu": 2048, "cuda": 8192}  # the side of the square matrices that measure the product ceiling
 COPIED = {"cpu": 1 << 26, "cuda": 1 << 30}  # bytes; more than any cache
 
@@ -97,6 +97,11 @@ class Bench(BaseModel):
     ceilings: Ceilings
     workloads: list[Workload]
 
+    @property
+    def sound(self) -> bool:
+        """Whether ours ran, and computed what it should, in every row that a peer could do."""
+        return not any(timing.not_run == ALONE for row in self.workloads for timing in row.timings)
+
 
 def bench(name: str, settings: dict[str, Any], workloads: Sequence[Workload]) -> Bench:
     """Put ``workloads`` together with the place they were measured at, and say their share of its ceilings."""
@@ -132,10 +137,8 @@ def compete(
 ) -> Workload:
     """Time all contestants, A-B-A-B, the first of them ours. Parity is the caller's to check before.
 
-    A contestant that fails in its warm-up does not run, with its error as the reason; ours must run.
-
-    Raises:
-        EnvironmentFault: our own contestant failed.
+    A contestant that fails in its warm-up does not run, with its error as the reason. Where ours does not run nobody
+    does: the other rows of a benchmark are not lost with it.
     """
     ready: list[Contestant] = []
     absent: dict[str, str] = {}
@@ -150,9 +153,9 @@ def compete(
             ready.append(each)
         except (RuntimeError, ImportError, NotImplementedError) as error:
             absent[each.name] = " ".join(str(error).split())[:200] or type(error).__name__
-    if not ready or ready[0] is not contestants[0]:
-        ours = contestants[0].name
-        raise EnvironmentFault(f"'{name}' cannot be timed: {ours} does not run here.", why=absent.get(ours, ""))
+    if contestants[0].name in absent:
+        absent |= dict.fromkeys((each.name for each in ready), ALONE)
+        ready = []
     laps = np.array([[_lap(each.run) for each in ready] for _ in range(rounds)])
     timings = {
         each.name: _timing(each.name, laps[:, i, 0], laps[:, 0, 0], laps[:, i, 1]) for i, each in enumerate(ready)

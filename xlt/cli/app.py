@@ -110,7 +110,9 @@ def _register() -> None:
     command(epilog=_examples("xlt submit --arm baseline --output DIR", "xlt score --predictions DIR --labels LABELS"))(
         score.submit
     )
-    command(epilog=_examples("xlt verify", "xlt verify --json > verdict.json"))(judgement.verify)
+    command(epilog=_examples("xlt verify", "xlt verify --results results-1 --results results-2 --claim C3"))(
+        judgement.verify
+    )
     command(epilog=_examples("xlt report", "xlt report --results DIR"))(judgement.report)
 
 

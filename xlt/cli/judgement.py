@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from xlt.verify.cells import Cell
     from xlt.verify.judge import Verification
 
+MOST_PROBLEMS = 5
 FAILURES = ("deviates", "collapsed", "not run")
 Folders = Annotated[
     list[Path] | None, typer.Option("--results", metavar="DIR", help="The results folder; one for each seed.")
@@ -70,26 +71,43 @@ def verify(
     raise typer.Exit(verification.exit_code)
 
 
-def report(results: Folders = None, data_root: DataRoot = None, json: Json = False, debug: Debug = False) -> None:
+def report(
+    results: Folders = None,
+    data_root: DataRoot = None,
+    ship: Annotated[
+        Path | None,
+        typer.Option("--ship", metavar="FILE", help="Pack all that verify needs, without models and texts: x.tar.gz"),
+    ] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
     """Write the report: one page for people, report.json and an RO-Crate, below the (first) results folder."""
     from pydantic import BaseModel
 
     from xlt.verify.judge import join, recompute
     from xlt.verify.report import write_report
+    from xlt.verify.shipment import ship as pack
 
     class ReportFiles(BaseModel):
         format: Literal[1] = 1
         page: str
         document: str
         result_hash: str
+        archive: str | None = None
 
     folders = results or [DEFAULT_RESULTS]
     verification = join([recompute(folder, source_of(folder, data_root)) for folder in folders])
     page = write_report(verification, *folders)
+    if ship:
+        pack(verification, tuple(folders), ship)
     files = ReportFiles(
-        page=str(page), document=str(page.with_name("report.json")), result_hash=verification.result_hash
+        page=str(page),
+        document=str(page.with_name("report.json")),
+        result_hash=verification.result_hash,
+        archive=str(ship) if ship else None,
     )
-    emit(files, lambda console: console.print(f"Report: {page}", markup=False, soft_wrap=True))
+    written = f"Report: {page}" + (f"\nArchive for others to verify: {ship}" if ship else "")
+    emit(files, lambda console: console.print(written, markup=False, soft_wrap=True))
 
 
 def conclude(results: Path, source: Source) -> None:
@@ -135,15 +153,20 @@ def _show(verification: Verification) -> None:
 
 
 def _show_seed(verification: Verification, console: Console) -> None:
+    by_mend: dict[str, list[str]] = {}
     for problem in verification.problems:
-        console.print(f"PROBLEM  {problem.what}", markup=False, soft_wrap=True)
-        console.print(f"         → {problem.mend}", markup=False, soft_wrap=True)
+        by_mend.setdefault(problem.mend, []).append(f"{problem.run} {problem.where}".strip() + f": {problem.what}")
+    for mend, found in by_mend.items():
+        more = [f"({len(found) - MOST_PROBLEMS} more like these: --json)"] if len(found) > MOST_PROBLEMS else []
+        for line in (*found[:MOST_PROBLEMS], *more):
+            console.print(f"PROBLEM  {line}", markup=False, soft_wrap=True)
+        console.print(f"         → {mend}", markup=False, soft_wrap=True)
     if verification.verdicts:
         console.print(_scores(verification))
         console.print(_verdicts(verification))
         for mend in dict.fromkeys(verdict.mend for verdict in verification.verdicts if verdict.verdict == "not run"):
             console.print(f"What was not run: {mend}", markup=False, soft_wrap=True)
-        for line in verification.references:
+        for line in filter(None, (*verification.references, verification.unchecked)):
             console.print(line, markup=False, soft_wrap=True)
         console.print(f"Verdicts: {verification.summary}.  result_hash {verification.result_hash}", markup=False)
 

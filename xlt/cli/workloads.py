@@ -10,6 +10,7 @@ import typer
 
 from xlt.cli.options import Debug, Json
 from xlt.cli.output import emit, say
+from xlt.errors import ExitCode
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -55,8 +56,10 @@ def workload_command(name: str) -> Callable[..., None]:
         say("Comparing what the contestants compute, then timing them in turn.")
         result: Bench = getattr(import_module(f"xlt.bench.{name}"), f"bench_{name}")(chosen, rounds)
         emit(result, lambda console: _show(console, result))
+        if not result.sound:
+            raise typer.Exit(int(ExitCode.ENVIRONMENT))
 
-    command.__doc__ = f"{about} What they compute is compared first; if it differs, nothing is timed."
+    command.__doc__ = f"{about} What does not compute the same is not timed."
     return command
 
 

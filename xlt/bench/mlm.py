@@ -1,0 +1,172 @@
+"""A step of masked-LM training beside its peers: forward, loss and backward of one batch, 15 % of it masked."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+from transformers import AutoModelForMaskedLM
+from xlt_kernels.mlm_loss import IGNORED
+
+from xlt.bench.peers import NOT_ASKED, admit, lengths_of, our_name, padded, real_slots
+from xlt.bench.shapes import CONFIGS, RESERVED, Size, fresh_model, random_sequences
+from xlt.bench.sides import TOLERANCE
+from xlt.bench.workload import Bench, NotRun, bench, compete
+from xlt.data.packing import PackedBatch, pack
+from xlt.model.encoder import PackedModel
+from xlt.train.masking import Vocabulary, choose_masks, with_masks
+
+TOKENS: dict[Size, int] = {"large": 8192, "small": 1024}
+TASK = "squad"  # of the measured lengths those of paragraphs
+MASKED = 0.15
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One way to compute a step: a model, and its mean loss over the masked tokens of the batch."""
+
+    name: str
+    model: nn.Module
+    loss: Callable[[], Tensor]
+
+    def run(self) -> None:
+        """Forward, loss and backward; the gradients are thrown away."""
+        self.loss().backward()
+        self.model.zero_grad()
+
+    def results(self) -> list[Tensor]:
+        """The loss and the norm of the gradient, without dropout; it leaves the model in training."""
+        self.model.eval()
+        loss = self.loss()
+        loss.backward()
+        norms = [each.grad.float().norm() for each in self.model.parameters() if each.grad is not None]
+        self.model.zero_grad()
+        self.model.train()
+        return [loss.detach(), torch.stack(norms).norm()]
+
+
+def bench_mlm(size: Size, rounds: int, *, compile: bool | None = None) -> Bench:  # noqa: A002
+    """Time a step of our packed model, with the loss over the masked rows alone, and those of its peers.
+
+    All have the same weights, on a GPU in bf16, and no optimiser. ``compile`` asks for the peer that torch compiles; by
+    default it runs where there is a GPU.
+    """
+    model = fresh_model(size)
+    kind = model.device.type
+    model.to(torch.bfloat16 if kind == "cuda" else torch.float32)
+    lengths = lengths_of(TASK, TOKENS[size])
+    batch = masked_batch(lengths, size, model.first_position).to(model.device)
+    ours, *others = _packed_steps(model, batch)
+    every, *more = _padded_steps(_library(model), batch, lengths, kind == "cuda" if compile is None else compile)
+    assert isinstance(every, Step)
+    wanted = every.results()
+    steps = [ours, every, *more, *others]
+    contestants = [
+        each if isinstance(each, NotRun) else admit(each.name, each.run, each.results, wanted, TOLERANCE[kind])
+        for each in steps
+    ]
+    masked = int(batch.denominator)
+    about = f"forward, loss and backward, lengths of {TASK}: {len(lengths)} sequences, {masked} masked tokens"
+    quantity = {"tokens": float(batch.tokens), "flop": _flop(size, lengths, masked)}
+    row = compete("masked-LM step", about, contestants, rounds=rounds, quantity=quantity, ceiling="matmul")
+    return bench("mlm", {"size": size, "tokens": batch.tokens, "masked": masked, "model": CONFIGS[size]}, [row])
+
+
+def masked_batch(lengths: list[int], size: Size, first_position: int) -> PackedBatch:
+    """Random sequences of ``lengths``, as ``lengths_of`` draws them, packed and masked as in training."""
+    sequences = random_sequences(TASK, len(lengths), size)
+    words = CONFIGS[size]["vocab_size"]
+    vocabulary = Vocabulary(words, words - 1, (*range(RESERVED), words - 1))
+    masks = choose_masks([each.input_ids for each in sequences], vocabulary, MASKED, np.random.default_rng(0))
+    batch = pack(sequences, task="mlm", kind="masked_lm", first_position=first_position)
+    return with_masks(batch, masks, float(sum(len(chosen) for chosen, _ in masks)))
+
+
+def _library(model: PackedModel) -> Any:
+    """The library's own model (SDPA, attention mask) with a copy of ``model``'s weights."""
+    assert model.lm_head is not None
+    library = AutoModelForMaskedLM.from_config(
+        copy.deepcopy(model.backbone.config), attn_implementation="sdpa", dtype=torch.float32
+    )
+    library.base_model.load_state_dict(model.backbone.state_dict())
+    library.lm_head.load_state_dict(model.lm_head.state_dict())
+    return library.to(model.device, model.backbone.dtype)
+
+
+def _padded_steps(library: Any, batch: PackedBatch, lengths: list[int], asked: bool) -> list[Step | NotRun]:
+    words: Any = batch.labels
+    scored: Any = batch.scored_positions
+    labels = torch.full_like(batch.input_ids, IGNORED).index_copy(0, scored, words)
+    inputs = {
+        "input_ids": padded(batch.input_ids, lengths, library.config.pad_token_id),
+        "attention_mask": real_slots(lengths, batch.input_ids.device.type).long(),
+    }
+    everywhere = padded(labels, lengths, IGNORED)
+    places = (everywhere.flatten() != IGNORED).nonzero()[:, 0]
+
+    def gathered(model: Any) -> Tensor:
+        hidden = model.base_model(**inputs).last_hidden_state.flatten(0, 1)
+        return F.cross_entropy(model.lm_head(hidden.index_select(0, places)), words)
+
+    name = "library, padded, masked rows, torch cross entropy"
+    steps: list[Step | NotRun] = [
+        Step("library, padded, every position", library, lambda: library(**inputs, labels=everywhere).loss),
+        Step(name, library, lambda: gathered(library)),
+    ]
+    if not asked:
+        return [*steps, NotRun(f"{name}, blocks compiled", NOT_ASKED)]
+    compiled = copy.deepcopy(library)
+    for block in compiled.base_model.encoder.layer:  # they are alike: one compilation serves all
+        block.compile(dynamic=False)
+    return [*steps, Step(f"{name}, blocks compiled", compiled, lambda: gathered(compiled))]
+
+
+def _packed_steps(model: PackedModel, batch: PackedBatch) -> list[Step]:
+    head: Any = model.lm_head
+    weight, bias = head.decoder.weight, head.decoder.bias
+    words: Any = batch.labels
+    scored: Any = batch.scored_positions
+
+    def rows() -> Tensor:
+        """What the last layer of the head reads."""
+        hidden = model.hidden_states(batch, model.backbone.config.num_hidden_layers).index_select(0, scored)
+        normed: Tensor = head.layer_norm(F.gelu(head.dense(hidden)))
+        return normed
+
+    def liger() -> Tensor:
+        from liger_kernel.transformers.functional import liger_fused_linear_cross_entropy  # type: ignore
+
+        # By default its chunks are of a few rows, each with a pass over the whole gradient of the weight.
+        one_chunk = -(-weight.shape[0] // weight.shape[1])
+        loss: Tensor = liger_fused_linear_cross_entropy(rows(), weight, words, bias, chunk_mem_const=one_chunk)
+        return loss
+
+    def cut() -> Tensor:
+        from cut_cross_entropy import linear_cross_entropy  # type: ignore
+
+        loss: Tensor = linear_cross_entropy(rows(), weight, words)
+        return loss
+
+    ours, encoder = our_name("mlm_loss", model.device.type), "our encoder, masked rows"
+    return [
+        Step(ours, model, lambda: model(batch)[0]),
+        Step(f"{encoder}, torch cross entropy", model, lambda: F.cross_entropy(F.linear(rows(), weight, bias), words)),
+        Step(f"{encoder}, Liger fused linear cross entropy in one chunk", model, liger),
+        Step(f"{encoder}, Cut Cross-Entropy, which has no bias", model, cut),
+    ]
+
+
+def _flop(size: Size, lengths: list[int], masked: int) -> float:
+    """Products alone, backward twice forward; that with the words for the masked tokens only."""
+    config: dict[str, int] = CONFIGS[size]
+    hidden, layers = config["hidden_size"], config["num_hidden_layers"]
+    block = 4 * hidden**2 + 2 * hidden * config["intermediate_size"]
+    attention = 4 * hidden * sum(length**2 for length in lengths)
+    head = hidden**2 + hidden * config["vocab_size"]
+    return 3.0 * (layers * (2 * block * sum(lengths) + attention) + 2 * head * masked)
