@@ -18,9 +18,11 @@ from xlt.data.files.source import FilesSource
 from xlt.data.predictions import read_predictions
 from xlt.errors import IncompleteFault
 from xlt.evaluate.metrics import score
-from xlt.pipeline.executor import parent_model
+from xlt.pipeline.executor import Executor, parent_model, standing
 from xlt.pipeline.grid import GridBuilder
 from xlt.pipeline.run import execute_run
+from xlt.pipeline.single import SingleOptions, find_model, single_spec
+from xlt.pipeline.sources import SourceOptions
 from xlt.pipeline.store import RunStore, read_spec
 from xlt.pipeline.tiers import read_tier
 from xlt.tasks.catalogue import get_task
@@ -187,6 +189,24 @@ def test_a_collapsed_run_is_marked_kept_and_made_once_more(tiny_grid: TinyGrid, 
     again = Watcher()
     grid.run(tmp_path, again)
     assert (again.started, json.loads((tmp_path / "grid.json").read_text("utf-8"))) == ([], document)
+
+
+def test_a_single_run_that_collapses_is_made_once_more(finished: Finished, tiny_grid: TinyGrid, tmp_path: Path) -> None:
+    tier = tiny_grid.with_arms(tmp_path, "baseline = {}", plan="collapse_after = 0.5").tier
+    start = find_model(str(finished[0].path(tiny_grid.grid().runs[0].folder)))
+    spec = single_spec(
+        None, "squad", tiny_grid.source, start, SingleOptions(str(tier), 0, "fp32", {"steps": 4}), train=True
+    )
+    watcher, store = Watcher(), RunStore(tmp_path / "results")
+    options = SourceOptions("files", tiny_grid.files)
+    executor = Executor(tiny_grid.source, options, store, EngineSettings(), watcher)
+    assert not executor.run_single(spec, start.folder)
+    assert watcher.finished == ["train.squad", "train.squad"]
+    second = standing(spec, store)
+    assert second == standing(second, store) == spec.model_copy(update={"retry": 1})
+    assert store.check(spec).state == store.check(second).state == "done"
+    assert executor.run_single(spec, start.folder)
+    assert len(watcher.finished) == 2
 
 
 def test_a_run_without_its_parent_says_so(tiny_grid: TinyGrid, tmp_path: Path) -> None:

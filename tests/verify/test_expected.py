@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from statistics import fmean
 
@@ -43,6 +44,26 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Record]:
 
 def test_the_page_is_what_the_records_give() -> None:
     assert PAGE.read_text("utf-8") == expected.render(), "stale: run make expected"
+
+
+def test_every_claim_has_its_commands_its_cost_and_what_is_not_known() -> None:
+    sections = expected.render().partition("## Claims of the paper")[2].partition("\n## ")[0].split("\n### ")[1:]
+    assert [each[:2] for each in sections] == [f"C{number}" for number in range(1, 9)]
+    for number, section in enumerate(sections, start=1):
+        assert re.search(rf"^    xlt verify --results results-0 .*--claim C{number}$", section, re.MULTILINE)
+        assert "not measured yet: min of work, GPU hours" in section
+        assert "- Status: never run here." in section
+    assert "SQuAD +8.2; MNLI +7.5; HellaSwag +7.0 points. Source: https://" in sections[0]
+    assert "In `--tier paper` only: anli_plus, qqp, ccg" in sections[3]
+    assert "bucc2018 71.5, tatoeba 31.0" in sections[7]
+    assert "1 in the table replication. Nothing is trained" in sections[7]
+
+
+def test_what_nobody_has_read_is_listed_as_not_reproducible() -> None:
+    listed = expected.render().partition("## What cannot be reproduced, and why")[2]
+    assert "- `main` (" in listed
+    assert "needs the paper's main table" in listed
+    assert "`xtreme`" not in listed
 
 
 def test_bands_come_from_the_reference_seeds_only(recorded: list[Record]) -> None:

@@ -16,6 +16,7 @@ from xlt.verify.selection import Selection, select
 from .core_results import ConstructedSource, write_core_artifact, write_core_results
 
 SOURCE = ConstructedSource(most=2)
+ARMS = ("baseline", "mnli", "squad")
 GIVEN = """
 format = 1
 [[rows]]
@@ -110,10 +111,16 @@ def test_runs_of_another_recipe_are_not_passed_off_as_the_tier(place, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XLT_ARTIFACT", str(artifact))
         found = verify(place / "0", SOURCE)
-    assert "pawsx" in found.unlike_tier
-    assert found.unlike_tier.endswith("is not made as the tier 'core' says")
-    assert set(words(found).values()) == {"not verifiable"}
-    assert verify(place / "0", SOURCE).unlike_tier == ""
+        said = {each.task: each.reason for each in found.verdicts}
+        claim = select(found, Selection(claims=("C4",)))
+    assert {run.rpartition("-")[0] for run in found.unlike_tier} == {f"target/{arm}.pawsx" for arm in ARMS}
+    assert said["pawsx"] == "not made as the tier 'core' says: in recipe"
+    assert "not made as the tier" not in said["xnli"]
+    cells = {each.key: each for each in found.paper.cells}
+    assert (cells["xtreme.baseline.pawsx"].verdict, words(found)["C8"]) == ("not verifiable", "consistent")
+    assert "not made as the tier" in cells["xtreme.baseline.pawsx"].reason
+    assert found.exit_code == claim.exit_code == ExitCode.DEVIATES  # not 0, as for what cannot be known
+    assert verify(place / "0", SOURCE).unlike_tier == {}
 
 
 def test_an_arm_of_another_training_is_left_out(seeds):

@@ -12,14 +12,15 @@ from urllib.parse import unquote
 import pytest
 
 from xlt.artifact import artifact_root
+from xlt.errors import ExitCode
 from xlt.verify.chart import Series, line_chart
 from xlt.verify.judge import Verification, join, recompute, verify
-from xlt.verify.report import render, schema, write_report
+from xlt.verify.report import MARKS, render, schema, write_report
 from xlt.verify.stored import GridRun
 from xlt.verify.tables import english_rows, language_tables, means_rows, metrics_text
-from xlt.verify.verdicts import Verdict
+from xlt.verify.verdicts import VERDICT_WORDS, Verdict
 
-from .core_results import ConstructedSource, replicated, write_core_artifact, write_core_results
+from .core_results import ConstructedSource, write_core_artifact, write_every_verdict
 from .tiny_results import shifted
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
@@ -189,17 +190,11 @@ def test_a_run_that_collapsed_is_named_with_the_one_in_its_place(results, found)
 
 @pytest.fixture(scope="module")
 def core(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Verification, list[Path]]]:
-    """Constructed results of two arms of the core tier with two seeds, one run of the second missing."""
+    """Constructed results of the core tier in which every verdict occurs."""
     root, source = tmp_path_factory.mktemp("core"), ConstructedSource(most=2)
-    tier = write_core_artifact(root / "artifact", source) / "tiers" / "core.toml"
-    lines = tier.read_text("utf-8").splitlines()
-    others = ("squad_v2 = ", "hellaswag = ", "multi = ", "mnli = ")
-    tier.write_text("\n".join(line for line in lines if not line.startswith(others)), "utf-8")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XLT_ARTIFACT", str(root / "artifact"))
-        folders = [root / "seed-0", root / "seed-1"]
-        for seed, folder in enumerate(folders):
-            write_core_results(folder, seed, source, replicated, ("squad.panx",) if seed else ())
+        patch.setenv("XLT_ARTIFACT", str(write_core_artifact(root / "artifact", source)))
+        folders = write_every_verdict(root, source)
         yield join([recompute(folder, source) for folder in folders]), folders
 
 
@@ -222,7 +217,7 @@ def test_the_page_of_several_seeds_has_claims_tables_and_gains_with_links_that_l
         found.paper.summary,
         "To fill it: xlt reproduce --tier core",
         "Gains over the baseline",
-        "printed 31.0 ± 1",
+        "printed 79.2 ± 2.3",
     ):
         assert part in words
     judged = next(each for each in found.paper.cells if each.key == "xtreme.baseline.xnli")
@@ -232,9 +227,34 @@ def test_the_page_of_several_seeds_has_claims_tables_and_gains_with_links_that_l
     assert "Means over languages, seed 1" in words
 
 
+def test_every_verdict_occurs_and_is_on_the_page_with_a_mark_besides_its_colour(core):
+    found, folders = core
+    page = write_report(found, *folders)
+    document = json.loads(page.with_name("report.json").read_text("utf-8"))
+    means = [each for seed in (document, *document["further"]) for each in seed["verdicts"]]
+    cells = document["paper"]["cells"]
+    assert {each["verdict"] for each in (*means, *cells)} == set(VERDICT_WORDS)
+    claims = {each["claim"]["id"]: each["verdict"] for each in document["paper"]["claims"]}
+    assert claims == {
+        "C2": "collapsed",
+        "C1": "deviates",
+        "C3": "not run",
+        "C7": "not verifiable",
+        "C4": "consistent",
+        "C5": "consistent",
+        "C8": "reproduced",
+    }
+    assert set(VERDICT_WORDS) - set(claims.values()) == {"exact"}  # nobody has the predictions behind printed values
+    assert document["exit_code"] == ExitCode.DEVIATES
+    text = " ".join(Outline(page.read_text("utf-8")).text.split())
+    for word in VERDICT_WORDS:
+        assert f"{MARKS[word]} {word}" in text
+
+
 def test_constructed_results_say_so_on_top_and_on_every_printed_page(core):
     found, folders = core
     text = render(found, *folders)
     assert "<title>CONSTRUCTED, " in text
     assert '@page { @top-center { content: "CONSTRUCTED' in text
+    assert re.search(r'<body>\s*<p class="constructed">CONSTRUCTED: no model made these results</p>', text)  # sticky
     assert text.index("CONSTRUCTED: no model made these results. They") < text.index("runs complete")

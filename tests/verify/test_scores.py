@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from xlt.verify.scores import BEST, GROUPS, NINE, Lacking, Scores, is_quantity, tasks_of
+from xlt.verify.scores import BEST, NINE, Lacking, Scores, tasks_of
 
 from .core_results import BASE, GAINS, scores
 
@@ -32,9 +32,7 @@ def test_a_group_is_the_mean_of_its_tasks_and_a_metric_stands_alone(found):
 def test_quantities_are_known_by_name():
     assert tasks_of("three_categories") == ("xnli", "pawsx", "udpos", "panx", "xquad", "mlqa", "tydiqa")
     assert set(tasks_of("average")) == set(NINE)
-    assert is_quantity("tydiqa/f1")
-    assert not is_quantity("mnli")
-    assert all(is_quantity(name) for name in GROUPS)
+    assert tasks_of("tydiqa/f1") == ("tydiqa",)
 
 
 def test_the_best_arm_is_chosen_on_dev_for_each_seed_and_never_the_baseline():
@@ -64,7 +62,7 @@ def test_what_is_missing_is_not_run_and_too_few_languages_are_not_verifiable(fou
     with pytest.raises(Lacking, match="xnli test lacks languages of the mean: sw ur") as fault:
         wide.usable(["baseline"], ["average"], "test")
     assert fault.value.word == "not verifiable"
-    strange = replace(found, excluded={"squad": "'squad' was trained on qqp here"})
+    strange = replace(found, excluded={("squad", ""): "'squad' was trained on qqp here"})
     assert "squad" not in strange.arms
     with pytest.raises(Lacking, match="trained on qqp"):
         strange.value(0, "squad", "xnli", "dev")

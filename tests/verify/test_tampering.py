@@ -9,7 +9,7 @@ import gzip
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,15 @@ from typing import Any
 import pytest
 
 from xlt.data.rows import PairRow, Row
-from xlt.errors import UsageFault
+from xlt.errors import ExitCode, UsageFault
 from xlt.tasks.record import Split, Task
-from xlt.verify.judge import verify
+from xlt.verify.judge import Verification, verify
+from xlt.verify.recording import record
 
 from .tiny_results import TIER, Results, TinySource
 
 RUN = "baseline.xnli"
+GRAPH = {"engine": "graph", "precision": "bf16"}
 
 
 def rewrite(path: Path, change: Callable[[Any], Any]) -> None:
@@ -90,6 +92,12 @@ def smaller_model(results: Results) -> None:
     results.seal("mnli")
 
 
+def log_pruned(results: Results) -> None:
+    """As an archive without models leaves them out."""
+    (results.run("baseline.xquad") / "log.jsonl").unlink()
+    rewrite(results.run("baseline.xquad") / "MANIFEST.json", partial(set_deep, ("files", "log.jsonl", "pruned"), True))
+
+
 @dataclass(frozen=True)
 class Case:
     do: Callable[[Results], object]
@@ -141,6 +149,7 @@ TAMPERED = {
     "training cut short": Case(
         lambda r: (r.run("mnli") / "log.jsonl").write_text(""), "log.jsonl ends with step 0; the recipe has 40 steps."
     ),
+    "log left out": Case(log_pruned, "log.jsonl ends with step 0; the recipe has more steps.", sealed=False),
     "first attempt hidden": Case(second_attempt, "grid.json names no first one that collapsed"),
 }
 
@@ -167,7 +176,7 @@ def test_it_is_caught_with_its_own_message(results: Results, name: str):
 
 def test_the_folder_that_is_tampered_with_is_sound(results: Results):
     found = verify(results.root, results.source)
-    assert (found.problems, found.unlike_tier) == ((), "")
+    assert (found.problems, found.unlike_tier) == ((), {})
 
 
 class Placeholders(TinySource):
@@ -190,14 +199,47 @@ def test_placeholder_labels_are_no_gold_whether_the_run_had_them_or_not(make, re
         assert first.mend == "Give the labelled files: xlt tasks show xnli"
 
 
-def test_a_run_of_another_tier_is_named(results: Results, artifact: Path):
-    text = (artifact / "tiers" / "tiny.toml").read_text("utf-8").replace("batch_size = 16", "batch_size = 8")
+def passed_off(results: Results, artifact: Path, old: str, new: str) -> Verification:
+    """The results under the name of a tier that differs in one thing."""
+    text = (artifact / "tiers" / "tiny.toml").read_text("utf-8").replace(old, new)
     (artifact / "tiers" / "big.toml").write_text(text.replace('"tiny"', '"big"'), "utf-8")
     grid(("tier",), "big", results)
-    found = verify(results.root, results.source)
-    assert found.unlike_tier.endswith("is not made as the tier 'big' says")
-    assert "baseline.xnli" in found.unlike_tier
-    assert set(found.counts) == {"not verifiable"}
+    return verify(results.root, results.source)
+
+
+def test_a_run_of_another_tier_is_caught_and_not_judged(results: Results, artifact: Path):
+    record(verify(results.root, results.source).model_copy(update={"tier": "big"}), artifact)
+    shutil.copy(artifact / "expected" / "tiny-tiny.toml", artifact / "expected" / "big-tiny.toml")
+    found = passed_off(results, artifact, "batch_size = 16", "batch_size = 8")
+    folder = f"target/{results.run(RUN).name}"
+    assert found.problems[0].what == "The run is not made as the tier 'big' says: in recipe."
+    assert {problem.run for problem in found.problems} == {folder, f"target/{results.run('mnli.xnli').name}"}
+    assert found.exit_code == ExitCode.DEVIATES
+    words = {each.task: each.verdict for each in found.verdicts if each.arm == "baseline"}
+    assert (words["xnli"], words["tatoeba"]) == ("not verifiable", "exact")
+    assert all(each.value for each in found.verdicts)
+
+
+def test_what_starts_from_a_run_of_another_tier_is_not_judged(results: Results, artifact: Path):
+    found = passed_off(results, artifact, "steps = 40", "steps = 80")
+    phase_2 = f"intermediate/{results.run('mnli').name}"
+    assert [problem.run for problem in found.problems] == [phase_2]
+    reasons = {each.arm: each.reason for each in found.verdicts if each.task == "tatoeba"}
+    assert reasons["mnli"] == f"starts from {phase_2}, not made as the tier 'big' says: in recipe"
+    assert "not made" not in reasons["baseline"]
+
+
+def test_a_run_under_a_name_that_the_tier_lacks_is_caught(results: Results, artifact: Path):
+    what = [problem.what for problem in passed_off(results, artifact, '["xnli", ', "[").problems]
+    assert what == ["The run is not made as the tier 'big' says: it has no such run."] * 2
+
+
+def test_the_engine_and_the_numeric_type_are_no_part_of_a_tier(results: Results):
+    grid = replace(
+        results.grid, runs=tuple(run.model_copy(update=GRAPH) for run in results.grid.runs if not run.parent)
+    )
+    made = Results(results.root.with_name("graph"), grid, results.source).fill()
+    assert verify(made.root, made.source).unlike_tier == {}
 
 
 def test_the_mark_of_constructed_results_cannot_be_taken_off(make, artifact: Path):

@@ -47,6 +47,11 @@ def plan_grid(grid: Grid, store: RunStore) -> list[tuple[RunSpec, Check]]:
     return [(spec, store.check(spec)) for spec in grid.runs]
 
 
+def standing(spec: RunSpec, store: RunStore) -> RunSpec:
+    """The second attempt, with another seed, where the run was made and collapsed; that one stands."""
+    return spec.model_copy(update={"retry": 1}) if store.collapsed(spec) else spec
+
+
 def with_retries(grid: Grid, store: RunStore) -> Grid:
     """The grid with a second attempt in the place of every run that was made and collapsed; a second one stands."""
     while collapsed := [spec for spec in grid.runs if not spec.retry and store.collapsed(spec)]:
@@ -121,12 +126,16 @@ class Executor:
         return GridResult(len(states) - len(to_do), made, tuple(spec.folder for spec in collapsed))
 
     def run_single(self, spec: RunSpec, parent: Path | None) -> bool:
-        """Make one run, from the model in ``parent`` if given; true if it was found complete."""
-        check = self.store.check(spec)
-        self.progress.plan([(spec, check)])
+        """Make one run, from the model in ``parent`` if given, and once more if it collapses; what counts is the
+        ``standing`` one. True if that was found complete."""
+        attempt = standing(spec, self.store)
+        check = self.store.check(attempt)
+        self.progress.plan([(attempt, check)])
         if check.state == "done":
             return True
-        self._run(spec, parent)
+        self._run(attempt, parent)
+        if standing(spec, self.store) != attempt:
+            self.run_single(spec, parent)
         return False
 
     def _run(self, spec: RunSpec, parent: Path | None) -> None:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 import statistics
-import tomllib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 from scipy.stats import t
 
 from xlt.artifact import artifact_root
-from xlt.errors import EnvironmentFault
+from xlt.verify.literature import read_document
 from xlt.verify.measured import Lineage, Record, read_records
 from xlt.verify.stored import Frozen
 
@@ -139,17 +138,8 @@ def read_rule(tier: str, source: str) -> Rule | None:
     Raises:
         EnvironmentFault: the file cannot be read as a rule.
     """
-    path = artifact_root() / "expected" / f"{tier}-{source}.toml"
-    if not path.is_file():
-        return None
-    try:
-        return Rule.model_validate(tomllib.loads(path.read_text("utf-8")))
-    except (tomllib.TOMLDecodeError, ValidationError) as error:
-        raise EnvironmentFault(
-            f"The rule 'artifact/expected/{path.name}' cannot be read.",
-            why=str(error).split("\n")[0],
-            mend="Restore it from the repository: git checkout -- artifact",
-        ) from error
+    name = f"{tier}-{source}.toml"
+    return read_document(Rule, "expected", name) if (artifact_root() / "expected" / name).is_file() else None
 
 
 def read_shelf(tier: str, source: str) -> Shelf:

@@ -30,9 +30,7 @@ def crate(verification: Verification, results: Path) -> Entity:
 
     Runs that are not whole are left out; first attempts that collapsed are in it.
     """
-    whole: list[GridRun] = [
-        GridRun(**run.model_dump(include=set(GridRun.model_fields))) for run in verification.runs if run.state == "done"
-    ]
+    whole: list[GridRun] = [run for run in verification.runs if run.state == "done"]
     kept = [run for run in verification.collapsed if (results / "runs" / run.folder / MANIFEST).is_file()]
     entities: dict[str, Entity] = {}
     places = {run.hash: f"runs/{quote(run.folder)}/" for run in (*whole, *kept)}
@@ -51,11 +49,13 @@ def crate(verification: Verification, results: Path) -> Entity:
         "name": f"Results of xlt: {title}",
         "description": _constructed(verification) + about,
         "identifier": f"sha256:{verification.result_hash}",
-        "datePublished": _date(results, [*whole, *kept]),
         "hasPart": _references(each for each in entities.values() if each["@type"] in ("Dataset", "File")),
         "mentions": _references(each for each in entities.values() if each["@type"] == "CreateAction"),
     }
     software = next((each for each in people if each["@id"] == "#xlt"), {})
+    times = [(results / "runs" / run.folder / MANIFEST).stat().st_mtime for run in (*whole, *kept)]
+    if when := max(times, default=0.0):
+        root["datePublished"] = datetime.fromtimestamp(when, UTC).date().isoformat()  # an archive may hold no times
     root |= {name: software[name] for name in ("license", "author") if name in software}
     descriptor: Entity = {
         "@id": CRATE,
@@ -153,8 +153,3 @@ def _format(name: str) -> str:
 
 def _constructed(verification: Verification) -> str:
     return "CONSTRUCTED, no model made these results. " if "constructed" in verification.source.settings else ""
-
-
-def _date(results: Path, runs: list[GridRun]) -> str:
-    times = [(results / "runs" / run.folder / MANIFEST).stat().st_mtime for run in runs]
-    return datetime.fromtimestamp(max(times, default=0.0), UTC).date().isoformat()

@@ -14,8 +14,10 @@ from scipy.stats import t
 
 from xlt.artifact import artifact_root
 from xlt.evaluate.metrics import task_score
+from xlt.pipeline.tiers import read_tier
 from xlt.tasks.catalogue import TARGET, TASKS, get_task
 from xlt.verify.bands import Band, Rule, prediction_band, read_rule
+from xlt.verify.literature import Claim, Table, read_claims, read_literature
 from xlt.verify.measured import Record, read_records
 
 TIER, SOURCE = "smoke", "world"
@@ -155,6 +157,41 @@ def bands(series: Series) -> list[dict[str, Any]]:
     return rows
 
 
+def claims() -> list[dict[str, Any]]:
+    """Every claim of the paper: what to run, what is expected, and how many seeds were recorded."""
+    rows = []
+    for claim in read_claims().claims:
+        tier, seeds = claim.tiers[0], range(claim.seeds)
+        made = f"xlt reproduce --tier {tier} --seed $n --results results-$n"
+        loop = f"for n in {' '.join(map(str, seeds))}; do {made}; done" if len(seeds) > 1 else made.replace("$n", "0")
+        judged = f"xlt verify {' '.join(f'--results results-{seed}' for seed in seeds)} --claim {claim.id}"
+        trained = read_tier(tier).plan("hub").arms
+        tables = [table for table in read_literature().tables if table.name in claim.tables]
+        row: dict[str, Any] = {"claim": claim, "commands": (loop, judged), "expected": _expected(claim, tables)}
+        row["lacking"] = [arm for arm in claim.arms if arm not in trained]
+        row["margins"] = [(f"{each.margin:g} in the table {each.name}", each.margin_reason) for each in tables]
+        row["margins"] += [(f"{claim.margin:g}", claim.margin_reason)] if claim.margin else []
+        row["recorded"] = sum(len(read_records(each, source)) for each in claim.tiers for source in ("hub", "files"))
+        rows.append(row)
+    return rows
+
+
+def _expected(claim: Claim, tables: Sequence[Table]) -> str:
+    if claim.gains:
+        return "; ".join(f"{gain.name} {gain.expected:+.1f}" for gain in claim.gains) + " points"
+    if claim.expected:
+        return f"{claim.expected:+.1f} points over {claim.reference:.1f} ({claim.reference_source})"
+    rows = [row for table in tables for row in table.rows if row.arm == claim.row]
+    printed = [f"{name} {value:.1f}" for row in rows for name, value in row.values.items()]
+    return ", ".join(printed) or "a sign or an order, no number"
+
+
+def unreadable() -> list[Table]:
+    """The printed tables of which nobody has read a value, or all of them."""
+    found = read_literature().tables
+    return [each for each in found if each.unverifiable or each.unknown or any(row.unknown for row in each.rows)]
+
+
 def _json(name: str) -> Any:
     path = artifact_root() / "measured" / name
     return json.loads(path.read_text("utf-8")) if path.is_file() else None
@@ -185,6 +222,8 @@ def render() -> str:
         english=english(series),
         bands=bands(series),
         missed=list(series.missed()),
+        claims=claims(),
+        unreadable=unreadable(),
         controls=_json(f"{TIER}-{SOURCE}/controls.json"),
         benches=_benches(),
         times=times,

@@ -9,9 +9,9 @@ from html import escape
 from xlt.tasks.record import Split
 from xlt.verify.chart import WIDTH, Axis
 from xlt.verify.judge import Verification
-from xlt.verify.literature import read_literature
-from xlt.verify.paper import Paper
-from xlt.verify.scores import BASELINE, NINE, Lacking, Languages, Scores
+from xlt.verify.literature import read_claims, read_literature
+from xlt.verify.paper import Paper, scores_of
+from xlt.verify.scores import BASELINE, NINE, Lacking, Scores
 from xlt.verify.statistics import Contrast, contrast
 
 ROW, FOOT, SIDE = 30, 34, 10
@@ -75,7 +75,7 @@ def _row(delta: Delta, top: int, axis: Axis) -> Iterator[str]:
 def gains(verification: Verification, href: str) -> dict[str, list[Delta]]:
     """The gain of each phase-2 model over the baseline of the same seed on the dev sets: the average of the nine
     target tasks with what the paper says of it, and each of them; ``href`` is where the scores are."""
-    scores = _scores(verification)
+    scores = scores_of((verification, *verification.further), read_literature(), read_claims())
     found: dict[str, list[Delta]] = {}
     for quantity, tasks in {"average": NINE, **{task: (task,) for task in NINE}}.items():
         for arm in scores.arms:
@@ -85,15 +85,6 @@ def gains(verification: Verification, href: str) -> dict[str, list[Delta]]:
             delta = Delta(arm, made.estimate, made.low, made.high, expected, margin, href)
             found.setdefault(quantity, []).append(delta)
     return found
-
-
-def _scores(verification: Verification) -> Scores:
-    cells: dict[tuple[int, str, str, Split], Languages] = {}
-    seeds = (verification, *verification.further)
-    for each in seeds:
-        for cell in each.cells:
-            cells.setdefault((each.seed, cell.arm, cell.task, cell.split), {})[cell.language] = cell
-    return Scores(cells, tuple(each.seed for each in seeds), read_literature().languages)
 
 
 def _gain(scores: Scores, arm: str, tasks: Sequence[str], split: Split) -> Contrast | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,12 +12,12 @@ from pydantic import Field
 from xlt.data.source import Source
 from xlt.errors import ExitCode, UsageFault
 from xlt.pipeline.deviations import Deviation, deviations
-from xlt.pipeline.spec import Backbone, Phase, SourceSpec
+from xlt.pipeline.spec import Backbone, SourceSpec
 from xlt.pipeline.store import RunStore, State
 from xlt.tasks.record import Split
-from xlt.verify.bands import Setting, Shelf, read_shelf
+from xlt.verify.bands import References, Setting, Shelf, read_shelf
 from xlt.verify.cells import Cell, Mean, MeanKey, Recomputed, read_cells
-from xlt.verify.likeness import backbone_of, unlike_tier
+from xlt.verify.likeness import backbone_of, tier_runs, unlike_tier
 from xlt.verify.literature import Given, read_claims, read_literature
 from xlt.verify.log import read_log
 from xlt.verify.measured import Lineage, device_of, digest, lineages, platform_of
@@ -29,16 +29,9 @@ from xlt.verify.verdicts import Evidence, Statement, Verdict, VerdictWord, count
 SEVERITY = (ExitCode.DEVIATES, ExitCode.DATA, ExitCode.INCOMPLETE, ExitCode.OK)
 
 
-class RunState(Frozen):
+class RunState(GridRun):
     """A run of the grid, whether it is whole, and its lineage (empty where it cannot be known)."""
 
-    folder: str
-    hash: str
-    phase: Phase
-    arm: str
-    train: tuple[str, ...]
-    evaluate: tuple[str, ...]
-    parent: str | None
     state: State
     recipe: str
     data: str
@@ -49,9 +42,11 @@ class Verification(Frozen):
 
     ``result_hash`` covers predictions, metrics and verdicts, nothing that holds a time. ``references`` says
     in words what was compared with and ``rule`` why so, ``fingerprints`` are those of all data read,
-    ``counts`` is how many of the means got each verdict. ``unlike_tier`` says which run is not made as the project's
-    tier of that name says. ``paper`` is None where the backbone is one made on the spot: the paper's claims are no part
-    of such a tier. ``further`` are the verifications of other seeds, which ``paper`` and ``exit_code`` cover too.
+    ``counts`` is how many of the means got each verdict. ``unlike_tier`` has, by folder, the runs that are not made as
+    the project's tier of that name says: what they scored is shown and not judged. ``unchecked`` says what cannot be
+    checked because models are not kept. ``paper`` is None where the backbone is one made on the spot: the paper's
+    claims are no part of such a tier. ``further`` are the verifications of other seeds, which ``paper`` and
+    ``exit_code`` cover too.
     """
 
     format: Literal[1] = 1
@@ -76,7 +71,8 @@ class Verification(Frozen):
     platform: dict[str, Any]
     fingerprints: dict[str, str]
     backbone: Backbone | None = None
-    unlike_tier: str = ""
+    unlike_tier: dict[str, str] = Field(default_factory=dict)
+    unchecked: str = ""
     paper: Paper | None = None
     further: tuple[Verification, ...] = ()
 
@@ -112,9 +108,13 @@ def recompute(results: Path, source: Source, *, again: int = 0) -> Verification:
 
         found = recheck(store, source, grid, recomputed.runs, again)
         recomputed = replace(recomputed, problems=(*recomputed.problems, *found))
+    wanted = tier_runs(grid, source)
+    unlike = unlike_tier(grid.tier, wanted, recomputed.runs)
+    recomputed = replace(recomputed, problems=(*recomputed.problems, *_passed_off(unlike, grid)))
     known = lineages(recomputed.runs)
     shelf = read_shelf(grid.tier, grid.source.name)
-    verdicts, statements, about = _judge(grid, source, store, recomputed, shelf, known)
+    promised = list(promised_means(wanted, source, recomputed.runs))
+    verdicts, statements, about = _judge(grid, promised, store, recomputed, shelf, known, unlike)
     states = tuple(_state(run, known.get(run.entry.folder)) for run in recomputed.runs)
     return Verification(
         tier=grid.tier,
@@ -136,9 +136,10 @@ def recompute(results: Path, source: Source, *, again: int = 0) -> Verification:
         left_out=grid.left_out,
         deviations=deviations([run.spec for run in recomputed.runs if run.spec]),
         platform=platform_of(recomputed.runs),
-        fingerprints=_fingerprints(recomputed.runs),
+        fingerprints=dict(sorted(item for run in recomputed.runs if run.spec for item in run.spec.data.items())),
         backbone=backbone_of(grid, recomputed.runs),
-        unlike_tier=unlike_tier(grid, source, recomputed.runs),
+        unlike_tier=unlike,
+        unchecked=_unchecked(store, recomputed.runs),
     )
 
 
@@ -167,9 +168,8 @@ def join(verifications: Sequence[Verification], given: Given | None = None) -> V
         literature = read_literature()
         paper = judge_paper(verifications, backbone, read_claims(), literature, literature.cells(given))
         words = {each.verdict for each in paper.claims}
-    codes = {exit_code((), (), words), *(each.exit_code for each in verifications)}
-    worst = next(int(code) for code in SEVERITY if code in codes)
-    return first.model_copy(update={"further": tuple(further), "paper": paper, "exit_code": worst})
+    code = worst_code([exit_code((), (), words), *(each.exit_code for each in verifications)])
+    return first.model_copy(update={"further": tuple(further), "paper": paper, "exit_code": code})
 
 
 def _check_sibling(first: Verification, other: Verification) -> None:
@@ -200,30 +200,48 @@ def _settings(settings: dict[str, int | str]) -> str:
 
 def _judge(
     grid: GridFile,
-    source: Source,
+    promised: Sequence[tuple[MeanKey, StoredRun | None]],
     store: RunStore,
     recomputed: Recomputed,
     shelf: Shelf,
     known: dict[str, Lineage],
+    unlike: dict[str, str],
 ) -> tuple[list[Verdict], list[Statement], tuple[str, ...]]:
     """A verdict on every promised mean, statements on the recomputed ones, and what was compared with."""
     means = {mean.key: mean for mean in recomputed.means}
     verdicts: list[Verdict] = []
     statements: list[Statement] = []
     about: list[str] = []
-    for key, run in promised_means(grid.tier, source, recomputed.runs):
+    for key, run in promised:
         if run is None or key not in means:
             verdicts.append(_unjudged(key, run, recomputed.problems, grid))
             continue
         folder = run.entry.folder
         setting = Setting(grid.seed, device_of(platform_of([run])), known.get(folder))
         references = shelf.references("/".join(key), setting)
+        if folder in unlike:
+            references = References((), None, unlike[folder])
         cells = [cell for cell in recomputed.cells if (cell.arm, cell.task, cell.split) == key]
         evidence = Evidence(cells, read_log(store.path(folder)))
         verdicts.append(judge_mean(means[key], folder, evidence, references))
         statements.append(state(key, evidence))
         about.append(references.about)
     return verdicts, statements, tuple(dict.fromkeys(about))
+
+
+def _unchecked(store: RunStore, runs: Sequence[StoredRun]) -> str:
+    trained = [run.entry.folder for run in runs if run.spec and run.spec.train]
+    lacking = sum(not (store.path(folder) / "model" / "config.json").is_file() for folder in trained)
+    what = f"The models of {lacking} of {len(trained)} trained runs are not here: they cannot predict again (--recheck)"
+    return f"{what}, and how large they were cannot be seen." if lacking else ""
+
+
+def _passed_off(unlike: dict[str, str], grid: GridFile) -> Iterator[Problem]:
+    """A run of another tier under this one's name is no better than one with another seed than it says."""
+    for folder, how in unlike.items():
+        if not how.startswith("starts from "):
+            what = f"The run is {how}."
+            yield Problem(kind="spec", run=folder, where="spec.json", what=what, mend=grid.command)
 
 
 def _unjudged(key: MeanKey, run: StoredRun | None, problems: Sequence[Problem], grid: GridFile) -> Verdict:
@@ -256,10 +274,6 @@ def _state(run: StoredRun, lineage: Lineage | None) -> RunState:
     return RunState(**run.entry.model_dump(), state=run.state, recipe=recipe, data=data)
 
 
-def _fingerprints(runs: Sequence[StoredRun]) -> dict[str, str]:
-    return dict(sorted(item for run in runs if run.spec for item in run.spec.data.items()))
-
-
 def exit_code(
     problems: Sequence[Problem], runs: Sequence[RunState], words: Collection[VerdictWord], *, whole: bool = True
 ) -> int:
@@ -272,6 +286,11 @@ def exit_code(
     if kinds:
         return ExitCode.DATA
     return ExitCode.INCOMPLETE if (missing and whole) or "not run" in words else ExitCode.OK
+
+
+def worst_code(codes: Collection[int]) -> int:
+    """The exit code of several parts."""
+    return next(int(code) for code in SEVERITY if code in codes)
 
 
 def _result_hash(grid: GridFile, cells: Sequence[Cell], verdicts: Sequence[Verdict]) -> str:

@@ -21,20 +21,33 @@ def backbone_of(grid: GridFile, runs: Sequence[StoredRun]) -> Backbone | None:
     return tier.plan(grid.source.name).backbone if tier else (found[0] if found else None)
 
 
-def unlike_tier(grid: GridFile, source: Source, runs: Sequence[StoredRun]) -> str:
-    """Which run differs from the project's tier of that name in more than seed, numeric type and data; empty if none.
-
-    Runs that the tier does not have may be anything.
-    """
+def tier_runs(grid: GridFile, source: Source) -> tuple[RunSpec, ...]:
+    """The runs of the project's tier of that name; none if it has no such tier."""
     tier = _tier(grid)
-    if tier is None:
-        return ""
-    builder = GridBuilder(tier, source, seed=grid.seed, precision="fp32", fingerprints=False)
-    made = {(spec.phase, spec.name): _made(spec) for spec in builder.grid().runs}
+    builder = tier and GridBuilder(tier, source, seed=grid.seed, precision="fp32", fingerprints=False)
+    return builder.grid().runs if builder else ()
+
+
+def unlike_tier(name: str, wanted: Sequence[RunSpec], runs: Sequence[StoredRun]) -> dict[str, str]:
+    """By folder, the runs that are not made as the project's tier of that name says, and how, or that start from one.
+
+    Seed, data, numeric type and engine may be others. So may all of an arm that the tier does not have.
+    """
+    made = {(spec.phase, spec.name): _made(spec) for spec in wanted}
+    arms = {spec.arm for spec in wanted}
+    unlike: dict[str, str] = {}
+    by_hash = {run.entry.hash: run.entry.folder for run in runs}
     for run in runs:
-        if run.spec and _made(run.spec) != made.get((run.spec.phase, run.spec.name), _made(run.spec)):
-            return f"the run {run.entry.folder} is not made as the tier '{grid.tier}' says"
-    return ""
+        if run.spec is None:
+            continue
+        own, parent = _made(run.spec), by_hash.get(run.entry.parent or "", "")
+        said = made.get((run.spec.phase, run.spec.name), {} if run.spec.arm in arms else own)
+        if differing := sorted(name for name in {*own, *said} if own.get(name) != said.get(name)):
+            what = f"in {', '.join(differing)}" if said else "it has no such run"
+            unlike[run.entry.folder] = f"not made as the tier '{name}' says: {what}"
+        elif parent in unlike:
+            unlike[run.entry.folder] = f"starts from {parent}, {unlike[parent].removeprefix('starts from ')}"
+    return unlike
 
 
 def _tier(grid: GridFile) -> Tier | None:
@@ -43,5 +56,5 @@ def _tier(grid: GridFile) -> Tier | None:
 
 
 def _made(spec: RunSpec) -> dict[str, Any]:
-    left_out = {"seed", "retry", "precision", "data", "parent", "source"}
+    left_out = {"seed", "retry", "precision", "engine", "data", "parent", "source"}
     return {name: value for name, value in spec.identity().items() if name not in left_out}

@@ -192,7 +192,7 @@ def read_claims() -> Claims:
     Raises:
         EnvironmentFault: the file is missing or wrong.
     """
-    return _read(Claims, "claims.toml")
+    return read_document(Claims, "claims.toml")
 
 
 def read_literature() -> Literature:
@@ -201,7 +201,7 @@ def read_literature() -> Literature:
     Raises:
         EnvironmentFault: the file is missing or wrong.
     """
-    return _read(Literature, "expected", "paper.toml")
+    return read_document(Literature, "expected", "paper.toml")
 
 
 def read_given(path: Path) -> Given:
@@ -220,7 +220,12 @@ def read_given(path: Path) -> Given:
         ) from error
 
 
-def _read(model: type[Document], *parts: str) -> Document:
+def read_document(model: type[Document], *parts: str) -> Document:
+    """A TOML file below ``artifact/`` as a record.
+
+    Raises:
+        EnvironmentFault: the file is missing or wrong.
+    """
     try:
         return model.model_validate(read_toml(*parts))
     except (tomllib.TOMLDecodeError, ValidationError) as error:

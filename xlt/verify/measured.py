@@ -16,7 +16,6 @@ from pydantic import model_validator
 from xlt.artifact import artifact_root
 from xlt.errors import EnvironmentFault
 from xlt.evaluate.metrics import Metrics, task_score
-from xlt.pipeline.spec import RunSpec
 from xlt.tasks.catalogue import get_task
 from xlt.verify.cells import Cell
 from xlt.verify.stored import Frozen, StoredRun
@@ -172,11 +171,6 @@ def platform_of(runs: Sequence[StoredRun]) -> dict[str, Any]:
         if values:
             facts[name] = values[0] if len(values) == 1 else values
     return facts
-
-
-def data_of(specs: Iterable[RunSpec]) -> dict[str, str]:
-    """The fingerprint of every set of rows that the runs read."""
-    return dict(sorted(item for spec in specs for item in spec.data.items()))
 
 
 def device_of(platform: Mapping[str, Any]) -> str:

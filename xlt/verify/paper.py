@@ -67,7 +67,7 @@ def judge_paper(
             claims=tuple(ClaimVerdict(claim=claim, verdict="not verifiable", reason=why) for claim in asked),
             cells=tuple(CellVerdict(key=each.key, cell=each, verdict="not verifiable", reason=why) for each in cells),
         )
-    scores = Scores(dict(_cells(verifications)), seeds, literature.languages, dict(_strangers(verifications, claims)))
+    scores = scores_of(verifications, literature, claims)
     judged = judge_printed(cells, scores, backbone.retrieval_layer, first.command)
     given = [_judge(claim, judge_parts(claim, scores, judged), first.command) for claim in asked]
     return Paper(
@@ -81,30 +81,32 @@ def _unfit(verification: Verification, backbone: Backbone, claims: Claims) -> st
     """Why nothing of the paper can be judged by these results; empty if it can."""
     if backbone.name != claims.backbone:
         return f"the claims are about {claims.backbone}; the results are of {backbone.name}"
-    if verification.unlike_tier:
-        return verification.unlike_tier
     if limit := verification.source.settings.get("limit"):
         return f"the results are of the first {limit} rows of each split (--limit)"
     return ""
 
 
-def _cells(verifications: Sequence[Verification]) -> Iterator[tuple[tuple[int, str, str, Split], Languages]]:
-    for verification in verifications:
-        groups: dict[tuple[int, str, str, Split], Languages] = {}
-        for cell in verification.cells:
-            key = (verification.seed, cell.arm, cell.task, cell.split)
-            groups.setdefault(key, {})[cell.language] = cell
-        yield from groups.items()
+def scores_of(verifications: Sequence[Verification], literature: Literature, claims: Claims) -> Scores:
+    """The recomputed cells of all seeds, less those of runs that are not what their name says."""
+    cells: dict[tuple[int, str, str, Split], Languages] = {}
+    for each in verifications:
+        for cell in each.cells:
+            cells.setdefault((each.seed, cell.arm, cell.task, cell.split), {})[cell.language] = cell
+    seeds = tuple(each.seed for each in verifications)
+    return Scores(cells, seeds, literature.languages, dict(_strangers(verifications, claims)))
 
 
-def _strangers(verifications: Sequence[Verification], claims: Claims) -> Iterator[tuple[str, str]]:
-    """Arms that are named in the claims and were trained on something else."""
+def _strangers(verifications: Sequence[Verification], claims: Claims) -> Iterator[tuple[tuple[str, str], str]]:
+    """Arms that are named in the claims and were trained on something else, and what runs unlike the tier scored."""
     for verification in verifications:
+        for run in verification.runs:
+            if how := verification.unlike_tier.get(run.folder):
+                yield from (((run.arm, task), f"{run.folder}: {how}") for task in run.evaluate)
         trained = {run.arm: run.train for run in verification.runs if run.phase == "intermediate"}
         for arm, tasks in claims.arms.items():
             given = trained.get(arm, ())
             if set(given) != set(tasks) and (arm in trained or arm == BASELINE):
-                yield arm, f"'{arm}' was trained on {', '.join(given) or 'nothing'} here"
+                yield (arm, ""), f"'{arm}' was trained on {', '.join(given) or 'nothing'} here"
 
 
 def _judge(claim: Claim, parts: Sequence[Part], command: str) -> ClaimVerdict:

@@ -9,34 +9,31 @@ from collections.abc import Iterator, Sequence
 
 from xlt.data.source import Source
 from xlt.errors import XltError
-from xlt.pipeline.grid import evaluated, present_arms
-from xlt.pipeline.tiers import read_tier, tier_names
+from xlt.pipeline.grid import evaluated
+from xlt.pipeline.spec import RunSpec
 from xlt.tasks.catalogue import get_task
 from xlt.tasks.record import Split
 from xlt.verify.cells import MeanKey
 from xlt.verify.stored import StoredRun
 
 
-def promised_means(tier: str, source: Source, runs: Sequence[StoredRun]) -> Iterator[tuple[MeanKey, StoredRun | None]]:
-    """Every mean that is promised, with its run; None where the grid lists no run for it. Target tasks come first."""
+def promised_means(
+    wanted: Sequence[RunSpec], source: Source, runs: Sequence[StoredRun]
+) -> Iterator[tuple[MeanKey, StoredRun | None]]:
+    """Every mean that is promised, with its run; None where the tier has one (``wanted``) that the grid lacks.
+
+    Of those listed, target tasks come first.
+    """
     listed: set[tuple[str, str]] = set()
     for run in sorted(runs, key=lambda run: run.entry.phase == "intermediate"):
         for task in run.entry.evaluate:
             listed.add((run.entry.arm, task))
             splits = [split for key, split, _ in run.cells if key == task]
             yield (run.entry.arm, task, _judged(splits) if splits else _split(task, source)), run
-    for arm, task in _of_tier(tier, source):
-        if (arm, task) not in listed:
-            yield (arm, task, _split(task, source)), None
-
-
-def _of_tier(name: str, source: Source) -> Iterator[tuple[str, str]]:
-    if name not in tier_names():
-        return
-    arms, _ = present_arms(read_tier(name).plan(source.name).arms, source)
-    for key, arm in arms.items():
-        for task in (*arm.intermediate, *arm.targets):
-            yield arm.label or key, task
+    for spec in wanted:
+        for task in spec.evaluate:
+            if (spec.arm, task) not in listed:
+                yield (spec.arm, task, _split(task, source)), None
 
 
 def _split(task: str, source: Source) -> Split:

@@ -12,7 +12,7 @@ from xlt.data.labels import with_labels
 from xlt.data.predictions import Prediction, read_predictions
 from xlt.data.source import Source
 from xlt.data.tokenizer import load_tokenizer
-from xlt.errors import XltError
+from xlt.errors import UsageFault, XltError
 from xlt.model.encoder import PackedModel
 from xlt.pipeline.scoring import predict_rows
 from xlt.pipeline.spec import RunSpec
@@ -26,18 +26,28 @@ LEAST_AGREEMENT = 0.98
 
 
 def recheck(store: RunStore, source: Source, grid: GridFile, runs: Sequence[StoredRun], count: int) -> list[Problem]:
-    """Predict ``count`` cells again from the stored models, taken evenly from all runs, and compare.
+    """Predict ``count`` cells again from the stored models, taken evenly from all runs that have one, and compare.
 
     A cell whose predictions agree in less than 98 of 100 is a problem. Nothing is trained: a model that was trained
     wrongly is not found here.
+
+    Raises:
+        UsageFault: no model is stored.
     """
     deterministic(True)
     problems: list[Problem] = []
-    for run, keys in _sample(runs, count):
+    folders = {
+        run.entry.folder: folder for run in runs if run.spec and (folder := _model_folder(store, run.spec, runs))
+    }
+    if not folders:
+        raise UsageFault(
+            "There is no model here to predict again with.",
+            why="The runs are missing, or their models were left out when the results were shipped.",
+            mend=f"{grid.verify_command}, without --recheck",
+        )
+    for run, keys in _sample([run for run in runs if run.entry.folder in folders], count):
         assert run.spec is not None
-        folder = _model_folder(store, run.spec, runs)
-        if folder is None:
-            continue
+        folder = folders[run.entry.folder]
         model, tokenizer = PackedModel.load(str(folder)), load_tokenizer(str(folder))
         model.to(device(), torch.bfloat16 if run.spec.precision == "bf16" else torch.float32)
         for task_key, split, language in keys:

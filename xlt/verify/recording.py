@@ -12,6 +12,20 @@ from xlt.verify.measured import MeasuredMean, Record, device_of, means_of, measu
 from xlt.verify.verdicts import Evidence
 
 
+def check_whole(verification: Verification, purpose: str) -> None:
+    """Refuse what is not fit to be given to others.
+
+    Raises:
+        IncompleteFault: runs are missing, damaged or edited, or nothing was scored.
+    """
+    if verification.problems or "not run" in verification.counts or not verification.cells:
+        raise IncompleteFault(
+            f"Only complete results without problems can be {purpose}.",
+            why=" ".join([*(each.what for each in verification.problems[:1]), f"{verification.summary}."]),
+            mend=verification.command,
+        )
+
+
 def record(verification: Verification, artifact: Path, *, today: datetime.date | None = None) -> Path:
     """Write a verification as a reference run below ``artifact/measured`` and return the file.
 
@@ -20,12 +34,7 @@ def record(verification: Verification, artifact: Path, *, today: datetime.date |
     Raises:
         IncompleteFault: runs are missing, damaged or edited, or nothing was scored.
     """
-    if verification.problems or "not run" in verification.counts or not verification.cells:
-        raise IncompleteFault(
-            "Only complete results without problems can be recorded as a reference run.",
-            why=" ".join([*(each.what for each in verification.problems[:1]), f"{verification.summary}."]),
-            mend=verification.command,
-        )
+    check_whole(verification, "recorded as a reference run")
     cells = measured_cells(verification.cells)
     values = means_of(cells)
     made_by = {state.folder: state for state in verification.runs}

@@ -223,9 +223,12 @@ def _notices(verification: Verification) -> Iterator[str]:
         yield f"{what} This tier shows that the machine works; its numbers never stand for the paper's."
     if limit := verification.source.settings.get("limit"):
         yield f"Only the first {limit} rows of each split were read (--limit)."
-    for each in dict.fromkeys(each.unlike_tier for each in (verification, *verification.further)):
-        if each:
-            yield f"Not the tier '{verification.tier}': {each}."
+    seeds = (verification, *verification.further)
+    yield from dict.fromkeys(each.unchecked for each in seeds if each.unchecked)
+    for each in seeds:
+        if each.unlike_tier:
+            what = f"{len(each.unlike_tier)} of {len(each.runs)} runs of seed {each.seed} are not made as it says"
+            yield f"Not the tier '{each.tier}': {what}, or start from such a one (see Problems)."
 
 
 def _card(state: RunState, results: Path, base: str) -> RunCard:

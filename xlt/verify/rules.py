@@ -248,17 +248,8 @@ def _cell_parts(claim: Claim, cells: Sequence[CellVerdict]) -> Iterator[Part]:
     for each in cells:
         cell = each.cell
         if cell.table in claim.tables and cell.arm == claim.row and cell.expected is not None:
-            yield Part(
-                name=each.key,
-                verdict=each.verdict,
-                reason=each.reason,
-                expected=cell.expected,
-                value=each.value,
-                low=each.low,
-                high=each.high,
-                seeds=each.seeds,
-                decides=not cell.language,
-            )
+            shared = each.model_dump(include={"verdict", "reason", "value", "low", "high", "seeds"})
+            yield Part(name=each.key, expected=cell.expected, decides=not cell.language, **shared)
 
 
 def _part(

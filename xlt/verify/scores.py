@@ -14,7 +14,7 @@ from xlt.tasks.catalogue import TARGET, get_task
 from xlt.tasks.record import Split
 from xlt.verify.cells import Cell
 from xlt.verify.statistics import Floats
-from xlt.verify.verdicts import VerdictWord
+from xlt.verify.verdicts import VerdictWord, at_chance
 
 BEST = "best"
 BASELINE = "baseline"
@@ -42,20 +42,20 @@ class Lacking(Exception):
 class Scores:
     """All cells by seed, phase-2 model, task, split and language.
 
-    ``languages`` are those that the mean of a task is over, codes joined by blanks, by split; ``excluded`` has the arms
-    that are not what their name says, and why.
+    ``languages`` are those that the mean of a task is over, codes joined by blanks, by split; ``excluded`` has what
+    is not what its name says, and why: an arm, as ``(arm, "")``, or one of its tasks.
     """
 
     cells: Mapping[tuple[int, str, str, Split], Languages]
     seeds: tuple[int, ...]
     languages: Mapping[Split, Mapping[str, str]]
-    excluded: Mapping[str, str] = field(default_factory=dict)
+    excluded: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     @property
     def arms(self) -> tuple[str, ...]:
         """The phase-2 models that something was scored with, without the baseline."""
         found = dict.fromkeys(arm for _, arm, task, _ in self.cells if task in NINE)
-        return tuple(arm for arm in found if arm != BASELINE and arm not in self.excluded)
+        return tuple(arm for arm in found if arm != BASELINE and (arm, "") not in self.excluded)
 
     def group(self, seed: int, arm: str, task: str, split: Split) -> Languages:
         """The languages of a task that its mean is over. Where a task has one labelled split, that stands for dev too.
@@ -63,11 +63,11 @@ class Scores:
         Raises:
             Lacking: some are not there.
         """
-        if arm in self.excluded:
-            raise Lacking("not verifiable", self.excluded[arm])
         stored: Split = split if split in get_task(task).files else "test"
         if arm == BEST:
             arm = self.best(seed, task)
+        if why := self.excluded.get((arm, ""), self.excluded.get((arm, task))):
+            raise Lacking("not verifiable", why)
         found = self.cells.get((seed, arm, task, stored), {})
         wanted = self.languages[split][task].split()
         if not found:
@@ -138,7 +138,7 @@ class Scores:
             except Lacking as fault:
                 lacking = lacking or fault
                 continue
-            fallen = [need for need, cells in groups.items() if _at_chance(cells)]
+            fallen = [need for need, cells in groups.items() if at_chance(cells)]
             whole += [] if fallen else [seed]
             collapsed += [f"'{arm}' is at chance on {task} with seed {seed}" for arm, task in fallen[:1]]
         if len(collapsed) > 1 or (collapsed and not whole):
@@ -154,16 +154,6 @@ def tasks_of(quantity: str) -> tuple[str, ...]:
     if quantity in GROUPS:
         return tuple(task for each in GROUPS[quantity] for task in tasks_of(each))
     return (quantity.partition("/")[0],)
-
-
-def is_quantity(name: str) -> bool:
-    """Whether it is a task, a task and a metric, a category or the average."""
-    return name in GROUPS or name.partition("/")[0] in NINE
-
-
-def _at_chance(cells: Languages) -> bool:
-    """Whether English is no better than a guess; without English, every language."""
-    return not any(cell.above_chance for cell in ([cells["en"]] if "en" in cells else cells.values()))
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from xlt.errors import UsageFault
 from xlt.tasks.catalogue import get_task
-from xlt.verify.judge import SEVERITY, Verification, exit_code
+from xlt.verify.judge import Verification, exit_code, worst_code
 from xlt.verify.paper import Paper
 from xlt.verify.scores import tasks_of
 from xlt.verify.verdicts import VerdictWord, count_verdicts
@@ -45,10 +45,9 @@ def select(verification: Verification, wanted: Selection) -> Verification:
     words: set[VerdictWord] = set()
     if paper is not None:
         words = {each.verdict for each in paper.claims} | {each.verdict for each in paper.cells}
-    codes = {exit_code((), (), words)}
-    codes |= {exit_code(each.problems, each.runs, {v.verdict for v in each.verdicts}, whole=False) for each in parts}
-    worst = next(int(code) for code in SEVERITY if code in codes)
-    return parts[0].model_copy(update={"further": tuple(parts[1:]), "paper": paper, "exit_code": worst})
+    codes = [exit_code(each.problems, each.runs, {v.verdict for v in each.verdicts}, whole=False) for each in parts]
+    code = worst_code([exit_code((), (), words), *codes])
+    return parts[0].model_copy(update={"further": tuple(parts[1:]), "paper": paper, "exit_code": code})
 
 
 def _names(verification: Verification) -> Iterator[str]:

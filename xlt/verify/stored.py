@@ -162,14 +162,12 @@ def _read_run(store: RunStore, grid: GridFile, entry: GridRun) -> tuple[StoredRu
 
 
 def _trained_to_the_end(folder: Path, spec: RunSpec) -> None:
-    """A recipe of so many steps, without early stopping, leaves a log of so many lines."""
-    wanted = int(spec.recipe.get("steps", 0))
-    if not spec.train or not wanted or spec.recipe.get("evaluate_every") or spec.collapse_after:
-        return
-    log = read_log(folder)
+    """A training leaves a log; a recipe of so many steps, without early stopping, one of so many lines."""
+    wanted, log = int(spec.recipe.get("steps", 0)), read_log(folder)
     found = log.steps[-1] if log else 0
-    if found != wanted:
-        raise DataFault(f"log.jsonl ends with step {found}; the recipe has {wanted} steps.")
+    may_stop = not wanted or spec.recipe.get("evaluate_every") or spec.collapse_after
+    if spec.train and (not found if may_stop else found != wanted):
+        raise DataFault(f"log.jsonl ends with step {found}; the recipe has {wanted or 'more'} steps.")
 
 
 def _right_size(folder: Path, spec: RunSpec) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,7 +13,7 @@ from xlt.tasks.record import Split
 from xlt.verify.bands import Band, References
 from xlt.verify.cells import Cell, Mean, MeanKey
 from xlt.verify.log import Log
-from xlt.verify.measured import Record
+from xlt.verify.measured import MeasuredCell, Record
 from xlt.verify.stored import Frozen
 
 VerdictWord = Literal["exact", "reproduced", "consistent", "deviates", "collapsed", "not run", "not verifiable"]
@@ -78,12 +78,6 @@ class Evidence:
         return tuple(cell.language for cell in self.cells if not cell.above_chance)
 
     @property
-    def english_at_chance(self) -> bool:
-        """Whether the English score is that of a guess; of a task without English, every score."""
-        english = [cell for cell in self.cells if cell.language == "en"] or self.cells
-        return not any(cell.above_chance for cell in english)
-
-    @property
     def loss_fell(self) -> bool | None:
         """Whether the loss fell in training; None where nothing was trained or too little to say."""
         return self.log.loss_fell if self.log else None
@@ -119,8 +113,9 @@ def judge_mean(mean: Mean, run: str, evidence: Evidence, references: References)
         return verdict("not verifiable", references.about)
     inside = band.contains(mean.value)
     direction: Direction | None = None if inside else "above" if mean.value > band.high else "below"
-    if evidence.english_at_chance and _references_above_chance(key, references):
-        who = "English" if any(cell.language == "en" for cell in evidence.cells) else "every language"
+    by_language = {cell.language: cell for cell in evidence.cells}
+    if at_chance(by_language) and not any(at_chance(_recorded(key, record)) for record in references.records):
+        who = "English" if "en" in by_language else "every language"
         return verdict("collapsed", f"{who} is at chance, as in none of the reference runs", direction)
     if direction == "below" and evidence.loss_fell is False:
         return verdict("collapsed", "below the band, and the loss did not fall in training", direction)
@@ -136,18 +131,18 @@ def judge_mean(mean: Mean, run: str, evidence: Evidence, references: References)
 
 
 def _same_predictions(key: str, cells: Sequence[Cell], twin: Record) -> bool:
-    recorded = {name: cell.predictions for name, cell in twin.cells.items() if name.rpartition("/")[0] == key}
-    return recorded == {f"{key}/{cell.language}": cell.predictions for cell in cells}
+    recorded = {language: cell.predictions for language, cell in _recorded(key, twin).items()}
+    return recorded == {cell.language: cell.predictions for cell in cells}
 
 
-def _references_above_chance(key: str, references: References) -> bool:
-    """Whether English (any language, where there is no English) was above chance in every reference run."""
-    for record in references.records:
-        cells = {name: cell for name, cell in record.cells.items() if name.rpartition("/")[0] == key}
-        english = [cell for name, cell in cells.items() if name.endswith("/en")] or list(cells.values())
-        if not any(cell.above_chance for cell in english):
-            return False
-    return True
+def _recorded(key: str, record: Record) -> dict[str, MeasuredCell]:
+    """The recorded cells of a mean by language."""
+    return {name.rpartition("/")[2]: cell for name, cell in record.cells.items() if name.rpartition("/")[0] == key}
+
+
+def at_chance(cells: Mapping[str, Cell] | Mapping[str, MeasuredCell]) -> bool:
+    """Whether English, among cells by language, is no better than a guess; without English, every language."""
+    return not any(cell.above_chance for cell in ([cells["en"]] if "en" in cells else cells.values()))
 
 
 def state(key: MeanKey, evidence: Evidence) -> Statement:
@@ -166,8 +161,4 @@ def state(key: MeanKey, evidence: Evidence) -> Statement:
 def count_verdicts(verdicts: Iterable[Verdict]) -> dict[VerdictWord, int]:
     """How many verdicts of each word there are, failures first; words that nothing got are left out."""
     words = [verdict.verdict for verdict in verdicts]
-    return dict(_counted(words))
-
-
-def _counted(words: Sequence[VerdictWord]) -> Iterator[tuple[VerdictWord, int]]:
-    return ((word, words.count(word)) for word in VERDICT_WORDS if word in words)
+    return {word: words.count(word) for word in VERDICT_WORDS if word in words}

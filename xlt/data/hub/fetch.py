@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -102,18 +102,21 @@ class FetchProgress(Protocol):
         ...
 
 
-def wanted_data(tasks: Iterable[Task]) -> list[Wanted]:
-    """The files of all splits and languages of the tasks, by repository.
+def wanted_data(tasks: Iterable[Task], text: Collection[str] = ()) -> list[Wanted]:
+    """The files of all splits and languages of the tasks, by repository; the corpus for masked LM only in the
+    languages ``text``, where given.
 
     Raises:
         DataFault: the hub does not have a task in a usable form.
+        UsageFault: the corpus does not have a language.
     """
     table = read_table()
     wanted: dict[str, Wanted] = {}
     for task in tasks:
         entry = on_hub(table, task)
         for split in SPLITS:
-            for language in languages(entry, task, split):
+            known = languages(entry, task, split)
+            for language in text if text and known and task.kind == "masked_lm" else known:
                 for part in parts(entry, task, split, language):
                     _want(wanted, part)
     return list(wanted.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from xlt.data.files.squad_json import align
 from xlt.data.hub.table import HubPart, HubTask
-from xlt.data.rows import Answer, BitextRow, ChoiceRow, PairRow, Row, SpanRow, TagRow
+from xlt.data.rows import Answer, BitextRow, ChoiceRow, PairRow, Row, SpanRow, TagRow, TextRow
 from xlt.errors import DataFault
 from xlt.tasks.record import Kind
 
 Record = dict[str, Any]
 NO_LABEL = (None, "", "-", -1)
+BATCH = 1000  # rows read at a time: of a large file the first ones may be all that are wanted
 
 
 def row_count(path: Path) -> int:
@@ -43,7 +45,7 @@ def read_rows(paths: list[Path], kind: Kind, entry: HubTask, part: HubPart, pref
     """
     number, seen = 0, set[str]()
     for path in paths:
-        for record in _records(path, entry, part.id):
+        for record in islice(_records(path, entry, part.id), part.first - number if part.first else None):
             number += 1
             name = str(record[part.id]) if part.id else ""
             if not name.startswith(part.only):
@@ -63,7 +65,7 @@ def read_rows(paths: list[Path], kind: Kind, entry: HubTask, part: HubPart, pref
                 yield row
 
 
-def _records(path: Path, entry: HubTask, id_column: str) -> list[Record]:
+def _records(path: Path, entry: HubTask, id_column: str) -> Iterator[Record]:
     used = {name.partition(".")[0] for names in entry.columns.values() for name in names}
     wanted = used | {id_column} - {""}
     try:
@@ -76,10 +78,10 @@ def _records(path: Path, entry: HubTask, id_column: str) -> list[Record]:
                 mend="Correct the columns of the task in artifact/hub.toml.",
             )
         _check_label_order(path, schema.metadata or {}, entry)
-        records: list[Record] = pq.read_table(path, columns=sorted(wanted)).to_pylist()
+        for batch in pq.ParquetFile(path).iter_batches(BATCH, columns=sorted(wanted)):
+            yield from batch.to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise _damaged(path, error) from error
-    return records
 
 
 def _check_label_order(path: Path, metadata: dict[bytes, bytes], entry: HubTask) -> None:
@@ -143,12 +145,17 @@ def _bitext(name: str, record: Record, entry: HubTask) -> Row | None:
     return BitextRow(name, foreign, english) if foreign.strip() or english.strip() else None
 
 
+def _plain(name: str, record: Record, entry: HubTask) -> Row:
+    return TextRow(name, _text(record, entry.column("text")))
+
+
 _FORMS: dict[str, Callable[[str, Record, HubTask], Row | None]] = {
     "pair_classification": _pair,
     "multiple_choice": _choice,
     "span_qa": _span,
     "tagging": _tagged,
     "retrieval": _bitext,
+    "masked_lm": _plain,
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from xlt.data.files.pretraining import pretraining_sentences
@@ -12,7 +12,7 @@ from xlt.data.hub.parquet import read_rows
 from xlt.data.hub.table import HubPart, languages, on_hub, parts, read_table
 from xlt.data.rows import Row, TextRow
 from xlt.errors import DataFault
-from xlt.tasks.catalogue import TASKS
+from xlt.tasks.catalogue import INTERMEDIATE, MASKED_LM, TARGET
 from xlt.tasks.record import Split, Task
 
 
@@ -63,9 +63,12 @@ class HubSource:
         return list(self._read[key])
 
     def pretraining_text(self) -> list[TextRow]:
-        """The sentences of the fetched training and development files, as the source ``files`` draws them."""
-        groups = ((f"{task.key}.{split}.{language}", rows) for task, split, language, rows in self._fetched(False))
-        return pretraining_sentences(groups, (row for *_, rows in self._fetched(True) for row in rows))
+        """The sentences of the corpus for masked LM in the languages that were fetched; where none was, those of the
+        fetched training and development files, as the source ``files`` draws them."""
+        tasks = (*INTERMEDIATE, *TARGET)
+        found = list(self._fetched([MASKED_LM], "train")) or self._fetched(tasks, "train", "dev")
+        groups = ((f"{task.key}.{split}.{language}", rows) for task, split, language, rows in found)
+        return pretraining_sentences(groups, (row for *_, rows in self._fetched(tasks, "test") for row in rows))
 
     def _files_of(self, task: Task) -> FilesSource | None:
         entry = self._table.get(task.key)
@@ -73,9 +76,8 @@ class HubSource:
         files = None if whole else self._files
         return files if files and any(files.languages(task, split) for split in task.files) else None
 
-    def _fetched(self, test: bool) -> Iterator[tuple[Task, Split, str, list[Row]]]:
-        splits: tuple[Split, ...] = ("test",) if test else ("train", "dev")
-        for task in TASKS.values():
+    def _fetched(self, tasks: Iterable[Task], *splits: Split) -> Iterator[tuple[Task, Split, str, list[Row]]]:
+        for task in tasks:
             for split in splits:
                 for language in self.languages(task, split):
                     if self._files_of(task) or all(

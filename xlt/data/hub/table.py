@@ -26,6 +26,8 @@ class HubFiles(BaseModel):
     only: str = ""
     rows: int = 0
     rows_in: dict[str, int] = {}
+    first: int = 0
+    languages: tuple[str, ...] = ()
 
 
 class Archive(BaseModel):
@@ -67,7 +69,7 @@ class HubPart:
     """The files (a glob) that hold one split of a task in one language, or a part of it.
 
     ``id`` is the column of the rows' ids, empty where there is none, and ``only`` what they begin with; ``rows`` is
-    how many rows the files have, 0 if not known.
+    how many rows the files have, 0 if not known, and ``first`` how many are read, 0 if all.
     """
 
     repository: str
@@ -76,6 +78,7 @@ class HubPart:
     id: str
     only: str
     rows: int
+    first: int
 
 
 def read_table() -> dict[str, HubTask]:
@@ -109,7 +112,9 @@ def languages(entry: HubTask, task: Task, split: Split) -> tuple[str, ...]:
     if "{lang}" not in first.path + first.only:
         return (ENGLISH,)
     return tuple(
-        language for language in task.languages if first.rows or not first.rows_in or language in first.rows_in
+        language
+        for language in task.languages or first.languages
+        if first.rows or not first.rows_in or language in first.rows_in
     )
 
 
@@ -135,6 +140,7 @@ def parts(entry: HubTask, task: Task, split: Split, language: str) -> list[HubPa
             files.id or entry.column("id"),
             files.only.replace("{lang}", code),
             files.rows_in.get(language, files.rows),
+            files.first,
         )
         for files in getattr(entry, split)
     ]
