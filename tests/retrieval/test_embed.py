@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import random
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,15 +13,15 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from xlt.data.features import encode_texts
-from xlt.data.packing import pack
+from xlt.data.packing import Encoded, pack
 from xlt.data.predictions import Prediction
 from xlt.data.rows import BitextRow
 from xlt.data.tokenizer import load_tokenizer, train_tokenizer
 from xlt.errors import DataFault, UsageFault
 from xlt.evaluate.metrics import score
 from xlt.model.encoder import PackedModel
-from xlt.retrieval.embed import embed
-from xlt.retrieval.search import Floats
+from xlt.retrieval.embed import embed, embed_sequences
+from xlt.retrieval.search import Floats, Vectors
 from xlt.retrieval.tatoeba import nearest_translations, retrieve
 from xlt.tasks.catalogue import get_task
 
@@ -56,7 +59,7 @@ def _embed(
     *,
     layer: int = 2,
     tokens: int = 100,
-) -> Floats:
+) -> Vectors:
     return embed(model, texts, tokenizer, layer=layer, max_length=24, max_tokens=tokens, device="cpu")
 
 
@@ -109,6 +112,68 @@ def test_refusals(model: PackedModel, tokenizer: PreTrainedTokenizerBase) -> Non
     with pytest.raises(DataFault, match="sentence vectors are not finite"):
         _embed(model, TEXTS, tokenizer)
     weight.copy_(kept)
+
+
+def test_texts_are_encoded_in_blocks_that_change_nothing(
+    model: PackedModel, tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = _embed(model, TEXTS, tokenizer)
+    monkeypatch.setattr("xlt.retrieval.embed._ENCODED", 7)
+    np.testing.assert_array_equal(_embed(model, TEXTS, tokenizer), whole)
+
+
+def test_vectors_of_a_model_in_bf16_are_fp16(tokenizer: PreTrainedTokenizerBase, model: PackedModel) -> None:
+    half = copy.deepcopy(model).to(torch.bfloat16)
+    vectors = _embed(half, TEXTS, tokenizer)
+    assert vectors.dtype == np.float16
+    # bf16 keeps 8 bits.
+    assert (vectors * _embed(model, TEXTS, tokenizer)).sum(axis=1).min() > 0.999
+
+
+class Killed(Exception):
+    pass
+
+
+def _interrupted(model: PackedModel, sequences: list[Encoded], keep: Path, at: int) -> None:
+    def stop(done: int, of: int) -> None:
+        assert of == len(sequences)
+        if done >= at:
+            raise Killed
+
+    with pytest.raises(Killed):
+        embed_sequences(model, sequences, layer=2, max_tokens=60, device="cpu", keep=keep, progress=stop)
+
+
+def test_an_interrupted_embedding_goes_on_where_it_was(
+    model: PackedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
+    sequences = encode_texts([""] * len(TEXTS), TEXTS, tokenizer, 24)
+    options: dict[str, Any] = {"layer": 2, "max_tokens": 60, "device": "cpu"}
+    whole = embed_sequences(model, sequences, **options)
+    _interrupted(model, sequences, tmp_path, 20)
+    [path] = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes() + b"half a vector")
+    told: list[int] = []
+    again = embed_sequences(model, sequences, **options, keep=tmp_path, progress=lambda done, of: told.append(done))
+    np.testing.assert_array_equal(again, whole)
+    assert min(told) > 20
+    assert told[-1] == len(TEXTS)
+    assert path.stat().st_size == whole.nbytes
+
+
+def test_what_another_model_or_damage_left_is_not_taken_up(
+    model: PackedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
+    sequences = encode_texts([""] * len(TEXTS), TEXTS, tokenizer, 24)
+    other = copy.deepcopy(model)
+    other.backbone.encoder.layer[1].output.dense.bias.data += 0.1
+    _interrupted(other, sequences, tmp_path, 20)
+    again = embed_sequences(model, sequences, layer=2, max_tokens=60, device="cpu", keep=tmp_path)
+    np.testing.assert_array_equal(again, embed_sequences(model, sequences, layer=2, max_tokens=60, device="cpu"))
+    # Other sequences, or another layer, have files of their own.
+    embed_sequences(model, sequences[1:], layer=2, max_tokens=60, device="cpu", keep=tmp_path)
+    embed_sequences(model, sequences, layer=1, max_tokens=60, device="cpu", keep=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def _at(degrees: list[float]) -> Floats:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
 
 from xlt.errors import DataFault, UsageFault
-from xlt.retrieval.search import Engine, Floats, Ids, nearest, nearest_both, search_report
+from xlt.retrieval.search import Engine, Floats, Ids, nearest, nearest_both, search_engine, search_report
 
 ENGINES = get_args(Engine)
 
@@ -77,6 +77,51 @@ def test_one_product_for_both_directions_finds_what_faiss_finds(rows: int, colum
         assert given[1].tolist() == expected[1].tolist()
         assert given[0].tolist() == expected[0].tolist()
     assert told == [(rows, rows)]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("spread", [1.0, 1e-4])
+def test_queries_in_parts_find_the_same_and_tell_how_far_they_are(
+    engine: Engine, spread: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(6)
+    x, y = (_unit(rng.normal(size=32) * (spread < 1) + spread * rng.normal(size=(n, 32))) for n in (70, 55))
+    whole = nearest_both(x, y, 3, engine=engine)
+    monkeypatch.setattr("xlt.retrieval.search._QUERIES", 16)
+    monkeypatch.setattr("xlt_kernels.mutual_top_k._TILE", 32)
+    told: list[tuple[int, int]] = []
+    for given, wanted in zip(
+        nearest_both(x, y, 3, engine=engine, progress=lambda *done: told.append(done)), whole, strict=True
+    ):
+        assert given[1].tolist() == wanted[1].tolist()
+        assert given[0].tolist() == wanted[0].tolist()
+    assert len(told) > 2
+    assert told == sorted(told)
+    assert told[-1] == ((70, 70) if engine == "mutual" else (125, 125))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_fp16_is_searched_as_the_numbers_it_holds(engine: Engine) -> None:
+    rng = np.random.default_rng(7)
+    x, y = (_unit(rng.normal(size=(n, 32))).astype(np.float16) for n in (20, 90))
+    given, wanted = nearest(x, y, 4, engine=engine), nearest(x.astype(np.float32), y.astype(np.float32), 4)
+    assert given[1].tolist() == wanted[1].tolist()
+    assert given[0].tolist() == wanted[0].tolist()
+
+
+def test_the_engine_of_the_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = np.eye(3, dtype=np.float32)
+    for setting, wanted in (("", "faiss"), *((each, each) for each in ENGINES)):
+        monkeypatch.setenv("XLT_SEARCH", setting)
+        assert search_engine() == wanted
+    asked: list[Engine] = []
+    indexes: dict[Engine, Any] = {each: lambda keys, each=each: asked.append(each) for each in ENGINES}
+    monkeypatch.setattr("xlt.retrieval.search._INDEXES", indexes)
+    monkeypatch.setenv("XLT_SEARCH", "torch")
+    for engine in (None, "faiss-cpu"):
+        with pytest.raises(TypeError):  # None is no index
+            nearest(vectors, vectors, 1, engine=engine)  # type: ignore[arg-type]
+    assert asked == ["torch", "faiss-cpu"]
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -22,6 +24,7 @@ from xlt.pipeline.spec import RunSpec
 from xlt.pipeline.store import prediction_name
 from xlt.pipeline.training import evaluation_tokens
 from xlt.retrieval.bucc import mine_translations
+from xlt.retrieval.search import search_engine
 from xlt.retrieval.tatoeba import retrieve
 from xlt.tasks.record import Split, Task
 from xlt.train.engine import device
@@ -39,8 +42,12 @@ def score_run(
 ) -> Metrics:
     """Predict and score everything the run evaluates; predictions are written below ``folder``.
 
-    Returns the metrics as ``{task: {split: {language: {metric: percent}}}}``.
+    Returns the metrics as ``{task: {split: {language: {metric: percent}}}}``. ``on_cell`` is told the task, split and
+    language that come next, and during a long search with the language how far it is. The vectors of mining lie beside
+    ``folder`` until everything is scored, so that another attempt at the run need not make them again.
     """
+    search_engine()
+    kept = folder.with_name(f"{folder.name}.vectors")
     metrics: Metrics = {}
     dev: dict[tuple[str, str], Scored] = {}
     (folder / "predictions").mkdir(exist_ok=True)
@@ -49,7 +56,8 @@ def score_run(
         on_cell(key, split, language)
         task = with_labels(spec.task(key), source)
         rows = source.rows(task, split, language)
-        predictions = predict_rows(spec, model, tokenizer, task, rows)
+        progress = partial(_tell, on_cell, key, split, language)
+        predictions = predict_rows(spec, model, tokenizer, task, rows, keep=kept, progress=progress)
         write_predictions(folder / prediction_name(key, split, language), predictions)
         if needs_dev(task, split) and (key, language) not in dev:
             raise UsageFault(
@@ -60,7 +68,14 @@ def score_run(
         if split == "dev":
             dev[key, language] = rows, predictions
         metrics.setdefault(key, {}).setdefault(split, {})[language] = values
+    shutil.rmtree(kept, ignore_errors=True)
     return metrics
+
+
+def _tell(
+    on_cell: Callable[[str, str, str], None], key: str, split: str, language: str, what: str, done: int, of: int
+) -> None:
+    on_cell(key, split, f"{language}: {done} of {of} {what}")
 
 
 def cells(spec: RunSpec) -> Iterator[tuple[str, Split, str]]:
@@ -77,11 +92,17 @@ def predict_rows(
     tokenizer: PreTrainedTokenizerBase,
     task: Task,
     rows: list[Row],
+    **mining: Any,
 ) -> list[Prediction]:
-    """What the run's model says about the rows of one task, split and language."""
+    """What the run's model says about the rows of one task, split and language.
+
+    ``mining`` are the ``keep`` and ``progress`` of ``mine_translations``.
+    """
     if task.kind != "retrieval":
         return predict(model, rows, task, tokenizer, max_tokens=evaluation_tokens(), device=device())
-    find: Callable[..., list[Prediction]] = mine_translations if task.metric == "mining_f1" else retrieve
+    find: Callable[..., list[Prediction]] = retrieve
+    if task.metric == "mining_f1":
+        find = partial(mine_translations, **mining)
     return find(
         model,
         rows,

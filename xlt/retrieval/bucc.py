@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -13,7 +15,6 @@ from xlt.errors import DataFault
 from xlt.model.encoder import PackedModel
 from xlt.retrieval.embed import embed
 from xlt.retrieval.mining import mine
-from xlt.retrieval.search import Engine
 
 
 def mine_translations(
@@ -25,11 +26,13 @@ def mine_translations(
     max_length: int,
     max_tokens: int,
     device: torch.device | str,
-    engine: Engine = "faiss",
+    keep: Path | None = None,
+    progress: Callable[[str, int, int], None] = lambda what, done, of: None,
 ) -> list[Prediction]:
     """The candidate pairs of the two sides of ``rows`` with their margins, highest first; see ``mine``.
 
-    The other arguments are those of ``embed`` and ``nearest``; ``max_length`` is the recipe's.
+    The other arguments are those of ``embed``; ``max_length`` is the recipe's. ``progress`` is told what is being done
+    as well.
 
     Raises:
         DataFault: a side has no sentences, or the model's vectors are not finite.
@@ -46,9 +49,19 @@ def mine_translations(
             max_length=max_length,
             max_tokens=max_tokens,
             device=device,
+            keep=keep,
+            progress=partial(progress, f"{name} sentences embedded"),
         )
-        for side in sides
+        for name, side in zip(("foreign", "English"), sides, strict=True)
     )
     foreign_ids, english_ids = ([row.id for row in side] for side in sides)
     foreign_texts, english_texts = ([row.text for row in side] for side in sides)
-    return mine(foreign, english, foreign_ids, english_ids, foreign_texts, english_texts, engine=engine)
+    return mine(
+        foreign,
+        english,
+        foreign_ids,
+        english_ids,
+        foreign_texts,
+        english_texts,
+        progress=partial(progress, "sentences searched"),
+    )

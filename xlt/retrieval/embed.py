@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from transformers import PreTrainedTokenizerBase
 from xlt_kernels.pooling import unit_means
 
 from xlt.data.features import encode_texts
-from xlt.data.packing import by_tokens, pack
+from xlt.data.packing import Encoded, by_tokens, pack
 from xlt.errors import DataFault
 from xlt.model.encoder import PackedModel
+from xlt.retrieval.search import Progress, Vectors
+
+_ENCODED = 8192  # texts at a time: the tokenizer's own lists are ten times as large as what is kept of them
 
 
 def embed(
@@ -25,42 +30,118 @@ def embed(
     max_length: int,
     max_tokens: int,
     device: torch.device | str,
-) -> npt.NDArray[np.float32]:
-    """Unit vectors ``[N, H]`` in fp32, in the order of ``texts``.
+    keep: Path | None = None,
+    progress: Progress | None = None,
+) -> Vectors:
+    """Unit vectors ``[N, H]`` in the order of ``texts``; see ``embed_sequences``.
 
-    A vector is the mean over all tokens of the text, the special ones included, of the output of Transformer
-    block ``layer``; nothing above that block is computed (jiant and XTREME both read block 14 of 24 for
-    Tatoeba). Texts are cut at ``max_length`` tokens; ``max_tokens`` bounds the tokens of one forward pass.
-    The model is moved to ``device`` and left in the mode in which it came.
+    Texts are cut at ``max_length`` tokens.
 
     Raises:
         DataFault: there are no texts, or the model's vectors are not finite.
     """
     if not texts:
         raise DataFault("There are no texts to embed.")
-    sequences = encode_texts([str(index) for index in range(len(texts))], texts, tokenizer, max_length)
-    embeddings = np.zeros((0, 0), dtype=np.float32)
+    sequences = [
+        sequence
+        for start in range(0, len(texts), _ENCODED)
+        for part in [texts[start : start + _ENCODED]]
+        for sequence in encode_texts([""] * len(part), part, tokenizer, max_length)
+    ]
+    return embed_sequences(
+        model, sequences, layer=layer, max_tokens=max_tokens, device=device, keep=keep, progress=progress
+    )
+
+
+def embed_sequences(
+    model: PackedModel,
+    sequences: Sequence[Encoded],
+    *,
+    layer: int,
+    max_tokens: int,
+    device: torch.device | str,
+    keep: Path | None = None,
+    progress: Progress | None = None,
+) -> Vectors:
+    """Unit vectors ``[N, H]`` in the order of ``sequences``: fp16 of a model in bf16, which has fewer bits, else fp32.
+
+    A vector is the mean over all tokens of the sequence, the special ones included, of the output of Transformer
+    block ``layer``; nothing above that block is computed (jiant and XTREME both read block 14 of 24 for Tatoeba).
+    ``max_tokens`` bounds the tokens of one forward pass. The model is moved to ``device`` and left in the mode in
+    which it came. ``progress`` is told how many sequences are done, and of how many.
+
+    With a folder to ``keep`` them, vectors are also written to a file there as they are made. What an interrupted call
+    has left of the same sequences is taken up, if its last vectors are bit for bit those that this model gives here.
+
+    Raises:
+        DataFault: the model's vectors are not finite.
+    """
+    groups = list(by_tokens(sequences, max_tokens))
+    shape = len(sequences), model.backbone.config.hidden_size
+    vectors: Vectors = torch.empty(shape, dtype=_dtype(model)).numpy()
+    path = Path(os.devnull)
+    if keep:
+        keep.mkdir(parents=True, exist_ok=True)
+        path = keep / _digest(sequences, layer, max_tokens)
     training = model.training
     model.to(device).eval()
     try:
         with torch.inference_mode():
-            for group in by_tokens(sequences, max_tokens):
-                batch = pack(
-                    [sequences[index] for index in group],
-                    task="embed",
-                    kind="retrieval",
-                    first_position=model.first_position,
-                ).to(device)
-                vectors = unit_means(model.hidden_states(batch, layer), batch.cu_seqlens).cpu().numpy()
-                if not embeddings.size:
-                    embeddings = np.zeros((len(texts), vectors.shape[1]), dtype=np.float32)
-                embeddings[group] = vectors
+            start = _take_up(path, model, sequences, layer, groups, vectors)
+            done = sum(len(group) for group in groups[:start])
+            with path.open("r+b" if start else "wb") as file:
+                if start:
+                    file.truncate(file.seek(done * vectors[0].nbytes))
+                for group in groups[start:]:
+                    vectors[group] = part = _vectors(model, sequences, group, layer)
+                    file.write(part.tobytes())
+                    file.flush()
+                    done += len(group)
+                    if progress:
+                        progress(done, len(sequences))
     finally:
         model.train(training)
-    if not np.isfinite(embeddings).all():
+    return vectors
+
+
+def _take_up(
+    path: Path, model: PackedModel, sequences: Sequence[Encoded], layer: int, groups: list[list[int]], vectors: Vectors
+) -> int:
+    """Put what is in the file into ``vectors``, whole groups in their order; how many groups."""
+    ends = np.cumsum([len(group) for group in groups])
+    there = path.stat().st_size // vectors[0].nbytes if path.is_file() else 0
+    done = int(np.searchsorted(ends, there, side="right"))
+    if not done:
+        return 0
+    left = np.memmap(path, vectors.dtype, "r", shape=(int(ends[done - 1]), vectors.shape[1]))
+    last = groups[done - 1]
+    if not np.array_equal(left[-len(last) :], _vectors(model, sequences, last, layer)):
+        return 0
+    vectors[np.concatenate(groups[:done])] = left
+    return done
+
+
+def _vectors(model: PackedModel, sequences: Sequence[Encoded], group: list[int], layer: int) -> Vectors:
+    batch = pack(
+        [sequences[index] for index in group], task="embed", kind="retrieval", first_position=model.first_position
+    ).to(model.device)
+    hidden = model.hidden_states(batch, layer)
+    vectors: Vectors = unit_means(hidden, batch.cu_seqlens, _dtype(model)).cpu().numpy()
+    if not np.isfinite(vectors).all():
         raise DataFault(
             "The model's sentence vectors are not finite numbers.",
             why="Its training diverged, or the checkpoint is damaged.",
             mend="Look at the losses in log.jsonl of the run that trained it.",
         )
-    return embeddings
+    return vectors
+
+
+def _dtype(model: PackedModel) -> torch.dtype:
+    return torch.float16 if model.backbone.dtype == torch.bfloat16 else torch.float32
+
+
+def _digest(sequences: Sequence[Encoded], layer: int, max_tokens: int) -> str:
+    digest = hashlib.sha256(f"{layer} {max_tokens}".encode())
+    for sequence in sequences:
+        digest.update(len(sequence.input_ids).to_bytes(4) + sequence.input_ids.tobytes())
+    return digest.hexdigest()[:16]

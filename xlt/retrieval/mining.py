@@ -10,21 +10,22 @@ import numpy as np
 import numpy.typing as npt
 
 from xlt.data.predictions import Prediction
-from xlt.retrieval.search import Engine, Floats, Ids, nearest_both
+from xlt.retrieval.search import Engine, Floats, Ids, Progress, Vectors, nearest_both
 
 Doubles: TypeAlias = npt.NDArray[np.float64]
 
 
 def mine(
-    foreign: Floats,
-    english: Floats,
+    foreign: Vectors,
+    english: Vectors,
     foreign_ids: Sequence[str],
     english_ids: Sequence[str],
     foreign_texts: Sequence[str] | None = None,
     english_texts: Sequence[str] | None = None,
     *,
     k: int = 4,
-    engine: Engine = "faiss",
+    engine: Engine | None = None,
+    progress: Progress | None = None,
 ) -> list[Prediction]:
     """Candidates of ``foreign [N, H]`` and ``english [M, H]``, unit vectors: highest margin first.
 
@@ -39,7 +40,7 @@ def mine(
 
     Where texts are given, sentences with the same text are one, at the place and with the vector of the first;
     it stands for all their ids: each pair of ids of a kept pair is a candidate. So does jiant, which the paper
-    used; XTREME drops them instead.
+    used; XTREME drops them instead. ``engine`` and ``progress`` are those of ``nearest_both``.
 
     Raises:
         DataFault: a side is empty, the widths differ, or a value is not finite.
@@ -48,7 +49,7 @@ def mine(
     """
     foreign, foreign_groups = _merge(foreign, foreign_ids, foreign_texts)
     english, english_groups = _merge(english, english_ids, english_texts)
-    (there, found_english), (back, found_foreign) = nearest_both(foreign, english, k, engine=engine)
+    (there, found_english), (back, found_foreign) = nearest_both(foreign, english, k, engine=engine, progress=progress)
     foreign_means, english_means = there.mean(axis=1, dtype=np.float64), back.mean(axis=1, dtype=np.float64)
     forward, best_english = _best(there, found_english, foreign_means, english_means)
     backward, best_foreign = _best(back, found_foreign, english_means, foreign_means)
@@ -64,7 +65,7 @@ def mine(
     ]
 
 
-def _merge(vectors: Floats, ids: Sequence[str], texts: Sequence[str] | None) -> tuple[Floats, list[list[str]]]:
+def _merge(vectors: Vectors, ids: Sequence[str], texts: Sequence[str] | None) -> tuple[Vectors, list[list[str]]]:
     """The vectors of the distinct texts, in order of first appearance, and the ids of each."""
     groups: dict[str, list[str]] = {}
     firsts = []

@@ -15,19 +15,42 @@ from xlt_kernels.mutual_top_k import SPARE, Nearest, exact_top_k, mutual_top_k, 
 from xlt.errors import DataFault, UsageFault
 
 Engine: TypeAlias = Literal["faiss", "faiss-cpu", "torch", "mutual"]
+Vectors: TypeAlias = npt.NDArray[np.float16] | npt.NDArray[np.float32]
 Floats: TypeAlias = npt.NDArray[np.float32]
 Ids: TypeAlias = npt.NDArray[np.int64]
+Progress: TypeAlias = Callable[[int, int], None]
+_Search: TypeAlias = Callable[[Floats, int], tuple[Floats, Ids]]
 
+_QUERIES = 16384  # searched at a time; more would only make progress rarer
 _CHUNK = 256
 
 
-def nearest(queries: Floats, keys: Floats, k: int, *, engine: Engine = "faiss") -> tuple[Floats, Ids]:
+def search_engine(name: str | None = None) -> Engine:
+    """The engine of that name; without one that which ``XLT_SEARCH`` names, and by default ``faiss``.
+
+    Raises:
+        UsageFault: there is none.
+    """
+    name = name or os.environ.get("XLT_SEARCH") or "faiss"
+    for engine in get_args(Engine):
+        if engine == name:
+            return engine  # type: ignore[no-any-return]
+    raise UsageFault(
+        f"There is no search engine '{name}'.",
+        why=f"Engines: {', '.join(get_args(Engine))}. All find the same.",
+        mend="export XLT_SEARCH=faiss",
+    )
+
+
+def nearest(
+    queries: Vectors, keys: Vectors, k: int, *, engine: Engine | None = None, progress: Progress | None = None
+) -> tuple[Floats, Ids]:
     """The ``k`` keys with the highest inner product for each query: scores ``[N, k]`` and ids ``[N, k]``.
 
-    ``queries [N, H]`` and ``keys [M, H]``; with fewer than ``k`` keys the second dimension is M. Engines:
-    ``faiss`` (a flat index, on the GPU where FAISS has one and ``XLT_FAISS`` is not ``cpu``), ``faiss-cpu``,
-    ``torch``, the reference in double precision, and ``mutual``, the project's own kernel for both directions at once
-    (see ``nearest_both``).
+    ``queries [N, H]`` and ``keys [M, H]``; with fewer than ``k`` keys the second dimension is M. Engines, by default
+    the one of ``search_engine``: ``faiss`` (a flat index, on the GPU where FAISS has one and ``XLT_FAISS`` is not
+    ``cpu``), ``faiss-cpu``, ``torch``, the reference in double precision, and ``mutual``, the project's own kernel for
+    both directions at once (see ``nearest_both``). ``progress`` is told how many queries are done, and of how many.
 
     All engines return the same. A library's order among equal scores is its own affair, and its fp32 products
     depend on where a key lies in a tile, so that equal keys may not even score alike. The engine therefore
@@ -40,32 +63,48 @@ def nearest(queries: Floats, keys: Floats, k: int, *, engine: Engine = "faiss") 
         DataFault: there are no queries or no keys, their widths differ, or a value is not finite.
         UsageFault: ``k`` is below 1, or no engine has that name.
     """
+    engine = search_engine(engine)
     if engine == "mutual":
-        return nearest_both(queries, keys, k, engine=engine)[0]
-    _check(queries, keys, k, engine)
+        return nearest_both(queries, keys, k, engine=engine, progress=progress)[0]
+    _check(queries, keys, k)
+    queries, keys = (side.astype(np.float32, copy=False) for side in (queries, keys))
     k = min(k, len(keys))
     width = min(k + SPARE, len(keys))
-    proposed = [torch.from_numpy(part) for part in _PROPOSERS[engine](queries, keys, width)]
-    both = torch.from_numpy(queries), torch.from_numpy(keys)
-    left_out = torch.full((len(queries),), -torch.inf, dtype=torch.float64)
-    if width < len(keys):
-        left_out = proposed[0][:, -1].double() + rounding_bound(*both)
-    return _arrays(exact_top_k(*both, proposed[1], left_out, k))
+    search = _INDEXES[engine](keys)
+    found = []
+    for start in range(0, len(queries), _QUERIES):
+        part = queries[start : start + _QUERIES]
+        proposed = [torch.from_numpy(each) for each in search(part, width)]
+        both = torch.from_numpy(part), torch.from_numpy(keys)
+        left_out = torch.full((len(part),), -torch.inf, dtype=torch.float64)
+        if width < len(keys):
+            left_out = proposed[0][:, -1].double() + rounding_bound(*both)
+        found.append(_arrays(exact_top_k(*both, proposed[1], left_out, k)))
+        if progress:
+            progress(start + len(part), len(queries))
+    scores, ids = zip(*found, strict=True)
+    return np.concatenate(scores), np.concatenate(ids)
 
 
 def nearest_both(
-    x: Floats, y: Floats, k: int, *, engine: Engine = "faiss", progress: Callable[[int, int], None] | None = None
+    x: Vectors, y: Vectors, k: int, *, engine: Engine | None = None, progress: Progress | None = None
 ) -> tuple[tuple[Floats, Ids], tuple[Floats, Ids]]:
-    """``nearest(x, y)`` and ``nearest(y, x)``. ``mutual`` multiplies once for both, and tells ``progress`` how many
-    rows of ``x`` are done, and of how many; on a GPU where there is one. Raises what ``nearest`` raises.
+    """``nearest(x, y)`` and ``nearest(y, x)``. ``mutual`` multiplies once for both, on a GPU where there is one.
+
+    ``progress`` is told how many queries of both sides are done, and of how many; by ``mutual`` how many rows of
+    ``x``. Raises what ``nearest`` raises.
     """
+    engine = search_engine(engine)
     if engine != "mutual":
-        return nearest(x, y, k, engine=engine), nearest(y, x, k, engine=engine)
-    _check(x, y, k, engine)
+        tell = progress or (lambda done, of: None)
+        both = len(x) + len(y)
+        there = nearest(x, y, k, engine=engine, progress=lambda done, _: tell(done, both))
+        return there, nearest(y, x, k, engine=engine, progress=lambda done, _: tell(len(x) + done, both))
+    _check(x, y, k)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     one, other = (torch.from_numpy(np.ascontiguousarray(side)).to(device) for side in (x, y))
-    there, back = mutual_top_k(one, other, k, progress=progress)
-    return _arrays(there), _arrays(back)
+    found = mutual_top_k(one, other, k, progress=progress)
+    return _arrays(found[0]), _arrays(found[1])
 
 
 def _arrays(found: Nearest) -> tuple[Floats, Ids]:
@@ -85,9 +124,7 @@ def search_report() -> dict[str, str]:
     }
 
 
-def _check(queries: Floats, keys: Floats, k: int, engine: str) -> None:
-    if engine not in get_args(Engine):
-        raise UsageFault(f"There is no search engine '{engine}'.", why=f"Engines: {', '.join(get_args(Engine))}.")
+def _check(queries: Vectors, keys: Vectors, k: int) -> None:
     if k < 1:
         raise UsageFault(f"A search for the {k} nearest keys has no result: at least 1.")
     for name, vectors in (("queries", queries), ("keys", keys)):
@@ -99,34 +136,37 @@ def _check(queries: Floats, keys: Floats, k: int, engine: str) -> None:
         raise DataFault(f"Queries of width {queries.shape[1]} cannot be searched in keys of {keys.shape[1]}.")
 
 
-def _propose_by_faiss(queries: Floats, keys: Floats, width: int) -> tuple[Floats, Ids]:
+def _faiss(keys: Floats) -> _Search:
     if not _gpus():
-        return _propose_by_faiss_cpu(queries, keys, width)
+        return _faiss_cpu(keys)
     import faiss
 
-    return _search(faiss.GpuIndexFlatIP(_gpu_resources(), keys.shape[1]), queries, keys, width)
+    return _filled(faiss.GpuIndexFlatIP(_gpu_resources(), keys.shape[1]), keys)
 
 
-def _propose_by_faiss_cpu(queries: Floats, keys: Floats, width: int) -> tuple[Floats, Ids]:
+def _faiss_cpu(keys: Floats) -> _Search:
     import faiss
 
-    return _search(faiss.IndexFlatIP(keys.shape[1]), queries, keys, width)
+    return _filled(faiss.IndexFlatIP(keys.shape[1]), keys)
 
 
-def _search(index: Any, queries: Floats, keys: Floats, width: int) -> tuple[Floats, Ids]:
-    index.add(np.ascontiguousarray(keys, dtype=np.float32))
-    scores, ids = index.search(np.ascontiguousarray(queries, dtype=np.float32), width)
-    return scores, ids
+def _filled(index: Any, keys: Floats) -> _Search:
+    index.add(np.ascontiguousarray(keys))
+    return lambda queries, width: index.search(np.ascontiguousarray(queries), width)
 
 
-def _propose_by_torch(queries: Floats, keys: Floats, width: int) -> tuple[Floats, Ids]:
+def _torch(keys: Floats) -> _Search:
     # In double precision no switch for TF32 can touch the reference.
     device = "cuda" if torch.cuda.is_available() else "cpu"
     matrix = torch.from_numpy(keys).to(device, torch.float64).T
-    parts = torch.from_numpy(queries).to(device, torch.float64).split(_CHUNK)
-    found = [torch.topk(part @ matrix, width, dim=1) for part in parts]
-    scores = torch.cat([part.values for part in found]).float()
-    return scores.cpu().numpy(), torch.cat([part.indices for part in found]).cpu().numpy()
+
+    def search(queries: Floats, width: int) -> tuple[Floats, Ids]:
+        parts = torch.from_numpy(queries).to(device, torch.float64).split(_CHUNK)
+        found = [torch.topk(part @ matrix, width, dim=1) for part in parts]
+        scores = torch.cat([part.values for part in found]).float()
+        return scores.cpu().numpy(), torch.cat([part.indices for part in found]).cpu().numpy()
+
+    return search
 
 
 def _gpus() -> int:
@@ -143,4 +183,4 @@ def _gpu_resources() -> Any:
     return faiss.StandardGpuResources()
 
 
-_PROPOSERS = {"faiss": _propose_by_faiss, "faiss-cpu": _propose_by_faiss_cpu, "torch": _propose_by_torch}
+_INDEXES: dict[Engine, Callable[[Floats], _Search]] = {"faiss": _faiss, "faiss-cpu": _faiss_cpu, "torch": _torch}

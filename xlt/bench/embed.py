@@ -1,0 +1,247 @@
+"""Sentence vectors: packed and only as deep as they are read, beside padded encoders of the library."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from importlib import import_module
+
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+from transformers import AutoModel, PreTrainedTokenizerFast
+
+from xlt.bench.peers import NEEDS_GPU, NOT_ASKED, admit, padded
+from xlt.bench.shapes import CONFIGS, RETRIEVAL_LAYER, Size, fresh_model, random_ids, random_sequences
+from xlt.bench.workload import Bench, Contestant, NotRun, Workload, bench, compete
+from xlt.data.packing import Encoded, pack
+from xlt.model.encoder import PackedModel
+from xlt.pipeline.training import evaluation_tokens
+from xlt.retrieval.embed import embed_sequences
+
+SENTENCES: dict[Size, int] = {"small": 512, "large": 32_768}
+SLOTS: dict[Size, int] = {
+    "small": 1024,
+    "large": 16_384,
+}  # of a padded batch: less padding on a CPU, which needs no more
+BATCH: dict[Size, int] = {"small": 16, "large": 128}  # of B8
+LENGTH = 128
+# 1 - cosine with the library. fp32: the same sums in another order. bf16 keeps 8 bits: packed and padded, 8e-3 apart
+# over four blocks on a CPU, are a cosine of 1 - 3e-5; more blocks, and the worst of many vectors, are further.
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-3}
+Means = Callable[[Tensor, Tensor], Tensor]
+
+
+def bench_embed(size: Size, rounds: int, *, compile: bool | None = None) -> Bench:  # noqa: A002
+    """Time vectors of sentences of BUCC's lengths, from token ids to host memory, and whole forwards of full batches.
+
+    ``compile`` asks for the peers that torch compiles; by default they run where there is a GPU.
+    Whoever gives other vectors than the library is not timed; where that is ours, nobody is.
+    """
+    gpu = torch.cuda.is_available()
+    model = fresh_model(size, dropout=0.0).to(torch.bfloat16 if gpu else torch.float32)
+    model.drop_masked_lm_head()
+    asked = gpu if compile is None else compile
+    with torch.inference_mode():
+        rows = [_sentences(model, size, rounds, asked), _forwards(model, size, rounds, asked)]
+    settings = {"size": size, "tokens_of_a_pass": evaluation_tokens(), "slots_of_a_padded_batch": SLOTS[size]}
+    return bench("embed", {**settings, "dtype": str(model.backbone.dtype).removeprefix("torch.")}, rows)
+
+
+def library_encoder(model: PackedModel, layers: int) -> nn.Module:
+    """The library's own encoder with SDPA and the first ``layers`` blocks of ``model``, on its device in its type."""
+    config = copy.deepcopy(model.backbone.config)
+    config.num_hidden_layers = layers
+    with torch.device(model.device):
+        encoder = AutoModel.from_config(
+            config, attn_implementation="sdpa", dtype=model.backbone.dtype, add_pooling_layer=False
+        )
+    names = encoder.state_dict().keys()
+    encoder.load_state_dict({name: value for name, value in model.backbone.state_dict().items() if name in names})
+    return encoder.eval()  # type: ignore[no-any-return]
+
+
+def unit_means_of(encoder: nn.Module, layer: int | None = None) -> Means:
+    """From ids and mask ``[B, L]`` the unit means ``[B, H]`` of the last block, or, with all of them run, of one."""
+
+    def run(ids: Tensor, mask: Tensor) -> Tensor:
+        output = encoder(input_ids=ids, attention_mask=mask, output_hidden_states=layer is not None)
+        hidden = output.last_hidden_state if layer is None else output.hidden_states[layer]
+        return normalize((hidden.float() * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True), dim=1)
+
+    return run
+
+
+def padded_vectors(
+    sequences: Sequence[Encoded], batches: Sequence[Sequence[int]], like: Tensor, means: Means
+) -> Tensor:
+    """Vectors ``like`` ours of ``sequences`` in ``batches`` of indices, padded, moved and brought back one by one."""
+    vectors = torch.empty((len(sequences), like.shape[1]), dtype=like.dtype)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    for batch in batches:
+        ids, mask = padded_batch([sequences[index] for index in batch], device)
+        vectors[batch] = means(ids, mask).to(like.dtype).cpu()
+    return vectors
+
+
+def padded_batch(sequences: Sequence[Encoded], device: str) -> tuple[Tensor, Tensor]:
+    """Ids and mask ``[B, L]`` on the device."""
+    rows = [torch.from_numpy(each.input_ids) for each in sequences]
+    lengths = [len(row) for row in rows]
+    ids = padded(torch.cat(rows), lengths, 1).to(device)
+    return ids, (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).to(device, torch.int64)
+
+
+def batches_of_slots(sequences: Sequence[Encoded], slots: int, *, by_length: bool) -> list[list[int]]:
+    """Indices, longest first or as they come, in batches that are at most ``slots`` with their padding."""
+    order = range(len(sequences))
+    lengths = [len(each.input_ids) for each in sequences]
+    batches: list[list[int]] = []
+    longest = 0
+    for index in sorted(order, key=lambda i: -lengths[i]) if by_length else order:
+        longest = max(longest, lengths[index])
+        if not batches or longest * (len(batches[-1]) + 1) > slots:
+            batches.append([])
+            longest = lengths[index]
+        batches[-1].append(index)
+    return batches
+
+
+def forward_flop(size: Size, layers: int, lengths: Sequence[int]) -> float:
+    """FLOP of the products in ``layers`` blocks over sequences of ``lengths``, without any padding."""
+    width, inner = CONFIGS[size]["hidden_size"], CONFIGS[size]["intermediate_size"]
+    linear = 2 * (4 * width**2 + 2 * width * inner)
+    return float(layers * sum(length * linear + 4 * width * length**2 for length in lengths))
+
+
+def _sentences(model: PackedModel, size: Size, rounds: int, compile: bool) -> Workload:  # noqa: A002
+    layer = RETRIEVAL_LAYER[size]
+    sequences = [replace(each, label=()) for each in random_sequences("bucc2018", SENTENCES[size], size)]
+
+    def packed(*_: Tensor) -> Tensor:
+        return torch.from_numpy(
+            embed_sequences(model, sequences, layer=layer, max_tokens=evaluation_tokens(), device=model.device)
+        )
+
+    truncated = unit_means_of(library_encoder(model, layer))
+    layers = CONFIGS[size]["num_hidden_layers"]
+    whole = unit_means_of(library_encoder(model, layers), layer)
+    by_length, as_they_come = (batches_of_slots(sequences, SLOTS[size], by_length=each) for each in (True, False))
+    dtype = torch.float16 if model.backbone.dtype == torch.bfloat16 else torch.float32  # that of ours
+    like = torch.empty((0, CONFIGS[size]["hidden_size"]), dtype=dtype)
+    wanted = padded_vectors(sequences, by_length, like, truncated)
+    ways: list[tuple[str, list[list[int]], Means | NotRun]] = [
+        (f"library, {layer} layers, padded by length", by_length, truncated),
+        (f"library, {layer} layers, padded by length, torch.compile", by_length, _compiled(truncated, compile)),
+        (f"library, {layers} layers, padded by length", by_length, whole),
+        (f"library, {layers} layers, padded as they come", as_they_come, whole),
+        (f"sentence-transformers, {layer} layers, padded by length", by_length, _sentence_transformers(model, layer)),
+    ]
+    peers = [
+        _admitted(name, way, partial(padded_vectors, sequences, batches, like), wanted) for name, batches, way in ways
+    ]
+    lengths = [len(each.input_ids) for each in sequences]
+    return compete(
+        "B7 sentence vectors",
+        f"{len(sequences)} sentences of BUCC's lengths, {sum(lengths) / len(lengths):.1f} tokens in the mean, from ids "
+        f"to vectors in host memory; read after block {layer}; slots per token by length "
+        f"{_slots(by_length, lengths):.2f}, as they come {_slots(as_they_come, lengths):.2f}",
+        [_admitted(f"xlt, {layer} layers, packed", packed, lambda run: run(wanted, wanted), wanted), *peers],
+        rounds=rounds,
+        quantity={
+            "sentences": len(sequences),
+            "tokens": sum(lengths),
+            "flop": forward_flop(size, layer, lengths),
+        },
+        ceiling="matmul",
+        warm_up=1,
+    )
+
+
+def _forwards(model: PackedModel, size: Size, rounds: int, compile: bool) -> Workload:  # noqa: A002
+    layers = CONFIGS[size]["num_hidden_layers"]
+    generator = torch.Generator().manual_seed(0)
+    ids = [random_ids(LENGTH, CONFIGS[size]["vocab_size"], generator).int().numpy() for _ in range(BATCH[size])]
+    sequences = [Encoded("", each) for each in ids]
+    batch = pack(sequences, task="", kind="retrieval", first_position=model.first_position).to(model.device)
+    both = padded_batch(sequences, model.device.type)
+    encoder = library_encoder(model, layers)
+
+    def library(ids: Tensor, mask: Tensor) -> Tensor:
+        hidden: Tensor = encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+        return hidden.flatten(0, 1)
+
+    def packed(*_: Tensor) -> Tensor:
+        return model.hidden_states(batch, layers)
+
+    wanted = library(*both)
+    ways: list[tuple[str, Means | NotRun]] = [
+        ("xlt, packed", packed),
+        ("library", library),
+        ("library, torch.compile", _compiled(library, compile)),
+    ]
+    return compete(
+        "B8 whole forward",
+        f"{layers} blocks on {BATCH[size]} sequences of {LENGTH} tokens: nothing to pad, so nothing to gain by packing",
+        [_admitted(name, way, lambda run: run(*both), wanted) for name, way in ways],
+        rounds=rounds,
+        quantity={
+            "sequences": BATCH[size],
+            "tokens": BATCH[size] * LENGTH,
+            "flop": forward_flop(size, layers, [LENGTH] * BATCH[size]),
+        },
+        ceiling="matmul",
+    )
+
+
+def _admitted(name: str, way: Means | NotRun, call: Callable[[Means], Tensor], wanted: Tensor) -> Contestant | NotRun:
+    """A contestant, if the cosine of each of its vectors with the library's is near enough to 1."""
+    if isinstance(way, NotRun):
+        return NotRun(name, way.why)
+    run = partial(call, way)
+    kind = torch.bfloat16 if torch.cuda.is_available() else torch.float32
+
+    def cosines() -> list[Tensor]:
+        return [torch.cosine_similarity(run().double(), wanted.double(), dim=1)]
+
+    return admit(name, run, cosines, [torch.ones(len(wanted), device=wanted.device)], TOLERANCE[kind])
+
+
+def _compiled(run: Means, asked: bool) -> Means | NotRun:
+    if not asked:
+        return NotRun("torch.compile", NOT_ASKED if torch.cuda.is_available() else NEEDS_GPU)
+    return torch.compile(run, dynamic=True)
+
+
+def _sentence_transformers(model: PackedModel, layers: int) -> Means | NotRun:
+    """Its modules on the same weights, fed with ids; its own way from texts to ids is no part of the workload."""
+    try:
+        package = import_module("sentence_transformers")
+        base = import_module("sentence_transformers.base.modules")
+        pooling = import_module("sentence_transformers.sentence_transformer.modules")
+    except ImportError as error:
+        return NotRun("sentence-transformers", str(error))
+    with tempfile.TemporaryDirectory(prefix="xlt-bench-") as folder:
+        library_encoder(model, layers).save_pretrained(folder)  # type: ignore[operator]
+        tokenizer = Tokenizer(WordLevel({"<unk>": 0}, unk_token="<unk>"))
+        PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<unk>").save_pretrained(folder)
+        options = {"attn_implementation": "sdpa", "dtype": model.backbone.dtype, "add_pooling_layer": False}
+        transformer = base.Transformer(folder, model_kwargs=options)
+    width = model.backbone.config.hidden_size
+    modules = [transformer, pooling.Pooling(width), base.Normalize()]
+    sentences = package.SentenceTransformer(modules=modules, device=model.device.type).eval()
+
+    def run(ids: Tensor, mask: Tensor) -> Tensor:
+        vectors: Tensor = sentences({"input_ids": ids, "attention_mask": mask})["sentence_embedding"]
+        return vectors
+
+    return run
+
+
+def _slots(batches: Sequence[Sequence[int]], lengths: Sequence[int]) -> float:
+    return sum(len(batch) * max(lengths[index] for index in batch) for batch in batches) / sum(lengths)
