@@ -82,6 +82,20 @@ def test_english_at_chance_is_a_collapse_even_inside_a_wide_band(make, recorded)
     assert found.exit_code == ExitCode.DEVIATES
 
 
+def test_at_chance_is_no_news_where_reference_runs_may_be_there_too(make, recorded):
+    for number, path in enumerate(sorted(recorded.glob("seed-*.json"))):
+        document = json.loads(path.read_text("utf-8"))
+        cells = [cell for name, cell in document["cells"].items() if name.startswith("mnli/xnli/test/")]
+        for cell in cells:
+            cell["metrics"]["accuracy"] = 40.0 + 50 * (number % 2)
+        document["means"]["mnli/xnli/test"]["value"] = cells[0]["metrics"]["accuracy"]
+        path.write_text(json.dumps(document), "utf-8")
+    made = make().fill(lambda spec, task, split, lang: 20 if (spec.arm, task) == ("mnli", "xnli") else 50)
+    given = verdict(verify(made.root, made.source), "mnli", "xnli")
+    assert given.verdict == "not verifiable"
+    assert "a band that reaches chance" in given.reason
+
+
 def test_below_the_band_with_a_loss_that_did_not_fall_is_a_collapse(make, recorded):
     made = make().fill(shifted(-20, "mnli", "xnli"))
     log = made.run("mnli.xnli") / "log.jsonl"

@@ -66,13 +66,21 @@ def test_what_nobody_has_read_is_listed_as_not_reproducible() -> None:
     assert "`xtreme`" not in listed
 
 
-def test_bands_come_from_the_reference_seeds_only(recorded: list[Record]) -> None:
-    recorded += [*(made(seed, 60.0 + seed % 3) for seed in range(1, 11)), made(0, 95.0), made(12, 61.0)]
+def test_fresh_seeds_are_judged_by_the_reference_and_the_bands_rest_on_all(recorded: list[Record]) -> None:
+    recorded += [*(made(seed, 60.0 + seed % 3) for seed in range(17)), made(17, 95.0), made(18, 61.0)]
     series = expected.read_series()
-    assert [record.seed for record in series.reference] == list(range(1, 11))
+    assert [record.seed for record in series.reference] == list(range(17))
+    assert [record.seed for record in series.fresh] == [17, 18]
+    assert list(series.missed()) == [(17, "baseline/xnli/test", "deviates")]
     band = series.band("baseline/xnli/test")
-    assert band.mean == pytest.approx(fmean(60.0 + seed % 3 for seed in range(1, 11)))
-    assert list(series.missed()) == [(0, "baseline/xnli/test")]
+    assert band.mean == pytest.approx(fmean([*(60.0 + seed % 3 for seed in range(17)), 95.0, 61.0]))
+
+
+def test_a_fresh_seed_at_chance_has_failed_where_the_others_say_so(recorded: list[Record]) -> None:
+    recorded += [*(made(seed, 60.0 + seed % 3) for seed in range(17)), made(17, 30.0)]
+    assert list(expected.read_series().missed()) == [(17, "baseline/xnli/test", "collapsed")]
+    recorded[:] = [*(made(seed, 35.0 + 10 * (seed % 3)) for seed in range(17)), made(17, 30.0)]
+    assert list(expected.read_series().missed()) == []
 
 
 def test_english_and_other_languages_are_counted_apart(recorded: list[Record]) -> None:

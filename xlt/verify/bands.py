@@ -52,6 +52,7 @@ class Band(Frozen):
 class References:
     """The reference runs that a mean is compared with and their band; ``about`` says which, or why none.
 
+    ``english`` is the band of the English score alone, where there is one: whether a score at chance is news.
     ``twin`` is the recorded run of the same seed, recipe, data and device: never part of the band, but its
     predictions can be the very same.
     """
@@ -60,6 +61,7 @@ class References:
     band: Band | None
     about: str
     twin: Record | None = None
+    english: Band | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +107,13 @@ class Shelf:
             return References(tuple(usable), None, f"{head} for '{setting.device}'{tail}", twin)
         seeds = tuple(record.seed for record in usable)
         values = [record.means[key].value for record in usable]
-        band = prediction_band(values, self.rule, len(usable[0].means), seeds)
+        bands = len(usable[0].means)
+        band = prediction_band(values, self.rule, bands, seeds)
+        scores = [score for record in usable if (score := record.score(f"{key}/en")) is not None]
+        english = prediction_band(scores, self.rule, bands, seeds) if len(scores) == len(usable) else None
         listed = ", ".join(map(str, seeds))
         about = f"{len(usable)} reference runs on '{setting.device}', seeds {listed}{tail}"
-        return References(tuple(usable), band, about, twin)
+        return References(tuple(usable), band, about, twin, english)
 
 
 def prediction_band(values: Sequence[float], rule: Rule, cells: int, seeds: tuple[int, ...]) -> Band:

@@ -21,40 +21,60 @@ from xlt.verify.literature import Claim, Table, read_claims, read_literature
 from xlt.verify.measured import Record, read_records
 
 TIER, SOURCE = "smoke", "world"
-REFERENCE = range(1, 11)  # the other seeds, 0 of a plain `xlt reproduce` among them, were run to be judged by these
+# Known when the rule got its present form; the seeds after them were run to try it.
+REFERENCE = range(17)
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """The recorded seeds that bands are made from, and those that were run to try the bands."""
+    """All recorded seeds, and the rule that makes bands of them."""
 
-    reference: tuple[Record, ...]
-    fresh: tuple[Record, ...]
+    records: tuple[Record, ...]
     rule: Rule
 
     @property
     def keys(self) -> tuple[str, ...]:
         """All judged means, ``arm/task/split``."""
-        return tuple(self.reference[0].means)
+        return tuple(self.records[0].means)
+
+    @property
+    def reference(self) -> tuple[Record, ...]:
+        """The seeds by which the fresh ones are judged."""
+        return tuple(record for record in self.records if record.seed in REFERENCE)
+
+    @property
+    def fresh(self) -> tuple[Record, ...]:
+        """The seeds that were run to try the rule."""
+        return tuple(record for record in self.records if record.seed not in REFERENCE)
 
     def values(self, key: str) -> list[float]:
-        """One mean over the reference seeds."""
-        return [record.means[key].value for record in self.reference]
+        """One mean over all seeds."""
+        return [record.means[key].value for record in self.records]
 
     def chance(self, key: str) -> float:
         """What guessing gives for a mean."""
-        return self.reference[0].means[key].chance
+        return self.records[0].means[key].chance
 
-    def band(self, key: str, left_out: int | None = None) -> Band:
-        """The band of one mean, from all reference seeds but ``left_out``."""
-        records = [record for record in self.reference if record.seed != left_out]
+    def band(self, key: str, records: Sequence[Record] = ()) -> Band:
+        """The band of one mean, from ``records`` or from all of them."""
+        records = records or self.records
         values = [record.means[key].value for record in records]
         return prediction_band(values, self.rule, len(self.keys), tuple(record.seed for record in records))
 
-    def missed(self) -> Iterator[tuple[int, str]]:
-        """The means of fresh seeds outside their bands."""
-        for record in self.fresh:
-            yield from ((record.seed, key) for key in self.keys if not self.band(key).contains(record.means[key].value))
+    def missed(self) -> Iterator[tuple[int, str, str]]:
+        """What fresh seeds fail by the reference: seed, mean, and ``deviates`` or ``collapsed``."""
+        for key in self.keys:
+            band, english = self.band(key, self.reference), self._english(key)
+            for record in self.fresh:
+                cell = record.cells.get(f"{key}/en")
+                if cell and not cell.above_chance and english and english.low > self.chance(key):
+                    yield record.seed, key, "collapsed"
+                elif not band.contains(record.means[key].value):
+                    yield record.seed, key, "deviates"
+
+    def _english(self, key: str) -> Band | None:
+        scores = [score for record in self.reference if (score := record.score(f"{key}/en")) is not None]
+        return prediction_band(scores, self.rule, len(self.keys), ()) if len(scores) == len(self.reference) else None
 
 
 def read_series() -> Series:
@@ -68,9 +88,7 @@ def read_series() -> Series:
     made = {tuple((key, mean.recipe, mean.data) for key, mean in record.means.items()) for record in records}
     if rule is None or len(made) != 1:
         raise ValueError("the recorded seeds are not all of one recipe and of the same data")
-    records.sort(key=lambda record: record.seed)
-    fresh = tuple(record for record in records if record.seed not in REFERENCE)
-    return Series(tuple(record for record in records if record.seed in REFERENCE), fresh, rule)
+    return Series(tuple(sorted(records, key=lambda record: record.seed)), rule)
 
 
 def spread(values: Sequence[float]) -> str:
@@ -103,9 +121,9 @@ def _gain(before: Sequence[float], after: Sequence[float]) -> dict[str, float]:
 
 
 def languages(series: Series) -> list[dict[str, Any]]:
-    """Per language, the baseline's score on each target task over the reference seeds."""
+    """Per language, the baseline's score on each target task over all seeds."""
     arm = arms(series)[0]
-    cells = [record.cells for record in series.reference]
+    cells = [record.cells for record in series.records]
     scores: dict[str, dict[str, list[float]]] = {}
     for name in cells[0]:
         its_arm, task, split, language = name.split("/")
@@ -119,27 +137,27 @@ def languages(series: Series) -> list[dict[str, Any]]:
 
 def above_chance(series: Series) -> list[dict[str, Any]]:
     """Per arm and target task: in how many other languages than English the score is above what guessing exceeds in 1 %
-    of cases, mean (least) over the reference seeds."""
+    of cases, mean (least) over all seeds."""
     rows = []
     for arm in arms(series):
         counts = []
         for task in TARGET:
             prefix = f"{arm}/{task.key}/test/"
-            names = [name for name in series.reference[0].cells if name.startswith(prefix) and name[-3:] != "/en"]
-            found = [sum(record.cells[name].above_chance for name in names) for record in series.reference]
+            names = [name for name in series.records[0].cells if name.startswith(prefix) and name[-3:] != "/en"]
+            found = [sum(record.cells[name].above_chance for name in names) for record in series.records]
             counts.append(f"{fmean(found):.1f} ({min(found)})" if names else "–")
         rows.append({"arm": arm, "counts": counts})
     return rows
 
 
 def english(series: Series) -> list[dict[str, Any]]:
-    """Every English score that a training aims at: mean (range) over the reference seeds, and what guessing gives."""
+    """Every English score that a training aims at: mean (range) over all seeds, and what guessing gives."""
     rows = []
-    for name in series.reference[0].cells:
+    for name in series.records[0].cells:
         arm, task, split, language = name.split("/")
         if language != "en" or f"{arm}/{task}/{split}" not in series.keys:
             continue
-        values = [task_score(get_task(task), record.cells[name].metrics) for record in series.reference]
+        values = [task_score(get_task(task), record.cells[name].metrics) for record in series.records]
         chance = series.chance(f"{arm}/{task}/{split}")
         above = sum(value >= chance + 25 for value in values)
         rows.append(

@@ -62,6 +62,11 @@ class Record(Frozen):
         """The accelerator, or ``cpu``."""
         return str(self.platform.get("device", ""))
 
+    def score(self, cell: str) -> float | None:
+        """The task's score of one cell, ``arm/task/split/language``; None where there is none."""
+        measured = self.cells.get(cell)
+        return task_score(get_task(cell.split("/")[1]), measured.metrics) if measured else None
+
     @model_validator(mode="after")
     def _means_follow_from_cells(self) -> Self:
         values = means_of(self.cells)
