@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
-from transformers import PreTrainedTokenizerBase
 
 from tests.bench.conftest import LONGEST
-from xlt.bench.batches import POLICIES, Policy, SameBatch, Shape, same_batches
+from xlt.bench.batches import POLICIES, Policy, SameBatch, Shape, same_batches, together
 from xlt.data.packing import Encoded
 from xlt.errors import UsageFault
+from xlt.tasks.record import Kind
 
+KIND: Kind = "pair_classification"
 SHAPE = Shape(steps=12, batch_size=8, max_length=LONGEST)
 
 
 @pytest.fixture(scope="module")
-def batches(tokenizer: PreTrainedTokenizerBase, sequences: list[Encoded]) -> dict[Policy, list[SameBatch]]:
-    return {policy: same_batches(sequences, policy, SHAPE, tokenizer, 2) for policy in POLICIES}
+def batches(sequences: list[Encoded]) -> dict[Policy, list[SameBatch]]:
+    return {policy: same_batches(sequences, KIND, policy, SHAPE, 2) for policy in POLICIES}
 
 
 def slots(batches: list[SameBatch]) -> list[tuple[int, ...]]:
@@ -70,6 +72,18 @@ def test_grouped_batches_come_from_all_lengths(batches: dict[Policy, list[SameBa
     assert min(longest) < SHAPE.max_length / 2 < max(longest)
 
 
-def test_too_few_examples_are_named(tokenizer: PreTrainedTokenizerBase, sequences: list[Encoded]) -> None:
+def test_too_few_examples_are_named(sequences: list[Encoded]) -> None:
     with pytest.raises(UsageFault, match="10 examples make 1 batches of 8; 12 steps"):
-        same_batches(sequences[:10], "fixed padding", SHAPE, tokenizer, 2)
+        same_batches(sequences[:10], KIND, "fixed padding", SHAPE, 2)
+
+
+def test_the_choices_of_an_example_stay_together() -> None:
+    pieces = [np.full(length, 7, dtype=np.int32) for length in (3, 5, 4, 2)]
+    pairs = [
+        Encoded(str(n), np.concatenate(pieces[n : n + 2]), (1,), lengths=(len(pieces[n]), len(pieces[n + 1])))
+        for n in (0, 2)
+    ]
+    batch = together(pairs, "multiple_choice", first_position=2)
+    assert batch.padded["attention_mask"].sum(2).tolist() == [[3, 5], [4, 2]]
+    assert batch.padded["labels"].tolist() == [1, 1]
+    assert torch.equal((batch.padded["input_ids"] == 7).long(), batch.padded["attention_mask"])

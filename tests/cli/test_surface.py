@@ -20,16 +20,16 @@ RECIPE = {"--steps", "--epochs", "--learning-rate", "--batch-size"}
 WHERE = {"--model", "--tier", "--language", "--split"}
 OPTIONS = {
     "doctor": COMMON | {"--gpu"},
-    "fetch": {"--model", "--tier", "--mirror", "--data-root", "--offline", "--json", "--debug"},
-    "plan": COMMON | SOURCE | {"--engine", "--tier", "--seed"},
-    "reproduce": COMMON | SOURCE | ENGINE | {"--shard", "--tier", "--seed"},
+    "fetch": {"--model", "--tier", "--language", "--mirror", "--data-root", "--offline", "--json", "--debug"},
+    "plan": COMMON | SOURCE | {"--calibrate", "--engine", "--tier", "--seed"},
+    "reproduce": COMMON | SOURCE | ENGINE | {"--search", "--shard", "--tier", "--seed"},
     "train": COMMON | SOURCE | ENGINE | RECIPE | {"--model", "--phase", "--tier", "--seed"},
-    "evaluate": COMMON | SOURCE | WHERE,
-    "retrieve": COMMON | SOURCE | WHERE | {"--layer"},
+    "evaluate": COMMON | SOURCE | WHERE | {"--search"},
+    "retrieve": COMMON | SOURCE | WHERE | {"--layer", "--search"},
     "score": {"--predictions", "--labels", "--benchmark", "--json", "--debug"},
     "submit": COMMON | {"--arm", "--output", "--data-root"},
     "verify": COMMON | {"--data-root", "--claim", "--table", "--cell", "--expected", "--record", "--recheck"},
-    "report": COMMON | {"--data-root"},
+    "report": COMMON | {"--data-root", "--ship"},
 }
 
 
@@ -39,7 +39,7 @@ def test_commands_and_options_are_those_documented() -> None:
     assert set(commands) == {*OPTIONS, "tasks", "bench"}
     assert set(commands["tasks"].commands) == {"ls", "show", "check"}
     timed = {"train", "steps", "mlm", "optimizer", "embed", "retrieval", "kernels", "load"}
-    assert set(commands["bench"].commands) == timed | {"controls"}
+    assert set(commands["bench"].commands) == timed | {"controls", "tasks"}
     for name, expected in OPTIONS.items():
         options = {text for option in commands[name].params for text in option.opts if text.startswith("--")}
         assert options == expected, name

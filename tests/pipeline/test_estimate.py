@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from xlt.data.source import Source
 from xlt.data.tokenizer import load_tokenizer, train_tokenizer
 from xlt.errors import EnvironmentFault
 from xlt.pipeline import estimate as module
-from xlt.pipeline.estimate import Estimate, RunEstimate, estimate
+from xlt.pipeline.estimate import Estimate, Rate, RunEstimate, calibrate, estimate
 from xlt.pipeline.grid import GridBuilder
 from xlt.pipeline.tiers import read_tier
 from xlt.tasks.catalogue import get_task
@@ -32,7 +33,8 @@ def artifact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An ``artifact/`` of the test's own without lock and rates, and a hub cache that does not matter."""
     folder = tmp_path / "artifact"
     root = module.artifact_root()
-    shutil.copytree(root / "tiers", folder / "tiers")
+    for part in ("tiers", "deepspeed"):
+        shutil.copytree(root / part, folder / part)
     shutil.copy(root / "hub.toml", folder)
     (folder / "measured").mkdir()
     monkeypatch.setenv("XLT_ARTIFACT", str(folder))
@@ -44,11 +46,12 @@ def test_steps_of_the_recipe_need_no_rows(tiny_tier: Path, tiny_files: Path, art
     runs, whole = cost(str(tiny_tier), FilesSource(tiny_files))
     assert (runs["mlm"].examples, runs["mlm"].tokens, runs["mlm"].at_most) == (12 * 16, 12 * 16 * 64, True)
     assert runs["baseline.xquad"].tokens == 8 * 8 * 192
-    assert runs["baseline.tatoeba"] == RunEstimate(0, 0)
+    assert runs["baseline.tatoeba"] == RunEstimate(0, 0, evaluation_tokens=None)
     # 48 rows of MNLI and 24 of SQuAD, in proportion.
     assert runs["both"].tokens == round(10 * 8 * (48 * 128 + 24 * 192) / 72)
     assert whole.training_tokens == sum(run.tokens or 0 for run in runs.values())
-    assert (whole.disk_bytes, whole.hours) == (None, {})
+    assert sum(runs["both"].kinds.values()) == runs["both"].tokens
+    assert (whole.disk_bytes, whole.hours, whole.gpu_bytes) == (None, {}, {})
 
 
 def test_with_rows_and_tokenizer_the_tokens_are_those_of_training(
@@ -62,7 +65,14 @@ def test_with_rows_and_tokenizer_the_tokens_are_those_of_training(
     runs, _ = cost("core", source)
     sequences = encode(rows, get_task("mnli"), tokenizer, training=True)
     once = sum(len(sequence.input_ids) for sequence in sequences)
-    assert runs["mnli"] == RunEstimate(96, 2 * once, False, ("rows counted, lengths of a sample",))
+    scored = encode(source.rows(get_task("mnli"), "dev", "en"), get_task("mnli"), tokenizer, training=False)
+    assert runs["mnli"] == RunEstimate(
+        examples=96,
+        tokens=2 * once,
+        basis=("rows counted, lengths of a sample",),
+        kinds={"pair_classification": 2 * once},
+        evaluation_tokens=sum(len(sequence.input_ids) for sequence in scored),
+    )
     assert runs["hellaswag"].at_most
 
 
@@ -92,15 +102,70 @@ def test_sizes_of_downloads_are_those_of_the_lock(artifact: Path, tmp_path: Path
     assert (whole.download_bytes, whole.unknown_downloads) == (107, [])
 
 
+def rate(**changes: Any) -> Rate:
+    values: dict[str, Any] = {
+        "device": "device 0",
+        "backbone": "xlm-roberta-large",
+        "engine": "graph",
+        "training": {"pair_classification": 1000.0, "span_qa": 2000.0},
+    }
+    return Rate(**(values | changes))
+
+
 def test_hours_rest_on_recorded_rates_of_the_same_backbone(artifact: Path, tmp_path: Path) -> None:
-    for number, backbone in enumerate(("xlm-roberta-large", "another")):
-        rate = {"device": f"device {number}", "backbone": backbone, "tokens_per_second": 1000.0}
-        (artifact / "measured" / f"rate-{number}.json").write_text(json.dumps(rate), encoding="utf-8")
-    _, whole = cost("core", FilesSource(tmp_path))
-    assert whole.hours == {"device 0": pytest.approx(whole.training_tokens / 3.6e6)}
+    for number, each in enumerate((rate(), rate(engine="deepspeed"), rate(backbone="another"))):
+        (artifact / "measured" / f"rate-{number}.json").write_text(each.model_dump_json(), encoding="utf-8")
+    runs, whole = cost("core", FilesSource(tmp_path))
+    assert list(whole.hours) == ["device 0, graph engine", "device 0, deepspeed engine"]
+    spans = sum(run.kinds.get("span_qa", 0) for run in runs.values())
+    # Kinds that were not measured go at the lowest of the rates.
+    expected = ((whole.training_tokens - spans) / 1000 + spans / 2000) / 3600
+    hours = whole.hours["device 0, graph engine"]
+    assert hours.training == pytest.approx(expected, rel=1e-6)
+    assert (hours.evaluation, hours.calibrated) == (None, False)
     (artifact / "measured" / "rate-2.json").write_text("{}", encoding="utf-8")
     with pytest.raises(EnvironmentFault, match=r"rate-2\.json"):
         cost("core", FilesSource(tmp_path))
+
+
+def test_the_memory_of_a_gpu_is_that_of_the_states_and_of_the_largest_batch(artifact: Path, tmp_path: Path) -> None:
+    _, whole = cost("core", FilesSource(tmp_path))
+    # HellaSwag: 32 questions with 4 choices of at most 256 tokens, 34 bytes for each of 1,024 places in 24 layers.
+    activations = 32 * 4 * 256 * 34 * 1024 * 24
+    assert whole.gpu_bytes == {
+        "0": 18 * 558_840_832 + activations,
+        "3_offload": 4 * 558_840_832 + activations,
+    }
+
+
+def test_runs_side_by_side_take_a_part_of_the_time_but_phase_1_does_not(
+    tiny_tier: Path, tiny_files: Path, artifact: Path
+) -> None:
+    grid = GridBuilder(read_tier(str(tiny_tier)), FilesSource(tiny_files), seed=0, precision="fp32").grid()
+    runs = [RunEstimate(1, 3600, kinds={"span_qa": 3600}, evaluation_tokens=360) for _ in grid.runs]
+    hours = rate(training={"span_qa": 1.0}, inference=10.0, side_by_side=2).hours(grid, runs, calibrated=False)
+    assert hours.training == pytest.approx(1 + (len(runs) - 1) / 2)
+    assert hours.evaluation == pytest.approx(len(runs) * 36 / 3600 / 2)
+
+
+def test_a_calibration_trains_and_predicts_a_little_of_every_kind(
+    tiny_tier: Path, tiny_files: Path, artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CALIBRATION_STEPS", {"deepspeed": 2})
+    tier, source = read_tier(str(tiny_tier)), FilesSource(tiny_files)
+    grid = GridBuilder(tier, source, seed=0, precision="fp32").grid()
+    found = calibrate(tier, grid, source)
+    assert set(found.rate.training) == {"masked_lm", "pair_classification", "span_qa"}
+    assert found.rate.inference is not None
+    assert min(*found.rate.training.values(), found.rate.inference) > 0
+    whole = estimate(grid, tier.plan("files"), source, found)
+    assert not any(run.at_most for run in whole.runs)
+    ((name, hours),) = whole.hours.items()
+    assert (name, hours.calibrated) == ("cpu, deepspeed engine, calibrated now", True)
+    assert hours.evaluation is not None
+    assert 0 < hours.evaluation < 1
+    # Its tokens at its rates: a run of a few steps takes seconds.
+    assert 0 < hours.training * 3600 < whole.training_tokens / min(found.rate.training.values()) * 1.01
 
 
 @pytest.mark.parametrize("key", ["mnli", "qqp", "squad", "squad_v2", "hellaswag", "pawsx", "udpos", "panx"])

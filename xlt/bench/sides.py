@@ -1,82 +1,237 @@
-"""The two sides of a training benchmark: our packed model, and the library's padded one with the same weights.
+"""The sides of a training benchmark: our packed model, and the library's padded one with the same weights.
 
-Both are plain torch: the same AdamW, no dropout, forward, backward and step; on a GPU both under bf16 autocast.
-Packing is the only difference.
+Each makes whole optimiser steps from batches on the host. Those of class :class:`Side` are plain torch: fp32 weights,
+on a GPU bf16 autocast, clipping and torch's fused AdamW.
 """
 
 from __future__ import annotations
 
 import copy
-import time
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
-from transformers import AutoModelForSequenceClassification
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    AutoModelForMultipleChoice,
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+)
 
 from xlt.bench.batches import SameBatch
 from xlt.errors import EnvironmentFault
 from xlt.model.encoder import PackedModel
+from xlt.tasks.record import Kind, Recipe
+from xlt.train.engine import EngineSettings, Precision, build_engine, start_process_group
+from xlt.train.graph import GraphEngine
 
 # Both sides add the same numbers in another order. fp32 keeps 24 bits (6e-8 relative): seen, with up to 24 layers of
 # width 1024, are differences of 1e-7. bf16 keeps 8 bits (4e-3 per operation).
 TOLERANCE = {"cpu": 1e-5, "cuda": 1e-2}
+RECIPE = Recipe(steps=100_000)  # more than any benchmark makes
+NESTED = "xlt_bench_nested"
+# The library's model for a kind, and where it has what our head of that kind has.
+LIBRARY: dict[Kind, tuple[Any, dict[str, str]]] = {
+    "pair_classification": (
+        AutoModelForSequenceClassification,
+        {"dense": "classifier.dense", "out_proj": "classifier.out_proj"},
+    ),
+    "span_qa": (AutoModelForQuestionAnswering, {"qa_outputs": "qa_outputs"}),
+    "multiple_choice": (AutoModelForMultipleChoice, {"dense": "roberta.pooler.dense", "out_proj": "classifier"}),
+}
+
+
+class Trainee(Protocol):
+    """What takes part: a model that makes optimiser steps."""
+
+    @property
+    def model(self) -> nn.Module:
+        """In training, with dropout."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+
+    def loss_and_gradient(self, batch: SameBatch) -> tuple[float, float]:
+        """The loss and the norm of the whole gradient, of the weights as they are."""
+
+    def step(self, *batches: SameBatch) -> object:
+        """One optimiser step on all of these micro-batches; it need not wait for the device."""
 
 
 class Side:
-    """A model in training with its optimiser; ``loss`` reads its half of a batch."""
+    """A model in training with torch's optimiser; ``loss`` reads its half of a batch."""
 
     def __init__(self, model: nn.Module, loss: Callable[[SameBatch], Tensor], device: torch.device) -> None:
         self.model = model.to(device).train()
         self.device = device
         self._loss = loss
-        self._optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, weight_decay=0.01, fused=True)
+        self._parameters = list(self.model.parameters())
+        self._optimizer = torch.optim.AdamW(
+            self._parameters, lr=RECIPE.learning_rate, weight_decay=RECIPE.weight_decay, fused=True
+        )
 
     def loss_and_gradient(self, batch: SameBatch) -> tuple[float, float]:
-        """The loss and the norm of the whole gradient; no weight changes."""
-        loss = self._backward(batch)
-        norm = nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
+        """See ``Trainee``; no weight changes."""
+        loss = self._backward(batch, 1)
+        norm = _norm(self._parameters)
         self._optimizer.zero_grad()
-        return float(loss.detach()), float(norm)
+        return float(loss.detach()), norm
 
-    def step(self, batch: SameBatch) -> float:
-        """One training step; its seconds, until the device has finished."""
-        self._wait()
-        start = time.perf_counter()
-        self._backward(batch)
+    def step(self, *batches: SameBatch) -> None:
+        """See ``Trainee``."""
+        for batch in batches:
+            self._backward(batch, len(batches))
+        nn.utils.clip_grad_norm_(self._parameters, RECIPE.gradient_clipping)
         self._optimizer.step()
         self._optimizer.zero_grad()
-        self._wait()
-        return time.perf_counter() - start
 
-    def _backward(self, batch: SameBatch) -> Tensor:
+    def compiled(self, encoder: nn.Module, **options: Any) -> Side:
+        """The same model and optimiser, with ``encoder``, its largest part, through torch.compile."""
+        call = torch.compile(encoder.forward, dynamic=True, **options)
+        return self._changed(encoder, "forward", call)
+
+    def nested(self, encoder: Any) -> Side:
+        """The same model and optimiser, its packed attention that of torch's nested tensors."""
+        AttentionInterface.register(NESTED, _nested_attention)
+        AttentionMaskInterface.register(NESTED, lambda **_: None)
+        return self._changed(encoder.config, "_attn_implementation", NESTED)
+
+    def _changed(self, owner: Any, name: str, value: Any) -> Side:
+        twin = copy.copy(self)
+
+        def loss(batch: SameBatch) -> Tensor:
+            before = getattr(owner, name)
+            setattr(owner, name, value)
+            try:
+                return self._loss(batch)
+            finally:
+                setattr(owner, name, before)
+
+        twin._loss = loss
+        return twin
+
+    def _backward(self, batch: SameBatch, parts: int) -> Tensor:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             loss = self._loss(batch)
-        loss.backward()
+        (loss / parts).backward()
         return loss
 
-    def _wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
+
+class GraphSide:
+    """The graph engine; without ``graphs`` it launches every kernel itself."""
+
+    def __init__(self, model: PackedModel, device: torch.device, *, graphs: bool = True) -> None:
+        settings = EngineSettings(engine="graph", precision=_precision(device))
+        self.model, self.device = model, device
+        self._engine = GraphEngine(model, RECIPE, RECIPE.steps, settings)
+        self._engine.captures = self._engine.captures and graphs
+
+    def loss_and_gradient(self, batch: SameBatch) -> tuple[float, float]:
+        """See ``Trainee``; it makes a step. Shapes seen until here count as unseen."""
+        loss, _ = self._engine.step([batch.packed])
+        found = float(loss), _norm(self.model.parameters())
+        self._engine.close()
+        return found
+
+    def step(self, *batches: SameBatch) -> None:
+        """See ``Trainee``; it takes one batch."""
+        self._engine.step([batch.packed for batch in batches])
+
+    def optimizer_bytes(self) -> float:
+        """What one update must move: masters and moments read and written, gradients read for the norm and for the
+        update, rounded copies written; of word embeddings the rows used so far, and zeros for their whole gradient."""
+        total = 0.0
+        for parameter, state in self._engine._optimizer.state.items():
+            size, touched = parameter.element_size(), state.get("touched")
+            share, zeros = (1.0, 0) if touched is None else (float(touched.float().mean()), size)
+            total += parameter.numel() * (share * (24 + 2 * size + size * ("master" in state)) + zeros)
+        return total
+
+
+class DeepSpeedSide:
+    """DeepSpeed's engine as our runs use it, ZeRO stage 0."""
+
+    def __init__(self, model: PackedModel, device: torch.device) -> None:
+        start_process_group()
+        self.model, self.device = model, device
+        settings = EngineSettings(precision=_precision(device))
+        self._engine = build_engine(model.to(device).train(), RECIPE, RECIPE.steps, settings)
+
+    def loss_and_gradient(self, batch: SameBatch) -> tuple[float, float]:
+        """See ``Trainee``; it makes a step."""
+        loss = self._backward(batch)
+        norm = _norm(self.model.parameters())
+        self._engine.step()
+        return float(loss), norm
+
+    def step(self, *batches: SameBatch) -> None:
+        """See ``Trainee``; it takes one batch."""
+        (batch,) = batches
+        self._backward(batch)
+        self._engine.step()
+
+    def _backward(self, batch: SameBatch) -> Tensor:
+        loss: Tensor = self._engine(batch.packed.to(self.device))[0]
+        self._engine.backward(loss)
+        return loss.detach()
 
 
 def ours(model: PackedModel, device: torch.device) -> Side:
-    """The packed model with its head for pairs."""
-    return Side(model, lambda batch: model(batch.packed)[0], device)
+    """The packed model with its head, in plain torch."""
+    return Side(model, lambda batch: model(batch.packed.to(device))[0], device)
 
 
-def peer(model: PackedModel, device: torch.device) -> Side:
-    """The library's own sequence classifier (SDPA attention, attention mask) with a copy of ``model``'s weights."""
-    head = model.heads["pairs"]
+def peer(model: PackedModel, kind: Kind, device: torch.device) -> Side:
+    """The library's own model for ``kind`` (SDPA attention, attention mask) with a copy of ``model``'s weights.
+
+    The loss is the library's, but for spans: there the padding is left out of the softmax, as it is with us.
+    """
+    head = model.heads[kind]
+    model_class, places = LIBRARY[kind]
     config = copy.deepcopy(model.backbone.config)
-    config.num_labels = head.labels
-    library = AutoModelForSequenceClassification.from_config(config, attn_implementation="sdpa", dtype=torch.float32)
-    library.base_model.load_state_dict(model.backbone.state_dict())
-    library.classifier.load_state_dict(head.state_dict())
-    return Side(library, lambda batch: library(**batch.padded).loss, device)
+    config.num_labels = head.labels or 2
+    with torch.device(device):
+        library = model_class.from_config(config, attn_implementation="sdpa", dtype=torch.float32)
+    weights = {f"{library.base_model_prefix}.{name}": value for name, value in model.backbone.state_dict().items()}
+    for name, value in head.state_dict().items():
+        module, _, kept = name.rpartition(".")
+        weights[f"{places[module]}.{kept}"] = value
+    library.load_state_dict(weights)
+
+    def loss(batch: SameBatch) -> Tensor:
+        padded = {name: value.to(device, non_blocking=True) for name, value in batch.padded.items()}
+        if kind != "span_qa":
+            found: Tensor = library(**padded).loss
+            return found
+        labels = padded.pop("labels")
+        output = library(**padded)
+        ends = (output.start_logits, output.end_logits)
+        rows = [each.float().masked_fill(padded["attention_mask"] == 0, -torch.inf) for each in ends]
+        return torch.stack([F.cross_entropy(row, labels[:, side]) for side, row in enumerate(rows)]).mean()
+
+    return Side(library, loss, device)
 
 
-def check_parity(left: Side, right: Side, batch: SameBatch) -> None:
+@contextmanager
+def library_modules() -> Iterator[None]:
+    """A model that is made within the block keeps the library's LayerNorm and GELU."""
+    before = os.environ.get("XLT_KERNELS")
+    os.environ["XLT_KERNELS"] = "off"
+    try:
+        yield
+    finally:
+        del os.environ["XLT_KERNELS"]
+        if before is not None:
+            os.environ["XLT_KERNELS"] = before
+
+
+def check_parity(left: Trainee, right: Trainee, batch: SameBatch) -> None:
     """Both sides compute the same loss and the same gradient norm.
 
     Raises:
@@ -91,3 +246,37 @@ def check_parity(left: Side, right: Side, batch: SameBatch) -> None:
                 why="Sides that do not compute the same cannot be compared.",
                 mend="xlt doctor; the installed transformers may have changed its XLM-R.",
             )
+
+
+def _precision(device: torch.device) -> Precision:
+    return "bf16" if device.type == "cuda" else "fp32"
+
+
+def _norm(parameters: Any) -> float:
+    gradients = [each.grad for each in parameters if each.grad is not None]
+    # Rounded gradients are added up in fp32, as the engines do.
+    return float(torch.stack([torch.linalg.vector_norm(each, dtype=torch.float32) for each in gradients]).norm())
+
+
+def _nested_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float,
+    dropout: float = 0.0,
+    cu_seqlens: Tensor,
+    max_seqlen: int,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """``query``, ``key``, ``value`` are ``[1, heads, T, dim]``; the result is ``[1, T, heads, dim]``."""
+    q, k, v = (
+        torch.nested.nested_tensor_from_jagged(
+            each[0].transpose(0, 1).contiguous(), cu_seqlens, min_seqlen=1, max_seqlen=max_seqlen
+        ).transpose(1, 2)
+        for each in (query, key, value)
+    )
+    out = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scaling)
+    return out.transpose(1, 2).values().unsqueeze(0), None

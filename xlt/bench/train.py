@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +13,10 @@ from typing import Literal
 import numpy as np
 import torch
 from pydantic import BaseModel
-from transformers import PreTrainedTokenizerBase
 
 from xlt.bench.batches import POLICIES, Policy, SameBatch, Shape, same_batches
 from xlt.bench.sides import Side, check_parity, ours, peer
+from xlt.bench.workload import synchronize
 from xlt.data.features import encode
 from xlt.data.packing import Encoded
 from xlt.data.source import Source
@@ -25,7 +26,7 @@ from xlt.model.encoder import PackedModel
 from xlt.pipeline.provenance import cpu_name, device_name, versions
 from xlt.pipeline.spec import Backbone
 from xlt.tasks.catalogue import get_task
-from xlt.tasks.record import Task
+from xlt.tasks.record import Kind, Task
 from xlt.train.seeding import seed_everything
 
 WARM_UP = 3
@@ -85,7 +86,7 @@ def bench_train(source: Source, task_key: str, backbone: Backbone, shape: Shape)
         {**backbone.config, **no_dropout, "vocab_size": len(tokenizer), "max_position_embeddings": positions}
     )
     model.drop_masked_lm_head()
-    model.add_head("pairs", task.kind, len(task.labels))
+    model.add_head(task.kind, task.kind, len(task.labels))
     sequences = encode(rows, task, tokenizer, training=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return TrainBench(
@@ -104,36 +105,35 @@ def bench_train(source: Source, task_key: str, backbone: Backbone, shape: Shape)
         },
         batch_size=shape.batch_size,
         max_length=shape.max_length,
-        rows=compare(model, sequences, shape, tokenizer, device),
+        rows=compare(model, sequences, task.kind, shape, device),
     )
 
 
 def compare(
-    model: PackedModel,
-    sequences: Sequence[Encoded],
-    shape: Shape,
-    tokenizer: PreTrainedTokenizerBase,
-    device: torch.device,
+    model: PackedModel, sequences: Sequence[Encoded], kind: Kind, shape: Shape, device: torch.device
 ) -> list[TrainRow]:
     """A row per way to pad. No clock runs before all of them have shown the same loss on both sides."""
-    sides = ours(model, device), peer(model, device)
-    batches = {
-        policy: [
-            SameBatch(batch.packed.to(device), {name: tensor.to(device) for name, tensor in batch.padded.items()})
-            for batch in same_batches(sequences, policy, shape, tokenizer, model.first_position)
-        ]
-        for policy in POLICIES
-    }
+    sides = ours(model, device), peer(model, kind, device)
+    batches = {policy: same_batches(sequences, kind, policy, shape, model.first_position) for policy in POLICIES}
     for policy in POLICIES:
         check_parity(*sides, batches[policy][0])
     return [_time(policy, *sides, batches[policy]) for policy in POLICIES]
+
+
+def _seconds(side: Side, batch: SameBatch) -> float:
+    """Of one training step, until the device has finished."""
+    synchronize()
+    start = time.perf_counter()
+    side.step(batch)
+    synchronize()
+    return time.perf_counter() - start
 
 
 def _time(name: Policy, left: Side, right: Side, batches: Sequence[SameBatch]) -> TrainRow:
     for batch in batches[:WARM_UP]:
         left.step(batch)
         right.step(batch)
-    seconds = np.array([(left.step(batch), right.step(batch)) for batch in batches])
+    seconds = np.array([(_seconds(left, batch), _seconds(right, batch)) for batch in batches])
     low, middle, high = np.quantile(seconds[:, 1] / seconds[:, 0], [0.1, 0.5, 0.9])
     tokens = sum(batch.packed.tokens for batch in batches)
     ours_s, peer_s = np.median(seconds, axis=0)

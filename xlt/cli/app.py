@@ -79,7 +79,11 @@ def _register() -> None:
         )
     )(fetch.fetch)
     command(
-        epilog=_examples("xlt plan", "xlt plan --source files --data-root DIR    # what is done and what is to do")
+        epilog=_examples(
+            "xlt plan",
+            "xlt plan --calibrate                           # hours on this machine, from a few steps",
+            "xlt plan --source files --data-root DIR        # what is done and what is to do",
+        )
     )(grid.plan)
     command(
         epilog=_examples(
@@ -132,6 +136,10 @@ def _register_groups() -> None:
     benchmarks.command(
         "load", epilog=_examples("xlt bench load", "xlt bench load --task squad --source files --data-root DIR --json")
     )(bench.load)
+    benchmarks.command(
+        "tasks",
+        epilog=_examples("xlt bench tasks --data-root DIR", "xlt bench tasks --data-root DIR --steps 0 --json"),
+    )(bench.tasks)
     benchmarks.command("controls", epilog=_examples("xlt bench controls", "xlt bench controls --control wrong-layer"))(
         bench.controls
     )

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from xlt.bench.controls import ControlReport
     from xlt.bench.load import LoadBench
+    from xlt.bench.tasks import TaskRow, TaskTable
     from xlt.bench.train import TrainBench
     from xlt.pipeline.spec import Backbone
 
@@ -80,6 +81,44 @@ def load(
     emit(result, lambda console: _show_load(console, result))
 
 
+def tasks(
+    task: Annotated[list[str] | None, typer.Option("--task", help="Only this task (repeatable).")] = None,
+    source: SourceName = "files",
+    data_root: DataRoot = None,
+    steps: Annotated[
+        int, typer.Option("--steps", min=0, help="Steps per training set; 0 reads and trains nothing.")
+    ] = 150,
+    phase_1_steps: Annotated[int, typer.Option("--phase-1-steps", min=1, help="Steps of masked LM before.")] = 1500,
+    seed: Seed = 0,
+    results: Results = DEFAULT_RESULTS,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Every task on the data at hand: rows, seconds to read and tokenise them, what a small model scores, chance.
+
+    The model is the smoke tier's, trained for a moment: the scores show that data, training and metric work. Its runs
+    go to RESULTS/tasks; the same command resumes.
+    """
+    from xlt.bench.tasks import bench_tasks
+    from xlt.cli.progress import GridLines
+    from xlt.pipeline.store import RunStore
+    from xlt.pipeline.tiers import read_tier
+    from xlt.train.seeding import deterministic
+
+    deterministic(True)
+    table = bench_tasks(
+        read_tier("smoke"),
+        source_options(source, data_root, 0),
+        RunStore(results / "tasks"),
+        GridLines(),
+        steps=steps,
+        phase_1_steps=phase_1_steps,
+        keys=task or (),
+        seed=seed,
+    )
+    emit(table, lambda console: _show_tasks(console, table))
+
+
 def controls(
     control: Annotated[list[str] | None, typer.Option("--control", help="Only this one (repeatable).")] = None,
     seed: Seed = 0,
@@ -110,6 +149,43 @@ def controls(
     emit(report, lambda console: _show_controls(console, report))
     if not all(each.caught for each in report.controls):
         raise typer.Exit(int(ExitCode.DEVIATES))
+
+
+def _show_tasks(console: Console, result: TaskTable) -> None:
+    from rich.table import Table
+
+    table = Table(
+        "task", "rows", "languages", "load, s", "tokenise, s", "k tokens", "split", "score", "chance", "majority"
+    )
+    for row in result.tasks:
+        for number, score in enumerate(row.scores or [None]):
+            first = _task_cells(row) if not number else ("",) * 6
+            if score is None:
+                table.add_row(*first)
+                continue
+            given = (score.score, score.chance, score.majority)
+            table.add_row(*first, score.split, *("-" if value is None else f"{value:.1f}" for value in given))
+    console.print(table)
+    for row in result.tasks:
+        if row.missing:
+            console.print(f"{row.task}: {row.missing}", markup=False, soft_wrap=True)
+        elif row.folders and row.task not in row.folders:
+            console.print(f"{row.task}: read from the folder {', '.join(row.folders)}", markup=False, soft_wrap=True)
+    console.print(
+        f"Seconds of all rows. Scores in percent (English; retrieval: mean over languages) after "
+        f"{result.phase_1_steps} steps of masked LM and {result.steps} of the training set.",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _task_cells(row: TaskRow) -> tuple[str, ...]:
+    if row.missing:
+        return row.task, "-", "-", "-", "-", "-"
+    counts = [count for languages in row.rows.values() for count in languages.values()]
+    known = {language for languages in row.rows.values() for language in languages}
+    seconds = ("-" if value is None else f"{value:.2f}" for value in (row.load_s, row.tokenise_s))
+    return row.task, str(sum(counts)), str(len(known)), *seconds, f"{row.tokens / 1000:.0f}"
 
 
 def _show_controls(console: Console, report: ControlReport) -> None:

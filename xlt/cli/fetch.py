@@ -32,6 +32,10 @@ def fetch(
         Path | None,
         typer.Option("--data-root", metavar="DIR", help="Put archives of official releases here, where the hub lacks."),
     ] = None,
+    language: Annotated[
+        list[str] | None,
+        typer.Option("--language", help="Of the text for masked LM, only this language (repeatable)."),
+    ] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Ask no network: check what was fetched.")] = False,
     json: Json = False,
     debug: Debug = False,
@@ -56,7 +60,7 @@ def fetch(
     if not tasks and not models:
         raise UsageFault("Nothing to fetch was named.", mend="xlt fetch mnli xnli --model xlm-roberta-large")
     from_hub, official = _by_origin(tasks, set(keys or ()), data_root)
-    wanted = [*wanted_data(from_hub), *map(wanted_model, models)]
+    wanted = [*wanted_data(from_hub, language or ()), *map(wanted_model, models)]
     lines = _Lines()
     result = Fetched(
         repositories=fetch_repositories(wanted, lines, mirror=mirror, offline=offline) if wanted else [],
@@ -78,11 +82,14 @@ def fetch(
 def _tier_needs(name: str) -> tuple[set[str], str]:
     """The tasks that a tier reads from the hub, those that others train on among them, and its public backbone."""
     from xlt.pipeline.tiers import read_tier
-    from xlt.tasks.catalogue import get_task
+    from xlt.tasks.catalogue import MASKED_LM, get_task
 
     plan = read_tier(name).plan("hub")
     named = [get_task(key) for arm in plan.arms.values() for key in (*arm.intermediate, *arm.targets)]
-    return {key for task in named for key in (task.key, task.trains_on) if key}, plan.backbone.name
+    keys = {key for task in named for key in (task.key, task.trains_on) if key}
+    if any(arm.masked_lm for arm in plan.arms.values()):
+        keys.add(MASKED_LM.key)
+    return keys, plan.backbone.name
 
 
 def _by_origin(tasks: list[Task], asked: set[str], data_root: Path | None) -> tuple[list[Task], list[Task]]:

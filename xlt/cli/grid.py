@@ -18,6 +18,7 @@ from xlt.cli.options import (
     Limit,
     Processes,
     Results,
+    Search,
     Seed,
     Tier,
     Zero,
@@ -26,6 +27,7 @@ from xlt.cli.options import (
     precision,
     process_count,
     source_options,
+    use_search,
 )
 from xlt.cli.output import emit, say
 
@@ -53,13 +55,17 @@ def plan(
     limit: Limit = 0,
     results: Results = DEFAULT_RESULTS,
     engine: Engine = "deepspeed",
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Time a few steps of every kind on this device first: hours follow.")
+    ] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Show the runs of a tier: what is done, what is to do, and what it will cost."""
     from pydantic import BaseModel
 
-    from xlt.pipeline.estimate import Estimate, estimate
+    from xlt.pipeline import estimate as estimates
+    from xlt.pipeline.estimate import Estimate
     from xlt.pipeline.executor import with_retries
     from xlt.pipeline.store import RunStore
     from xlt.pipeline.tiers import read_tier
@@ -69,7 +75,8 @@ def plan(
     opened, _ = _open_source(tier, source, data_root, limit)
     grid, absent, fetch = _grid_of_what_is_there(tier, opened, seed, engine_name(engine))
     grid = with_retries(grid, RunStore(results))
-    cost = estimate(grid, described.plan(source), opened)
+    rate = estimates.calibrate(described, grid, opened) if calibrate else None
+    cost = estimates.estimate(grid, described.plan(source), opened, rate)
 
     class Plan(BaseModel):
         format: Literal[1] = 1
@@ -97,13 +104,15 @@ def plan(
         estimate=cost,
     )
 
-    def render(console: Console) -> None:
-        title = f"{tier} tier on {source}, seed {seed} (the tier's seeds: {', '.join(map(str, described.seeds))})"
-        console.print(_table(title, result.runs, cost))
-        for line in [*_remarks(grid, absent, fetch), *_costs(cost)]:
-            console.print(line, markup=False, soft_wrap=True)
+    title = f"{tier} tier on {source}, seed {seed} (the tier's seeds: {', '.join(map(str, described.seeds))})"
+    lines = [*_remarks(grid, absent, fetch), *_costs(cost)]
+    emit(result, lambda console: _show_plan(console, _table(title, result.runs, cost), lines))
 
-    emit(result, render)
+
+def _show_plan(console: Console, table: Table, lines: Sequence[str]) -> None:
+    console.print(table)
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=True)
 
 
 def _remarks(grid: Grid, absent: str, fetch: str) -> Iterator[str]:
@@ -163,7 +172,13 @@ def _costs(cost: Cost) -> list[str]:
     tokens = _tokens(cost.training_tokens, any(run.at_most for run in cost.runs))
     if cost.unknown_runs:
         tokens += f", and not known for: {', '.join(cost.unknown_runs)}"
-    hours = [f"{value:.1f} on {device}" for device, value in cost.hours.items()]
+    hours = [
+        f"{each.training:.1f} training, "
+        + ("evaluation unknown" if each.evaluation is None else f"{each.evaluation:.1f} evaluation")
+        + f" on {name}"
+        for name, each in cost.hours.items()
+    ]
+    memory = [f"{size / 1e9:.0f} GB (ZeRO {stage})" for stage, size in cost.gpu_bytes.items()]
     disk = "unknown" if cost.disk_bytes is None else f"{cost.disk_bytes / 1e9:.0f} GB"
     download = [f"{cost.download_bytes / 1e9:.2f} GB"] if cost.download_bytes or not cost.unknown_downloads else []
     if cost.unknown_downloads:
@@ -172,7 +187,8 @@ def _costs(cost: Cost) -> list[str]:
         "For one seed, from the beginning:",
         f"  training tokens  {tokens}",
         *(f"                   {basis}" for basis in sorted({basis for run in cost.runs for basis in run.basis})),
-        f"  training hours   {'; '.join(hours) or 'no measured rate yet'}",
+        f"  hours            {'; '.join(hours) or 'no measured rate yet'}",
+        f"  GPU memory       {'; '.join(memory) or 'not known'}",
         f"  disk             {disk} for {cost.models} models in fp32",
         f"  download         {'; '.join(download)}",
     ]
@@ -190,6 +206,7 @@ def reproduce(
     data_root: DataRoot = None,
     seed: Seed = 0,
     limit: Limit = 0,
+    search: Search = "",
     results: Results = DEFAULT_RESULTS,
     engine: Engine = "deepspeed",
     zero: Zero = "0",
@@ -210,6 +227,7 @@ def reproduce(
     from xlt.train.seeding import deterministic
 
     began = time.monotonic()
+    use_search(search)
     source = source or next(iter(read_tier(tier).sources))
     count = process_count(gpus, processes, read_tier(tier).processes)
     settings = engine_settings(zero, accumulation, engine_name(engine), count if shard else 1)

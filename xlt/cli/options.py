@@ -51,6 +51,9 @@ Processes = Annotated[
     int, typer.Option("--processes", min=0, help="The same with N processes on the CPU (0: as the tier says).")
 ]
 Accumulation = Annotated[int, typer.Option("--accumulation", min=1, help="Micro-batches per step, for less memory.")]
+Search = Annotated[
+    str, typer.Option("--search", help="What finds neighbours: faiss, faiss-cpu, torch or mutual; all find the same.")
+]
 Tier = Annotated[str, typer.Option("--tier", help="The tier: its name, or the path of a TOML file.")]
 
 DEFAULT_RESULTS = Path(os.environ.get("XLT_RESULTS") or "results")
@@ -111,3 +114,16 @@ def process_count(gpus: int, processes: int, default: int = 1) -> int:
     if torch.cuda.is_available():
         default = 1
     return gpus or processes or min(default, os.cpu_count() or 1)
+
+
+def use_search(name: str) -> None:
+    """Search with the engine of that name, in worker processes too.
+
+    Raises:
+        UsageFault: there is none, or none of the name that ``XLT_SEARCH`` says.
+    """
+    from xlt.retrieval.search import search_engine
+
+    engine = search_engine(name)
+    if name:
+        os.environ["XLT_SEARCH"] = engine

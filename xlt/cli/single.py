@@ -19,6 +19,7 @@ from xlt.cli.options import (
     Limit,
     Processes,
     Results,
+    Search,
     Seed,
     SourceName,
     Zero,
@@ -27,6 +28,7 @@ from xlt.cli.options import (
     precision,
     process_count,
     source_options,
+    use_search,
 )
 from xlt.cli.output import emit, say
 
@@ -109,6 +111,7 @@ def evaluate(
     limit: Limit = 0,
     language: Languages = None,
     split: Splits = None,
+    search: Search = "",
     results: Results = DEFAULT_RESULTS,
     json: Json = False,
     debug: Debug = False,
@@ -116,6 +119,7 @@ def evaluate(
     """Score a trained model on a task, zero-shot in every language."""
     from xlt.pipeline.single import SingleOptions
 
+    use_search(search)
     options = SingleOptions(tier or None, 0, precision(), {}, languages=language or (), splits=split or ())
     _run(task, model, options, source_options(source, data_root, limit), results, train=False)
 
@@ -132,6 +136,7 @@ def retrieve(
     limit: Limit = 0,
     language: Languages = None,
     split: Splits = None,
+    search: Search = "",
     results: Results = DEFAULT_RESULTS,
     json: Json = False,
     debug: Debug = False,
@@ -143,6 +148,7 @@ def retrieve(
 
     if get_task(task).kind != "retrieval":
         raise UsageFault(f"'{task}' is not a retrieval task.", mend=f"xlt evaluate {task} --model MODEL")
+    use_search(search)
     options = SingleOptions(
         tier or None,
         0,
@@ -172,7 +178,7 @@ def _run(
 
     from xlt.cli.environment import prove_gpu
     from xlt.cli.progress import GridLines
-    from xlt.pipeline.executor import Executor
+    from xlt.pipeline.executor import Executor, standing
     from xlt.pipeline.single import find_model, single_spec
     from xlt.pipeline.sources import open_source
     from xlt.pipeline.store import RunStore
@@ -191,7 +197,10 @@ def _run(
     if options.tier:
         executor = replace(executor, threads=read_tier(options.tier).run_threads)
     found = executor.run_single(spec, start.folder if start else None)
-    _show(spec, store.path(spec.folder), found)
+    stands = standing(spec, store)
+    if stands != spec:
+        say(f"It collapsed and was made once more; the first attempt is in {store.path(spec.folder)}")
+    _show(stands, store.path(stands.folder), found)
 
 
 def _show(spec: RunSpec, folder: Path, found: bool) -> None:

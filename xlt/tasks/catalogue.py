@@ -49,6 +49,7 @@ MASKED_LM = Task(
     layout="text_lines",
     files={},
     recipe=Recipe(learning_rate=5e-6, epochs=1, max_length=256),
+    licence="CC BY-SA 3.0 and GFDL (Wikipedia)",
 )
 
 INTERMEDIATE = (
