@@ -75,6 +75,7 @@ def train(
     """
     from xlt.pipeline.single import SingleOptions
 
+    use_search("")
     recipe: dict[str, float | int] = {
         name: value
         for name, value in (
