@@ -46,6 +46,6 @@ def test_the_shipped_rule_is_read_and_has_a_reason(monkeypatch: pytest.MonkeyPat
     assert (Path(__file__).parents[2] / "artifact" / "expected" / "smoke-world.toml").is_file()
     rule = read_rule("smoke", "world")
     assert rule is not None
-    assert (rule.minimum_seeds, rule.floor, rule.family_error) == (8, 2.0, 0.01)
+    assert (rule.minimum_seeds, rule.floor, rule.family_error) == (8, 5.0, 0.01)
     assert "Bonferroni" in rule.reason
     assert read_rule("smoke", "files") is None

@@ -72,9 +72,6 @@ def bench_steps(
     the library's padded model without dropout. ``peak_bytes`` of a row are what the contestant needs alone, in a step
     that is not replayed from a graph. ``compile`` asks for the contestants that torch compiles; by default they run
     where there is a GPU.
-
-    Raises:
-        EnvironmentFault: our own side does not run, or does not compute the same.
     """
     compiles = torch.cuda.is_available() if compile is None else compile
     workloads: list[Workload] = []
