@@ -83,6 +83,10 @@ def test_a_fresh_seed_at_chance_has_failed_where_the_others_say_so(recorded: lis
     assert list(expected.read_series().missed()) == []
 
 
+def test_successive_seeds_are_listed_as_a_range() -> None:
+    assert expected.seeds([made(seed, 50.0) for seed in (0, 1, 2, 5, 7, 8)]) == "0 to 2, 5, 7 to 8"
+
+
 def test_english_and_other_languages_are_counted_apart(recorded: list[Record]) -> None:
     recorded += [made(seed, value) for seed, value in enumerate((45.0, 55.0, 65.0), start=1)]
     series = expected.read_series()
@@ -96,3 +100,14 @@ def test_seeds_of_two_recipes_are_not_put_together(recorded: list[Record]) -> No
     recorded += [made(1, 50.0), made(2, 50.0, recipe="another")]
     with pytest.raises(ValueError, match="not all of one recipe"):
         expected.read_series()
+
+
+def test_every_measured_workload_and_task_has_its_line() -> None:
+    page = expected.render()
+    listed = page.partition("## Other workloads beside their peers")[2].partition("\n## ")[0]
+    assert [row for row in expected._speeds() if f"| {row['name']} | " not in listed] == []
+    assert "Hugging Face, padded 0.74" in listed  # a row in which ours is slower is printed too
+    table = page.partition("Every task on those files")[2].partition("\n## ")[0]
+    lines = [line for line in table.splitlines() if line.startswith("| ")][1:]
+    assert len(lines) == 18
+    assert {line.count(" | ") for line in lines} == {5}

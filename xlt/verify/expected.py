@@ -91,6 +91,17 @@ def read_series() -> Series:
     return Series(tuple(sorted(records, key=lambda record: record.seed)), rule)
 
 
+def seeds(records: Sequence[Record]) -> str:
+    """Their seeds, a row of successive ones as the first and the last."""
+    listed: list[list[int]] = []
+    for record in records:
+        if listed and record.seed == listed[-1][-1] + 1:
+            listed[-1].append(record.seed)
+        else:
+            listed.append([record.seed])
+    return ", ".join(f"{row[0]} to {row[-1]}" if len(row) > 1 else f"{row[0]}" for row in listed)
+
+
 def spread(values: Sequence[float]) -> str:
     """Mean, lowest and highest."""
     return f"{fmean(values):.0f} ({min(values):.0f}–{max(values):.0f})"
@@ -220,6 +231,41 @@ def _benches() -> list[Mapping[str, Any]]:
     return [json.loads(path.read_text("utf-8")) for path in paths]
 
 
+def _speeds() -> list[dict[str, Any]]:
+    """Every workload that was measured beside peers: what took part, over ours, and what did not."""
+    rows = []
+    for path in sorted((artifact_root() / "measured" / "bench").glob("*-small.json")):
+        for work in json.loads(path.read_text("utf-8"))["workloads"]:
+            ours, *others = work["timings"]
+            count = work["quantity"]
+            if ours["seconds"] is None:
+                continue
+            ran = [
+                f"{each['name']} {each['ratio']:.2f} ({each['ratio_p10']:.2f}–{each['ratio_p90']:.2f})"
+                for each in others
+                if each["seconds"] is not None
+            ]
+            slots = f"{count['slots'] / count['tokens']:.2f}" if "slots" in count else "–"
+            rows.append({"name": work["name"], "ours": f"{ours['name']}, {1000 * ours['seconds']:.1f}", "slots": slots})
+            rows[-1]["others"] = "; ".join(ran)
+    return rows
+
+
+def _file_tasks() -> list[dict[str, Any]]:
+    """Every task on real files: rows, seconds, and what the small model scores on its last split."""
+    found = _json("bench/tasks-files.json")
+    rows = []
+    for task in found["tasks"] if found else ():
+        counts = [count for languages in task["rows"].values() for count in languages.values()]
+        row: dict[str, Any] = {"task": task["task"], "missing": task["missing"], "rows": sum(counts)}
+        row["languages"] = len({language for languages in task["rows"].values() for language in languages})
+        row["seconds"] = task["load_s"], task["tokenise_s"]
+        row["scores"] = [score for score in task["scores"] if score["score"] is not None]
+        row["folders"] = [] if task["task"] in task["folders"] else task["folders"]
+        rows.append(row)
+    return rows
+
+
 def render() -> str:
     """The text of EXPECTED_RESULTS.md."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -232,6 +278,7 @@ def render() -> str:
     )
     return pages.get_template("expected.md.j2").render(
         series=series,
+        seeds=seeds,
         tasks=[task.name for task in TARGET],
         arms=arms(series),
         targets=targets(series),
@@ -244,6 +291,9 @@ def render() -> str:
         unreadable=unreadable(),
         controls=_json(f"{TIER}-{SOURCE}/controls.json"),
         benches=_benches(),
+        speeds=_speeds(),
+        file_tasks=_file_tasks(),
+        loads=[_json(f"bench/load-files-{task}.json") for task in ("mnli", "squad", "udpos")],
         times=times,
     )
 
