@@ -239,7 +239,7 @@ def _row(
         run = _repeated(partial(call, DROPOUT), times, gpu and form.graph)
         results = partial(call, 0.0, form.pick)
         contestants.append(admit(form.name, run, results, wanted, TOLERANCE[place.device]))
-    how = f"{about}; {times} times a round" + gpu * " as one CUDA graph, whose memory is not in the peaks"
+    how = about + gpu * f"; {times} times a round as one CUDA graph, whose memory is not in the peaks"
     quantity = {unit: times * amount for unit, amount in count.items()}
     return compete(name, how, contestants, rounds=place.rounds, quantity=quantity, ceiling="copy")
 

@@ -173,8 +173,8 @@ def _costs(cost: Cost) -> list[str]:
     if cost.unknown_runs:
         tokens += f", and not known for: {', '.join(cost.unknown_runs)}"
     hours = [
-        f"{each.training:.1f} training, "
-        + ("evaluation unknown" if each.evaluation is None else f"{each.evaluation:.1f} evaluation")
+        f"{_hours(each.training)} of training, "
+        + ("evaluation unknown" if each.evaluation is None else f"{_hours(each.evaluation)} of evaluation")
         + f" on {name}"
         for name, each in cost.hours.items()
     ]
@@ -187,11 +187,15 @@ def _costs(cost: Cost) -> list[str]:
         "For one seed, from the beginning:",
         f"  training tokens  {tokens}",
         *(f"                   {basis}" for basis in sorted({basis for run in cost.runs for basis in run.basis})),
-        f"  hours            {'; '.join(hours) or 'no measured rate yet'}",
+        f"  time             {'; '.join(hours) or 'no measured rate yet'}",
         f"  GPU memory       {'; '.join(memory) or 'not known'}",
         f"  disk             {disk} for {cost.models} models in fp32",
         f"  download         {'; '.join(download)}",
     ]
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.1f} min"
 
 
 def _tokens(count: int | None, at_most: bool) -> str:
