@@ -36,7 +36,9 @@ class _Lines:
 
 
 def _say(**event: Any) -> None:
-    print(EVENT + json.dumps(event), flush=True)
+    # In one write: processes that share a run share the pipe, and unbuffered print() writes the end of a line apart.
+    sys.stdout.write(f"{EVENT}{json.dumps(event)}\n")
+    sys.stdout.flush()
 
 
 def _orders() -> SimpleQueue[str]:
