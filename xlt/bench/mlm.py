@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForMaskedLM
 from xlt_kernels.mlm_loss import IGNORED
 
+from xlt.bench.embed import forward_flop
 from xlt.bench.peers import NOT_ASKED, admit, lengths_of, our_name, padded, real_slots
 from xlt.bench.shapes import CONFIGS, RESERVED, Size, fresh_model, random_sequences
 from xlt.bench.sides import TOLERANCE
@@ -165,8 +166,6 @@ def _packed_steps(model: PackedModel, batch: PackedBatch) -> list[Step]:
 def _flop(size: Size, lengths: list[int], masked: int) -> float:
     """Products alone, backward twice forward; that with the words for the masked tokens only."""
     config: dict[str, int] = CONFIGS[size]
-    hidden, layers = config["hidden_size"], config["num_hidden_layers"]
-    block = 4 * hidden**2 + 2 * hidden * config["intermediate_size"]
-    attention = 4 * hidden * sum(length**2 for length in lengths)
+    hidden = config["hidden_size"]
     head = hidden**2 + hidden * config["vocab_size"]
-    return 3.0 * (layers * (2 * block * sum(lengths) + attention) + 2 * head * masked)
+    return 3 * (forward_flop(size, config["num_hidden_layers"], lengths) + 2 * head * masked)

@@ -19,7 +19,7 @@ from xlt.artifact import artifact_root
 from xlt.data.features import encode, encode_texts
 from xlt.data.labels import with_labels
 from xlt.data.packing import Encoded
-from xlt.data.rows import BitextRow, MiningRow, Row
+from xlt.data.rows import retrieval_texts
 from xlt.data.source import Source
 from xlt.data.tokenizer import load_tokenizer, train_tokenizer
 from xlt.errors import EnvironmentFault, UsageFault
@@ -124,7 +124,7 @@ def measure_lengths(source: Source, vocabulary: int) -> Lengths:
         task = get_task(key)
         if task.kind == "retrieval":
             found = [row for lang in source.languages(task, "test") for row in source.rows(task, "test", lang)]
-            texts = [text for row in found for text in _texts(row)]
+            texts = [text for row in found for text in retrieval_texts(row)]
             sequences = encode_texts([""] * len(texts), texts, tokenizer, task.recipe.max_length)
         else:
             task = with_labels(task, source)
@@ -132,12 +132,6 @@ def measure_lengths(source: Source, vocabulary: int) -> Lengths:
         lengths = (length for each in sequences for length in each.lengths or (len(each.input_ids),))
         counted[key] = dict(sorted(Counter(lengths).items()))
     return Lengths(source=source.name, vocabulary=vocabulary, tasks=counted)
-
-
-def _texts(row: Row) -> tuple[str, ...]:
-    if isinstance(row, BitextRow):
-        return row.foreign, row.english
-    return (row.text,) if isinstance(row, MiningRow) else ()
 
 
 @cache

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from xlt.data.features import encode, encode_texts
 from xlt.data.files.locate import locate
 from xlt.data.labels import with_labels
-from xlt.data.rows import BitextRow, MiningRow, Row
+from xlt.data.rows import Row, retrieval_texts
 from xlt.data.source import Source
 from xlt.data.tokenizer import load_tokenizer, train_tokenizer
 from xlt.evaluate.chance import chance, majority
@@ -203,17 +203,11 @@ def _missing(task: Task, source: Source, present: set[Split]) -> str:
 
 def _tokens(task: Task, split: Split, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> int:
     if task.kind == "retrieval":
-        texts = [text for row in rows for text in _sentences(row)]
+        texts = [text for row in rows for text in retrieval_texts(row)]
         sequences = encode_texts([""] * len(texts), texts, tokenizer, task.recipe.max_length)
     else:
         sequences = encode(rows, task, tokenizer, training=split == "train")
     return sum(len(sequence.input_ids) for sequence in sequences)
-
-
-def _sentences(row: Row) -> tuple[str, ...]:
-    if isinstance(row, BitextRow):
-        return row.foreign, row.english
-    return (row.text,) if isinstance(row, MiningRow) else ()
 
 
 def _scores(task: Task, source: Source, metrics: dict[str, dict[str, Metrics]]) -> Iterable[SplitScore]:

@@ -92,6 +92,13 @@ class TextRow:
 Row: TypeAlias = PairRow | ChoiceRow | SpanRow | TagRow | BitextRow | MiningRow | TextRow
 
 
+def retrieval_texts(row: Row) -> tuple[str, ...]:
+    """The sentences of a row of a retrieval task; none of another one."""
+    if isinstance(row, BitextRow):
+        return row.foreign, row.english
+    return (row.text,) if isinstance(row, MiningRow) else ()
+
+
 def fingerprint(rows: Iterable[Row]) -> str:
     """SHA-256 of the rows in order: equal for equal rows, whichever source they came from."""
     digest = hashlib.sha256()

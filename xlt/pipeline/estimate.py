@@ -16,7 +16,7 @@ from xlt.artifact import artifact_root
 from xlt.data.hub.fetch import wanted_data, wanted_model
 from xlt.data.hub.lock import cached, matching, read_lock
 from xlt.data.hub.table import read_table
-from xlt.data.rows import BitextRow, MiningRow, Row, TextRow
+from xlt.data.rows import Row, TextRow, retrieval_texts
 from xlt.data.source import Source
 from xlt.errors import EnvironmentFault, UsageFault, XltError
 from xlt.pipeline.grid import ENGLISH, Grid, evaluated, training_rows
@@ -183,17 +183,11 @@ class _TrainingSets:
         rows = self._source.rows(task, split, language)
         sample = rows[:: -(-len(rows) // CELL_SAMPLE) or 1]
         if task.kind == "retrieval":
-            texts = [text for row in sample for text in _texts(row)]
+            texts = [text for row in sample for text in retrieval_texts(row)]
             sequences = encode_texts([""] * len(texts), texts, self._tokenizer, task.recipe.max_length)
         else:
             sequences = encode(sample, task, self._tokenizer, training=False)
         return round(sum(len(each.input_ids) for each in sequences) * len(rows) / max(1, len(sample)))
-
-
-def _texts(row: Row) -> tuple[str, ...]:
-    if isinstance(row, BitextRow):
-        return row.foreign, row.english
-    return (row.text,) if isinstance(row, MiningRow) else ()
 
 
 def estimate(grid: Grid, plan: SourcePlan, source: Source, calibration: Calibration | None = None) -> Estimate:
