@@ -77,7 +77,7 @@ class _Scripted(nn.Module):
     def __init__(self, kind: str, labels: int, table: Tensor) -> None:
         super().__init__()
         head: Any = nn.Module()
-        head.kind, head.labels = kind, labels
+        head.kind, head.labels, head.names = kind, labels, ()
         self.heads = nn.ModuleDict(dict.fromkeys(("mnli", "squad", "squad_v2", "hellaswag", "udpos"), head))
         self.table = table
         self.batches: list[PackedBatch] = []
@@ -245,13 +245,40 @@ def test_refusals(tokenizer: PreTrainedTokenizerBase) -> None:
         _predict(model, [], get_task("tatoeba"), tokenizer)
     with pytest.raises(DataFault, match="1 rows of 'xnli' share an id with another row"):
         _predict(model, [PAIRS[0], PAIRS[0]], XNLI, tokenizer)
-    with pytest.raises(UsageFault, match=r"no head 'xnli' for 'xnli' \(.*\nIts heads: mnli, squad,"):
+    with pytest.raises(UsageFault, match=r"no head 'xnli' for 'xnli' \(.*\nIts heads: mnli \(pair_class"):
         _predict(model, PAIRS, XNLI, tokenizer, head="xnli")
     with pytest.raises(UsageFault, match=r"no head 'squad' for 'xquad' \(span_qa\)"):
         _predict(model, SPANS, XQUAD, tokenizer)
-    with pytest.raises(UsageFault, match="no head 'mnli' for 'xnli'"):
+    with pytest.raises(UsageFault, match=r"other labels than 'xnli' has.\nIt has 2: not stored. The task has 3: entail"):
         _predict(_scripted("pair_classification", 2), PAIRS, XNLI, tokenizer)
     assert _predict(model, [], XNLI, tokenizer) == []
+
+
+def test_labels_are_those_that_the_head_was_trained_with(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Of CCG labels come from training data: what lies there at evaluation may be other data."""
+    ccg = replace(get_task("ccg"), recipe=XNLI.recipe)
+    model = _scripted("tagging", 3)
+    model.heads = nn.ModuleDict({"ccg": model.heads["udpos"]})
+    model.heads["ccg"].names = ("N", "S", "NP/N")
+    first = _predict(model, SENTENCES, ccg, tokenizer)
+    assert {tag for each in first for tag in str(each.prediction).split()} == {"N", "S", "NP/N"}
+    model.heads["ccg"].names = ("a", "b", "c")
+    renamed = dict(zip(("N", "S", "NP/N"), "abc", strict=True))
+    assert [str(each.prediction) for each in _predict(model, SENTENCES, ccg, tokenizer)] == [
+        " ".join(renamed[tag] for tag in str(each.prediction).split()) for each in first
+    ]
+
+
+def test_labels_in_another_order_keep_their_scores(tokenizer: PreTrainedTokenizerBase) -> None:
+    model = _scripted("pair_classification", 3)
+    as_the_task = _predict(model, PAIRS, XNLI, tokenizer)
+    model.heads["mnli"].names = tuple(reversed(XNLI.labels))
+    opposite = dict(zip(XNLI.labels, reversed(XNLI.labels), strict=True))
+    turned = [each.prediction for each in _predict(model, PAIRS, XNLI, tokenizer)]
+    assert turned == [opposite[str(each.prediction)] for each in as_the_task]
+    model.heads["mnli"].names = ("yes", "no", "maybe")
+    with pytest.raises(UsageFault, match="It has 3: yes, no, maybe. The task has 3: entailment, neutral, contradict"):
+        _predict(model, PAIRS, XNLI, tokenizer)
 
 
 def test_a_small_model_from_rows_to_metrics(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:

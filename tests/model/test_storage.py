@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 import torch
@@ -39,6 +40,31 @@ def test_heads_and_backbone_come_back_bit_for_bit(tiny, batch_of, tmp_path):
         "swag": ("multiple_choice", 1),
         "pos": ("tagging", 17),
     }
+
+
+def test_the_names_of_labels_come_back_in_their_order(tiny, tmp_path):
+    model = tiny()
+    model.add_head("ccg", "tagging", ("S\\NP", "N", "."))
+    model.add_head("nli", "pair_classification", 3)
+    model.save(tmp_path)
+    again = PackedModel.load(tmp_path)
+    assert {task: (head.labels, head.names) for task, head in again.heads.items()} == {
+        "ccg": (3, ("S\\NP", "N", ".")),
+        "nli": (3, ()),
+    }
+
+
+def test_every_file_can_be_read_as_the_umask_says(tiny, tmp_path):
+    """Not by its owner alone: results are often shared by a group."""
+    model = tiny()
+    model.add_head("nli", "pair_classification", 3)
+    before = os.umask(0o027)
+    try:
+        model.save(tmp_path)
+    finally:
+        os.umask(before)
+    modes = {path.name: oct(path.stat().st_mode & 0o777) for path in tmp_path.iterdir()}
+    assert modes == dict.fromkeys(("config.json", "heads.json", "heads.safetensors", "model.safetensors"), "0o640")
 
 
 def test_the_masked_lm_head_comes_back_tied(tiny, tmp_path):

@@ -119,7 +119,7 @@ def bench_tasks(
         for run in runs:
             scores |= json.loads((store.path(run.folder) / "metrics.json").read_text("utf-8"))
     for task, row in zip(tasks, rows, strict=True):
-        row.scores = [] if row.missing else list(_scores(with_labels(task, source), source, scores.get(task.key, {})))
+        row.scores = [] if row.missing else list(_scores(task, source, scores.get(task.key, {})))
     return TaskTable(
         source=source.name,
         settings=source.settings,

@@ -38,7 +38,7 @@ def predict(
     ``head`` names the head of the model to use: the task whose training set trained it, by default ``task``'s
     ``trains_on``. ``max_tokens`` bounds the tokens of one forward pass. The model is moved to ``device`` and
     left in the mode (training or not) in which it came. A row whose windows hold nothing of the context gets
-    the empty span at 0. A tagging task without labels of its own needs them first (``with_labels``).
+    the empty span at 0. Labels are those that the head was trained with, in its order.
 
     Raises:
         DataFault: two rows share an id, or the model's scores are not finite.
@@ -47,7 +47,7 @@ def predict(
     if task.kind in ("retrieval", "masked_lm"):
         raise UsageFault(f"'{task.key}' ({task.kind}) has no predictions of this kind.", mend="xlt tasks ls")
     head = head or task.trains_on or task.key
-    _check_head(model, task, head)
+    labels = _labels(model, task, head)
     place = {row.id: index for index, row in enumerate(rows)}
     if len(place) != len(rows):
         raise DataFault(f"{len(rows) - len(place)} rows of '{task.key}' share an id with another row.")
@@ -55,23 +55,36 @@ def predict(
     with _inference(model, device):
         scored = _forward(model, sequences, task, head, max_tokens, device)
         if task.kind == "pair_classification":
-            return _pairs(rows, task, scored)
+            return _pairs(rows, labels, scored)
         if task.kind == "multiple_choice":
             return _choices(rows, sequences, scored)
         if task.kind == "tagging":
-            return _tags(rows, task, sequences, scored, place)
+            return _tags(rows, labels, sequences, scored, place)
         return _spans(rows, task, sequences, scored, place)
 
 
-def _check_head(model: PackedModel, task: Task, name: str) -> None:
-    labels = 1 if task.kind == "multiple_choice" else len(task.labels)
-    if name in model.heads and (model.heads[name].kind, model.heads[name].labels) == (task.kind, labels):
-        return
-    raise UsageFault(
-        f"The model has no head '{name}' for '{task.key}' ({task.kind}).",
-        why=f"Its heads: {', '.join(model.heads) or 'none'}.",
-        mend=f"Train it on '{name}' first, or choose another model.",
-    )
+def _labels(model: PackedModel, task: Task, name: str) -> tuple[str, ...]:
+    """The labels of the head ``name``; where it stores none, those of the task, if they are as many."""
+    if name not in model.heads or model.heads[name].kind != task.kind:
+        raise UsageFault(
+            f"The model has no head '{name}' for '{task.key}' ({task.kind}).",
+            why=f"Its heads: {', '.join(f'{key} ({head.kind})' for key, head in model.heads.items()) or 'none'}.",
+            mend=f"Train it on '{name}' first, or choose another model.",
+        )
+    head = model.heads[name]
+    labels: tuple[str, ...] = head.names or task.labels
+    expected = 1 if task.kind == "multiple_choice" else len(labels)
+    if head.labels != expected or (task.labels and set(labels) != set(task.labels)):
+        raise UsageFault(
+            f"The head '{name}' was trained with other labels than '{task.key}' has.",
+            why=f"It has {head.labels}: {_shown(head.names)}. The task has {len(task.labels)}: {_shown(task.labels)}.",
+            mend=f"Choose a model that was trained on the labels of '{task.key}', or train it on '{name}' again.",
+        )
+    return labels
+
+
+def _shown(labels: Sequence[str]) -> str:
+    return (", ".join(labels[:20]) or "not stored") + (" …" if len(labels) > 20 else "")
 
 
 def _forward(
@@ -101,13 +114,13 @@ def _forward(
         yield group, logits
 
 
-def _pairs(rows: Sequence[Row], task: Task, scored: Iterator[Scored]) -> list[Prediction]:
-    logits = np.zeros((len(rows), len(task.labels)), dtype=np.float64)
+def _pairs(rows: Sequence[Row], names: Sequence[str], scored: Iterator[Scored]) -> list[Prediction]:
+    logits = np.zeros((len(rows), len(names)), dtype=np.float64)
     for group, scores in scored:
         logits[group] = scores
     labels, probabilities = _most_probable(logits)
     return [
-        Prediction(row.id, task.labels[label], float(probability))
+        Prediction(row.id, names[label], float(probability))
         for row, label, probability in zip(rows, labels, probabilities, strict=True)
     ]
 
@@ -130,7 +143,11 @@ def _choices(rows: Sequence[Row], sequences: Sequence[Encoded], scored: Iterator
 
 
 def _tags(
-    rows: Sequence[Row], task: Task, sequences: Sequence[Encoded], scored: Iterator[Scored], place: dict[str, int]
+    rows: Sequence[Row],
+    names: Sequence[str],
+    sequences: Sequence[Encoded],
+    scored: Iterator[Scored],
+    place: dict[str, int],
 ) -> list[Prediction]:
     pieces: dict[int, tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]] = {}
     for group, logits in scored:
@@ -141,7 +158,7 @@ def _tags(
     sums = np.zeros(len(rows))
     for index, sequence in enumerate(sequences):
         labels, probabilities = pieces[index]
-        tags[place[sequence.example_id]] += [task.labels[label] for label in labels]
+        tags[place[sequence.example_id]] += [names[label] for label in labels]
         sums[place[sequence.example_id]] += probabilities.sum()
     return [
         Prediction(row.id, " ".join(mine), float(total / max(len(mine), 1)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -67,18 +67,23 @@ class PackedModel(nn.Module):
         """
         storage.save(self, Path(folder), state_dict)
 
-    def add_head(self, task: str, kind: Kind, labels: int) -> None:
-        """Give ``task`` a fresh head (replacing one it has), drawn from torch's global generator."""
+    def add_head(self, task: str, kind: Kind, labels: int | Sequence[str]) -> None:
+        """Give ``task`` a fresh head (replacing one it has), drawn from torch's global generator.
+
+        ``labels`` are the names of its classes in the order of its scores, which are stored with it, or how many
+        there are.
+        """
         config = self.backbone.config
         names = ("classifier_dropout", "hidden_dropout_prob", "dropout")
         dropouts = [value for name in names if (value := getattr(config, name, None)) is not None]
         head = new_head(
             kind,
             hidden=config.hidden_size,
-            labels=labels,
+            labels=labels if isinstance(labels, int) else len(labels),
             dropout=[*dropouts, 0.1][0],
             std=getattr(config, "initializer_range", 0.02),
         )
+        head.names = () if isinstance(labels, int) else tuple(labels)
         head.train(self.training)
         self.heads[task] = head.to(device=self.device, dtype=self.backbone.dtype)
 

@@ -17,6 +17,7 @@ class PairHead(nn.Module):
     """RoBERTa's classification head on the first token of each sequence."""
 
     kind: Kind = "pair_classification"
+    names: tuple[str, ...] = ()
 
     def __init__(self, hidden: int, labels: int, dropout: float = 0.1) -> None:
         super().__init__()
@@ -53,6 +54,7 @@ class TagHead(nn.Module):
     """The library's token classifier, on the first token of each word."""
 
     kind: Kind = "tagging"
+    names: tuple[str, ...] = ()
 
     def __init__(self, hidden: int, labels: int, dropout: float = 0.1) -> None:
         super().__init__()
@@ -74,6 +76,7 @@ class SpanHead(nn.Module):
     """Start and end logits of every token."""
 
     kind: Kind = "span_qa"
+    names: tuple[str, ...] = ()
     labels = 0
 
     def __init__(self, hidden: int) -> None:

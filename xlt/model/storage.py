@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,7 +44,7 @@ def save(model: PackedModel, folder: Path, state_dict: Mapping[str, Tensor] | No
         backbone |= {f"{model.lm_head_name}.{name}": weight for name, weight in lm_head.items()}
     folder.mkdir(parents=True, exist_ok=True)
     config.save_pretrained(str(folder))
-    save_file(backbone, folder / "model.safetensors", metadata={"format": "pt"})
+    _save_weights(backbone, folder / "model.safetensors")
     _save_heads(model, folder, heads)
 
 
@@ -58,7 +59,7 @@ def load_heads(model: PackedModel, folder: Path) -> None:
     try:
         index = json.loads((folder / HEADS_INDEX).read_text(encoding="utf-8"))
         for task, head in index.items():
-            model.add_head(task, head["kind"], head["labels"])
+            model.add_head(task, head["kind"], head.get("names") or head["labels"])
         model.heads.load_state_dict(load_file(folder / HEADS_WEIGHTS))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         raise DataFault(
@@ -69,14 +70,23 @@ def load_heads(model: PackedModel, folder: Path) -> None:
 
 
 def _save_heads(model: PackedModel, folder: Path, weights: dict[str, Tensor]) -> None:
-    index = {task: {"kind": head.kind, "labels": head.labels} for task, head in model.heads.items()}
+    index = {
+        task: {"kind": head.kind, "labels": head.labels} | ({"names": head.names} if head.names else {})
+        for task, head in model.heads.items()
+    }
     if not index:
         # Heads of an earlier save would be taken for this model's.
         (folder / HEADS_INDEX).unlink(missing_ok=True)
         (folder / HEADS_WEIGHTS).unlink(missing_ok=True)
         return
     (folder / HEADS_INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
-    save_file(weights, folder / HEADS_WEIGHTS, metadata={"format": "pt"})
+    _save_weights(weights, folder / HEADS_WEIGHTS)
+
+
+def _save_weights(weights: dict[str, Tensor], path: Path) -> None:
+    save_file(weights, path, metadata={"format": "pt"})
+    # The library makes its files readable for their owner alone, whatever the umask.
+    shutil.copymode(path.with_name("config.json"), path)
 
 
 def _weights(model: PackedModel, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -11,7 +11,6 @@ from typing import Any, cast
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from xlt.data.labels import with_labels
 from xlt.data.predictions import Prediction, write_predictions
 from xlt.data.rows import Row
 from xlt.data.source import Source
@@ -54,7 +53,7 @@ def score_run(
     model.to(device(), torch.bfloat16 if spec.precision == "bf16" else torch.float32)
     for key, split, language in cells(spec):
         on_cell(key, split, language)
-        task = with_labels(spec.task(key), source)
+        task = spec.task(key)
         rows = source.rows(task, split, language)
         progress = partial(_tell, on_cell, key, split, language)
         predictions = predict_rows(spec, model, tokenizer, task, rows, keep=kept, progress=progress)

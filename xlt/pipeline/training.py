@@ -96,7 +96,7 @@ def _fit_heads(model: PackedModel, tasks: Sequence[Task], seed: int) -> None:
     for task in own:
         # A head's first weights follow from the seed and the task alone: every arm starts with the same.
         seed_everything(derive_seed(seed, "head", task.key))
-        model.add_head(task.key, task.kind, len(task.labels))
+        model.add_head(task.key, task.kind, task.labels)
 
 
 def _stream(

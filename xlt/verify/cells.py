@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from xlt.data.labels import with_labels
 from xlt.data.predictions import Prediction, read_predictions
 from xlt.data.rows import Row, fingerprint
 from xlt.data.source import Source
@@ -132,7 +131,7 @@ def _by_gold(runs: Iterable[StoredRun]) -> dict[CellKey, list[StoredRun]]:
 def _gold(source: Source, key: CellKey, grid: GridFile) -> _Gold | Problem:
     task_key, split, language = key
     try:
-        task = with_labels(get_task(task_key), source)
+        task = get_task(task_key)
         rows = source.rows(task, split, language)
         dev = source.rows(task, "dev", language) if needs_dev(task, split) else None
         most_frequent = majority(task, rows)

@@ -8,7 +8,6 @@ from random import Random
 
 import torch
 
-from xlt.data.labels import with_labels
 from xlt.data.predictions import Prediction, read_predictions
 from xlt.data.source import Source
 from xlt.data.tokenizer import load_tokenizer
@@ -52,7 +51,7 @@ def recheck(store: RunStore, source: Source, grid: GridFile, runs: Sequence[Stor
         model.to(device(), torch.bfloat16 if run.spec.precision == "bf16" else torch.float32)
         for task_key, split, language in keys:
             try:
-                task = with_labels(run.spec.task(task_key), source)
+                task = run.spec.task(task_key)
                 rows = source.rows(task, split, language)
                 stored = read_predictions(store.path(run.entry.folder) / prediction_name(task_key, split, language))
             except XltError:
