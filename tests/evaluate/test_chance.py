@@ -13,7 +13,7 @@ from xlt.data.predictions import Prediction
 from xlt.data.rows import Answer, BitextRow, ChoiceRow, MiningRow, PairRow, Row, SpanRow, TagRow
 from xlt.errors import DataFault
 from xlt.evaluate.cell import gold_pairs
-from xlt.evaluate.chance import binomial_bound, chance, counted, majority, trials
+from xlt.evaluate.chance import better_guess, binomial_bound, chance, counted, majority, trials
 from xlt.evaluate.metrics import score
 from xlt.evaluate.mining import mining_f1
 from xlt.evaluate.squad import best_or_no_answer, best_over_golds
@@ -126,14 +126,14 @@ def test_an_answer_longer_than_the_context_is_guessed_as_the_whole_context() -> 
 
 def test_choices_equal_the_enumeration_of_all_guesses() -> None:
     task = get_task("commonsenseqa")
-    rows: list[Row] = [ChoiceRow(str(n), "p", ("x",) * n, 0) for n in (2, 3, 5)]
+    rows: list[Row] = [ChoiceRow(str(n), "p", ("x",) * n, n % 2) for n in (2, 3, 5)]
     guesses = product(*(range(n) for n in (2, 3, 5)))
     accuracies = [
         score(task, rows, [Prediction(row.id, str(each), 0.0) for row, each in zip(rows, guess, strict=True)])
         for guess in guesses
     ]
     assert chance(task, rows)["accuracy"] == pytest.approx(np.mean([each["accuracy"] for each in accuracies]))
-    assert majority(task, rows) is None
+    assert majority(task, rows) == {"accuracy": pytest.approx(200 / 3)}  # always the second choice
 
 
 def test_tagging_is_the_best_single_tag() -> None:
@@ -168,6 +168,11 @@ def test_every_other_question_is_guessed_to_have_no_answer() -> None:
     assert both == {"exact_match": pytest.approx((exact + 50) / 2), "f1": pytest.approx((f1 + 50) / 2)}
     assert counted(task, both) == both["exact_match"]
     assert trials(task, [answerable, nothing]) == 2
+    # Never answering is right for both questions whose gold is nothing that counts.
+    rows: list[Row] = [answerable, nothing, _row("the text", "the"), answerable]
+    assert majority(task, rows) == {"exact_match": 50.0, "f1": 50.0}
+    assert better_guess(task, chance(task, rows), majority(task, rows)) == {"exact_match": 50.0, "f1": 50.0}
+    assert better_guess(task, chance(task, [answerable]), majority(task, [answerable])) == chance(task, [answerable])
 
 
 def test_mining_equals_the_enumeration_of_all_pairings() -> None:

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from xlt.errors import DataFault, ExitCode, IncompleteFault, UsageFault
+from xlt.verify.cells import Cell
 from xlt.verify.judge import Verification, verify
 from xlt.verify.stored import Problem
+from xlt.verify.verdicts import Evidence
 
 from .tiny_results import RIGHT, TinySource
 
@@ -63,6 +65,24 @@ def test_the_mean_of_span_qa_is_that_of_f1_and_exact_match(results):
     assert cell.metrics == {"exact_match": 0, "f1": pytest.approx(60)}
     assert cell.score == pytest.approx(30)
     assert not cell.above_chance
+
+
+def test_above_chance_is_above_the_larger_of_chance_and_majority():
+    """Uneven labels: of 1,000, always the most frequent one is right in 60 %, which 62.0 does not clearly exceed."""
+
+    def cell(accuracy, majority):
+        return Cell(
+            **{"arm": "baseline", "task": "xnli", "split": "test", "language": "sw", "predictions": "", "run": "r"},
+            **{"metrics": {"accuracy": accuracy}, "chance": {"accuracy": 100 / 3}, "majority": majority},
+            **{"examples": 1000, "trials": 1000},
+        )
+
+    assert cell(62.0, None).above_chance
+    assert not cell(62.0, {"accuracy": 60.0}).above_chance
+    assert cell(64.0, {"accuracy": 60.0}).above_chance
+    # 636 is the smallest n with P(X <= n) >= 0.99 for X ~ B(1000, 0.6).
+    assert cell(64.0, {"accuracy": 60.0}).bound == pytest.approx(63.6)
+    assert Evidence([cell(62.0, {"accuracy": 60.0})], None).chance == 60.0
 
 
 def test_a_number_in_metrics_json_is_not_believed(results):

@@ -16,8 +16,8 @@ from xlt.data.predictions import Prediction
 from xlt.data.rows import ChoiceRow, MiningRow, PairRow, Row, SpanRow, TagRow
 from xlt.errors import DataFault
 from xlt.evaluate.cell import gold_pairs
-from xlt.evaluate.metrics import Metrics, score
-from xlt.evaluate.squad import bare, exact_and_f1, normalise
+from xlt.evaluate.metrics import Metrics, score, task_score
+from xlt.evaluate.squad import bare, best_or_no_answer, exact_and_f1, normalise
 from xlt.tasks.record import Task
 
 # Han, Kana, Thai, Lao, Myanmar, Khmer: scripts that put no space between words.
@@ -62,13 +62,27 @@ def chance(task: Task, rows: Sequence[Row], language: str = "en") -> Metrics:
 
 
 def majority(task: Task, rows: Sequence[Row]) -> Metrics | None:
-    """The metrics, in percent, of always giving the most frequent gold label or tag; None where there are none."""
+    """The metrics, in percent, of always giving the most frequent gold label; None where there is nothing to repeat.
+
+    That is a class of pairs, a tag, the number of a choice, or no answer (SQuAD v2.0).
+    """
     if task.kind == "tagging":
         return _most_frequent_tag(task, rows)
-    labels = Counter(row.label for row in rows if isinstance(row, PairRow))
-    if task.kind != "pair_classification" or not labels:
-        return None
-    return {"accuracy": 100 * max(labels.values()) / labels.total()}
+    if task.metric == "squad_v2":
+        golds = [[answer.text for answer in row.answers] for row in rows if isinstance(row, SpanRow)]
+        right = 100 * fmean(best_or_no_answer("", each)[0] for each in golds)
+        return {"exact_match": right, "f1": right}
+    labels = Counter(row.label for row in rows if isinstance(row, PairRow | ChoiceRow))
+    return {"accuracy": 100 * max(labels.values()) / labels.total()} if labels else None
+
+
+def better_guess(task: Task, *guesses: Metrics | None) -> Metrics:
+    """Of the guesses that there are, ``chance`` and ``majority``, the one that scores higher.
+
+    "Above chance" is above this one: where labels are uneven, always giving the most frequent one beats a uniform
+    guess without any knowledge.
+    """
+    return max((each for each in guesses if each), key=lambda each: task_score(task, each))
 
 
 def counted(task: Task, metrics: Metrics) -> float:

@@ -14,7 +14,7 @@ from xlt.data.labels import with_labels
 from xlt.data.rows import Row
 from xlt.data.source import Source
 from xlt.errors import DataFault, UsageFault
-from xlt.evaluate.chance import binomial_bound, chance, counted, majority, trials
+from xlt.evaluate.chance import better_guess, binomial_bound, chance, counted, majority, trials
 from xlt.evaluate.metrics import Metrics, score, task_score
 from xlt.evaluate.predict import predict
 from xlt.model.encoder import PackedModel
@@ -147,6 +147,6 @@ def _dev_score(tasks: Sequence[Task], source: Source, tokenizer: PreTrainedToken
 
 
 def _bound(task: Task, rows: Sequence[Row]) -> float:
-    """What guessing exceeds in at most 1 % of cases, where a guess may be always the most frequent answer."""
-    guesses = [chance(task, rows), majority(task, rows)]
-    return binomial_bound(trials(task, rows), max(counted(task, each) for each in guesses if each) / 100)
+    """What guessing exceeds in at most 1 % of cases."""
+    guess = better_guess(task, chance(task, rows), majority(task, rows))
+    return binomial_bound(trials(task, rows), counted(task, guess) / 100)

@@ -14,7 +14,7 @@ from xlt.data.rows import Row, fingerprint
 from xlt.data.source import Source
 from xlt.errors import DataFault, XltError
 from xlt.evaluate.cell import Scored, needs_dev, score_cell
-from xlt.evaluate.chance import binomial_bound, chance, counted, majority, trials
+from xlt.evaluate.chance import better_guess, binomial_bound, chance, counted, majority, trials
 from xlt.evaluate.metrics import Metrics, task_score
 from xlt.pipeline.store import RunStore, prediction_name
 from xlt.tasks.catalogue import get_task
@@ -51,9 +51,14 @@ class Cell(Frozen):
         return task_score(get_task(self.task), self.metrics)
 
     @property
+    def guess(self) -> Metrics:
+        """What a model without knowledge scores: the better of ``chance`` and ``majority``."""
+        return better_guess(get_task(self.task), self.chance, self.majority)
+
+    @property
     def bound(self) -> float:
         """What guessing exceeds in at most 1 % of cases: accuracy, exact match for span QA, recall for mining."""
-        return binomial_bound(self.trials, counted(get_task(self.task), self.chance) / 100)
+        return binomial_bound(self.trials, counted(get_task(self.task), self.guess) / 100)
 
     @property
     def above_chance(self) -> bool:

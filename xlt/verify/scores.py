@@ -109,7 +109,7 @@ class Scores:
         if language and language not in cells:
             raise Lacking("not run", f"{key} was not scored in '{language}' with seed {seed}")
         chosen = [cells[language]] if language else cells.values()
-        return _mean(of(cell.chance if guess else cell.metrics) for cell in chosen)
+        return _mean(of(cell.guess if guess else cell.metrics) for cell in chosen)
 
     def deltas(self, seeds: Sequence[int], arms: Sequence[str], base: str, task: str, split: Split) -> Floats:
         """``[seeds, languages]``: how much more the arms have, on average, than ``base`` with the same seed, in points.

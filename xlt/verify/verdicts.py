@@ -70,7 +70,7 @@ class Evidence:
     @property
     def chance(self) -> float:
         """The mean that guessing gives."""
-        return statistics.fmean(task_score(get_task(cell.task), cell.chance) for cell in self.cells)
+        return statistics.fmean(task_score(get_task(cell.task), cell.guess) for cell in self.cells)
 
     @property
     def at_chance(self) -> tuple[str, ...]:
@@ -138,7 +138,7 @@ def _fallen(evidence: Evidence, english: Band | None, band: Band) -> str:
     who, guess, usual = "every language", evidence.chance, band
     for cell in evidence.cells:
         if cell.language == "en" and english:
-            who, guess, usual = "English", task_score(get_task(cell.task), cell.chance), english
+            who, guess, usual = "English", task_score(get_task(cell.task), cell.guess), english
     if usual.low <= guess:
         return ""
     return f"{who} is at chance ({guess:.1f}); by the reference runs it is {usual.low:.1f} to {usual.high:.1f}"
