@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 import typer.main
 
 from tests.cli.conftest import Invoke
+from xlt.bench import controls, shapes
 from xlt.cli import app as app_module
+from xlt.cli import bench, options, workloads
 from xlt.cli.app import app
 from xlt.errors import ExitCode
+from xlt.retrieval import search
+from xlt.train import engine
 
 COMMON = {"--results", "--json", "--debug"}
 SOURCE = {"--source", "--data-root", "--limit"}
@@ -82,15 +87,15 @@ def test_without_a_command_the_first_screen_says_what_to_type(invoke: Invoke) ->
         (["nonsense"], "No such command"),
         (["reproduce", "--seed", "x"], "--seed"),
         (["evaluate", "xnli"], "--model"),
-        (["tasks", "show", "xnlii"], "no task named 'xnlii'"),
+        (["tasks", "show", "xnlii"], "no task 'xnlii'. Did you mean 'xnli'?"),
         (["reproduce", "--tier", "grand"], "no tier 'grand'"),
-        (["reproduce", "--source", "web"], "does not run on the source 'web'"),
+        (["reproduce", "--source", "web"], "'web' is not one of 'world', 'files', 'hub'"),
         (["reproduce", "--source", "files"], "--data-root"),
-        (["reproduce", "--zero", "9"], "no ZeRO stage '9'"),
+        (["reproduce", "--zero", "9"], "'9' is not one of '0', '1', '2', '3', '3_offload'"),
         (["train", "xnli"], "needs a model"),
         (["train", "mlm"], "--tier smoke"),
         (["train", "tatoeba", "--model", "x"], "has no training data"),
-        (["train", "mnli", "--phase", "third", "--model", "x"], "no phase 'third'"),
+        (["train", "mnli", "--phase", "third", "--model", "x"], "'third' is not one of 'intermediate', 'target'"),
         (["train", "mlm", "--processes", "2", "--gpus", "2"], "exclude each other"),
         (["reproduce", "--shard", "--processes", "1"], "--shard needs several"),
         (["retrieve", "xnli", "--model", "x"], "not a retrieval task"),
@@ -104,6 +109,49 @@ def test_wrong_usage_is_one_clear_message(invoke: Invoke, arguments: list[str], 
     assert "Mend:" in outcome.err
     assert "Traceback" not in outcome.err
     assert outcome.out == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "mnil", "--model", "x"],
+        ["train", "mnli", "--model", "x", "--source", "fils"],
+        ["train", "mnli", "--model", "x", "--tier", "smok"],
+        ["train", "mnli", "--model", "./nowhere"],
+        ["evaluate", "xnli", "--model", "x", "--split", "tset"],
+        ["evaluate", "xnli", "--model", "x", "--source", "world", "--language", "xx"],
+        ["retrieve", "tatoeba", "--model", "x", "--search", "fais"],
+        ["reproduce", "--engine", "x"],
+        ["plan", "--tier", "smok"],
+        ["bench", "kernels", "--size", "medium"],
+        ["bench", "controls", "--control", "x"],
+        ["bench", "tasks", "--task", "xnl"],
+        ["verify", "--claim", "C99"],
+        ["verify", "--table", "nain"],
+        ["fetch", "mnil"],
+    ],
+)
+def test_a_typing_error_is_answered_before_anything_slow_is_imported(arguments: list[str]) -> None:
+    code = (
+        "import sys; from xlt.cli import app; code = app.run(sys.argv[1:]); "
+        "slow = {'torch', 'transformers', 'deepspeed', 'faiss', 'scipy'} & set(sys.modules); "
+        "print(code, sorted(slow), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    assert done.stderr.endswith("2 []\n"), done.stderr
+    assert "Mend:" in done.stderr
+
+
+def test_the_names_of_options_are_those_of_what_they_choose() -> None:
+    def choices(option: object) -> tuple[str, ...]:
+        inner = get_args(get_args(option)[0])
+        return tuple(name for each in inner for name in get_args(each) or (each,) if isinstance(name, str))
+
+    assert choices(options.Engine) == get_args(engine.EngineName)
+    assert choices(options.Zero) == engine.ZERO_STAGES
+    assert choices(options.Search) == get_args(search.Engine)
+    assert choices(workloads.ModelSize) == get_args(shapes.Size)
+    assert tuple(control.name for control in controls.CONTROLS) == bench.CONTROLS
 
 
 def test_with_json_an_error_is_the_one_document(invoke: Invoke) -> None:

@@ -249,7 +249,7 @@ def test_refusals(tokenizer: PreTrainedTokenizerBase) -> None:
         _predict(model, PAIRS, XNLI, tokenizer, head="xnli")
     with pytest.raises(UsageFault, match=r"no head 'squad' for 'xquad' \(span_qa\)"):
         _predict(model, SPANS, XQUAD, tokenizer)
-    with pytest.raises(UsageFault, match=r"other labels than 'xnli' has.\nIt has 2: not stored. The task has 3: entail"):
+    with pytest.raises(UsageFault, match=r"other labels than 'xnli' has.\nIt has 2: not stored. The task has 3"):
         _predict(_scripted("pair_classification", 2), PAIRS, XNLI, tokenizer)
     assert _predict(model, [], XNLI, tokenizer) == []
 
@@ -277,7 +277,7 @@ def test_labels_in_another_order_keep_their_scores(tokenizer: PreTrainedTokenize
     turned = [each.prediction for each in _predict(model, PAIRS, XNLI, tokenizer)]
     assert turned == [opposite[str(each.prediction)] for each in as_the_task]
     model.heads["mnli"].names = ("yes", "no", "maybe")
-    with pytest.raises(UsageFault, match="It has 3: yes, no, maybe. The task has 3: entailment, neutral, contradict"):
+    with pytest.raises(UsageFault, match=r"It has 3: yes, no, maybe\. The task has 3: entailment, neutral, contradict"):
         _predict(model, PAIRS, XNLI, tokenizer)
 
 

@@ -38,7 +38,7 @@ class Mining:
             }
         )
         languages = source.languages(get_task("bucc2018"), "test")[:1]
-        start = StartingModel(None, None, Backbone(name="tiny", retrieval_layer=1))
+        start = StartingModel(None, Backbone(name="tiny", retrieval_layer=1))
         options = SingleOptions(None, 0, "fp32", {}, languages=languages)
         self.spec: RunSpec = single_spec(None, "bucc2018", source, start, options, train=False)
         self.told: list[str] = []

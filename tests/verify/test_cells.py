@@ -72,9 +72,17 @@ def test_above_chance_is_above_the_larger_of_chance_and_majority():
 
     def cell(accuracy, majority):
         return Cell(
-            **{"arm": "baseline", "task": "xnli", "split": "test", "language": "sw", "predictions": "", "run": "r"},
-            **{"metrics": {"accuracy": accuracy}, "chance": {"accuracy": 100 / 3}, "majority": majority},
-            **{"examples": 1000, "trials": 1000},
+            arm="baseline",
+            task="xnli",
+            split="test",
+            language="sw",
+            predictions="",
+            run="r",
+            metrics={"accuracy": accuracy},
+            chance={"accuracy": 100 / 3},
+            majority=majority,
+            examples=1000,
+            trials=1000,
         )
 
     assert cell(62.0, None).above_chance

@@ -174,14 +174,16 @@ def run(arguments: list[str]) -> int:
 
 def _run(arguments: list[str]) -> int:
     try:
-        returned = app(arguments, standalone_mode=False)
+        returned = app(arguments, prog_name="xlt", standalone_mode=False)
     except XltError as error:
         report_error(error)
         return int(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         return _interrupted()
     except typer.TyperException as error:
-        report_error(UsageFault(error.format_message(), mend="xlt --help"))
+        context = getattr(error, "ctx", None)
+        message = error.format_message().replace("Value error, ", "")
+        report_error(UsageFault(message, mend=f"{getattr(context, 'command_path', 'xlt')} --help"))
         return int(ExitCode.USAGE)
     except MemoryError as error:
         return _unexpected(error, mend="Free memory, or use a smaller --batch-size or more --accumulation.")

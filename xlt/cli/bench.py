@@ -6,7 +6,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xlt.cli.options import DEFAULT_RESULTS, DataRoot, Debug, Json, Limit, Results, Seed, SourceName, source_options
+from xlt.cli.options import (
+    DEFAULT_RESULTS,
+    DataRoot,
+    Debug,
+    Json,
+    Limit,
+    OneTask,
+    Results,
+    Seed,
+    SomeTasks,
+    SourceName,
+    one_of,
+    source_options,
+)
 from xlt.cli.output import emit, say
 from xlt.errors import ExitCode
 
@@ -19,9 +32,19 @@ if TYPE_CHECKING:
     from xlt.bench.train import TrainBench
     from xlt.pipeline.spec import Backbone
 
+# The names of xlt.bench.controls, which is slow to import.
+CONTROLS = (
+    "phase-1-skipped",
+    "positions-from-0",
+    "shuffled-labels",
+    "wrong-layer",
+    "attention-across-sequences",
+    "languages-swapped",
+)
+
 
 def train(
-    task: Annotated[str, typer.Option("--task", help="A task that classifies pairs; it decides the lengths.")] = "mnli",
+    task: OneTask = "mnli",
     source: SourceName = "world",
     data_root: DataRoot = None,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Timed steps per row.")] = 20,
@@ -48,14 +71,14 @@ def train(
     if threads:
         torch.set_num_threads(threads)
     opened = open_source(source_options(source, data_root, 0))
-    backbone = _backbone(source, hidden, layers)
+    backbone = _backbone(opened.name, hidden, layers)
     say("Training a tokenizer, then timing both sides in turn.")
     result = bench_train(opened, task, backbone, Shape(steps, batch_size, max_length))
     emit(result, lambda console: _show(console, result))
 
 
 def load(
-    task: Annotated[str, typer.Option("--task", help="The task whose English training rows are loaded.")] = "mnli",
+    task: OneTask = "mnli",
     source: SourceName = "world",
     data_root: DataRoot = None,
     limit: Limit = 0,
@@ -75,14 +98,14 @@ def load(
     from xlt.pipeline.sources import open_source
 
     options = source_options(source, data_root, limit)
-    vocabulary = _backbone(source, 0, 0).vocabulary
+    vocabulary = _backbone(options.name, 0, 0).vocabulary
     say("Comparing the token ids, then timing both sides in turn.")
     result = bench_load(lambda: open_source(options), task, tokenizer, vocabulary, repeats)
     emit(result, lambda console: _show_load(console, result))
 
 
 def tasks(
-    task: Annotated[list[str] | None, typer.Option("--task", help="Only this task (repeatable).")] = None,
+    task: SomeTasks = None,
     source: SourceName = "files",
     data_root: DataRoot = None,
     steps: Annotated[
@@ -120,7 +143,10 @@ def tasks(
 
 
 def controls(
-    control: Annotated[list[str] | None, typer.Option("--control", help="Only this one (repeatable).")] = None,
+    control: Annotated[
+        list[str] | None,
+        typer.Option("--control", help="Only this one (repeatable).", callback=one_of("control", lambda: CONTROLS)),
+    ] = None,
     seed: Seed = 0,
     results: Results = DEFAULT_RESULTS,
     json: Json = False,

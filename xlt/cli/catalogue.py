@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from xlt.cli.options import Debug, Json
+from xlt.cli.options import Debug, Json, TaskKey
 from xlt.cli.output import emit
 from xlt.errors import ExitCode
 
@@ -45,20 +45,17 @@ def ls(json: Json = False, debug: Debug = False) -> None:
 
 
 def show(
-    key: Annotated[str, typer.Argument(metavar="TASK", help="The key of a task.")],
+    key: TaskKey,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Show one task: languages, files, labels, recipe, licence."""
     from pydantic import BaseModel
 
-    from xlt.tasks.catalogue import get_task
-
     class TaskRecord(BaseModel):
         format: Literal[1] = 1
         task: dict[str, Any]
 
-    get_task(key)
     result = TaskRecord(task=_record(key))
 
     def render(console: Console) -> None:

@@ -20,9 +20,9 @@ from xlt.cli.options import (
     Results,
     Search,
     Seed,
+    SourceName,
     Tier,
     Zero,
-    engine_name,
     engine_settings,
     precision,
     process_count,
@@ -44,12 +44,10 @@ if TYPE_CHECKING:
     from xlt.pipeline.sources import SourceOptions
     from xlt.train.engine import EngineName
 
-PlannedSource = Annotated[str, typer.Option("--source", help="world, files or hub; else the first of the tier.")]
-
 
 def plan(
     tier: Tier = "smoke",
-    source: PlannedSource = "",
+    source: SourceName = None,
     data_root: DataRoot = None,
     seed: Seed = 0,
     limit: Limit = 0,
@@ -71,12 +69,12 @@ def plan(
     from xlt.pipeline.tiers import read_tier
 
     described = read_tier(tier)
-    source = source or next(iter(described.sources))
-    opened, _ = _open_source(tier, source, data_root, limit)
-    grid, absent, fetch = _grid_of_what_is_there(tier, opened, seed, engine_name(engine))
+    named: str = source or next(iter(described.sources))
+    opened, _ = _open_source(tier, named, data_root, limit)
+    grid, absent, fetch = _grid_of_what_is_there(tier, opened, seed, engine)
     grid = with_retries(grid, RunStore(results))
     rate = estimates.calibrate(described, grid, opened) if calibrate else None
-    cost = estimates.estimate(grid, described.plan(source), opened, rate)
+    cost = estimates.estimate(grid, described.plan(named), opened, rate)
 
     class Plan(BaseModel):
         format: Literal[1] = 1
@@ -93,7 +91,7 @@ def plan(
 
     result = Plan(
         tier=grid.tier,
-        source=source,
+        source=named,
         runs=_planned(grid, results, known=not absent),
         seed=seed,
         seeds=described.seeds,
@@ -104,7 +102,7 @@ def plan(
         estimate=cost,
     )
 
-    title = f"{tier} tier on {source}, seed {seed} (the tier's seeds: {', '.join(map(str, described.seeds))})"
+    title = f"{tier} tier on {named}, seed {seed} (the tier's seeds: {', '.join(map(str, described.seeds))})"
     lines = [*_remarks(grid, absent, fetch), *_costs(cost)]
     emit(result, lambda console: _show_plan(console, _table(title, result.runs, cost), lines))
 
@@ -206,11 +204,11 @@ def _tokens(count: int | None, at_most: bool) -> str:
 
 def reproduce(
     tier: Tier = "smoke",
-    source: PlannedSource = "",
+    source: SourceName = None,
     data_root: DataRoot = None,
     seed: Seed = 0,
     limit: Limit = 0,
-    search: Search = "",
+    search: Search = None,
     results: Results = DEFAULT_RESULTS,
     engine: Engine = "deepspeed",
     zero: Zero = "0",
@@ -232,13 +230,13 @@ def reproduce(
 
     began = time.monotonic()
     use_search(search)
-    source = source or next(iter(read_tier(tier).sources))
+    named: str = source or next(iter(read_tier(tier).sources))
     count = process_count(gpus, processes, read_tier(tier).processes)
-    settings = engine_settings(zero, accumulation, engine_name(engine), count if shard else 1)
+    settings = engine_settings(zero, accumulation, engine, count if shard else 1)
     if shard and count == 1:
         raise UsageFault("--shard needs several GPUs or processes.", mend="Add --gpus N or --processes N.")
-    opened, options = _open_source(tier, source, data_root, limit)
-    _introduce(tier, source)
+    opened, options = _open_source(tier, named, data_root, limit)
+    _introduce(tier, named)
     grid = _grid(tier, opened, seed, settings.engine)
     for name, why in grid.left_out.items():
         say(f"{name}: {why}.")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from xlt.cli.options import DEFAULT_RESULTS, DataRoot, Debug, Json
+from xlt.cli.options import DEFAULT_RESULTS, DataRoot, Debug, Json, one_of
 from xlt.cli.output import emit, say
 
 if TYPE_CHECKING:
@@ -25,6 +26,20 @@ FAILURES = ("deviates", "collapsed", "not run")
 Folders = Annotated[
     list[Path] | None, typer.Option("--results", metavar="DIR", help="The results folder; one for each seed.")
 ]
+
+
+def _claims() -> Iterator[str]:
+    from xlt.verify.literature import read_claims
+
+    return (claim.id for claim in read_claims().claims)
+
+
+def _tables() -> Iterator[str]:
+    from xlt.verify.literature import read_literature
+
+    return (table.name for table in read_literature().tables)
+
+
 Record = Annotated[
     bool,
     typer.Option("--record", help="Keep these results as a reference run, in artifact/measured of the checkout."),
@@ -34,8 +49,14 @@ Record = Annotated[
 def verify(
     results: Folders = None,
     data_root: DataRoot = None,
-    claim: Annotated[list[str] | None, typer.Option("--claim", help="Judge only this claim of the paper: C3.")] = None,
-    table: Annotated[list[str] | None, typer.Option("--table", help="Judge only this printed table: main.")] = None,
+    claim: Annotated[
+        list[str] | None,
+        typer.Option("--claim", help="Judge only this claim of the paper: C3.", callback=one_of("claim", _claims)),
+    ] = None,
+    table: Annotated[
+        list[str] | None,
+        typer.Option("--table", help="Judge only this printed table: main.", callback=one_of("table", _tables)),
+    ] = None,
     cell: Annotated[list[str] | None, typer.Option("--cell", help="Judge only this task or cell: xnli.sw.")] = None,
     expected: Annotated[
         Path | None, typer.Option("--expected", metavar="FILE", help="Values that you read in the paper, with source.")

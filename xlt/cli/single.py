@@ -18,12 +18,14 @@ from xlt.cli.options import (
     Json,
     Limit,
     Processes,
+    RecipeTier,
     Results,
     Search,
     Seed,
     SourceName,
+    Splits,
+    TaskKey,
     Zero,
-    engine_name,
     engine_settings,
     precision,
     process_count,
@@ -35,23 +37,22 @@ from xlt.cli.output import emit, say
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from xlt.pipeline.single import SingleOptions
+    from xlt.pipeline.single import SingleOptions, StartingModel
     from xlt.pipeline.sources import SourceOptions
     from xlt.pipeline.spec import Phase, RunSpec
 
-TaskKey = Annotated[str, typer.Argument(metavar="TASK", help="The key of a task: xlt tasks ls.")]
 Model = Annotated[str, typer.Option("--model", help="A run's folder, a saved model's folder, or a hub name.")]
-RecipeTier = Annotated[str, typer.Option("--tier", help="Take the recipe of this tier instead of the catalogue's.")]
 Languages = Annotated[list[str] | None, typer.Option("--language", help="Only this language (repeatable).")]
-Splits = Annotated[list[str] | None, typer.Option("--split", help="Only this split: dev or test (repeatable).")]
 
 
 def train(
     task: TaskKey,
     model: Model = "",
-    phase: Annotated[str, typer.Option("--phase", help="intermediate or target; by default what the task is.")] = "",
+    phase: Annotated[
+        Literal["intermediate", "target"] | None, typer.Option("--phase", help="By default what the task is.")
+    ] = None,
     tier: RecipeTier = "",
-    source: SourceName = "world",
+    source: SourceName = None,
     data_root: DataRoot = None,
     seed: Seed = 0,
     limit: Limit = 0,
@@ -73,9 +74,6 @@ def train(
     mlm is phase 1 (a fresh small XLM-R of --tier). Several GPUs or processes share the run, through
     DeepSpeed's launcher.
     """
-    from xlt.pipeline.single import SingleOptions
-
-    use_search("")
     recipe: dict[str, float | int] = {
         name: value
         for name, value in (
@@ -88,15 +86,16 @@ def train(
     }
     if steps:
         recipe["epochs"] = 0
-    options = SingleOptions(tier or None, seed, precision(), recipe, engine=engine_name(engine))
+    start, sources = _start(task, model, source, data_root, limit, train=True)
+    options = _options(tier, None, seed=seed, recipe=recipe, engine=engine)
     _run(
         task,
-        model,
+        start,
         options,
-        source_options(source, data_root, limit),
+        sources,
         results,
         train=True,
-        phase=_phase(phase),
+        phase=phase,
         zero=zero,
         processes=process_count(gpus, processes),
         accumulation=accumulation,
@@ -107,22 +106,20 @@ def evaluate(
     task: TaskKey,
     model: Model,
     tier: RecipeTier = "",
-    source: SourceName = "world",
+    source: SourceName = None,
     data_root: DataRoot = None,
     limit: Limit = 0,
     language: Languages = None,
     split: Splits = None,
-    search: Search = "",
+    search: Search = None,
     results: Results = DEFAULT_RESULTS,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Score a trained model on a task, zero-shot in every language."""
-    from xlt.pipeline.single import SingleOptions
-
-    use_search(search)
-    options = SingleOptions(tier or None, 0, precision(), {}, languages=language or (), splits=split or ())
-    _run(task, model, options, source_options(source, data_root, limit), results, train=False)
+    start, sources = _start(task, model, source, data_root, limit, languages=language, splits=split)
+    options = _options(tier, search, languages=language or (), splits=split or ())
+    _run(task, start, options, sources, results, train=False)
 
 
 def retrieve(
@@ -132,39 +129,69 @@ def retrieve(
         int, typer.Option("--layer", min=0, help="Pool the output of this block (0: the model's own choice).")
     ] = 0,
     tier: RecipeTier = "",
-    source: SourceName = "world",
+    source: SourceName = None,
     data_root: DataRoot = None,
     limit: Limit = 0,
     language: Languages = None,
     split: Splits = None,
-    search: Search = "",
+    search: Search = None,
     results: Results = DEFAULT_RESULTS,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Retrieve translations with an encoder as it is: mean of a middle layer, exact search with FAISS."""
     from xlt.errors import UsageFault
-    from xlt.pipeline.single import SingleOptions
     from xlt.tasks.catalogue import get_task
 
     if get_task(task).kind != "retrieval":
         raise UsageFault(f"'{task}' is not a retrieval task.", mend=f"xlt evaluate {task} --model MODEL")
+    start, sources = _start(task, model, source, data_root, limit, languages=language, splits=split)
+    options = _options(tier, search, layer=layer or None, languages=language or (), splits=split or ())
+    _run(task, start, options, sources, results, train=False)
+
+
+def _start(
+    task: str,
+    model: str,
+    source: str | None,
+    data_root: Path | None,
+    limit: int,
+    *,
+    train: bool = False,
+    languages: list[str] | None = None,
+    splits: list[str] | None = None,
+) -> tuple[StartingModel | None, SourceOptions]:
+    """The model to start from and the source to read; a name that is not there ends here, in under a second."""
+    from xlt.errors import UsageFault
+    from xlt.pipeline.grid import evaluated
+    from xlt.pipeline.single import check_use, find_model
+    from xlt.pipeline.sources import open_source
+    from xlt.tasks.catalogue import get_task
+
+    check_use(task, has_model=bool(model), train=train)
+    start = find_model(model) if model else None
+    if start and not (source or start.source):
+        raise UsageFault(
+            f"On which data? '{model}' is no run of xlt whose data could be taken.",
+            mend="Add --source hub (what xlt fetch brought), --source files --data-root DIR, "
+            "or --source world (constructed languages, which only the smoke tier's small model knows).",
+        )
+    options = source_options(source or (start.source if start else None), data_root, limit)
+    if languages or splits:
+        evaluated(get_task(task), open_source(options), languages or (), splits or ())
+    return start, options
+
+
+def _options(tier: str, search: str | None, *, seed: int = 0, **chosen: Any) -> SingleOptions:
+    from xlt.pipeline.single import SingleOptions
+
     use_search(search)
-    options = SingleOptions(
-        tier or None,
-        0,
-        precision(),
-        {},
-        layer=layer or None,
-        languages=language or (),
-        splits=split or (),
-    )
-    _run(task, model, options, source_options(source, data_root, limit), results, train=False)
+    return SingleOptions(tier or None, seed, precision(), **chosen)
 
 
 def _run(
     task: str,
-    model: str,
+    start: StartingModel | None,
     options: SingleOptions,
     sources: SourceOptions,
     results: Path,
@@ -180,14 +207,13 @@ def _run(
     from xlt.cli.environment import prove_gpu
     from xlt.cli.progress import GridLines
     from xlt.pipeline.executor import Executor, standing
-    from xlt.pipeline.single import find_model, single_spec
+    from xlt.pipeline.single import single_spec
     from xlt.pipeline.sources import open_source
     from xlt.pipeline.store import RunStore
     from xlt.pipeline.tiers import read_tier
     from xlt.train.seeding import deterministic
 
     settings = engine_settings(zero, accumulation, options.engine, processes)
-    start = find_model(model) if model else None
     source = open_source(sources)
     spec = single_spec(phase, task, source, start, options, train=train)
     store = RunStore(results)
@@ -239,11 +265,3 @@ def _show(spec: RunSpec, folder: Path, found: bool) -> None:
 
     emit(result, render)
     say(f"The run is in {folder}")
-
-
-def _phase(name: str) -> Phase | None:
-    from xlt.errors import UsageFault
-
-    if name not in ("", "intermediate", "target"):
-        raise UsageFault(f"There is no phase '{name}' to train in.", mend="--phase intermediate or target")
-    return name or None  # type: ignore[return-value]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -15,7 +15,6 @@ from xlt.errors import ExitCode
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from xlt.bench.shapes import Size
     from xlt.bench.workload import Bench, Timing, Workload
 
 # Command: rounds, and what its help says. ``bench_NAME`` of ``xlt.bench.NAME`` measures.
@@ -28,19 +27,20 @@ WORKLOADS = {
     "retrieval": (5, "Time neighbours in both directions from one product beside two searches that find the same."),
 }
 
+ModelSize = Annotated[
+    Literal["small", "large"] | None,
+    typer.Option(
+        "--size", help="large: XLM-R Large with random weights; small: three narrow layers. Default: by the GPU."
+    ),
+]
+
 
 def workload_command(name: str) -> Callable[..., None]:
     """The command ``xlt bench NAME``."""
     default_rounds, about = WORKLOADS[name]
 
     def command(
-        size: Annotated[
-            str,
-            typer.Option(
-                "--size",
-                help="large: XLM-R Large with random weights; small: three narrow layers. Default: by the GPU.",
-            ),
-        ] = "",
+        size: ModelSize = None,
         rounds: Annotated[
             int, typer.Option("--rounds", min=1, help="Timed rounds; in each all contestants take their turn.")
         ] = default_rounds,
@@ -50,9 +50,11 @@ def workload_command(name: str) -> Callable[..., None]:
     ) -> None:
         import torch
 
+        from xlt.bench.shapes import default_size
+
         if threads:
             torch.set_num_threads(threads)
-        chosen = _size(size)
+        chosen = size or default_size()
         say("Comparing what the contestants compute, then timing them in turn.")
         result: Bench = getattr(import_module(f"xlt.bench.{name}"), f"bench_{name}")(chosen, rounds)
         emit(result, lambda console: _show(console, result))
@@ -61,18 +63,6 @@ def workload_command(name: str) -> Callable[..., None]:
 
     command.__doc__ = f"{about} What does not compute the same is not timed."
     return command
-
-
-def _size(name: str) -> Size:
-    from xlt.bench.shapes import CONFIGS, default_size
-    from xlt.errors import UsageFault
-
-    for size in CONFIGS:
-        if size == name:
-            return size
-    if name:
-        raise UsageFault(f"There is no size '{name}'.", why=f"Sizes: {', '.join(CONFIGS)}.", mend="--size small")
-    return default_size()
 
 
 def _show(console: Console, result: Bench) -> None:

@@ -71,7 +71,7 @@ def _labels(model: PackedModel, task: Task, name: str) -> tuple[str, ...]:
             why=f"Its heads: {', '.join(f'{key} ({head.kind})' for key, head in model.heads.items()) or 'none'}.",
             mend=f"Train it on '{name}' first, or choose another model.",
         )
-    head = model.heads[name]
+    head: Any = model.heads[name]
     labels: tuple[str, ...] = head.names or task.labels
     expected = 1 if task.kind == "multiple_choice" else len(labels)
     if head.labels != expected or (task.labels and set(labels) != set(task.labels)):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from xlt.data.source import Source
 from xlt.errors import DataFault, UsageFault
@@ -14,16 +15,20 @@ from xlt.pipeline.spec import Backbone, Phase, RunSpec
 from xlt.pipeline.store import SPEC, check_folder, read_spec
 from xlt.pipeline.tiers import SourcePlan, Tier, read_tier
 from xlt.tasks.catalogue import INTERMEDIATE, MASKED_LM, get_task
-from xlt.train.engine import EngineName, Precision
+
+if TYPE_CHECKING:
+    from xlt.train.engine import EngineName, Precision
 
 
 @dataclass(frozen=True, slots=True)
 class StartingModel:
-    """A model the user named: its folder if it is local, the run it came from if any, and its backbone."""
+    """A model the user named: its folder if it is local, its backbone, and the run it came from, if any, with the
+    source of that run."""
 
     folder: Path | None
-    parent: str | None
     backbone: Backbone
+    parent: str | None = None
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +38,7 @@ class SingleOptions:
     tier: str | None
     seed: int
     precision: Precision
-    recipe: dict[str, float | int]
+    recipe: Mapping[str, float | int] = field(default_factory=dict)
     layer: int | None = None
     languages: Collection[str] = ()
     splits: Collection[str] = ()
@@ -57,7 +62,7 @@ def find_model(model: str) -> StartingModel:
                 why=check.problem or "It is an evaluation: it trained nothing.",
                 mend="Give the command that made it again.",
             )
-        return StartingModel(folder / "model", spec.hash, spec.backbone)
+        return StartingModel(folder / "model", spec.backbone, spec.hash, spec.source.name)
     if (folder / "config.json").is_file():
         weights = sorted(folder.glob("*.safetensors"))
         if not weights:
@@ -69,14 +74,32 @@ def find_model(model: str) -> StartingModel:
         for path in weights:
             with path.open("rb") as stream:
                 digest.update(hashlib.file_digest(stream, "sha256").digest())
-        return StartingModel(folder, None, Backbone(name=f"folder:{digest.hexdigest()[:16]}"))
+        return StartingModel(folder, Backbone(name=f"folder:{digest.hexdigest()[:16]}"))
     if folder.exists() or model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise UsageFault(
             f"'{model}' holds no model.",
             why="A model is a run's folder, a save_pretrained folder, or a hub name such as xlm-roberta-large.",
             mend="ls RESULTS/runs/*/",
         )
-    return StartingModel(None, None, Backbone(name=model))
+    return StartingModel(None, Backbone(name=model))
+
+
+def check_use(task_key: str, *, has_model: bool, train: bool) -> None:
+    """Make sure that a task can be used this way: trained or only scored, from a model that was named or from none.
+
+    Raises:
+        UsageFault: it cannot.
+    """
+    if get_task(task_key).kind == "retrieval" and train:
+        raise UsageFault(
+            f"'{task_key}' has no training data: retrieval uses the encoder as it is.",
+            mend=f"xlt retrieve {task_key} --model MODEL",
+        )
+    if not has_model and task_key != MASKED_LM.key:
+        raise UsageFault(
+            f"'{task_key}' needs a model to start from.",
+            mend="Add --model with a run's folder, a saved model, or xlm-roberta-large.",
+        )
 
 
 def single_spec(
@@ -94,16 +117,7 @@ def single_spec(
         UsageFault: the task cannot be used this way.
     """
     task = get_task(task_key)
-    if task.kind == "retrieval" and train:
-        raise UsageFault(
-            f"'{task_key}' has no training data: retrieval uses the encoder as it is.",
-            mend=f"xlt retrieve {task_key} --model MODEL",
-        )
-    if start is None and task_key != MASKED_LM.key:
-        raise UsageFault(
-            f"'{task_key}' needs a model to start from.",
-            mend="Add --model with a run's folder, a saved model, or xlm-roberta-large.",
-        )
+    check_use(task_key, has_model=start is not None, train=train)
     tier = _tier(task_key, source.name, start, options)
     builder = GridBuilder(tier, source, seed=options.seed, precision=options.precision, engine=options.engine)
     is_intermediate = any(task_key == intermediate.key for intermediate in INTERMEDIATE)
