@@ -133,7 +133,8 @@ def test_the_smoke_tier_says_what_it_is_not(results, found):
     smoke = found.model_copy(update={"tier": "smoke", "source": found.source.model_copy(update={"name": "world"})})
     page = render(smoke, results.root)
     assert "Constructed languages" in page
-    assert "never stand for the paper" in page
+    assert "scores are not comparable with the paper" in page
+    assert "no gain from intermediate training" in page
 
 
 def test_a_long_line_is_thinned_and_a_flat_or_empty_one_drawn():

@@ -277,23 +277,24 @@ def _grid(tier: str, source: Source, seed: int, engine: EngineName, *, fingerpri
 
 
 def _introduce(tier: str, source: str) -> None:
-    """The first lines: what runs, and what a GPU would add."""
+    """The first lines: what runs here, and what it shows."""
     import torch
 
     from xlt.cli.environment import prove_gpu
     from xlt.pipeline.provenance import device_name
     from xlt.pipeline.tiers import read_tier
 
-    say(f"Tier {tier} on the source '{source}': {read_tier(tier).about}.")
+    described = read_tier(tier)
+    backbone = described.plan(source).backbone.name
+    say(f"Tier {tier} on the source '{source}': {described.about}.")
+    say(f"Model: {backbone or 'a small XLM-R, trained here from its first step (phase 1)'}.")
     if torch.cuda.is_available():
         say(f"Device: {device_name()}, bf16.")
         prove_gpu()
+    elif backbone:
+        say(f"Device: CPU, fp32. {backbone} takes long without a GPU; how long: xlt plan --tier {tier} --calibrate")
     else:
-        say(
-            "No GPU found: a small XLM-R is trained here on the CPU in fp32, through the same code.\n"
-            "A GPU adds bf16, flash attention on packed batches, and XLM-R Large itself "
-            "(xlt train mnli --model xlm-roberta-large)."
-        )
+        say("Device: CPU, fp32, through the code that a GPU runs. XLM-R Large itself: xlt plan --tier core")
 
 
 def _minutes(seconds: float) -> str:

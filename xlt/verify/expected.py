@@ -125,6 +125,12 @@ def targets(series: Series) -> list[dict[str, Any]]:
     return rows
 
 
+def mean_gains(series: Series) -> dict[str, float]:
+    """By arm, the mean of its differences to the first over the target tasks that it has and over the seeds."""
+    rows = targets(series)
+    return {arm: fmean(row["gains"][arm]["mean"] for row in rows if arm in row["gains"]) for arm in arms(series)[1:]}
+
+
 def _gain(before: Sequence[float], after: Sequence[float]) -> dict[str, float]:
     differences = [b - a for a, b in zip(before, after, strict=True)]
     half = float(t.ppf(0.975, len(differences) - 1)) * stdev(differences) / len(differences) ** 0.5
@@ -281,6 +287,7 @@ def render() -> str:
         seeds=seeds,
         tasks=[task.name for task in TARGET],
         arms=arms(series),
+        gains=mean_gains(series),
         targets=targets(series),
         languages=languages(series),
         above_chance=above_chance(series),

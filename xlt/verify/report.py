@@ -220,7 +220,10 @@ def _notices(verification: Verification) -> Iterator[str]:
         yield "CONSTRUCTED: no model made these results. They were written by a program, to show what a report says."
     if verification.tier == "smoke":
         what = SMOKE.get(verification.source.name, "A small model made on the spot.")
-        yield f"{what} This tier shows that the machine works; its numbers never stand for the paper's."
+        yield (
+            f"{what} The smoke tier checks that the pipeline runs end to end. Its scores are not comparable with the "
+            "paper's, and no gain from intermediate training is to be expected of so small a model."
+        )
     if limit := verification.source.settings.get("limit"):
         yield f"Only the first {limit} rows of each split were read (--limit)."
     seeds = (verification, *verification.further)
