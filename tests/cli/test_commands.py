@@ -210,3 +210,23 @@ def test_a_broken_task_file_is_a_data_error_with_its_place(invoke: Invoke, tiny_
     assert outcome.code == ExitCode.DATA
     (problem,) = outcome.document["problems"]
     assert (problem["file"], problem["line"]) == ("xnli/test-sw.tsv", 19)
+
+
+def test_a_named_model_asks_for_its_data_and_a_run_of_xlt_has_it(
+    invoke: Invoke, results: Path, tiny_files: Path, tmp_path: Path
+) -> None:
+    """Else a public model would be trained on constructed languages that it does not know."""
+    model = run_folder(results, "mnli")
+    saved = shutil.copytree(model / "model", tmp_path / "saved")
+    asked = invoke("evaluate", "xnli", "--model", str(saved), "--results", str(tmp_path))
+    assert asked.code == ExitCode.USAGE
+    assert "On which data?" in asked.err
+    assert "--source hub" in asked.err
+    # The run was made from files: their folder is asked for, not the constructed world taken.
+    run = invoke("evaluate", "mnli", "--model", str(model), "--results", str(tmp_path))
+    assert run.code == ExitCode.USAGE
+    assert "Add --data-root DIR" in run.err
+    found = invoke(
+        *("evaluate", "mnli", "--model", str(model), "--results", str(tmp_path), "--data-root", str(tiny_files))
+    )
+    assert found.code == 0

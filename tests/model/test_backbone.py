@@ -8,11 +8,21 @@ import huggingface_hub.constants
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModel, GPT2Config, T5Config, XLMRobertaConfig, XLMRobertaModel
+from transformers import (
+    AutoModel,
+    BertConfig,
+    BloomConfig,
+    DistilBertConfig,
+    DistilBertModel,
+    GPT2Config,
+    T5Config,
+    XLMRobertaConfig,
+    XLMRobertaModel,
+)
 
 from xlt.errors import DataFault, EnvironmentFault, UsageFault
 from xlt.model import attention
-from xlt.model.backbone import load_backbone, new_backbone
+from xlt.model.backbone import load_backbone, new_backbone, outline, positions
 
 SMALL = {
     "vocab_size": 40,
@@ -138,9 +148,44 @@ def test_a_model_that_the_library_does_not_know(folder):
         load_backbone(folder)
 
 
-@pytest.mark.parametrize("decoder", [GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=40), T5Config(**SMALL)])
-def test_a_model_that_is_no_encoder_is_refused(decoder, tmp_path):
+SMALL_BLOOM = BloomConfig(hidden_size=16, n_layer=1, n_head=2, vocab_size=40)
+SMALL_GPT2 = GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=40)
+
+
+@pytest.mark.parametrize("decoder", [SMALL_BLOOM, SMALL_GPT2, T5Config(**SMALL), BertConfig(is_decoder=True, **SMALL)])
+def test_what_gathers_a_text_in_its_last_token_is_refused_before_its_weights_are_read(decoder, tmp_path):
     AutoModel.from_config(decoder).save_pretrained(tmp_path)
-    with pytest.raises(UsageFault, match="cannot be a backbone") as fault:
+    (tmp_path / "model.safetensors").unlink()
+    for read in (load_backbone, outline):
+        with pytest.raises(
+            UsageFault, match=f"type '{decoder.model_type}' cannot be a backbone.\nSuch a model "
+        ) as fault:
+            read(tmp_path)
+        assert "xlm-roberta-base" in fault.value.mend
+
+
+def test_an_encoder_whose_first_token_does_not_see_the_last_is_refused(tmp_path, monkeypatch):
+    """Whatever its name: that of this one is known for an encoder."""
+    causal = DistilBertConfig(dim=16, n_layers=1, n_heads=2, hidden_dim=32, vocab_size=40)
+    AutoModel.from_config(causal).save_pretrained(tmp_path)
+    assert load_backbone(tmp_path).packed is False
+    monkeypatch.setattr(DistilBertModel, "forward", lambda self, input_ids, attention_mask: _Blind(input_ids))
+    with pytest.raises(UsageFault, match="DistilBertModel cannot be a backbone"):
         load_backbone(tmp_path)
-    assert "xlm-roberta-base" in fault.value.mend
+
+
+class _Blind:
+    """Hidden states in which each token knows of itself alone."""
+
+    def __init__(self, tokens):
+        self.last_hidden_state = tokens.unsqueeze(-1).float()
+
+
+@pytest.mark.parametrize(("pad", "table", "most"), [(1, 514, 512), (1, 130, 128), (0, 130, 129)])
+def test_a_text_may_have_as_many_tokens_as_there_are_positions(pad, table, most, tmp_path):
+    """Of XLM-R they are counted from the padding token on; of BERT all of them."""
+    for config, expected in ((XLMRobertaConfig, most), (BertConfig, table)):
+        sizes = {**SMALL, "max_position_embeddings": table, "pad_token_id": pad}
+        AutoModel.from_config(config(**sizes)).save_pretrained(tmp_path)
+        assert positions(outline(tmp_path)) == positions(load_backbone(tmp_path).encoder) == expected
+    assert next(outline(tmp_path).parameters()).device.type == "meta"

@@ -26,7 +26,7 @@ from xlt.tasks.catalogue import get_task
 class Mining:
     """A run that mines with a tiny model, and what it said."""
 
-    def __init__(self, source: Source, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, source: Source, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
         self.source, self.tokenizer = source, tokenizer
         self.model = PackedModel.fresh(
             {
@@ -38,7 +38,8 @@ class Mining:
             }
         )
         languages = source.languages(get_task("bucc2018"), "test")[:1]
-        start = StartingModel(None, Backbone(name="tiny", retrieval_layer=1))
+        self.model.save(folder)
+        start = StartingModel(folder, Backbone(name="folder:tiny", digest="tiny", retrieval_layer=1))
         options = SingleOptions(None, 0, "fp32", {}, languages=languages)
         self.spec: RunSpec = single_spec(None, "bucc2018", source, start, options, train=False)
         self.told: list[str] = []
@@ -61,7 +62,7 @@ def mining(tmp_path_factory: pytest.TempPathFactory) -> Mining:
     task = get_task("bucc2018")
     rows = source.rows(task, "test", source.languages(task, "test")[0])
     train_tokenizer([row.text for row in rows if isinstance(row, MiningRow)] * 5, 120, folder, threads=1)
-    return Mining(source, load_tokenizer(str(folder)))
+    return Mining(source, load_tokenizer(str(folder)), folder)
 
 
 @pytest.mark.parametrize("engine", ["torch", "mutual"])

@@ -211,11 +211,18 @@ def _run(
     from xlt.pipeline.sources import open_source
     from xlt.pipeline.store import RunStore
     from xlt.pipeline.tiers import read_tier
+    from xlt.tasks.catalogue import get_task
     from xlt.train.seeding import deterministic
 
     settings = engine_settings(zero, accumulation, options.engine, processes)
     source = open_source(sources)
     spec = single_spec(phase, task, source, start, options, train=train)
+    for key, length in spec.max_lengths.items():
+        recipe = read_tier(options.tier).recipe(key, source.name) if options.tier else get_task(key).recipe
+        if length < recipe.max_length:
+            say(
+                f"{key}: texts are cut at {length} tokens, not at {recipe.max_length}: the model has no more positions."
+            )
     store = RunStore(results)
     if torch.cuda.is_available() and store.check(spec).state != "done":
         prove_gpu()

@@ -12,6 +12,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, XLMRobertaToken
 from xlt.errors import DataFault
 
 SENTENCEPIECE_FILE = "sentencepiece.bpe.model"
+# What the library can make a tokenizer from.
+TOKENIZER_FILES = ("tokenizer.json", SENTENCEPIECE_FILE, "spiece.model", "spm.model", "vocab.txt", "vocab.json")
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int, folder: Path, *, threads: int = 2) -> None:
@@ -47,17 +49,30 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, folder: Path, *, thre
     tokenizer.save_pretrained(str(folder))
 
 
-def load_tokenizer(name_or_folder: str, revision: str | None = None) -> PreTrainedTokenizerBase:
-    """The tokenizer that lies in a folder or is named on the hub, there at ``revision`` where one is given.
+def load_tokenizer(name_or_folder: str) -> PreTrainedTokenizerBase:
+    """The tokenizer that lies in a folder or is named on the hub.
 
     Raises:
         DataFault: there is none, or the hub cannot be reached.
     """
+    folder = Path(name_or_folder)
+    if folder.is_dir() and not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        # The library makes an empty one then, without a word.
+        raise DataFault(
+            f"The folder '{name_or_folder}' has no tokenizer.",
+            why=f"It holds none of the files {', '.join(TOKENIZER_FILES)}.",
+            mend="Save the tokenizer beside the model: tokenizer.save_pretrained(folder)",
+        )
     try:
-        return AutoTokenizer.from_pretrained(name_or_folder, revision=revision or "main")
+        return AutoTokenizer.from_pretrained(name_or_folder)
     except (OSError, ValueError) as error:
         raise DataFault(
             f"The tokenizer of '{name_or_folder}' cannot be loaded.",
             why=str(error).split("\n")[0],
             mend="Check the folder or the name; without a network, fetch the model first.",
         ) from error
+
+
+def makes_segments(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the tokenizer gives the second text of a pair another segment than the first, as BERT's does."""
+    return 1 in tokenizer("a", "a").get("token_type_ids", ())

@@ -14,7 +14,13 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from transformers import MODEL_FOR_MASKED_LM_MAPPING, MODEL_MAPPING, AutoConfig, XLMRobertaConfig
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING,
+    MODEL_MAPPING,
+    AutoConfig,
+    XLMRobertaConfig,
+)
 from transformers.utils import logging as library_logging
 
 from xlt.errors import DataFault, EnvironmentFault, UsageFault
@@ -62,6 +68,7 @@ def load_backbone(
         options["revision"] = revision
     with _faults(name), _quiet():
         config = AutoConfig.from_pretrained(name, **options)
+        _check_family(config)
         with_head = masked_lm
         if with_head is None:
             with_head = any(saved.endswith("ForMaskedLM") for saved in config.architectures or ())
@@ -80,7 +87,7 @@ def load_backbone(
         # The library fills missing weights with random ones and only logs it.
         absent = ", ".join(sorted(report["missing_keys"])[:3])
         raise DataFault(f"Weights are missing in the model '{name}'.", why=f"Absent: {absent} …", mend=_MEND)
-    _check_encoder(model.base_model)
+    _check_encoder(model.base_model, packed)
     if not packed:
         # Once per process and family: that is how Python shows warnings.
         warnings.warn(f"{config.model_type} cannot run packed: it runs padded, slower by the padding.", stacklevel=2)
@@ -111,6 +118,24 @@ def first_position(encoder: Any) -> int:
     return 0 if padding_idx is None else int(padding_idx) + 1
 
 
+def positions(encoder: Any) -> int | None:
+    """The most tokens of a sequence for which the backbone has positions; None where they need no table."""
+    embedding = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
+    count = getattr(embedding, "num_embeddings", None)
+    return None if count is None else int(count) - first_position(encoder)
+
+
+def outline(folder: Path) -> Any:
+    """The encoder of a folder without its weights (on torch's ``meta`` device): its sizes, and whether it can be used.
+
+    Raises what ``load_backbone`` raises of a configuration.
+    """
+    with _faults(str(folder)), _quiet(), torch.device("meta"):
+        config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
+        _check_family(config)
+        return _model_class(config, masked_lm=False)._from_config(config)
+
+
 _MEND = "Fetch the model again (xlt fetch), or correct its name or path."
 _FAMILIES = "Choose an encoder such as xlm-roberta-large, xlm-roberta-base or bert-base-multilingual-cased."
 
@@ -131,11 +156,27 @@ def _model_class(config: Any, masked_lm: bool) -> Any:
         raise UsageFault(f"'{config.model_type}' has no encoder of this kind.", mend=_FAMILIES) from None
 
 
-def _check_encoder(model: Any) -> None:
-    """Every token must see the whole sequence and no padding."""
+def _check_family(config: Any) -> None:
+    """Refuse, before the weights are read, what knows a text in its last token: heads read the first."""
+    writes = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and type(config) not in MODEL_FOR_MASKED_LM_MAPPING
+    if writes or getattr(config, "is_decoder", False) or config.is_encoder_decoder:
+        raise UsageFault(
+            f"A model of the type '{config.model_type}' cannot be a backbone.",
+            why="Such a model gathers a text in its last token; tasks are read from the first one.",
+            mend=_FAMILIES,
+        )
+
+
+@torch.no_grad()
+def _check_encoder(model: Any, packed: bool) -> None:
+    """Every token must see the whole sequence: of a family that is not known, by changing the last token."""
     takes = inspect.signature(model.forward).parameters
-    causal = any(getattr(module, "is_causal", False) is True for module in model.modules())
-    if model.config.is_encoder_decoder or causal or not {"input_ids", "attention_mask"} <= takes.keys():
+    sees = {"input_ids", "attention_mask"} <= takes.keys()
+    if sees and not packed:
+        tokens = torch.tensor([[5, 6, 7], [5, 6, 8]])
+        first = model(input_ids=tokens, attention_mask=torch.ones_like(tokens)).last_hidden_state[:, 0]
+        sees = not torch.equal(first[0], first[1])
+    if not sees:
         raise UsageFault(
             f"{type(model).__name__} cannot be a backbone.",
             why="That is an encoder of text in which every token sees the whole sequence, and only that.",

@@ -24,7 +24,8 @@ class PackedModel(nn.Module):
     """A backbone, the heads of tasks, and where present the backbone's own masked-LM head.
 
     It reads packed batches and its heads see packed hidden states, whatever the backbone: one that cannot be packed
-    (``packed`` is false) gets the batch padded in ``_encode``.
+    (``packed`` is false) gets the batch padded in ``_encode``. ``segments`` is whether the two texts of a pair are
+    told apart, as the model's tokenizer does or does not; where nobody has asked it, if the backbone could.
 
     ``heads`` maps a task's key to its head. Whichever way the model was made, it starts in evaluation mode:
     call ``train()`` for dropout.
@@ -36,6 +37,8 @@ class PackedModel(nn.Module):
         self.lm_head: nn.Module | None = backbone.lm_head
         self.lm_head_name = backbone.lm_head_name
         self.packed = backbone.packed
+        # What a pair looks like is the tokenizer's affair: one of XLM-R makes no segments for a BERT either.
+        self.segments = (getattr(backbone.encoder.config, "type_vocab_size", None) or 0) > 1
         self.heads = nn.ModuleDict()
         if self.packed:
             fused.install(self.backbone, self.lm_head)
@@ -195,11 +198,11 @@ class PackedModel(nn.Module):
         return hidden.flatten(0, 1).index_select(0, places)
 
     def _segments(self, batch: PackedBatch) -> dict[str, Tensor]:
-        """``token_type_ids [T]`` of a backbone that knows two segments: 1 after a sequence's first separator.
+        """``token_type_ids [T]`` where the tokenizer makes segments: 1 after a sequence's first separator.
 
         As in BERT, a sequence ends with a separator, and a pair has another one between its texts.
         """
-        if (getattr(self.backbone.config, "type_vocab_size", None) or 0) < 2:
+        if not self.segments:
             return {}
         lengths = batch.cu_seqlens.diff()
         separators = batch.input_ids.index_select(0, batch.cu_seqlens[1:] - 1)

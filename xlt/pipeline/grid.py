@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from xlt.data.rows import Row, fingerprint
 from xlt.data.source import Source
 from xlt.errors import DataFault, UsageFault
+from xlt.pipeline.checkpoint import identified, pinned
 from xlt.pipeline.spec import Phase, RunSpec, SourceSpec, recipe_values
 from xlt.pipeline.tiers import Arm, Tier
 from xlt.tasks.catalogue import MASKED_LM, get_task
@@ -132,7 +133,8 @@ def training_rows(source: Source, task: Task, translated: Sequence[str] = ()) ->
 class GridBuilder:
     """Builds the specs of a tier; the fingerprints of the rows are computed once.
 
-    Without ``fingerprints`` no data is read: the specs show what there is to do, and their hashes name no run.
+    Without ``fingerprints`` no data and no model is read: the specs show what there is to do, and their hashes name no
+    run.
     """
 
     def __init__(
@@ -152,6 +154,9 @@ class GridBuilder:
         self.engine = engine
         self.fingerprints = fingerprints
         self.plan = tier.plan(source.name)
+        self.backbone = self.plan.backbone
+        if self.backbone.name and not self.backbone.digest:
+            self.backbone = identified(self.backbone) if fingerprints else pinned(self.backbone)
         self._fingerprint = lru_cache(maxsize=None)(self._uncached_fingerprint)
 
     def grid(self) -> Grid:
@@ -162,7 +167,7 @@ class GridBuilder:
         """
         runs: list[RunSpec] = []
         pretrained = None
-        if not self.plan.backbone.name:
+        if not self.backbone.name:
             runs.append(self.spec("pretrain", "mlm", "", (MASKED_LM.key,), (), None, recipe_of=MASKED_LM.key))
             pretrained = runs[0].hash
         arms, left_out = present_arms(self.plan.arms, self.source)
@@ -227,7 +232,7 @@ class GridBuilder:
             arm=arm,
             train=train,
             evaluate=evaluate,
-            backbone=self.plan.backbone,
+            backbone=self.backbone,
             parent=parent,
             source=SourceSpec(name=self.source.name, settings=self.source.settings),
             data={

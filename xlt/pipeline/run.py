@@ -12,10 +12,10 @@ from typing import Any, Protocol
 import torch
 
 from xlt.data.source import Source
-from xlt.model.encoder import PackedModel
 from xlt.pipeline.provenance import environment, peak_memory
 from xlt.pipeline.scoring import Metrics, score_run
 from xlt.pipeline.spec import RunSpec
+from xlt.pipeline.starting_point import load_model
 from xlt.pipeline.store import PROVENANCE, RunStore, write_text
 from xlt.pipeline.training import train_run
 from xlt.train.engine import EngineSettings, start_process_group, stop_process_group
@@ -80,7 +80,7 @@ def execute_run(
             model.save(str(folder / "model"), state_dict=result.trained.weights)
             result.tokenizer.save_pretrained(str(folder / "model"))
             # What is scored is what was stored.
-            model = PackedModel.load(str(folder / "model"))
+            model, _ = load_model(folder / "model")
             clock.lap("save")
         metrics = score_run(spec, model, result.tokenizer, source, folder, progress.cell)
         clock.lap("evaluate")

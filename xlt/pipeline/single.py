@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from xlt.data.source import Source
 from xlt.errors import DataFault, UsageFault
+from xlt.pipeline.checkpoint import checkpoint_folder, digest_of, file_digests, identified
 from xlt.pipeline.grid import GridBuilder
 from xlt.pipeline.spec import Backbone, Phase, RunSpec
 from xlt.pipeline.store import SPEC, check_folder, read_spec
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StartingModel:
-    """A model the user named: its folder if it is local, its backbone, and the run it came from, if any, with the
-    source of that run."""
+    """A model the user named: its folder, its backbone, and the run it came from, if any, with the source of that
+    run."""
 
-    folder: Path | None
+    folder: Path
     backbone: Backbone
     parent: str | None = None
     source: str = ""
@@ -49,7 +49,7 @@ def find_model(model: str) -> StartingModel:
     """The model in a run's folder, in a ``save_pretrained`` folder, or a public one by its hub name.
 
     Raises:
-        DataFault: the folder is there but holds no whole model.
+        DataFault: the folder is there but holds no whole model, or the public one was not fetched.
         UsageFault: it is neither a folder nor a hub name.
     """
     folder = Path(model)
@@ -64,24 +64,20 @@ def find_model(model: str) -> StartingModel:
             )
         return StartingModel(folder / "model", spec.backbone, spec.hash, spec.source.name)
     if (folder / "config.json").is_file():
-        weights = sorted(folder.glob("*.safetensors"))
-        if not weights:
+        if not any(folder.glob("*.safetensors")):
             raise DataFault(
                 f"'{model}' holds no safetensors weights.",
                 mend="Save the model with save_pretrained(folder); pickled weights are never loaded.",
             )
-        digest = hashlib.sha256()
-        for path in weights:
-            with path.open("rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
-        return StartingModel(folder, Backbone(name=f"folder:{digest.hexdigest()[:16]}"))
+        digest = digest_of(file_digests(folder))
+        return StartingModel(folder, Backbone(name=f"folder:{digest}", digest=digest))
     if folder.exists() or model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise UsageFault(
             f"'{model}' holds no model.",
             why="A model is a run's folder, a save_pretrained folder, or a hub name such as xlm-roberta-large.",
             mend="ls RESULTS/runs/*/",
         )
-    return StartingModel(None, Backbone(name=model))
+    return StartingModel(checkpoint_folder(model), identified(Backbone(name=model)))
 
 
 def check_use(task_key: str, *, has_model: bool, train: bool) -> None:
@@ -113,12 +109,17 @@ def single_spec(
 ) -> RunSpec:
     """The spec of one run. Without a ``start`` only phase 1 (``mlm``) can be trained, on the tier's fresh backbone.
 
+    Texts are cut where the model has no more positions.
+
     Raises:
-        UsageFault: the task cannot be used this way.
+        DataFault: the model and its tokenizer do not belong together.
+        UsageFault: the task or the model cannot be used this way.
     """
     task = get_task(task_key)
     check_use(task_key, has_model=start is not None, train=train)
     tier = _tier(task_key, source.name, start, options)
+    if start is not None:
+        tier = _within_positions(tier, (task_key, task.trains_on or task_key), source.name, start.folder)
     builder = GridBuilder(tier, source, seed=options.seed, precision=options.precision, engine=options.engine)
     is_intermediate = any(task_key == intermediate.key for intermediate in INTERMEDIATE)
     default: Phase = "pretrain" if start is None else "intermediate" if is_intermediate else "target"
@@ -157,3 +158,16 @@ def _tier(task_key: str, source: str, start: StartingModel | None, options: Sing
         about="one run",
         sources={source: SourcePlan(backbone=backbone, recipes=recipes, collapse_after=plan.collapse_after)},
     )
+
+
+def _within_positions(tier: Tier, keys: Collection[str], source: str, folder: Path) -> Tier:
+    """The tier with texts cut where the model in ``folder`` has no more positions."""
+    from xlt.pipeline.starting_point import longest_sequence
+
+    most = longest_sequence(folder)
+    plan = tier.plan(source)
+    recipes = {**plan.recipes}
+    for key in keys:
+        if most is not None and tier.recipe(key, source).max_length > most:
+            recipes[key] = {**recipes.get(key, {}), "max_length": most}
+    return tier.model_copy(update={"sources": {source: plan.model_copy(update={"recipes": recipes})}})

@@ -22,11 +22,14 @@ class _Frozen(BaseModel):
 class Backbone(_Frozen):
     """The encoder: a public checkpoint by ``name``, or a fresh XLM-R of the ``config`` given.
 
-    ``vocabulary`` is the number of SentencePiece pieces trained for a fresh one. ``retrieval_layer`` is the block
-    whose output is pooled for retrieval (14 of 24 in the paper's code).
+    ``revision`` is the commit of a checkpoint on the hub, ``digest`` that of the bytes of its configuration, tokenizer
+    and weights. ``vocabulary`` is the number of SentencePiece pieces trained for a fresh one. ``retrieval_layer`` is
+    the block whose output is pooled for retrieval (14 of 24 in the paper's code).
     """
 
     name: str = ""
+    revision: str = ""
+    digest: str = ""
     config: dict[str, int | float] = {}
     vocabulary: int = 0
     retrieval_layer: int = 14

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from xlt.data.source import Source
+from xlt.pipeline.checkpoint import pinned
 from xlt.pipeline.grid import GridBuilder
 from xlt.pipeline.spec import Backbone, RunSpec
 from xlt.pipeline.tiers import Tier, read_tier, tier_names
@@ -56,5 +57,9 @@ def _tier(grid: GridFile) -> Tier | None:
 
 
 def _made(spec: RunSpec) -> dict[str, Any]:
+    """What is compared: of a public checkpoint its name, and its revision where the project pins one."""
     left_out = {"seed", "retry", "precision", "engine", "data", "parent", "source"}
-    return {name: value for name, value in spec.identity().items() if name not in left_out}
+    pin = pinned(spec.backbone.model_copy(update={"revision": ""})).revision
+    backbone = spec.backbone.model_copy(update={"digest": "", "revision": spec.backbone.revision if pin else ""})
+    compared = spec.model_copy(update={"backbone": backbone})
+    return {name: value for name, value in compared.identity().items() if name not in left_out}

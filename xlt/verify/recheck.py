@@ -10,11 +10,10 @@ import torch
 
 from xlt.data.predictions import Prediction, read_predictions
 from xlt.data.source import Source
-from xlt.data.tokenizer import load_tokenizer
 from xlt.errors import UsageFault, XltError
-from xlt.model.encoder import PackedModel
 from xlt.pipeline.scoring import predict_rows
 from xlt.pipeline.spec import RunSpec
+from xlt.pipeline.starting_point import load_model
 from xlt.pipeline.store import RunStore, prediction_name
 from xlt.train.engine import device
 from xlt.train.seeding import deterministic
@@ -47,7 +46,7 @@ def recheck(store: RunStore, source: Source, grid: GridFile, runs: Sequence[Stor
     for run, keys in _sample([run for run in runs if run.entry.folder in folders], count):
         assert run.spec is not None
         folder = folders[run.entry.folder]
-        model, tokenizer = PackedModel.load(str(folder)), load_tokenizer(str(folder))
+        model, tokenizer = load_model(folder)
         model.to(device(), torch.bfloat16 if run.spec.precision == "bf16" else torch.float32)
         for task_key, split, language in keys:
             try:

@@ -144,3 +144,16 @@ def parts(entry: HubTask, task: Task, split: Split, language: str) -> list[HubPa
         )
         for files in getattr(entry, split)
     ]
+
+
+class HubModel(BaseModel):
+    """STUB until the hub branch is merged."""
+
+    repository: str
+    revision: str = "main"
+    config: dict[str, int] = {}
+
+
+def hub_model(name: str) -> HubModel:
+    """STUB"""
+    return HubModel(repository=name)

@@ -1,0 +1,82 @@
+"""Which bytes a model consists of: they are part of what determines a run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from xlt.data.hub.lock import cached, read_lock
+from xlt.data.hub.table import hub_model
+from xlt.errors import DataFault
+from xlt.pipeline.spec import Backbone
+
+# Configuration, tokenizer and weights; nothing else of a folder is read.
+MODEL_FILES = ("*.json", "*.safetensors", "*.model", "vocab.txt", "merges.txt")
+
+
+def checkpoint_folder(name: str) -> Path:
+    """Where the files of a public checkpoint lie that ``xlt fetch`` brought.
+
+    Raises:
+        DataFault: it was not fetched, or not wholly.
+    """
+    repository = hub_model(name).repository
+    locked = read_lock().models.get(repository)
+    folder = cached("model", repository, locked.revision, "") if locked else Path()
+    if not locked or not all((folder / path).is_file() for path in locked.files):
+        raise DataFault(
+            f"The model '{name}' was not fetched.",
+            why="Models are read from the hub's cache (HF_HOME), as data.lock says.",
+            mend=f"xlt fetch --model {name}",
+        )
+    return folder
+
+
+def identified(backbone: Backbone) -> Backbone:
+    """A public checkpoint with its revision and the digest of its files; one made on the spot as it is.
+
+    Raises:
+        DataFault: it was not fetched, a file is not what was fetched, or it has not the sizes of that name.
+    """
+    if not backbone.name:
+        return backbone
+    known, folder = hub_model(backbone.name), checkpoint_folder(backbone.name)
+    locked = read_lock().models[known.repository]
+    found = file_digests(folder)
+    for path, file in locked.files.items():
+        if found.get(path, file.sha256) != file.sha256:
+            raise DataFault(
+                f"'{path}' of the model '{backbone.name}' was changed after it was fetched.",
+                mend=f"xlt fetch --model {backbone.name}",
+            )
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    for name, expected in known.config.items():
+        if config.get(name) != expected:
+            raise DataFault(
+                f"What was fetched as '{backbone.name}' is another model: its {name} is {config.get(name)}, not "
+                f"{expected}.",
+                mend="Delete its entry in data.lock and fetch it from the hub itself, or name the model as it is.",
+            )
+    return backbone.model_copy(update={"revision": locked.revision, "digest": digest_of(found)})
+
+
+def pinned(backbone: Backbone) -> Backbone:
+    """A public checkpoint with the revision that the project pins, if it pins one; no file is read."""
+    revision = hub_model(backbone.name).revision
+    return backbone if revision == "main" else backbone.model_copy(update={"revision": revision})
+
+
+def file_digests(folder: Path) -> dict[str, str]:
+    """The SHA-256 of every file of a model's folder that its configuration, tokenizer or weights may be read from."""
+    paths = {path for pattern in MODEL_FILES for path in folder.glob(pattern) if path.is_file()}
+    digests = {}
+    for path in sorted(paths):
+        with path.open("rb") as stream:
+            digests[path.name] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return digests
+
+
+def digest_of(digests: dict[str, str]) -> str:
+    """Sixteen hexadecimal digits for all of them."""
+    return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()[:16]
