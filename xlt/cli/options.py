@@ -70,7 +70,7 @@ SourceName = Annotated[
     typer.Option(
         "--source",
         help="Where the data comes from: world (constructed, no download), files (official release files) or hub "
-        "(what xlt fetch brought).",
+        "(what xlt fetch brought). Default: the first of the tier, or that of the run given as --model.",
     ),
 ]
 DataRoot = Annotated[

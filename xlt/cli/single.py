@@ -166,16 +166,17 @@ def _start(
     from xlt.pipeline.grid import evaluated
     from xlt.pipeline.single import check_use, find_model
     from xlt.pipeline.sources import open_source
+    from xlt.pipeline.store import SPEC
     from xlt.tasks.catalogue import get_task
 
     check_use(task, has_model=bool(model), train=train)
-    start = find_model(model) if model else None
-    if start and not (source or start.source):
+    if model and not source and not (Path(model) / SPEC).is_file():
         raise UsageFault(
             f"On which data? '{model}' is no run of xlt whose data could be taken.",
             mend="Add --source hub (what xlt fetch brought), --source files --data-root DIR, "
             "or --source world (constructed languages, which only the smoke tier's small model knows).",
         )
+    start = find_model(model) if model else None
     options = source_options(source or (start.source if start else None), data_root, limit)
     if languages or splits:
         evaluated(get_task(task), open_source(options), languages or (), splits or ())
