@@ -164,12 +164,14 @@ def _start(
     """The model to start from and the source to read; a name that is not there ends here, in under a second."""
     from xlt.errors import UsageFault
     from xlt.pipeline.grid import evaluated
-    from xlt.pipeline.single import check_use, find_model
+    from xlt.pipeline.single import check_name, check_use, find_model
     from xlt.pipeline.sources import open_source
     from xlt.pipeline.store import SPEC
     from xlt.tasks.catalogue import get_task
 
     check_use(task, has_model=bool(model), train=train)
+    if model:
+        check_name(model)
     if model and not source and not (Path(model) / SPEC).is_file():
         raise UsageFault(
             f"On which data? '{model}' is no run of xlt whose data could be taken.",

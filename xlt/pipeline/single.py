@@ -45,6 +45,22 @@ class SingleOptions:
     engine: EngineName = "deepspeed"
 
 
+def check_name(model: str) -> None:
+    """Make sure that a model's name is that of a folder that may hold one, or may be one on the hub.
+
+    Raises:
+        UsageFault: it is neither.
+    """
+    folder = Path(model)
+    is_local = folder.exists() or model.startswith((".", "/", "~")) or model.count("/") > 1
+    if is_local and not any((folder / name).is_file() for name in (SPEC, "config.json")):
+        raise UsageFault(
+            f"'{model}' holds no model.",
+            why="A model is a run's folder, a save_pretrained folder, or a hub name such as xlm-roberta-large.",
+            mend="ls RESULTS/runs/*/",
+        )
+
+
 def find_model(model: str) -> StartingModel:
     """The model in a run's folder, in a ``save_pretrained`` folder, or a public one by its hub name.
 
@@ -71,12 +87,7 @@ def find_model(model: str) -> StartingModel:
             )
         digest = digest_of(file_digests(folder))
         return StartingModel(folder, Backbone(name=f"folder:{digest}", digest=digest))
-    if folder.exists() or model.startswith((".", "/", "~")) or model.count("/") > 1:
-        raise UsageFault(
-            f"'{model}' holds no model.",
-            why="A model is a run's folder, a save_pretrained folder, or a hub name such as xlm-roberta-large.",
-            mend="ls RESULTS/runs/*/",
-        )
+    check_name(model)
     return StartingModel(checkpoint_folder(model), identified(Backbone(name=model)))
 
 
