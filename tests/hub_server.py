@@ -13,17 +13,26 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 SHA = "c0ffee" + "0" * 33 + "1"
+LARGE = (".parquet", ".safetensors", ".model")  # what the hub stores by its sha256, beside git
 
 
 @dataclass
 class Hub:
-    """Repositories (``datasets/org/name`` or ``org/name``) at one commit, other pages, and what is wrong with it."""
+    """Repositories (``datasets/org/name`` or ``org/name``), other pages, and what is wrong with it.
+
+    A repository is what its branch main has; that of another branch has ``@branch`` after its name. ``commits`` holds
+    the commits of those that are not at ``commit``. ``declared`` are sha256 of a listing that are not those of the
+    files, ``instead`` what answers in a file's place, once each, and ``listings`` what does in place of every listing.
+    """
 
     repositories: dict[str, dict[str, bytes]] = field(default_factory=dict)
     pages: dict[str, bytes] = field(default_factory=dict)
     gated: set[str] = field(default_factory=set)
     declared: dict[str, str] = field(default_factory=dict)
+    instead: dict[str, list[bytes]] = field(default_factory=dict)
+    listings: tuple[int, bytes] | None = None
     commit: str = SHA
+    commits: dict[str, str] = field(default_factory=dict)
     cut_after: list[int] = field(default_factory=list)
     requests: list[tuple[str, str]] = field(default_factory=list)
     tokens: set[str] = field(default_factory=set)
@@ -70,36 +79,42 @@ class _Handler(BaseHTTPRequestHandler):
             self._file(repository, revision, name)
 
     def do_HEAD(self) -> None:
-        self.do_GET()
+        self._answer(405, b"", {})
 
     def log_message(self, *arguments: Any) -> None:
         pass
 
     def _listing(self, repository: str, revision: str) -> None:
-        if self._exists(repository, revision):
-            files = self.hub.repositories[repository]
+        if self.hub.listings:
+            self._answer(*self.hub.listings, {})
+        elif found := self._found(repository, revision):
             document = {
                 "id": repository.removeprefix("datasets/"),
-                "sha": self.hub.commit,
-                "siblings": [self._sibling(name, data) for name, data in files.items()],
+                "sha": self.hub.commits.get(found, self.hub.commit),
+                "siblings": [self._sibling(name, data) for name, data in self.hub.repositories[found].items()],
             }
             self._answer(200, json.dumps(document).encode(), {"Content-Type": "application/json"})
 
     def _sibling(self, name: str, data: bytes) -> dict[str, Any]:
+        entry = {"rfilename": name, "size": len(data)}
+        if not name.endswith(LARGE):
+            return {**entry, "blobId": hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()}
         declared = self.hub.declared.get(name, hashlib.sha256(data).hexdigest())
-        large_file = {"sha256": declared, "size": len(data), "pointerSize": 130}
-        return {"rfilename": name, "size": len(data), "blobId": "0" * 40, "lfs": large_file}
+        # Of a large file, git holds a pointer only.
+        return {**entry, "blobId": "0" * 40, "lfs": {"sha256": declared, "size": len(data), "pointerSize": 130}}
 
     def _file(self, repository: str, revision: str, name: str) -> None:
-        if not self._exists(repository, revision):
+        if not (found := self._found(repository, revision)):
             return
         if repository in self.hub.gated:
             self._error(403, "GatedRepo")
-        elif name not in self.hub.repositories[repository]:
+        elif name not in self.hub.repositories[found]:
             self._error(404, "EntryNotFound")
+        elif self.hub.instead.get(name):
+            self._answer(200, self.hub.instead[name].pop(0), {"Content-Type": "text/html"})
         else:
-            data = self.hub.repositories[repository][name]
-            headers = {"X-Repo-Commit": self.hub.commit, "ETag": f'"{hashlib.sha256(data).hexdigest()}"'}
+            data = self.hub.repositories[found][name]
+            headers = {"X-Repo-Commit": revision, "ETag": f'"{hashlib.sha256(data).hexdigest()}"'}
             self._content(data, headers)
 
     def _content(self, data: bytes, headers: dict[str, str]) -> None:
@@ -108,14 +123,14 @@ class _Handler(BaseHTTPRequestHandler):
             headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
         self._answer(206 if "Range" in self.headers else 200, data[start:], headers)
 
-    def _exists(self, repository: str, revision: str) -> bool:
-        if repository not in self.hub.repositories:
-            self._error(404, "RepoNotFound")
-        elif revision not in ("main", self.hub.commit):
-            self._error(404, "RevisionNotFound")
-        else:
-            return True
-        return False
+    def _found(self, repository: str, revision: str) -> str:
+        """The repository's branch that has the revision; empty, and answered, where none has."""
+        branches = [key for key in self.hub.repositories if key.partition("@")[0] == repository]
+        for key in branches:
+            if revision in (key.partition("@")[2] or "main", self.hub.commits.get(key, self.hub.commit)):
+                return key
+        self._error(404, "RevisionNotFound" if branches else "RepoNotFound")
+        return ""
 
     def _error(self, status: int, code: str) -> None:
         self._answer(status, b"", {"X-Error-Code": code, "X-Error-Message": code})

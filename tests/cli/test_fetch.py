@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import io
+import json
+import random
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
 from tests.cli.conftest import Invoke
 from tests.hub_home import own_home, parquet
@@ -170,12 +175,17 @@ def test_an_interrupted_archive_resumes_and_another_one_than_locked_is_refused(
     hub.pages = {name: data + b"\0" for name, data in hub.pages.items()}
     outcome = invoke("fetch", "bucc2018", "--data-root", str(tmp_path / "other"))
     assert outcome.code == ExitCode.DATA
-    assert "wrong sha256" in outcome.err
+    assert "another file than expected" in outcome.err
 
 
 @pytest.mark.parametrize(
     ("page", "most", "message"),
-    [(b"<html>", 10**6, "no sound archive"), (b"", 10, "unpacks to more"), (None, 10**6, "has no file")],
+    [
+        (b"<html>", 10**6, "It is a web page"),
+        (b"BZh91AY&SY", 10**6, "no sound archive"),
+        (b"", 10, "unpacks to more"),
+        (None, 10**6, "has no file 'de-en.sample.tar'."),
+    ],
 )
 def test_an_archive_that_is_none_or_too_large_or_gone_is_a_data_error_and_not_locked(
     invoke: Invoke,
@@ -195,3 +205,97 @@ def test_an_archive_that_is_none_or_too_large_or_gone_is_a_data_error_and_not_lo
     assert outcome.code == ExitCode.DATA
     assert message in outcome.err
     assert not (tmp_path / "artifact" / "data.lock").exists()
+    assert "HF_TOKEN" not in outcome.err
+    assert not (tmp_path / "root" / "bucc2018").exists()
+
+
+def pinned(hub: Hub, tmp_path: Path) -> None:
+    """Writes size and sha256 of the archives into the table."""
+    table = tmp_path / "artifact" / "hub.toml"
+    lines = [
+        f'"{hub.address}/{name}" = {{ size = {len(data)}, sha256 = "{hashlib.sha256(data).hexdigest()}" }}'
+        for name, data in hub.pages.items()
+    ]
+    table.write_text("\n".join([table.read_text("utf-8"), "[archives]", *lines, ""]), encoding="utf-8")
+
+
+def test_what_fails_keeps_nothing_else_from_being_fetched(invoke: Invoke, hub: Hub, tmp_path: Path) -> None:
+    pinned(hub, tmp_path)
+    hub.pages["de-en.sample.tar"] = b"<!DOCTYPE html><title>Moved</title>"
+    del hub.pages["ru-en.sample.tar"]
+    (tmp_path / "artifact" / "hub.toml").write_text(
+        (tmp_path / "artifact" / "hub.toml").read_text("utf-8").replace("rows = 2", "rows = 3"), encoding="utf-8"
+    )
+    root = tmp_path / "root"
+    outcome = invoke(
+        "fetch", "mnli", "bucc2018", "--model", "some/encoder", "--mirror", hub.address, "--data-root", str(root)
+    )
+    assert outcome.code == ExitCode.DATA
+    for part in ("3 things", "has 2 rows, expected are 3", "de-en.sample.tar brought another", "no file 'ru-en.sample"):
+        assert part in outcome.err
+    lock = json.loads((tmp_path / "artifact" / "data.lock").read_text("utf-8"))
+    assert list(lock["models"]) == ["some/encoder"]
+    assert [address.rpartition("/")[2][:2] for address in lock["archives"]] == ["fr", "zh"]
+    assert FilesSource(root).languages(get_task("bucc2018"), "dev") == ("fr", "zh")
+    assert not list(root.rglob("de-en*"))
+
+
+def test_a_known_archive_resumes_where_it_broke_off(
+    invoke: Invoke, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(lines: object, count: int) -> None:
+        raise KeyboardInterrupt
+
+    pinned(hub, tmp_path)
+    arguments = ("fetch", "bucc2018", "--data-root", str(tmp_path / "root"))
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 100)
+    with monkeypatch.context() as patch:
+        patch.setattr(command._Lines, "advance", interrupted)
+        assert invoke(*arguments).code == ExitCode.INCOMPLETE
+    hub.requests.clear()
+    assert invoke(*arguments).code == ExitCode.OK
+    assert hub.requests[0] == ("de-en.sample.tar", "bytes=100-")
+    assert not list((tmp_path / "root" / ".fetched").glob("*.part"))
+
+
+def test_of_a_damaged_archive_nothing_is_left(invoke: Invoke, hub: Hub, tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    text = random.Random(0).randbytes(2_000_000)
+    with tarfile.open(fileobj=stream, mode="w:bz2") as tar:
+        for name in ("de", "en", "gold"):
+            member = tarfile.TarInfo(f"bucc2018/de-en/de-en.sample.{name}")
+            member.size = len(text)
+            tar.addfile(member, io.BytesIO(text))
+    sound = hub.pages["de-en.sample.tar"]
+    # Past the first member, whose blocks are sound.
+    damaged = bytearray(stream.getvalue())
+    damaged[len(damaged) // 2 : len(damaged) // 2 + 1000] = bytes(1000)
+    hub.pages["de-en.sample.tar"] = bytes(damaged)
+    root = tmp_path / "root"
+    outcome = invoke("fetch", "bucc2018", "--data-root", str(root))
+    assert outcome.code == ExitCode.DATA
+    assert "de-en.sample.tar is no sound archive" in outcome.err
+    assert not list(root.rglob("*de-en*"))
+    hub.pages["de-en.sample.tar"] = sound
+    assert invoke("fetch", "bucc2018", "--data-root", str(root)).code == ExitCode.OK
+    assert FilesSource(root).languages(get_task("bucc2018"), "dev") == ("de", "fr", "ru", "zh")
+
+
+def test_a_full_disk_stops_at_once_and_keeps_the_archive(
+    invoke: Invoke, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    arguments = ("fetch", "bucc2018", "--data-root", str(tmp_path / "root"))
+    pinned(hub, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(archives_module.shutil, "copyfileobj", full)
+        outcome = invoke(*arguments)
+    assert outcome.code == ExitCode.ENVIRONMENT
+    assert "The disk is full" in outcome.err
+    assert "--data-root" in outcome.err
+    assert [path for path, _ in hub.requests] == ["de-en.sample.tar"]
+    hub.requests.clear()
+    assert invoke(*arguments).code == ExitCode.OK
+    assert "de-en.sample.tar" not in [path for path, _ in hub.requests]

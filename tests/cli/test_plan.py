@@ -28,7 +28,7 @@ def test_without_data_the_graph_is_shown_and_how_to_get_the_data(
     assert runs["squad.tydiqa"]["starts_from"] == "squad"
     assert {(run["state"], run["hash"], run["folder"]) for run in runs.values()} == {("unknown", "", "")}
     assert document["estimate"]["hours"] == {}
-    assert {"bucc2018", "nyu-mll/multi_nli"} <= set(document["estimate"]["unknown_downloads"])
+    assert {"mteb/BUCC", "nyu-mll/multi_nli"} <= set(document["estimate"]["unknown_downloads"])
     # Without CCGbank eight tasks are trained together, and the plan says so.
     assert "multi" not in runs
     assert runs["multi8"]["train"] == [key for key in INTERMEDIATE_KEYS if key != "ccg"]

@@ -91,13 +91,15 @@ def test_without_data_the_published_rows_count(artifact: Path, tmp_path: Path) -
     # 8 single tasks, multi8, 4 with masked LM; from each and the baseline 6 trainings on targets; 2 are shared.
     assert whole.models == sum(run.tokens != 0 for run in runs.values()) == 13 + 14 * 6 - 2
     assert whole.disk_bytes == whole.models * 558_840_832 * 4
-    assert (whole.download_bytes, whole.unknown_downloads) == (0, ["xlm-roberta-large"])
+    assert (whole.download_bytes, whole.unknown_downloads) == (0, ["FacebookAI/xlm-roberta-large"])
 
 
 def test_sizes_of_downloads_are_those_of_the_lock(artifact: Path, tmp_path: Path) -> None:
     files = {name: {"size": size, "sha256": ""} for name, size in (("config.json", 7), ("model.safetensors", 100))}
-    models = {"xlm-roberta-large": {"revision": "r", "files": {**files, "README.md": {"size": 5, "sha256": ""}}}}
-    (artifact / "data.lock").write_text(json.dumps({"models": models}), encoding="utf-8")
+    locked = {"revision": "r", "files": {**files, "README.md": {"size": 5, "sha256": ""}}}
+    (artifact / "data.lock").write_text(
+        json.dumps({"models": {"FacebookAI/xlm-roberta-large": locked}}), encoding="utf-8"
+    )
     _, whole = cost("core", FilesSource(tmp_path))
     assert (whole.download_bytes, whole.unknown_downloads) == (107, [])
 

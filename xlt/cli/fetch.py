@@ -44,15 +44,16 @@ def fetch(
     from pydantic import BaseModel
 
     from xlt.data.hub.archives import fetch_archives, wanted_archives
+    from xlt.data.hub.faults import collecting, raise_collected
     from xlt.data.hub.fetch import FetchedRepository, wanted_data, wanted_model
     from xlt.data.hub.fetch import fetch as fetch_repositories
-    from xlt.errors import UsageFault
+    from xlt.errors import UsageFault, XltError
     from xlt.tasks.catalogue import get_task
 
     class Fetched(BaseModel):
         format: Literal[1] = 1
-        repositories: list[FetchedRepository]
-        archives: dict[str, list[str]]
+        repositories: list[FetchedRepository] = []
+        archives: dict[str, list[str]] = {}
 
     of_tier, backbone = _tier_needs(tier) if tier else (set[str](), "")
     tasks = [get_task(key) for key in dict.fromkeys([*(keys or ()), *sorted(of_tier)])]
@@ -61,18 +62,19 @@ def fetch(
         raise UsageFault("Nothing to fetch was named.", mend="xlt fetch mnli xnli --model xlm-roberta-large")
     from_hub, official = _by_origin(tasks, set(keys or ()), data_root)
     wanted = [*wanted_data(from_hub, language or ()), *map(wanted_model, models)]
-    lines = _Lines()
-    result = Fetched(
-        repositories=fetch_repositories(wanted, lines, mirror=mirror, offline=offline) if wanted else [],
-        archives=fetch_archives(wanted_archives(official), data_root or Path(), lines, offline=offline),
-    )
+    lines, result = _Lines(), Fetched()
+    collected: list[XltError] = []
+    with collecting(collected):
+        if wanted:
+            result.repositories = fetch_repositories(wanted, lines, mirror=mirror, offline=offline)
+    with collecting(collected):
+        result.archives = fetch_archives(wanted_archives(official), data_root or Path(), lines, offline=offline)
+    raise_collected(collected)
 
     def render(console: Console) -> None:
         for done in result.repositories:
-            console.print(
-                f"{done.repository} at {done.revision}: {done.files} files, {_size(done.bytes)}, as data.lock says",
-                markup=False,
-            )
+            text = f"{done.repository} at {done.revision}: {done.files} files, {_size(done.bytes)}, as data.lock says"
+            console.print(text, markup=False)
         for address, files in result.archives.items():
             console.print(f"{address}: {len(files)} files in the data root", markup=False)
 
@@ -121,6 +123,10 @@ class _Lines:
         self._interval = LIVE_INTERVAL if self._live else PLAIN_INTERVAL
         self._total = self._done = 0
         self._began = self._told = time.monotonic()
+
+    def remark(self, text: str) -> None:
+        """What the user should know."""
+        say(text)
 
     def plan(self, files: int, here: int, missing: int, free: int) -> None:
         """How much comes, and how much room there is."""

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from xlt.artifact import artifact_root
 from xlt.data.hub.fetch import wanted_data, wanted_model
 from xlt.data.hub.lock import cached, matching, read_lock
-from xlt.data.hub.table import read_table
+from xlt.data.hub.table import hub_model, read_table
 from xlt.data.rows import Row, TextRow, retrieval_texts
 from xlt.data.source import Source
 from xlt.errors import EnvironmentFault, UsageFault, XltError
@@ -363,6 +363,7 @@ def _training(spec: RunSpec, sets: _TrainingSets) -> RunEstimate:
 
 def _tokenizer(name: str) -> PreTrainedTokenizerBase | None:
     """The tokenizer of a fetched backbone; none where it was not fetched."""
+    name = hub_model(name).repository
     locked = read_lock().models.get(name)
     folder = cached("model", name, locked.revision, "") if locked else None
     if folder is None or not folder.is_dir():

@@ -141,8 +141,9 @@ INTERMEDIATE = (
         layout="hellaswag_jsonl",
         files={"train": "hellaswag/hellaswag_train.jsonl", "dev": "hellaswag/hellaswag_val.jsonl"},
         recipe=Recipe(epochs=3, batch_size=32, max_length=256, evaluate_every=1000),
-        licence="MIT",
-        address="https://rowanzellers.com/hellaswag/",
+        licence="MIT (wikiHow's text is under a takedown notice since September 2026)",
+        address="https://rowanzellers.com/hellaswag/ (its files are blocked; the hub has the same rows: "
+        "xlt fetch hellaswag, and --source hub)",
         train_rows=39_905,
         choices=4,
     ),
@@ -225,7 +226,8 @@ TARGET = (
         labels=PARAPHRASE_LABELS,
         recipe=Recipe(epochs=5, batch_size=32, max_length=256, evaluate_every=1000),
         licence="free use, acknowledge Google LLC",
-        address="https://github.com/google-research-datasets/paws",
+        address="https://github.com/google-research-datasets/paws (its bucket may answer 403; the hub has the same "
+        "rows: xlt fetch pawsx, and --source hub)",
         train_rows=49_401,
     ),
     Task(
@@ -262,8 +264,9 @@ TARGET = (
         },
         labels=ENTITY_TAGS,
         recipe=Recipe(epochs=10, batch_size=32, max_length=256, evaluate_every=1000),
-        licence="CC BY-SA 3.0",
-        address="https://github.com/afshinrahimi/mmner",
+        licence="not stated (text of Wikipedia, CC BY-SA)",
+        address="https://github.com/afshinrahimi/mmner (its cloud drive is gone; the hub has the same rows: "
+        "xlt fetch panx, and --source hub)",
         train_rows=20_000,
     ),
     Task(
@@ -309,7 +312,8 @@ TARGET = (
         },
         recipe=Recipe(epochs=2, batch_size=16, max_length=384),
         licence="Apache 2.0",
-        address="https://github.com/google-research-datasets/tydiqa",
+        address="https://github.com/google-research-datasets/tydiqa (its bucket may answer 403; the hub has the same "
+        "rows: xlt fetch tydiqa, and --source hub)",
         train_rows=3_696,
     ),
     Task(

@@ -170,6 +170,21 @@ SAME: list[tuple[str, Split, str, dict[str, str], dict[str, list[dict[str, Any]]
         },
     ),
     (
+        "bucc2018",
+        "test",
+        "zh",
+        {
+            "bucc2018/zh-en/zh-en.training.zh": "zh-000000001\t 一\nzh-000000002\t二\n",
+            "bucc2018/zh-en/zh-en.training.en": "en-000000001\ttwo\nen-000000002\ta pair\nen-000000003\tzwei\n",
+            "bucc2018/zh-en/zh-en.training.gold": "zh-000000002\ten-000000001\nzh-000000002\ten-000000003\n",
+        },
+        {
+            "mteb/BUCC/zh-en/test-00000-of-00001.parquet": [
+                {"sentence1": [" 一", "二"], "sentence2": ["two", "a pair", "zwei"], "gold": [[2, 1], [2, 3]]}
+            ]
+        },
+    ),
+    (
         "hellaswag",
         "dev",
         "en",
@@ -245,6 +260,26 @@ def test_an_answer_that_a_stripped_context_has_shifted_is_aligned(put: Put) -> N
     assert row.answers[0].start == 10
 
 
+@pytest.mark.parametrize("gold", [[0, 1], [1, 0], [3, 1], [1, 2], [1], [1, 1, 1]])
+def test_a_gold_pair_of_no_sentence_is_a_data_error(put: Put, gold: list[int]) -> None:
+    pools = {"sentence1": ["eins", "zwei"], "sentence2": ["one"], "gold": [[1, 1], gold]}
+    put("mteb/BUCC/de-en/test-00000-of-00001.parquet", pools)
+    with pytest.raises(DataFault, match="Row 1 of 'test-00000"):
+        rows("bucc2018", "test", "de")
+
+
+def test_a_missing_translation_is_an_empty_text(put: Put) -> None:
+    put(
+        "google-research-datasets/paws-x/ja/test-00000-of-00001.parquet",
+        {"id": 1, "sentence1": "a", "sentence2": None, "label": 0},
+        {"id": 2, "sentence1": "a", "sentence2": "b", "label": 1},
+    )
+    assert rows("pawsx", "test", "ja") == [
+        PairRow("test-1", "a", "", "different"),
+        PairRow("test-2", "a", "b", "paraphrase"),
+    ]
+
+
 def test_a_question_without_answers_has_none(put: Put) -> None:
     nothing = {**FOX, "id": "q2", "answers": {"text": [], "answer_start": []}}
     put("rajpurkar/squad_v2/squad_v2/validation-00000-of-00001.parquet", FOX, nothing)
@@ -258,10 +293,12 @@ def test_shards_come_in_their_order(put: Put) -> None:
     assert found == [("test-1", "shard 0"), ("test-2", "shard 1")]
 
 
-def test_another_order_of_labels_in_the_file_itself_is_refused(put: Put) -> None:
-    names = ["contradiction", "entailment", "neutral"]
-    features = {"info": {"features": {"label": {"names": names, "_type": "ClassLabel"}}}}
-    metadata = {"huggingface": json.dumps(features)}
+NAMES = {"names": ["contradiction", "entailment", "neutral"], "_type": "ClassLabel"}
+
+
+@pytest.mark.parametrize("feature", [NAMES, {"feature": NAMES, "_type": "Sequence"}, [NAMES]])
+def test_another_order_of_labels_in_the_file_itself_is_refused(put: Put, feature: Any) -> None:
+    metadata = {"huggingface": json.dumps({"info": {"features": {"label": feature}}})}
     put("facebook/xnli/en/test-00000-of-00001.parquet", nli("a", 0), metadata=metadata)
     with pytest.raises(DataFault, match="another order"):
         rows("xnli", "test")
@@ -281,11 +318,14 @@ def test_polluted_treebanks_and_tasks_without_their_data_are_not_offered(put: Pu
     source = HubSource()
     assert not {"el", "zh", "ru", "fr", "de"} & set(source.languages(get_task("udpos"), "test"))
     assert "kk" not in source.languages(get_task("udpos"), "dev")
-    assert source.languages(get_task("bucc2018"), "test") == ()
+    assert source.languages(get_task("ccg"), "train") == source.languages(get_task("bucc2018"), "dev") == ()
     with pytest.raises(UsageFault, match="language 'el'"):
         source.rows(get_task("udpos"), "test", "el")
     with pytest.raises(DataFault, match="not taken from the hub"):
-        source.rows(get_task("bucc2018"), "test", "de")
+        source.rows(get_task("ccg"), "train", "en")
+    with pytest.raises(UsageFault, match="no split 'dev'") as caught:
+        source.rows(get_task("bucc2018"), "dev", "de")
+    assert "xlt fetch bucc2018 --data-root DIR" in caught.value.why
 
 
 def test_the_table_names_every_task_and_every_language_has_its_code(put: Put) -> None:

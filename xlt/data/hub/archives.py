@@ -9,14 +9,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from huggingface_hub import get_session
-
-from xlt.data.hub.faults import faults, never_fetched
+from xlt.data.hub.faults import collecting, faults, never_fetched, raise_collected
 from xlt.data.hub.fetch import FetchProgress
 from xlt.data.hub.lock import LockedFile, matching, read_lock, write_lock
-from xlt.data.hub.table import read_table
-from xlt.data.hub.transfer import bring, check_room, free_space, sha256_of
-from xlt.errors import DataFault
+from xlt.data.hub.table import read_pins, read_table
+from xlt.data.hub.transfer import bring, check_room, free_space
+from xlt.errors import DataFault, XltError
 from xlt.tasks.record import Task
 
 # A wrong or hostile archive must not fill the disk.
@@ -48,60 +46,76 @@ def wanted_archives(tasks: Iterable[Task]) -> list[WantedArchive]:
 def fetch_archives(
     wanted: list[WantedArchive], root: Path, progress: FetchProgress, *, offline: bool = False
 ) -> dict[str, list[str]]:
-    """Brings each archive into ``root/.fetched``, checks and locks its sha256, and unpacks it once; returns the files
-    below the data root, by address.
+    """Brings each archive into ``root/.fetched``, checks it, unpacks it once and locks its sha256; returns the files
+    below the data root, by address. One that fails keeps no other from being fetched.
 
     Raises:
-        DataFault: an address has no such file, its sha256 is not the locked one, or it is not the expected archive.
+        DataFault: an address has no such file, or another than expected.
         EnvironmentFault: the disk is full, or cannot be written.
         IncompleteFault: the connection broke off.
+        SeveralFaults: several of these.
     """
     fetched: dict[str, list[str]] = {}
+    collected: list[XltError] = []
     for want in wanted:
-        name = want.address.rpartition("/")[2]
-        done = root / ".fetched" / f"{name}.files"
-        if not done.is_file():
-            if offline:
-                raise never_fetched(want.address, f"'{done.name}' is not in the data root's folder .fetched.")
-            with faults(want.address.removesuffix(f"/{name}"), name, "the release", name):
-                archive = root / ".fetched" / name
-                _download(want, archive, progress)
-                try:
-                    paths = _unpack(archive, want, root)
-                    _lock(want.address, archive)
-                finally:
-                    archive.unlink()
-                done.write_text("\n".join(paths) + "\n", encoding="utf-8")
-        fetched[want.address] = done.read_text(encoding="utf-8").splitlines()
-        absent = [path for path in fetched[want.address] if not (root / path).is_file()]
-        if absent:
-            raise DataFault(f"'{absent[0]}' is gone from the data root.", mend=f"Delete {done}, and fetch again.")
+        with collecting(collected):
+            fetched[want.address] = _fetch(want, root, progress, offline=offline)
+    raise_collected(collected)
     return fetched
 
 
-def _download(want: WantedArchive, archive: Path, progress: FetchProgress) -> None:
-    locked = read_lock().archives.get(want.address)
-    part = archive.with_name(f"{archive.name}.part")
-    here = part.stat().st_size if part.is_file() else 0
-    head = get_session().head(want.address, follow_redirects=True)
-    missing = max(0, int(head.headers.get("Content-Length", here)) - here)
+def _fetch(want: WantedArchive, root: Path, progress: FetchProgress, *, offline: bool) -> list[str]:
+    folder, _, name = want.address.rpartition("/")
+    done = root / ".fetched" / f"{name}.files"
+    if not done.is_file():
+        if offline:
+            raise never_fetched(want.address, f"'{done.name}' is not in the data root's folder .fetched.")
+        archive = root / ".fetched" / f"{name}.part"
+        with faults(folder, path=name):
+            sha256 = _download(want, archive, progress)
+            paths = _unpack(archive, want, root)
+            lock = read_lock()
+            lock.archives[want.address] = LockedFile(size=archive.stat().st_size, sha256=sha256)
+            write_lock(lock)
+            archive.unlink()
+            done.write_text("\n".join(paths) + "\n", encoding="utf-8")
+    paths = done.read_text(encoding="utf-8").splitlines()
+    if absent := [path for path in paths if not (root / path).is_file()]:
+        raise DataFault(f"'{absent[0]}' is gone from the data root.", mend=f"Delete {done}, and fetch again.")
+    return paths
+
+
+def _download(want: WantedArchive, archive: Path, progress: FetchProgress) -> str:
+    known = read_pins().archives.get(want.address) or read_lock().archives.get(want.address)
+    size, digest = (known.size, known.sha256) if known else (0, "")
+    missing = max(0, size - (archive.stat().st_size if archive.is_file() else 0))
     free = free_space(archive.parent)
     progress.plan(1, 0, missing, free)
     check_room(missing, free)
     progress.start(want.address, missing)
-    bring(want.address, part, locked.sha256 if locked else "", progress.advance, size=missing + here)
-    part.replace(archive)
-
-
-def _lock(address: str, archive: Path) -> None:
-    lock = read_lock()
-    if address not in lock.archives:
-        lock.archives[address] = LockedFile(size=archive.stat().st_size, sha256=sha256_of(archive))
-        write_lock(lock)
+    return bring(want.address, archive, progress.advance, size=size, digest=digest)
 
 
 def _unpack(archive: Path, want: WantedArchive, root: Path) -> list[str]:
-    """Writes the wanted members, and nothing else: a path that leads out of the folder matches no glob."""
+    """Puts the wanted members into their places once all are unpacked, and nothing else; a wrong archive is deleted."""
+    beside = archive.with_suffix(".unpacked")
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        paths = _members(archive, want, beside)
+        for path in paths:
+            target = root / want.into / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (beside / path).replace(target)
+    except DataFault:
+        archive.unlink()
+        raise
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return sorted((PurePosixPath(want.into) / path).as_posix() for path in paths)
+
+
+def _members(archive: Path, want: WantedArchive, folder: Path) -> list[str]:
+    """Writes the wanted members below ``folder``: a path that leads out of it matches no glob."""
     paths: list[str] = []
     unpacked = 0
     try:
@@ -113,18 +127,19 @@ def _unpack(archive: Path, want: WantedArchive, root: Path) -> list[str]:
                 unpacked += member.size
                 if unpacked > MOST_UNPACKED:
                     raise DataFault(f"{want.address} unpacks to more than {MOST_UNPACKED / 1e9:.0f} GB.", mend=_MEND)
-                target = root / want.into / path
-                target.parent.mkdir(parents=True, exist_ok=True)
+                (folder / path).parent.mkdir(parents=True, exist_ok=True)
                 content = tar.extractfile(member)
                 if content is not None:
-                    with content, target.open("wb") as stream:
+                    with content, (folder / path).open("wb") as stream:
                         shutil.copyfileobj(content, stream)
-                    paths.append(target.relative_to(root).as_posix())
-    except (tarfile.TarError, EOFError, zlib.error) as error:
+                    paths.append(path)
+    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of the disk; one of a damaged bz2 or gzip has no number
         raise DataFault(f"{want.address} is no sound archive.", why=str(error), mend=_MEND) from error
     if not paths:
         raise DataFault(f"{want.address} holds none of: {' '.join(want.take)}.", mend=_MEND)
-    return sorted(paths)
+    return paths
 
 
 _MEND = "Look at the release's page; artifact/hub.toml says what is expected."

@@ -1,16 +1,17 @@
-"""The errors of the hub's client as errors that say how to mend them."""
+"""The errors of the hub's client as errors that say how to mend them, and several of them as one."""
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from json import JSONDecodeError
 
-from httpx2 import HTTPError
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
+    HFValidationError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
@@ -18,26 +19,62 @@ from huggingface_hub.errors import (
 
 from xlt.errors import DataFault, EnvironmentFault, IncompleteFault, XltError
 
-_OTHER_DISK = "Set HF_HOME to a folder on another disk, and repeat the command."
+# Of httpx or httpx2, whichever this version of the hub's client is built on.
+HTTPError: type[Exception] = HfHubHTTPError.__bases__[0]
+
+
+class SeveralFaults(XltError):
+    """Several things could not be fetched; all else was."""
+
+    def __init__(self, faults: Sequence[XltError]) -> None:
+        """Names every fault; the exit code is the lowest of theirs."""
+        self.faults = faults
+        self.exit_code = min(fault.exit_code for fault in faults)
+        super().__init__(
+            f"{len(faults)} things could not be fetched; what else was wanted is here, or comes with the same command.",
+            why="\n".join(f"- {fault.what} {fault.why}".rstrip() for fault in faults),
+            mend="\n".join(dict.fromkeys(fault.mend for fault in faults)),
+        )
 
 
 @contextmanager
-def faults(endpoint: str, page: str, revision: str, path: str = "") -> Iterator[None]:
-    """Turns what the hub's client raises, for a listing or (with ``path``) a download, into one of our errors.
+def collecting(collected: list[XltError], *, one_host: bool = False) -> Iterator[None]:
+    """Keeps a fault for the end, so that what comes after it is tried.
 
-    ``page`` is the repository's below the address of the hub.
+    Raised at once, with those before it, is what would come again each time: a full disk, and with ``one_host`` a
+    connection that cannot be made or broke off.
     """
     try:
         yield
-    except (OSError, HTTPError, EntryNotFoundError) as error:
+    except XltError as fault:
+        found = fault.faults if isinstance(fault, SeveralFaults) else [fault]
+        collected += (each for each in found if each.what not in {known.what for known in collected})
+        broken = isinstance(fault.__cause__, HTTPError) and not isinstance(fault.__cause__, HfHubHTTPError)
+        if (one_host and broken) or any(isinstance(each, EnvironmentFault) for each in found):
+            raise_collected(collected)
+
+
+def raise_collected(collected: Sequence[XltError]) -> None:
+    """Raises the fault, or the faults as one, if there is any."""
+    if collected:
+        raise collected[0] if len(collected) == 1 else SeveralFaults(collected)
+
+
+@contextmanager
+def faults(endpoint: str, page: str = "", revision: str = "", path: str = "") -> Iterator[None]:
+    """Turns what the hub's client raises, for a listing or (with ``path``) a download, into one of our errors.
+
+    ``page`` is the repository's below the address of the hub; without one, ``endpoint`` is the folder of an archive.
+    """
+    try:
+        yield
+    except (OSError, HTTPError, EntryNotFoundError, HFValidationError, JSONDecodeError) as error:
         raise _fault(error, endpoint, page, revision, path) from error
 
 
 def disk_full(why: str) -> EnvironmentFault:
     """There is no room for the download."""
-    return EnvironmentFault(
-        "The disk of the hub's cache is full.", why=why, mend=f"Free space. {_OTHER_DISK} What has come is kept."
-    )
+    return EnvironmentFault("The disk is full.", why=why, mend=f"Free space. {_OTHER_DISK} What has come is kept.")
 
 
 def never_fetched(repository: str, why: str) -> DataFault:
@@ -49,10 +86,20 @@ def never_fetched(repository: str, why: str) -> DataFault:
     )
 
 
+_OTHER_DISK = "A folder on another disk: HF_HOME for the hub's cache, --data-root for archives. Repeat the command."
+
+
 def _fault(error: Exception, endpoint: str, page: str, revision: str, path: str) -> XltError:
     reason = str(error).split("\n")[0]
-    repository = page.removeprefix("datasets/")
+    repository = page.removeprefix("datasets/") or endpoint
     match error:
+        case HFValidationError():
+            return DataFault(
+                f"'{repository}' is no name of a repository.", why=reason, mend="Check the name: OWNER/NAME."
+            )
+        case JSONDecodeError():
+            what, reason = f"{endpoint} does not answer as a hub does.", "A network's log-in page does so, or a proxy."
+            return DataFault(what, why=reason, mend="Log in to the network, or correct --mirror or HF_ENDPOINT.")
         case GatedRepoError():
             what = f"Access to {repository} is restricted."
             return DataFault(
@@ -65,17 +112,22 @@ def _fault(error: Exception, endpoint: str, page: str, revision: str, path: str)
             what = f"{endpoint} has no repository {repository}, or not for everybody."
             return DataFault(what, why=reason, mend="Check the name; for a private repository set HF_TOKEN.")
         case _ if isinstance(error, EntryNotFoundError) or (path and _status(error) == 404):
-            what = f"{repository} has no file '{path}' at the revision {revision}."
+            what = f"{repository} has no file '{path}'" + (f" at the revision {revision}." if revision else ".")
             return DataFault(what, why=reason, mend=f"See {endpoint}/{page}")
         case _ if _status(error) in (401, 403):
-            what = f"{endpoint} refuses access to {repository}."
-            return DataFault(what, why=reason, mend="Set HF_TOKEN to a valid token.")
+            what = f"{endpoint} refuses access to {path if repository == endpoint else repository}."
+            mend = "Set HF_TOKEN to a valid token, or unset it: public data needs none." if page else f"See {endpoint}"
+            return DataFault(what, why=reason, mend=mend)
+        case _ if _status(error) == 429:
+            what = f"{endpoint} was asked too much at a time."
+            mend = "Wait some minutes and repeat the command. The limit is higher with a token of yours in HF_TOKEN."
+            return IncompleteFault(what, why=reason, mend=mend)
         case OfflineModeIsEnabled():
             return never_fetched(repository, reason)
         case OSError(errno=errno.ENOSPC | errno.EDQUOT):
             return disk_full(f"It ran full while '{path}' of {repository} was written.")
         case OSError(errno=int()) if not isinstance(error, HTTPError):
-            return EnvironmentFault("The hub's cache cannot be written.", why=reason, mend=_OTHER_DISK)
+            return EnvironmentFault("The disk cannot be written.", why=reason, mend=_OTHER_DISK)
     if path:
         what = f"The download of '{path}' of {repository} broke off."
         return IncompleteFault(what, why=reason, mend="The same command resumes it. What has come is kept.")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from huggingface_hub import HfApi, constants, hf_hub_url
+from huggingface_hub.errors import RevisionNotFoundError
+from huggingface_hub.file_download import REGEX_COMMIT_HASH
 
-from xlt.data.hub.faults import faults, never_fetched
+from xlt.data.hub.faults import collecting, faults, never_fetched, raise_collected
 from xlt.data.hub.lock import (
     LockedFile,
     LockedRepository,
@@ -22,42 +25,44 @@ from xlt.data.hub.lock import (
     write_lock,
 )
 from xlt.data.hub.parquet import row_count
-from xlt.data.hub.table import HubPart, languages, on_hub, parts, read_table
-from xlt.data.hub.transfer import bring, check_room, free_space, sha256_of
-from xlt.errors import DataFault
+from xlt.data.hub.table import HubFiles, HubPins, hub_model, languages, on_hub, parts, read_pins, read_table
+from xlt.data.hub.transfer import bring, check_room, free_space, sha256_of, why_wrong
+from xlt.errors import DataFault, XltError
 from xlt.tasks.record import Split, Task
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 MODEL_FILES = ("config.json", "*.safetensors")
 # Weights in other formats are several times the size, and never loaded.
 OTHER_MODEL_FILES = ("*.json", "*.model", "vocab.txt", "merges.txt")
+LISTING_SECONDS = 60
 
 
 @dataclass(slots=True)
 class Wanted:
     """Files of one repository: a file must match each glob of ``patterns``; ``optional`` ones may be missing.
 
-    ``rows`` is how many rows the files of a pattern have together, where it is known.
+    With each pattern comes how many rows its files have together, 0 if not known. ``branch`` is what is taken where the
+    repository no longer has the commit ``revision``; empty if nothing is.
     """
 
     kind: RepositoryKind
     repository: str
     revision: str = "main"
-    patterns: dict[str, None] = field(default_factory=dict)
+    patterns: dict[str, int] = field(default_factory=dict)
     optional: tuple[str, ...] = ()
-    rows: dict[str, int] = field(default_factory=dict)
+    branch: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """A file of a repository; ``size`` is 0 and ``sha256`` empty where neither hub nor lock tells."""
+    """A file of a repository; ``digest`` is its sha256 or git blob id. It is empty, and ``size`` 0, where not known."""
 
     kind: RepositoryKind
     repository: str
     revision: str
     path: str
     size: int
-    sha256: str
+    digest: str
 
     @property
     def local(self) -> Path:
@@ -89,17 +94,17 @@ class FetchedRepository:
 class FetchProgress(Protocol):
     """Is told what a fetch does."""
 
+    def remark(self, text: str) -> None:
+        """Something that the user should know."""
+
     def plan(self, files: int, here: int, missing: int, free: int) -> None:
         """Before any download: how many files are wanted and here, bytes still to come, free bytes of the disk."""
-        ...
 
     def start(self, name: str, missing: int) -> None:
         """A file is about to be downloaded, or so many bytes that are left of it."""
-        ...
 
     def advance(self, count: int) -> None:
         """So many bytes have come."""
-        ...
 
 
 def wanted_data(tasks: Iterable[Task], text: Collection[str] = ()) -> list[Wanted]:
@@ -110,7 +115,7 @@ def wanted_data(tasks: Iterable[Task], text: Collection[str] = ()) -> list[Wante
         DataFault: the hub does not have a task in a usable form.
         UsageFault: the corpus does not have a language.
     """
-    table = read_table()
+    table, pins = read_table(), read_pins()
     wanted: dict[str, Wanted] = {}
     for task in tasks:
         entry = on_hub(table, task)
@@ -118,13 +123,14 @@ def wanted_data(tasks: Iterable[Task], text: Collection[str] = ()) -> list[Wante
             known = languages(entry, task, split)
             for language in text if text and known and task.kind == "masked_lm" else known:
                 for part in parts(entry, task, split, language):
-                    _want(wanted, part)
+                    _want(wanted, part, pins)
     return list(wanted.values())
 
 
 def wanted_model(name: str) -> Wanted:
-    """The configuration, tokenizer and safetensors weights of a model of the hub."""
-    return Wanted("model", name, patterns=dict.fromkeys(MODEL_FILES), optional=OTHER_MODEL_FILES)
+    """The configuration, tokenizer and safetensors weights of a model of the hub, by its repository or a short name."""
+    model = hub_model(name)
+    return Wanted("model", model.repository, model.revision, dict.fromkeys(MODEL_FILES, 0), OTHER_MODEL_FILES)
 
 
 def fetch(
@@ -132,111 +138,137 @@ def fetch(
 ) -> list[FetchedRepository]:
     """Brings every wanted file into the hub's cache and checks it; the same call resumes one that broke off.
 
-    A repository that the lock names is taken at its locked revision, and files at their locked sha256. Any other
-    is taken at the commit that its branch now has, checked against the sha256 that the hub declares, and locked
-    after its row counts were found right. ``mirror`` is the address of another hub; ``offline`` only checks.
+    A repository that the lock names is taken at its locked revision, and files at their locked sha256. Any other is
+    taken at the commit that ``artifact/hub.toml`` or its branch has, checked against what the table and the hub say,
+    and locked after its row counts were found right. What is wrong with one file keeps no other from being fetched.
+    ``mirror`` is the address of another hub; ``offline`` only checks.
 
     Raises:
-        DataFault: no hub, repository, revision or file; no access; a wrong sha256 or row count; offline, and absent.
+        DataFault: no hub, repository, revision or file; no access; another file or row count; offline, and absent.
         EnvironmentFault: the disk is full, or the lock cannot be written.
         IncompleteFault: the connection broke off.
+        SeveralFaults: several of these; all else was fetched.
     """
-    hub = _Hub(mirror, offline or constants.is_offline_mode())
-    listings = [hub.files(want) for want in wanted]
-    every = [file for files in listings for file in files]
+    hub = _Hub(mirror, progress, offline=offline or constants.is_offline_mode())
+    collected: list[XltError] = []
+    listings: list[tuple[Wanted, list[RemoteFile]]] = []
+    for want in wanted:
+        with collecting(collected, one_host=True):
+            listings.append((want, hub.files(want, collected)))
+    every = [file for _, files in listings for file in files]
     whole = {file: sha256 for file in every if (sha256 := _intact(file))}
-    absent = [file for file in every if file not in whole]
-    missing = sum(file.missing() for file in absent)
+    missing = sum(file.missing() for file in every if file not in whole)
     free = free_space(Path(constants.HF_HUB_CACHE))
     progress.plan(len(every), len(whole), missing, free)
-    if absent and hub.offline:
-        raise never_fetched(absent[0].repository, f"{len(absent)} files are absent or damaged, first {absent[0].path}.")
-    check_room(missing, free)
+    check_room(0 if hub.offline else missing, free)
     fetched = []
-    for want, files in zip(wanted, listings, strict=True):
-        before = sum(file.missing() for file in files if file not in whole)
-        for file in files:
-            if file not in whole:
-                progress.start(f"{file.repository} {file.path}", file.missing())
-                whole[file] = hub.download(file, progress.advance)
-        _check_rows(want, files)
-        _lock(files, whole)
-        if want.kind == "model":
-            _name(files[0])
-        size = sum(file.local.stat().st_size for file in files)
-        fetched.append(FetchedRepository(want.kind, want.repository, files[0].revision, len(files), size, before))
+    for want, files in listings:
+        absent = [file for file in files if file not in whole]
+        before = sum(file.missing() for file in absent)
+        for file in absent:
+            with collecting(collected, one_host=True):
+                whole[file] = hub.download(file)
+        if sound := _sound(want, files, whole, collected):
+            _lock(sound, whole)
+            size = sum(file.local.stat().st_size for file in sound)
+            fetched.append(FetchedRepository(want.kind, want.repository, sound[0].revision, len(sound), size, before))
+    raise_collected(collected)
     return fetched
 
 
 class _Hub:
     """The hub at an address, through its own client. The token comes from the environment only (HF_TOKEN)."""
 
-    def __init__(self, mirror: str | None, offline: bool) -> None:
+    def __init__(self, mirror: str | None, progress: FetchProgress, *, offline: bool) -> None:
         self.offline = offline
+        self._progress = progress
         self._endpoint = (mirror or constants.ENDPOINT).rstrip("/")
         self._token = os.environ.get("HF_TOKEN", "")
         self._api = HfApi(endpoint=self._endpoint, token=self._token or False)
-        self._lock = read_lock()
+        self._lock, self._pins = read_lock(), read_pins()
 
-    def files(self, want: Wanted) -> list[RemoteFile]:
+    def files(self, want: Wanted, collected: list[XltError]) -> list[RemoteFile]:
         """The wanted files, as the lock knows them where it does, else as the hub lists them now."""
         locked = self._lock.of(want.kind).get(want.repository)
-        if locked and all(matching(locked.files, pattern) for pattern in want.patterns):
-            known = {path: (file.size, file.sha256) for path, file in locked.files.items()}
-            return _select(want, locked.revision, known)
-        if self.offline:
-            raise never_fetched(want.repository, "data.lock does not name all its files: they were never fetched.")
         revision = locked.revision if locked else want.revision
-        ask = self._api.dataset_info if want.kind == "dataset" else self._api.model_info
-        with faults(self._endpoint, _page(want), revision):
-            info = ask(want.repository, revision=revision, files_metadata=True)
-        listed = {file.rfilename: (file.size or 0, file.lfs.sha256 if file.lfs else "") for file in info.siblings or ()}
-        if locked:
-            listed.update({path: (file.size, file.sha256) for path, file in locked.files.items()})
-        return _select(want, locked.revision if locked else str(info.sha), listed)
+        known = {path: (file.size, file.sha256) for path, file in locked.files.items()} if locked else {}
+        if not all(matching(known, pattern) for pattern in want.patterns):
+            if self.offline:
+                raise never_fetched(want.repository, "data.lock does not name all its files: they were never fetched.")
+            revision, listed = self._list(want, revision, "" if locked else want.branch)
+            known = listed | known
+        for path, sha256 in self._pins.sha256.get(want.repository, {}).items():
+            if path in known:
+                known[path] = (known[path][0], sha256)
+        return _select(want, revision, known, collected)
 
-    def download(self, file: RemoteFile, advance: Callable[[int], None]) -> str:
+    def _list(self, want: Wanted, revision: str, branch: str) -> tuple[str, dict[str, tuple[int, str]]]:
+        """The commit that the hub has as ``revision``, or else as ``branch``, and size and digest of its files."""
+        of_kind = self._api.dataset_info if want.kind == "dataset" else self._api.model_info
+        ask = partial(of_kind, want.repository, timeout=LISTING_SECONDS, files_metadata=True)
+        with faults(self._endpoint, _page(want), revision):
+            try:
+                info = ask(revision=revision)
+            except RevisionNotFoundError:
+                if not branch:
+                    raise
+                info = ask(revision=branch)
+                self._progress.remark(
+                    f"{want.repository} no longer has {revision}: {info.sha} is taken, which is {branch} now."
+                )
+                revision = branch
+        if REGEX_COMMIT_HASH.match(revision) and revision != info.sha:
+            raise DataFault(
+                f"{self._endpoint} gives {info.sha} of {want.repository} where {revision} was asked for.",
+                mend="Try without --mirror.",
+            )
+        siblings = info.siblings or ()
+        return str(info.sha), {
+            file.rfilename: (file.size or 0, file.lfs.sha256 if file.lfs else file.blob_id or "") for file in siblings
+        }
+
+    def download(self, file: RemoteFile) -> str:
         """Brings one file into the cache, from where an earlier attempt broke off; returns its sha256."""
-        if file.begun.is_file() and file.begun.stat().st_size > file.size:
-            file.begun.unlink()  # no beginning of this file, or one whose length is not known
+        if self.offline:
+            raise never_fetched(file.repository, f"'{file.path}' is absent or damaged.")
         url = hf_hub_url(
             file.repository, file.path, repo_type=file.kind, revision=file.revision, endpoint=self._endpoint
         )
+        self._progress.start(f"{file.repository} {file.path}", file.missing())
         with faults(self._endpoint, _page(file), file.revision, file.path):
-            sha256 = bring(url, file.begun, file.sha256, advance, self._token, size=file.size)
+            advance = self._progress.advance
+            sha256 = bring(url, file.begun, advance, self._token, size=file.size, digest=file.digest)
             file.local.parent.mkdir(parents=True, exist_ok=True)
             file.begun.replace(file.local)
         return sha256
-
-
-def _name(file: RemoteFile) -> None:
-    """Lets libraries find a model by its name alone, without asking the hub."""
-    branch = cache_folder(file.kind, file.repository) / "refs" / "main"
-    branch.parent.mkdir(exist_ok=True)
-    branch.write_text(file.revision, encoding="ascii")
 
 
 def _page(of: Wanted | RemoteFile) -> str:
     return f"datasets/{of.repository}" if of.kind == "dataset" else of.repository
 
 
-def _want(wanted: dict[str, Wanted], part: HubPart) -> None:
-    want = wanted.setdefault(part.repository, Wanted("dataset", part.repository, part.revision))
-    want.patterns[part.pattern] = None
-    if part.rows:
-        want.rows[part.pattern] = part.rows
+def _want(wanted: dict[str, Wanted], part: HubFiles, pins: HubPins) -> None:
+    # A converted branch may be written anew, by the hub's own bot, whose old commits then are gone.
+    revision, branch = pins.revisions.get(part.repository, part.branch), "" if part.branch == "main" else part.branch
+    want = wanted.setdefault(part.repository, Wanted("dataset", part.repository, revision, branch=branch))
+    want.patterns[part.path] = part.rows
 
 
-def _select(want: Wanted, revision: str, known: dict[str, tuple[int, str]]) -> list[RemoteFile]:
+def _select(
+    want: Wanted, revision: str, known: dict[str, tuple[int, str]], collected: list[XltError]
+) -> list[RemoteFile]:
     for pattern in want.patterns:
         if not matching(known, pattern):
-            raise DataFault(
+            fault = DataFault(
                 f"{want.repository} has no file '{pattern}' at the revision {revision}.",
                 why="A loading script is never run, nor weights read that are not safetensors."
                 if pattern in MODEL_FILES or any(path.endswith(".py") for path in known)
                 else "artifact/hub.toml says where the files should lie; the repository may have changed.",
                 mend="Get the official files and use --source files, or name another model.",
             )
+            if want.kind == "model":
+                raise fault  # its other files are of no use
+            collected.append(fault)
     paths = {path for pattern in (*want.patterns, *want.optional) for path in matching(known, pattern)}
     return [RemoteFile(want.kind, want.repository, revision, path, *known[path]) for path in sorted(paths)]
 
@@ -245,23 +277,33 @@ def _intact(file: RemoteFile) -> str:
     """The sha256 of a file in the cache if it is what it should be; a damaged one is taken away."""
     if not file.local.is_file():
         return ""
-    sha256 = sha256_of(file.local)
-    if file.sha256 in ("", sha256) and file.size in (0, file.local.stat().st_size):
-        return sha256
+    if not why_wrong(file.local, file.size, file.digest):
+        return sha256_of(file.local, file.digest)
     file.local.unlink()
     return ""
 
 
-def _check_rows(want: Wanted, files: list[RemoteFile]) -> None:
-    local = {file.path: file.local for file in files}
-    for pattern, expected in want.rows.items():
-        found = sum(row_count(local[path]) for path in matching(local, pattern))
-        if found != expected:
-            raise DataFault(
-                f"'{pattern}' of {want.repository} has {found} rows, expected are {expected}.",
-                why="The repository is no longer what artifact/hub.toml describes; nothing of it was locked.",
-                mend="Look at the repository's page; correct artifact/hub.toml if the data is right all the same.",
-            )
+def _sound(
+    want: Wanted, files: list[RemoteFile], whole: Collection[RemoteFile], collected: list[XltError]
+) -> list[RemoteFile]:
+    """The files of the patterns that are wholly here with the right number of rows; a model's all or none."""
+    if want.kind == "model":
+        return files if all(file in whole for file in files) else []
+    local = {file.path: file for file in files}
+    sound: dict[str, RemoteFile] = {}
+    for pattern, expected in want.patterns.items():
+        of_pattern = {path: local[path] for path in matching(local, pattern)}
+        if not of_pattern or not all(file in whole for file in of_pattern.values()):
+            continue
+        with collecting(collected):
+            if expected and (found := sum(row_count(file.local) for file in of_pattern.values())) != expected:
+                raise DataFault(
+                    f"'{pattern}' of {want.repository} has {found} rows, expected are {expected}.",
+                    why="The repository is no longer what artifact/hub.toml describes; these files were not locked.",
+                    mend="Look at the repository's page; correct artifact/hub.toml if the data is right all the same.",
+                )
+            sound |= of_pattern
+    return list(sound.values())
 
 
 def _lock(files: list[RemoteFile], sha256: dict[RemoteFile, str]) -> None:
@@ -272,3 +314,8 @@ def _lock(files: list[RemoteFile], sha256: dict[RemoteFile, str]) -> None:
     if not new.items() <= locked.files.items():
         locked.files.update(new)
         write_lock(lock)
+    if first.kind == "model":
+        # Lets libraries find a model by its name alone, without asking the hub.
+        branch = cache_folder(first.kind, first.repository) / "refs" / "main"
+        branch.parent.mkdir(exist_ok=True)
+        branch.write_text(first.revision, encoding="ascii")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
@@ -51,7 +52,8 @@ def lock_path() -> Path:
 
 
 def read_lock() -> DataLock:
-    """The lock; a repository that the project's own ``artifact/data.lock`` names is as it says there.
+    """The lock; a repository that the project's own ``artifact/data.lock`` names has the revision and the files that it
+    says there, and those others that were fetched at the same revision.
 
     Raises:
         DataFault: a lock is damaged.
@@ -68,8 +70,11 @@ def read_lock() -> DataLock:
                 why=str(error),
                 mend="Restore it: git checkout -- artifact/data.lock; the file that XLT_DATA_LOCK names: delete it.",
             ) from error
-        lock.datasets.update(found.datasets)
-        lock.models.update(found.models)
+        for earlier, later in ((lock.datasets, found.datasets), (lock.models, found.models)):
+            for name, repository in later.items():
+                if name in earlier and earlier[name].revision == repository.revision:
+                    repository.files = {**earlier[name].files, **repository.files}
+                earlier[name] = repository
         lock.archives.update(found.archives)
     return lock
 
@@ -81,13 +86,10 @@ def write_lock(lock: DataLock) -> None:
         EnvironmentFault: the file cannot be written.
     """
     path = lock_path()
-    ordered = DataLock(
-        datasets=_ordered(lock.datasets), models=_ordered(lock.models), archives=dict(sorted(lock.archives.items()))
-    )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(f"{path.name}.draft")
-        draft.write_text(ordered.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        draft.write_text(json.dumps(lock.model_dump(), indent=1, sort_keys=True) + "\n", encoding="utf-8")
         draft.replace(path)
     except OSError as error:
         raise EnvironmentFault(
@@ -110,10 +112,3 @@ def cached(kind: RepositoryKind, repository: str, revision: str, path: str) -> P
 def cache_folder(kind: RepositoryKind, repository: str) -> Path:
     """The folder of a repository in the hub's cache."""
     return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repository, repo_type=kind)
-
-
-def _ordered(repositories: dict[str, LockedRepository]) -> dict[str, LockedRepository]:
-    return {
-        name: LockedRepository(revision=locked.revision, files=dict(sorted(locked.files.items())))
-        for name, locked in sorted(repositories.items())
-    }

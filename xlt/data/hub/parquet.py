@@ -12,8 +12,8 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from xlt.data.files.squad_json import align
-from xlt.data.hub.table import HubPart, HubTask
-from xlt.data.rows import Answer, BitextRow, ChoiceRow, PairRow, Row, SpanRow, TagRow, TextRow
+from xlt.data.hub.table import HubFiles, HubTask
+from xlt.data.rows import Answer, BitextRow, ChoiceRow, MiningRow, PairRow, Row, SpanRow, TagRow, TextRow
 from xlt.errors import DataFault
 from xlt.tasks.record import Kind
 
@@ -34,7 +34,7 @@ def row_count(path: Path) -> int:
         raise _damaged(path, error) from error
 
 
-def read_rows(paths: list[Path], kind: Kind, entry: HubTask, part: HubPart, prefix: str) -> Iterator[Row]:
+def read_rows(paths: list[Path], kind: Kind, entry: HubTask, part: HubFiles, prefix: str) -> Iterator[Row]:
     """The rows of the part from its files, in their order, without those that have no gold label.
 
     A row is named by the id column; where there is none, or two rows share an id, by ``prefix`` and its number in
@@ -54,15 +54,18 @@ def read_rows(paths: list[Path], kind: Kind, entry: HubTask, part: HubPart, pref
                 name = f"{prefix}-{number}"
             seen.add(name)
             try:
-                row = _FORMS[kind](name, record, entry)
+                if "gold" in entry.columns:
+                    rows = _pools(part.language, record, entry)
+                else:
+                    row = _FORMS[kind](name, record, entry)
+                    rows = [] if row is None else [row]
             except (LookupError, TypeError, ValueError) as error:
                 raise DataFault(
                     f"Row {number} of '{path.name}' is not what artifact/hub.toml says.",
                     why=f"{type(error).__name__}: {error}",
                     mend="Compare the columns and labels there with the repository's page.",
                 ) from error
-            if row is not None:
-                yield row
+            yield from rows
 
 
 def _records(path: Path, entry: HubTask, id_column: str) -> Iterator[Record]:
@@ -88,7 +91,8 @@ def _check_label_order(path: Path, metadata: dict[bytes, bytes], entry: HubTask)
     """Where the file itself names its classes as we do, they must come in the order of the table."""
     features = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {}).get("features", {})
     feature = features.get(entry.column("label") or entry.column("tags"), {})
-    names = feature.get("names") or (feature.get("feature") or {}).get("names") or []
+    inner = feature[0] if isinstance(feature, list) else feature.get("feature") or feature
+    names = inner.get("names") or []
     if sorted(names) == sorted(entry.labels) and list(names) != list(entry.labels):
         raise DataFault(
             f"The labels of '{path.name}' have another order than artifact/hub.toml says.",
@@ -102,7 +106,8 @@ def _damaged(path: Path, error: Exception) -> DataFault:
 
 
 def _pair(name: str, record: Record, entry: HubTask) -> Row | None:
-    text_a, text_b = (_text(record, column) for column in entry.columns["texts"])
+    # Where a translation is missing, the official files have an empty text.
+    text_a, text_b = ("" if record[column] is None else _text(record, column) for column in entry.columns["texts"])
     label = record[entry.column("label")]
     return None if label in NO_LABEL else PairRow(name, text_a, text_b, _label(label, entry))
 
@@ -143,6 +148,24 @@ def _bitext(name: str, record: Record, entry: HubTask) -> Row | None:
     # The builder kept the line ends of the raw files.
     foreign, english = (_text(record, entry.column(side)).rstrip("\r\n") for side in ("foreign", "english"))
     return BitextRow(name, foreign, english) if foreign.strip() or english.strip() else None
+
+
+def _pools(language: str, record: Record, entry: HubTask) -> list[Row]:
+    """The sentences of both sides, named by their places in the lists, as the official files name them."""
+    foreign, english = (
+        {f"{code}-{number:09}": text.strip() for number, text in enumerate(record[entry.column(side)], start=1)}
+        for code, side in ((language, "foreign"), ("en", "english"))
+    )
+    matches: dict[str, list[str]] = {}
+    for one, other in record[entry.column("gold")]:
+        names = f"{language}-{one:09}", f"en-{other:09}"
+        if names[0] not in foreign or names[1] not in english:
+            raise ValueError(f"no sentences {' and '.join(names)}")
+        matches.setdefault(names[0], []).append(names[1])
+    return [
+        *(MiningRow(name, text, False, tuple(matches.get(name, ()))) for name, text in foreign.items()),
+        *(MiningRow(name, text, True) for name, text in english.items()),
+    ]
 
 
 def _plain(name: str, record: Record, entry: HubTask) -> Row:

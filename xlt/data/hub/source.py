@@ -9,7 +9,7 @@ from xlt.data.files.pretraining import pretraining_sentences
 from xlt.data.files.source import FilesSource
 from xlt.data.hub.lock import cached, matching, read_lock
 from xlt.data.hub.parquet import read_rows
-from xlt.data.hub.table import HubPart, languages, on_hub, parts, read_table
+from xlt.data.hub.table import HubFiles, languages, on_hub, parts, read_table
 from xlt.data.rows import Row, TextRow
 from xlt.errors import DataFault
 from xlt.tasks.catalogue import INTERMEDIATE, MASKED_LM, TARGET
@@ -85,10 +85,10 @@ class HubSource:
                     ):
                         yield task, split, language, self.rows(task, split, language)
 
-    def _present(self, part: HubPart) -> list[Path]:
+    def _present(self, part: HubFiles) -> list[Path]:
         """The files of the part; none where one of them was not fetched, or is not of its locked size."""
         locked = self._lock.datasets.get(part.repository)
-        names = matching(locked.files, part.pattern) if locked else []
+        names = matching(locked.files, part.path) if locked else []
         paths = [cached("dataset", part.repository, locked.revision, name) for name in names] if locked else []
         whole = locked and all(
             path.is_file() and path.stat().st_size == locked.files[name].size
@@ -96,11 +96,11 @@ class HubSource:
         )
         return paths if whole else []
 
-    def _paths(self, part: HubPart, task: Task) -> list[Path]:
+    def _paths(self, part: HubFiles, task: Task) -> list[Path]:
         paths = self._present(part)
         if not paths:
             raise DataFault(
-                f"The data of {task.name} was not fetched: {part.pattern} of {part.repository}.",
+                f"The data of {task.name} was not fetched: {part.path} of {part.repository}.",
                 why="The source 'hub' reads what lies in the hub's cache (HF_HOME) and what data.lock names.",
                 mend=f"xlt fetch {task.key}",
             )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, TypeAdapter
 
 from xlt.artifact import read_toml
+from xlt.data.hub.lock import LockedFile
 from xlt.errors import DataFault, UsageFault
 from xlt.tasks.record import Split, Task
 
@@ -15,19 +15,21 @@ ENGLISH = "en"
 
 
 class HubFiles(BaseModel):
-    """The parquet files of one repository that hold a split, or a part of it; ``{lang}`` stands for the language."""
+    """The parquet files of one repository (a glob) that hold a split, or a part of it; ``{lang}`` stands for the
+    language until ``parts`` has put its name there, which then is ``language``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     repository: str
     path: str
-    revision: str = "main"
+    branch: str = "main"
     id: str = ""
     only: str = ""
     rows: int = 0
     rows_in: dict[str, int] = {}
     first: int = 0
     languages: tuple[str, ...] = ()
+    language: str = ""
 
 
 class Archive(BaseModel):
@@ -64,26 +66,45 @@ class HubTask(BaseModel):
         return self.columns.get(use, ("",))[0]
 
 
-@dataclass(frozen=True, slots=True)
-class HubPart:
-    """The files (a glob) that hold one split of a task in one language, or a part of it.
+class HubModel(BaseModel):
+    """A model on the hub: its repository, the commit to take, and sizes that its configuration must have."""
 
-    ``id`` is the column of the rows' ids, empty where there is none, and ``only`` what they begin with; ``rows`` is
-    how many rows the files have, 0 if not known, and ``first`` how many are read, 0 if all.
-    """
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     repository: str
-    revision: str
-    pattern: str
-    id: str
-    only: str
-    rows: int
-    first: int
+    revision: str = "main"
+    config: dict[str, int] = {}
+
+
+class HubPins(BaseModel):
+    """What was read in public sources of the files that a fetch brings, whether anybody has fetched them or not.
+
+    ``revisions`` are commits by repository, ``sha256`` digests by repository and path, ``archives`` by address.
+    """
+
+    revisions: dict[str, str] = {}
+    models: dict[str, HubModel] = {}
+    sha256: dict[str, dict[str, str]] = {}
+    archives: dict[str, LockedFile] = {}
 
 
 def read_table() -> dict[str, HubTask]:
-    """The table of ``artifact/hub.toml``, by task key."""
-    return TypeAdapter(dict[str, HubTask]).validate_python(read_toml("hub.toml"))
+    """The tasks of ``artifact/hub.toml``, by key."""
+    tables = {key: table for key, table in read_toml("hub.toml").items() if key not in HubPins.model_fields}
+    return TypeAdapter(dict[str, HubTask]).validate_python(tables)
+
+
+def read_pins() -> HubPins:
+    """The rest of ``artifact/hub.toml``."""
+    return HubPins.model_validate(read_toml("hub.toml"))
+
+
+def hub_model(name: str) -> HubModel:
+    """The model that people call ``name``, by its short name or its repository's; one of which nothing is known where
+    ``artifact/hub.toml`` has no such model."""
+    models = read_pins().models
+    named = models.get(name) or next((model for model in models.values() if model.repository == name), None)
+    return named or HubModel(repository=name)
 
 
 def on_hub(table: dict[str, HubTask], task: Task) -> HubTask:
@@ -118,8 +139,8 @@ def languages(entry: HubTask, task: Task, split: Split) -> tuple[str, ...]:
     )
 
 
-def parts(entry: HubTask, task: Task, split: Split, language: str) -> list[HubPart]:
-    """Where the rows of a split in one language lie, in their order.
+def parts(entry: HubTask, task: Task, split: Split, language: str) -> list[HubFiles]:
+    """Where the rows of a split in one language lie, in their order, ``id`` and ``rows`` filled in.
 
     Raises:
         UsageFault: the hub has no such split or language.
@@ -133,27 +154,14 @@ def parts(entry: HubTask, task: Task, split: Split, language: str) -> list[HubPa
         )
     code = entry.codes.get(language, language)
     return [
-        HubPart(
-            files.repository,
-            files.revision,
-            files.path.replace("{lang}", code),
-            files.id or entry.column("id"),
-            files.only.replace("{lang}", code),
-            files.rows_in.get(language, files.rows),
-            files.first,
+        files.model_copy(
+            update={
+                "path": files.path.replace("{lang}", code),
+                "only": files.only.replace("{lang}", code),
+                "id": files.id or entry.column("id"),
+                "rows": files.rows_in.get(language, files.rows),
+                "language": code,
+            }
         )
         for files in getattr(entry, split)
     ]
-
-
-class HubModel(BaseModel):
-    """STUB until the hub branch is merged."""
-
-    repository: str
-    revision: str = "main"
-    config: dict[str, int] = {}
-
-
-def hub_model(name: str) -> HubModel:
-    """STUB"""
-    return HubModel(repository=name)
