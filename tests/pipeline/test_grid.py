@@ -10,7 +10,7 @@ import pytest
 from tests.pipeline.conftest import TinyGrid
 from xlt.data.files.source import FilesSource
 from xlt.data.world.source import WorldSource
-from xlt.errors import UsageFault
+from xlt.errors import DataFault, UsageFault
 from xlt.pipeline.grid import Grid, GridBuilder, evaluated, present_arms
 from xlt.pipeline.sources import SourceOptions, open_source
 from xlt.pipeline.tiers import read_tier
@@ -180,3 +180,13 @@ def test_a_limit_keeps_the_first_rows_and_is_part_of_the_spec(tiny_tier: Path, t
     whole = {run.hash for run in build(tiny_tier, FilesSource(tiny_files)).runs}
     builder = GridBuilder(read_tier(str(tiny_tier)), limited, seed=0, precision="fp32")
     assert not whole & {run.hash for run in builder.grid().runs}
+
+
+def test_mining_without_the_dev_set_of_its_threshold_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    for name, text in {"de": "de-1\teins\n", "en": "en-1\tone\n", "gold": "de-1\ten-1\n"}.items():
+        path = tmp_path / "bucc2018" / "de-en" / f"de-en.training.{name}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    with pytest.raises(DataFault, match="best on its dev split, which the source 'files' lacks") as caught:
+        evaluated(get_task("bucc2018"), FilesSource(tmp_path))
+    assert "xlt fetch bucc2018 --data-root DIR" in caught.value.mend

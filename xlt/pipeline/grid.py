@@ -290,13 +290,21 @@ def evaluated(
 
     Raises:
         UsageFault: a language or split asked for is not there.
-        DataFault: there is none.
+        DataFault: there is none, or not the dev set that the scores of the others rest on.
     """
+    from xlt.evaluate.cell import needs_dev  # not for the grid of a plan, which is shown without data
+
     pairs = [(split, language) for split in EVALUATED_SPLITS for language in source.languages(task, split)]
     if not pairs:
         raise DataFault(
             f"The source '{source.name}' has no dev or test data for '{task.key}'.",
             mend=f"xlt tasks show {task.key}",
+        )
+    if any(needs_dev(task, split) for split, _ in pairs) and not source.languages(task, "dev"):
+        raise DataFault(
+            f"'{task.key}' is scored with the threshold that is best on its dev split, which the source "
+            f"'{source.name}' lacks.",
+            mend=f"xlt fetch {task.key} --data-root DIR, and then add --data-root DIR to this command",
         )
     for asked, known, noun in (
         (languages, dict.fromkeys(language for _, language in pairs), "language"),
