@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from transformers import PreTrainedTokenizerBase
 
 from xlt.data.features import encode
+from xlt.data.hub.table import hub_model
 from xlt.data.labels import with_labels
 from xlt.data.packing import Encoded, pack
 from xlt.data.rows import BitextRow, ChoiceRow, PairRow, Row, SpanRow, TagRow, TextRow
@@ -132,7 +133,7 @@ def _stage(name: Stage, seconds: Any, index: int, rows: int) -> LoadRow:
 
 def _tokenizer(source: Source, name: str, vocabulary: int) -> PreTrainedTokenizerBase:
     if name:
-        return load_tokenizer(name)
+        return load_tokenizer(hub_model(name).repository)
     with tempfile.TemporaryDirectory(prefix="xlt-bench-") as folder:
         train_tokenizer((row.text for row in source.pretraining_text()), vocabulary, Path(folder))
         return load_tokenizer(folder)

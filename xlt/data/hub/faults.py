@@ -110,7 +110,7 @@ def _fault(error: Exception, endpoint: str, page: str, revision: str, path: str)
             return DataFault(what, why=reason, mend="Try without --mirror, or use the official files (--source files).")
         case RepositoryNotFoundError():
             what = f"{endpoint} has no repository {repository}, or not for everybody."
-            return DataFault(what, why=reason, mend="Check the name; for a private repository set HF_TOKEN.")
+            return DataFault(what, why=reason, mend="Check the name, or omit --mirror; for a private one set HF_TOKEN.")
         case _ if isinstance(error, EntryNotFoundError) or (path and _status(error) == 404):
             what = f"{repository} has no file '{path}'" + (f" at the revision {revision}." if revision else ".")
             return DataFault(what, why=reason, mend=f"See {endpoint}/{page}")

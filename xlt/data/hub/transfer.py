@@ -46,8 +46,8 @@ def bring(
     raise DataFault(
         f"{url} brought another file than expected, which was deleted.",
         why=why,
-        mend="Repeat the command, without --mirror, and after a log-in if the network asks for one. If it comes again, the "
-        "file was moved or replaced: see its page.",
+        mend="Repeat the command, without --mirror, and after a log-in if the network asks for one. If it comes again, "
+        "the file was moved or replaced: see its page.",
     )
 
 
