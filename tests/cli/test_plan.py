@@ -23,7 +23,7 @@ def test_without_data_the_graph_is_shown_and_how_to_get_the_data(
     document = outcome.document
     assert (document["source"], document["seed"], document["seeds"]) == ("hub", 0, [0, 1, 2])
     assert document["fetch"] == "xlt fetch --tier core --data-root DIR"
-    assert "MNLI was not fetched" in document["data_absent"]
+    assert "The model 'xlm-roberta-large' was not fetched" in document["data_absent"]
     runs = {run["name"]: run for run in document["runs"]}
     assert runs["squad.tydiqa"]["starts_from"] == "squad"
     assert {(run["state"], run["hash"], run["folder"]) for run in runs.values()} == {("unknown", "", "")}

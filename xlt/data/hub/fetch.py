@@ -197,7 +197,9 @@ class _Hub:
                 raise never_fetched(want.repository, "data.lock does not name all its files: they were never fetched.")
             revision, listed = self._list(want, revision, "" if locked else want.branch)
             known = listed | known
-        for path, sha256 in self._pins.sha256.get(want.repository, {}).items():
+        # The digests that the project knows are those of the pinned commit, and of no other.
+        is_pinned = revision == want.revision
+        for path, sha256 in self._pins.sha256.get(want.repository, {}).items() if is_pinned else ():
             if path in known:
                 known[path] = (known[path][0], sha256)
         return _select(want, revision, known, collected)
