@@ -31,7 +31,7 @@ OPTIONS = {
     "train": COMMON | SOURCE | ENGINE | RECIPE | {"--model", "--phase", "--tier", "--seed"},
     "evaluate": COMMON | SOURCE | WHERE | {"--search"},
     "retrieve": COMMON | SOURCE | WHERE | {"--layer", "--search"},
-    "score": {"--predictions", "--labels", "--benchmark", "--json", "--debug"},
+    "score": {"--predictions", "--labels", "--benchmark", "--seqeval", "--json", "--debug"},
     "submit": COMMON | {"--arm", "--output", "--data-root"},
     "verify": COMMON | {"--data-root", "--claim", "--table", "--cell", "--expected", "--record", "--recheck"},
     "report": COMMON | {"--data-root", "--ship"},

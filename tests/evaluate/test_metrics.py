@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 import warnings
@@ -10,9 +11,10 @@ import pytest
 
 from xlt.data.predictions import Prediction
 from xlt.data.rows import Answer, BitextRow, ChoiceRow, PairRow, Row, SpanRow, TagRow
+from xlt.data.world.source import WorldSource
 from xlt.errors import DataFault, UsageFault
-from xlt.evaluate.metrics import score, task_score
-from xlt.tasks.catalogue import get_task
+from xlt.evaluate.metrics import score, tag_f1, task_score
+from xlt.tasks.catalogue import ENTITY_TAGS, UNIVERSAL_TAGS, get_task
 
 XNLI, XQUAD, TATOEBA = get_task("xnli"), get_task("xquad"), get_task("tatoeba")
 PAIRS: list[Row] = [
@@ -97,6 +99,54 @@ def test_parts_of_speech_are_counted_in_runs_and_without_warnings() -> None:
     # Gold runs: NOUN 0-1, VERB 2, PUNCT; predicted: NOUN 0, VERB 1-2, PUNCT. Only the last is the same.
     assert metrics["f1"] == metrics["precision"] == metrics["recall"] == pytest.approx(100 / 3)
     assert metrics["accuracy"] == 75.0
+
+
+def test_every_tag_is_one_of_its_own_and_the_newer_rule_can_be_asked_for() -> None:
+    # Gold runs: CCONJ, NOUN, X, NOUN, X; all but the first are found.
+    gold = [["CCONJ", "NOUN"], ["X", "NOUN", "X"]]
+    given = [["SCONJ", "NOUN"], ["X", "NOUN", "X"]]
+    assert tag_f1(gold, given) == pytest.approx({"f1": 80.0, "precision": 80.0, "recall": 80.0})
+    # Words with a tag in S are runs of their own: seqeval takes the S for "single".
+    assert tag_f1([["SYM", "SYM", "ADP", "ADP"]], [["SYM", "X", "ADP", "ADP"]])["recall"] == pytest.approx(200 / 3)
+    assert tag_f1(gold, given, "1.2.2")["f1"] == 100.0
+
+
+@pytest.mark.parametrize(
+    ("tags", "seed", "f1", "newer"),
+    [
+        (UNIVERSAL_TAGS, 0, 66.331658, 67.175573),
+        (UNIVERSAL_TAGS, 1, 70.804598, 70.232558),
+        (("X", "CCONJ", "SCONJ", "SYM"), 0, 72.679045, 71.515152),
+        (ENTITY_TAGS, 0, 67.711599, 67.711599),
+        (ENTITY_TAGS, 1, 73.033708, 73.033708),
+    ],
+)
+def test_f1_is_what_the_two_releases_of_seqeval_say(tags: tuple[str, ...], seed: int, f1: float, newer: float) -> None:
+    # The numbers are those of seqeval.metrics.f1_score, of 0.0.12 and of 1.2.2, on these tags.
+    rng = random.Random(seed)
+    gold = [rng.choices(tags, k=rng.randint(1, 9)) for _ in range(40)]
+    given = [[tag if rng.random() < 0.7 else rng.choice(tags) for tag in sentence] for sentence in gold]
+    assert tag_f1(gold, given)["f1"] == pytest.approx(f1, abs=1e-6)
+    assert tag_f1(gold, given, "1.2.2")["f1"] == pytest.approx(newer, abs=1e-6)
+
+
+def test_entities_are_the_same_by_both_rules_however_ill_formed() -> None:
+    sequences = [list(tags) for length in (1, 2, 3, 4) for tags in itertools.product(ENTITY_TAGS, repeat=length)]
+    rng = random.Random(0)
+    given = [rng.choices(ENTITY_TAGS, k=len(tags)) for tags in sequences]
+    assert tag_f1(sequences, given) == tag_f1(sequences, given, "1.2.2")
+
+
+@pytest.mark.parametrize("key", ["udpos", "panx"])
+def test_the_constructed_world_scores_the_same_by_both_rules(world: WorldSource, key: str) -> None:
+    rng = random.Random(0)
+    for language in world.languages(get_task(key), "dev")[:3]:
+        rows = [row for row in world.rows(get_task(key), "dev", language) if isinstance(row, TagRow)]
+        gold = [list(row.tags) for row in rows]
+        tags = sorted({tag for sentence in gold for tag in sentence})
+        for share in (0.0, 0.5, 0.9):
+            given = [[tag if rng.random() < share else rng.choice(tags) for tag in sentence] for sentence in gold]
+            assert tag_f1(gold, given) == tag_f1(gold, given, "1.2.2")
 
 
 def test_supertags_are_scored_by_their_accuracy_alone() -> None:

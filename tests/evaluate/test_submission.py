@@ -126,7 +126,26 @@ def test_every_task_and_language(folder: Any, tmp_path: Path, benchmark: str, se
         assert result.tasks[task].score == pytest.approx(means[task])
     # The official evaluator has no total for XTREME-R: LAReQA belongs to it and cannot be scored.
     assert result.score == (pytest.approx(mean(means.values())) if benchmark == "xtreme" else None)
-    assert len(result.notes) == (benchmark == "xtreme-r")
+    assert "panx, udpos: F1 by the rule of seqeval 0.0.12" in result.notes[0]
+    assert len(result.notes) == 1 + (benchmark == "xtreme-r")
+
+
+def test_tags_are_scored_by_the_rule_that_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BENCHMARKS, "xtreme", {"udpos": ("de",)})  # type: ignore[arg-type]
+    for side, first in (("labels", "CCONJ"), ("predictions", "SCONJ")):
+        _write(tmp_path / side / "udpos/test-de.tsv", "udpos", [[first, "NOUN"]], side == "labels")
+    folders = tmp_path / "predictions", tmp_path / "labels"
+    assert score_submission(*folders).tasks["udpos"].score == 50.0
+    newer = score_submission(*folders, seqeval="1.2.2")
+    assert (newer.tasks["udpos"].score, "seqeval 1.2.2" in newer.notes[0]) == (100.0, True)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_submission(folder: Any, tmp_path: Path) -> None:
+    folder("xtreme-r", 0)
+    before = score_submission(tmp_path / "predictions", tmp_path / "labels", "xtreme-r")
+    for path in (*tmp_path.glob("predictions/*/*"), *tmp_path.glob("labels/*/*-[a-f]*")):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert score_submission(tmp_path / "predictions", tmp_path / "labels", "xtreme-r") == before
 
 
 def test_languages_are_as_many_as_in_the_benchmarks() -> None:
@@ -154,7 +173,7 @@ def test_a_partial_folder_has_no_total_and_says_what_lacks(folder: Any, tmp_path
     result = score_submission(tmp_path / "predictions", tmp_path / "labels")
     assert set(result.tasks) == {*BENCHMARKS["xtreme"]} - {"xnli", "panx"}
     assert result.score is None
-    assert [note.split(":")[0] for note in result.notes] == ["xnli", "panx", "xnly"]
+    assert [note.split(":")[0] for note in result.notes] == ["xnli", "panx", "xnly", "udpos"]
 
 
 def test_unanswered_questions_are_wrong_and_noted(folder: Any, tmp_path: Path) -> None:
@@ -165,7 +184,7 @@ def test_unanswered_questions_are_wrong_and_noted(folder: Any, tmp_path: Path) -
     path.write_text('{"q0": "Hund!", "q9": "Katze"}', "utf-8")
     result = score_submission(tmp_path / "predictions", tmp_path / "labels")
     assert result.tasks["mlqa"].languages["de"] == {"exact_match": 50.0, "f1": 50.0}
-    assert result.notes == ["mlqa/test-de.json: 1 of 2 have no prediction and count as wrong."]
+    assert result.notes[0] == "mlqa/test-de.json: 1 of 2 have no prediction and count as wrong."
     assert result.score is not None
 
 
@@ -181,16 +200,23 @@ def test_every_file_that_cannot_be_scored_is_named(folder: Any, tmp_path: Path) 
     (given / "mlqa/test-zh.json").write_text('{"q0": 3}', "utf-8")
     (given / "xcopa/test-et.jsonl").write_text('{"choice": 1}\n' * N, "utf-8")
     (given / "mewslix/test-pl.json").write_bytes(b"\xff")
+    (given / "mlqa/test-ar.json").write_text("[" * 10_000, "utf-8")
     with pytest.raises(DataFault) as caught:
         score_submission(given, tmp_path / "labels", "xtreme-r")
     faults = dict(line.strip().split(": ", 1) for line in caught.value.why.split("\n"))
-    assert caught.value.what.startswith("9 files")
+    assert caught.value.what.startswith("10 files")
     assert faults["xnli/test-sw.tsv"] == "there is no file of predictions."
     assert faults["tydiqa/test-ko.json"] == "there is no file of labels."
     assert faults["tatoeba/test-de.tsv"] == "2 predictions for 6 labels."
     assert faults["udpos/test-af.tsv"].startswith("6 sentences have more or fewer tags")
     assert faults["panx/test-af.tsv"] == "1 predictions for 6 labels."
-    for name in ("xquad/test-ar.json", "mlqa/test-zh.json", "xcopa/test-et.jsonl", "mewslix/test-pl.json"):
+    for name in (
+        "xquad/test-ar.json",
+        "mlqa/test-ar.json",
+        "mlqa/test-zh.json",
+        "xcopa/test-et.jsonl",
+        "mewslix/test-pl.json",
+    ):
         assert faults[name].startswith("not of the form of its task")
 
 

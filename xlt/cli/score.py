@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -23,18 +23,26 @@ Arm = Annotated[str, typer.Option("--arm", help="The arm of the grid whose predi
 Output = Annotated[Path, typer.Option("--output", metavar="DIR", help="The folder to write, new or empty.")]
 Benchmark = Annotated[str, typer.Option("--benchmark", help="Whose tasks and languages: xtreme or xtreme-r.")]
 
+Seqeval = Annotated[
+    Literal["0.0.12", "1.2.2"],
+    typer.Option(
+        "--seqeval", help="Whose rule counts runs of tags: that of seqeval 0.0.12, as the paper's code, or 1.2.2."
+    ),
+]
+
 
 def score(
     predictions: Predictions,
     labels: Labels,
     benchmark: Benchmark = "xtreme",
+    seqeval: Seqeval = "0.0.12",
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Score a submission folder as XTREME's own evaluator does."""
     from xlt.evaluate.submission import score_submission
 
-    result = score_submission(predictions, labels, benchmark)
+    result = score_submission(predictions, labels, benchmark, seqeval)
 
     def render(console: Console) -> None:
         from rich.table import Table

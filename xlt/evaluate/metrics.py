@@ -7,6 +7,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Literal
 
 from xlt.data.predictions import Prediction
 from xlt.data.rows import BitextRow, ChoiceRow, PairRow, Row, SpanRow, TagRow
@@ -15,6 +16,7 @@ from xlt.evaluate.squad import best_or_no_answer, best_over_golds
 from xlt.tasks.record import Kind, Metric, Task
 
 Metrics = dict[str, float]
+Seqeval = Literal["0.0.12", "1.2.2"]
 
 # What the paper's tables print is the mean of these.
 _PRINTED: Mapping[Metric, tuple[str, ...]] = {
@@ -33,9 +35,9 @@ def score(task: Task, rows: Sequence[Row], predictions: Sequence[Prediction], la
 
     Pair classification, multiple choice and retrieval give ``accuracy``, tagging that of its words, and for
     ``tag_f1`` seqeval's micro ``f1``, ``precision`` and ``recall`` of entities as well (of runs of equal tags where
-    tags have no B- or I-, as in XTREME's and jiant's UD-POS); span QA ``exact_match`` and ``f1``, best over the
-    gold answers by the rules of SQuAD v1.1, v2.0 for ``squad_v2``, or of MLQA in ``language`` for ``mlqa``. Mining
-    has a scorer of its own.
+    tags have no B- or I-, as in XTREME's and jiant's UD-POS; see ``tag_f1``); span QA ``exact_match`` and ``f1``,
+    best over the gold answers by the rules of SQuAD v1.1, v2.0 for ``squad_v2``, or of MLQA in ``language`` for
+    ``mlqa``. Mining has a scorer of its own.
 
     Raises:
         DataFault: not every row has exactly one prediction, a prediction has no row, or one is impossible for
@@ -113,19 +115,29 @@ def _tags(task: Task, matched: Matched) -> Metrics:
     return accuracy if task.metric == "accuracy" else tag_f1(gold, given) | accuracy
 
 
-def tag_f1(gold: list[list[str]], given: list[list[str]]) -> Metrics:
+def tag_f1(gold: list[list[str]], given: list[list[str]], seqeval: Seqeval = "0.0.12") -> Metrics:
     """seqeval's micro ``f1``, ``precision`` and ``recall``, in percent; each sentence has as many tags in both.
 
-    seqeval 1.2.2 takes the universal tag X for a kind of O: its runs at the edge of a sentence do not count as such,
-    as they did in the seqeval of XTREME's time.
+    seqeval reads a tag as a prefix (its first letter) and a type. In 0.0.12, which the paper's group used
+    (requirements-no-torch.txt of https://github.com/nyu-mll/jiant), the type is what follows the last hyphen, or else
+    the whole tag. In 1.2.2 the first letter is no part of it: CCONJ and SCONJ become one type, and X a kind of O. Of
+    tags with B- and I- (NER) both count the same, however ill-formed the sequence. XTREME pins no version.
     """
     from seqeval.metrics.sequence_labeling import precision_recall_fscore_support  # slow to import
 
+    if seqeval == "0.0.12":
+        gold, given = _with_whole_types(gold), _with_whole_types(given)
     with warnings.catch_warnings():
         # One warning per word where tags have no B- or I-.
         warnings.simplefilter("ignore", UserWarning)
         precision, recall, f1, _ = precision_recall_fscore_support(gold, given, average="micro", zero_division=0)
     return {"f1": 100 * float(f1), "precision": 100 * float(precision), "recall": 100 * float(recall)}
+
+
+def _with_whole_types(sentences: list[list[str]]) -> list[list[str]]:
+    """The tags as prefix, hyphen and type, of which seqeval 1.2.2 takes what 0.0.12 takes of the tags themselves."""
+    # The full stop keeps a type from being "_", which is the type that 1.2.2 gives to O.
+    return [[f"{tag[0]}-{tag.rpartition('-')[2]}." for tag in tags] for tags in sentences]
 
 
 def _retrieval_accuracy(task: Task, matched: Matched) -> Metrics:

@@ -14,7 +14,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 from xlt.errors import DataFault, UsageFault
-from xlt.evaluate.metrics import Metrics, tag_f1
+from xlt.evaluate.metrics import Metrics, Seqeval, tag_f1
 from xlt.evaluate.squad import best_over_golds
 from xlt.tasks import catalogue
 
@@ -62,12 +62,15 @@ class SubmissionScore:
     notes: list[str]
 
 
-def score_submission(predictions: Path, labels: Path, benchmark: str = "xtreme") -> SubmissionScore:
+def score_submission(
+    predictions: Path, labels: Path, benchmark: str = "xtreme", seqeval: Seqeval = "0.0.12"
+) -> SubmissionScore:
     """Score ``predictions/TASK/test-LANGUAGE.*`` against files of the same names and forms below ``labels``.
 
     As officially, a task is left out where either folder lacks it, a task that is there has all its languages, and
     there is a total only of all tasks: never for XTREME-R, whose LAReQA the evaluator asks for and cannot read.
-    A question without a prediction counts as wrong; everywhere else predictions and labels are as many.
+    A question without a prediction counts as wrong; everywhere else predictions and labels are as many. Tags are
+    scored by the rule of that version of ``seqeval`` (see ``tag_f1``): the official evaluator pins none.
 
     Raises:
         UsageFault: there is no such benchmark.
@@ -87,7 +90,8 @@ def score_submission(predictions: Path, labels: Path, benchmark: str = "xtreme")
         for language in languages:
             name = FORMS[task].file_name(language)
             try:
-                metrics[language] = _score_file(task, predictions / task / name, labels / task / name, language, notes)
+                files = predictions / task / name, labels / task / name
+                metrics[language] = _score_file(task, *files, language, seqeval, notes)
             except DataFault as fault:
                 faults.append(f"{task}/{name}: {fault.what}")
         if not faults:
@@ -105,6 +109,8 @@ def score_submission(predictions: Path, labels: Path, benchmark: str = "xtreme")
             mend=f"Both hold a folder per task: {', '.join(BENCHMARKS[benchmark])}.",
         )
     notes += [f"{name}: not scored; no task of {benchmark}." for name in sorted(given - {*BENCHMARKS[benchmark]})]
+    if tagged := [task for task in tasks if FORMS[task] is _TAGS]:
+        notes.append(f"{', '.join(tagged)}: F1 by the rule of seqeval {seqeval}; XTREME's evaluator pins no version.")
     if benchmark == "xtreme-r":
         notes.append("No total: XTREME-R's includes LAReQA, which its evaluator cannot read from such a folder either.")
     complete = benchmark == "xtreme" and len(tasks) == len(_XTREME)
@@ -120,7 +126,9 @@ def _folders(root: Path) -> set[str]:
         raise DataFault(f"'{root}' is not a folder that can be read.", mend="--predictions DIR --labels DIR") from error
 
 
-def _score_file(task: str, predictions: Path, labels: Path, language: str, notes: list[str]) -> Metrics:
+def _score_file(
+    task: str, predictions: Path, labels: Path, language: str, seqeval: Seqeval, notes: list[str]
+) -> Metrics:
     form = FORMS[task]
     for path, what in ((predictions, "predictions"), (labels, "labels")):
         if not path.is_file():
@@ -135,13 +143,14 @@ def _score_file(task: str, predictions: Path, labels: Path, language: str, notes
                 )
         elif not gold or (task != "bucc2018" and len(gold) != len(given)):
             raise DataFault(f"{len(given)} predictions for {len(gold)} labels.")
-        return form.score(gold, given, language)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        score = partial(_tagging, seqeval=seqeval) if form is _TAGS else form.score
+        return score(gold, given, language)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise DataFault(f"not of the form of its task ({type(error).__name__}: {error}).") from error
 
 
 def _lines(path: Path) -> list[str]:
-    with path.open(encoding="utf-8") as stream:
+    with path.open(encoding="utf-8-sig") as stream:
         return [line.strip() for line in stream]
 
 
@@ -157,7 +166,7 @@ def _tags(path: Path) -> list[list[str]]:
 
 
 def _document(path: Path) -> Any:
-    content = json.loads(path.read_text("utf-8"))
+    content = json.loads(path.read_text("utf-8-sig"))
     return content.get("data", content) if isinstance(content, dict) else content
 
 
@@ -169,11 +178,11 @@ def _accuracy(gold: list[Any], given: list[Any], language: str) -> Metrics:
     return {"accuracy": 100 * fmean(float(label == other) for label, other in zip(gold, given, strict=True))}
 
 
-def _tagging(gold: list[list[str]], given: list[list[str]], language: str) -> Metrics:
+def _tagging(gold: list[list[str]], given: list[list[str]], language: str, *, seqeval: Seqeval = "0.0.12") -> Metrics:
     pairs = enumerate(zip(gold, given, strict=True), start=1)
     if unequal := [number for number, (tags, others) in pairs if len(tags) != len(others)]:
         raise DataFault(f"{len(unequal)} sentences have more or fewer tags than labels; the first is {unequal[0]}.")
-    return tag_f1(gold, given)
+    return tag_f1(gold, given, seqeval)
 
 
 def _mining(gold: list[str], given: list[str], language: str) -> Metrics:
