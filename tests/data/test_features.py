@@ -94,6 +94,60 @@ def test_tokens_outside_the_context_have_no_offsets(tokenizer: PreTrainedTokeniz
     assert (window.offsets[: asked + 3] == -1).all()
 
 
+def labelled_text(context: str, answer: str, tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """The text of the tokens that training points to, in a context that is one window."""
+    row = SpanRow("q", "what is it?", context, (Answer(answer, context.index(answer)),))
+    (window,) = encode([row], get_task("squad"), tokenizer, training=True)
+    assert window.offsets is not None
+    first, last = window.label
+    return context[window.offsets[first, 0] : window.offsets[last, 1]] if (first, last) != (0, 0) else None
+
+
+@pytest.mark.parametrize("invisible", ["\u200b", "\u200f", "\u200b\u200b", "\u0301", "\u0301\u200b"])
+@pytest.mark.parametrize("rest", ["", " ab"])
+def test_an_answer_may_end_with_what_no_token_covers(
+    tokenizer: PreTrainedTokenizerBase, invisible: str, rest: str
+) -> None:
+    # The tokenizer drops zero-width characters and joins e and an acute accent to one character, as XLM-R's does.
+    answer = f"{WORDS[3]}e{invisible}"
+    assert labelled_text(f"{WORDS[0]} {answer}{rest}", answer, tokenizer) == answer
+    # A longer answer begins with such a word.
+    assert labelled_text(f"{WORDS[0]} {answer} ab", f"{answer} ab", tokenizer) == f"{answer} ab"
+
+
+@pytest.mark.parametrize("mark", ["\ufeff", "\u200b"])
+def test_an_invisible_character_before_a_word_is_no_part_of_it(tokenizer: PreTrainedTokenizerBase, mark: str) -> None:
+    # So more answers of XQuAD, whose contexts begin with a byte order mark in two languages, are reachable exactly.
+    context = f"{mark}{WORDS[0]} {WORDS[1]}"
+    assert labelled_text(context, WORDS[0], tokenizer) == WORDS[0]
+    assert labelled_text(context, f"{mark}{WORDS[0]}", tokenizer) == WORDS[0]
+    assert labelled_text(f"ab {mark} {WORDS[0]}", WORDS[0], tokenizer) == WORDS[0]
+
+
+@pytest.mark.parametrize(("context", "answer"), [(" ab de", " ab"), ("de ab ", "ab "), ("de  ab\n", "  ab\n")])
+def test_blanks_at_the_edges_of_an_answer_do_not_hide_it(
+    tokenizer: PreTrainedTokenizerBase, context: str, answer: str
+) -> None:
+    assert labelled_text(context, answer, tokenizer) == "ab"
+
+
+def test_an_answer_of_invisible_characters_alone_is_nowhere(tokenizer: PreTrainedTokenizerBase) -> None:
+    assert labelled_text("ab \u200b de", "\u200b", tokenizer) is None
+
+
+def test_tokens_at_the_end_of_a_window_do_not_reach_into_the_next_one(tokenizer: PreTrainedTokenizerBase) -> None:
+    context = "\u200b ".join(CONTEXT.split(" "))
+    row = dataclasses.replace(question(5), context=context)
+    windows = encode([row], shortened("squad", 64), tokenizer, training=False)
+    plain = encode([question(5)], shortened("squad", 64), tokenizer, training=False)
+    assert len(windows) == len(plain) > 2
+    for window, expected in zip(windows, plain, strict=True):
+        assert window.offsets is not None
+        assert expected.offsets is not None
+        texts = [context[start:end].removesuffix("\u200b") for start, end in window.offsets if start >= 0]
+        assert texts == [CONTEXT[start:end] for start, end in expected.offsets if start >= 0]
+
+
 def test_a_very_long_question_is_cut_and_the_context_still_fits(tokenizer: PreTrainedTokenizerBase) -> None:
     row = question(5, text=" ".join(WORDS))
     windows = encode([row], shortened("squad", 96), tokenizer, training=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
-from transformers import PreTrainedTokenizerBase
+from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from xlt.data.packing import Encoded
 from xlt.data.rows import BitextRow, ChoiceRow, PairRow, Row, SpanRow, TagRow, TextRow
@@ -164,14 +165,49 @@ def _encode_spans(rows: Sequence[Row], task: Task, tokenizer: PreTrainedTokenize
         return_offsets_mapping=True,
     )
     sequences = []
-    for window, row_index in enumerate(encoded["overflow_to_sample_mapping"]):
-        row = spans[row_index]
-        in_context = np.array([part == 1 for part in encoded.sequence_ids(window)])
-        offsets = np.array(encoded["offset_mapping"][window], dtype=np.int32)
-        offsets[~in_context] = -1
-        label = _span_label(row, offsets) if training else ()
-        sequences.append(Encoded(row.id, _int32(encoded["input_ids"][window]), label, offsets))
+    windows = range(len(encoded["input_ids"]))
+    for index, mine in groupby(windows, key=encoded["overflow_to_sample_mapping"].__getitem__):
+        row, places = spans[index], {window: _places(encoded, window) for window in mine}
+        covered = _covered(row.context, places.values())
+        ends = _ends(row.context, covered)
+        for window, offsets in places.items():
+            label = _span_label(row, offsets, covered) if training else ()
+            tokens = offsets[:, 0] < offsets[:, 1]
+            offsets[tokens, 1] = ends[offsets[tokens, 1]]
+            sequences.append(Encoded(row.id, _int32(encoded["input_ids"][window]), label, offsets))
     return sequences
+
+
+def _places(encoded: BatchEncoding, window: int) -> npt.NDArray[np.int32]:
+    """The characters of the context that each token of a window covers; -1 outside the context."""
+    in_context = np.array([part == 1 for part in encoded.sequence_ids(window)])
+    offsets = np.array(encoded["offset_mapping"][window], dtype=np.int32)
+    offsets[~in_context] = -1
+    return offsets
+
+
+def _covered(context: str, windows: Iterable[npt.NDArray[np.int32]]) -> npt.NDArray[np.bool_]:
+    """Whether a token of any window covers each character of the context."""
+    changes = np.zeros(len(context) + 1, dtype=np.int64)
+    for offsets in windows:
+        inside = offsets[offsets[:, 0] >= 0]
+        np.add.at(changes, inside[:, 0], 1)
+        np.add.at(changes, inside[:, 1], -1)
+    return np.cumsum(changes[:-1]) > 0
+
+
+def _ends(context: str, covered: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """Where the text of a token that ends at each place ends: after the invisible characters that follow it.
+
+    A tokenizer drops some characters of a word (zero-width spaces, marks that it joins with their letter), which an
+    answer may end with. They belong to the token before them, as far as no token covers them and no white space
+    stands between. Before the first token of a word (a byte order mark) they belong to none: so more answers of XQuAD
+    and MLQA can be predicted exactly than if that token had them.
+    """
+    stops = np.append(covered, True)
+    stops[[place for place in np.flatnonzero(~covered) if context[place].isspace()]] = True
+    places = np.where(stops, np.arange(len(stops)), len(context))
+    return np.minimum.accumulate(places[::-1])[::-1]
 
 
 def _shortened(texts: list[str], tokenizer: PreTrainedTokenizerBase, tokens: int) -> list[str]:
@@ -183,16 +219,17 @@ def _shortened(texts: list[str], tokenizer: PreTrainedTokenizerBase, tokens: int
     ]
 
 
-def _span_label(row: SpanRow, offsets: npt.NDArray[np.int32]) -> tuple[int, int]:
+def _span_label(row: SpanRow, offsets: npt.NDArray[np.int32], covered: npt.NDArray[np.bool_]) -> tuple[int, int]:
+    """The first and last token of the answer, without what no token covers at its edges."""
     if not row.answers:
         return (0, 0)
     start = row.answers[0].start
-    end = start + len(row.answers[0].text)
-    covered = np.flatnonzero((offsets[:, 0] < end) & (offsets[:, 1] > start) & (offsets[:, 0] >= 0))
+    visible = start + np.flatnonzero(covered[start : start + len(row.answers[0].text)])
     window = offsets[offsets[:, 0] >= 0]
-    if not len(covered) or start < window[0, 0] or end > window[-1, 1]:
+    if not len(visible) or not len(window) or visible[0] < window[0, 0] or visible[-1] >= window[-1, 1]:
         return (0, 0)
-    return (int(covered[0]), int(covered[-1]))
+    tokens = np.flatnonzero((offsets[:, 0] <= visible[-1]) & (offsets[:, 1] > visible[0]) & (offsets[:, 0] >= 0))
+    return (int(tokens[0]), int(tokens[-1]))
 
 
 def _encode_text(rows: Sequence[Row], task: Task, tokenizer: PreTrainedTokenizerBase, training: bool) -> list[Encoded]:
