@@ -39,6 +39,12 @@ def test_bucc(write, tmp_path, stem, split):
     ]
 
 
+def test_only_spaces_are_taken_off_a_sentence(write, tmp_path):
+    write_bucc(write, "bucc2018/de-en.dev", foreign="de-1\t Eins\u00a0 \nde-2\t\u3000Zwei\n")
+    texts = [row.text for row in FilesSource(tmp_path).rows(BUCC, "dev", "de") if isinstance(row, MiningRow)]
+    assert texts[:2] == ["Eins\u00a0", "\u3000Zwei"]
+
+
 def test_a_gold_list_that_xtreme_has_removed_is_named(write, tmp_path):
     write_bucc(write, "bucc2018/de-en.test")
     (tmp_path / "bucc2018/de-en.test.gold").unlink()

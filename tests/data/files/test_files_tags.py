@@ -117,6 +117,38 @@ def test_supertags_in_lines(write, tmp_path):
     assert FilesSource(tmp_path).rows(CCG, "dev", "en") == [TagRow("dev-1", ("He", "runs", "."), ("NP", "S\\NP", "."))]
 
 
+def test_a_no_break_space_is_a_letter_of_its_word(write, tmp_path):
+    write("ccg/ccg.train", "10\u00a0000  dogs\u3000 \ufeffbark\tN/N N S\\NP\n")
+    write("ccg/data/AUTO/00/wsj_0001.auto", "ID=a\n(<L N CD CD 10\u00a0000 N>)\n")
+    source = FilesSource(tmp_path)
+    words = ("10\u00a0000", "dogs\u3000", "\ufeffbark")
+    assert source.rows(CCG, "train", "en") == [TagRow("train-1", words, ("N/N", "N", "S\\NP"))]
+    assert source.rows(CCG, "dev", "en") == [TagRow("a", ("10\u00a0000",), ("N",))]
+
+
+def test_words_that_cannot_be_seen_are_words(write, tmp_path):
+    words = ("\u200f", "Ulm", "\u200b", "\ufe0f", "\u00a0", "\u3000a")
+    write("panx/de-test", "".join(f"de:{word}\tO\n" for word in words) + "\nde:\u200e\tO\n")
+    assert FilesSource(tmp_path).rows(PANX, "test", "de") == [
+        TagRow("test-1", words, ("O",) * 6),
+        TagRow("test-2", ("\u200e",), ("O",)),
+    ]
+
+
+def test_an_empty_node_may_stand_inside_a_fused_word(write, tmp_path):
+    sentence = [
+        node("0.1", "_", "VERB"),
+        node("1", "qal", "VERB", 0),
+        node("2-3", "wal"),
+        node("2", "wa", "CCONJ", 3),
+        node("2.1", "kan", "VERB", deps="2:dep"),
+        node("3", "al", "NOUN", 1),
+        node("4", ".", "PUNCT", 1),
+    ]
+    write("udpos/ud-treebanks-v2.5/UD_Arabic-X/ar_x-ud-test.conllu", treebank(sentence))
+    assert udpos(tmp_path, "ar") == [TagRow("test-1", ("qal", "wal", "."), ("VERB", "NOUN", "PUNCT"))]
+
+
 @pytest.mark.parametrize(
     ("line", "found"), [("He runs\tNP", "2 and 1"), ("He runs", "2"), ("a\tb\tc", "1 and 1 and 1")]
 )

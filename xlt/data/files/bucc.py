@@ -47,5 +47,5 @@ def _columns(file: DataFile) -> list[tuple[int, str, str]]:
         first, tab, second = line.partition("\t")
         if not tab:
             raise file.fault("no tab: expected an id, a tab, and a sentence or another id.", line=number)
-        found.append((number, first, second.strip()))
+        found.append((number, first, second.strip(" ")))
     return found

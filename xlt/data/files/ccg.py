@@ -11,8 +11,8 @@ from xlt.data.rows import TagRow
 
 _LEAF_BEGIN = "(<L "
 # Category (the supertag), two parts of speech, word, category with indices; none of them holds a space.
-_LEAF = re.compile(r"\(<L (?P<tag>\S+) \S+ \S+ (?P<word>\S+) \S+>\)")
-_ID = re.compile(r"ID=(\S+)")
+_LEAF = re.compile(r"\(<L (?P<tag>[^ ]+) [^ ]+ [^ ]+ (?P<word>[^ ]+) [^ ]+>\)")
+_ID = re.compile(r"ID=([^ ]+)")
 
 
 def read_tag_lines(part: Part) -> list[TagRow]:
@@ -27,7 +27,8 @@ def read_tag_lines(part: Part) -> list[TagRow]:
     for number, line in enumerate(read_lines(part.file), start=1):
         if not line.strip():
             continue
-        words, *rest = (column.split() for column in line.split("\t"))
+        # A no-break space is a letter of its word.
+        words, *rest = ([each for each in column.split(" ") if each] for column in line.split("\t"))
         if len(rest) != 1 or len(words) != len(rest[0]):
             found = " and ".join(str(len(column)) for column in (words, *rest))
             raise part.file.fault(
