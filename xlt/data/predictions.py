@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import math
+import sys
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -77,14 +77,15 @@ def read_predictions(path: Path) -> list[Prediction]:
 def _parse(line: bytes, where: str) -> Prediction:
     try:
         record = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataFault(f"{where}: not a line of JSON.", why=str(error)) from error
     if not isinstance(record, dict) or set(record) != {"id", "prediction", "score"}:
         raise DataFault(f"{where}: a prediction has exactly the keys id, prediction and score.")
     if not isinstance(record["id"], str):
         raise DataFault(f"{where}: the id is not text.")
     score = record["score"]
-    if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
+    # Against the largest float and not by math.isfinite, which a whole number of 400 digits is too large for.
+    if isinstance(score, bool) or not isinstance(score, int | float) or not abs(score) <= sys.float_info.max:
         raise DataFault(f"{where}: the score is not a finite number.")
     return Prediction(record["id"], _parse_value(record["prediction"], where), score)
 

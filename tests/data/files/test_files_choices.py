@@ -38,6 +38,32 @@ def test_hellaswag_begins_every_ending_as_the_sentence_does(write, tmp_path):
     ]
 
 
+def test_hellaswag_keeps_every_space_but_its_own(write, tmp_path):
+    record = ENDING | {"ctx_b": "", "endings": ["\u00a0a.", "b.\u3000", "c.", "d."]}
+    (row,) = dev(write, tmp_path, "hellaswag", json.dumps(record))
+    assert isinstance(row, ChoiceRow)
+    assert row.choices == ("\u00a0a.", "b.\u3000", "c.", "d.")
+
+
+UNCLOSED = "k,C.,Why?,a,b,c,d,1\n"
+
+
+@pytest.mark.parametrize(
+    ("rows", "line"),
+    [
+        ('k,"C.,Why?,a,b,c,d,1\n' + UNCLOSED * 3, 2),
+        (UNCLOSED + 'k,20" of "x",Why?,a,"b\nb",c,d,"1\n' + UNCLOSED, 4),
+        ('k,"C.\nC.,Why?,a,b,c,d,1\nk,C.,"W""hy"?,a,b,c,d,1\n', 2),
+        (UNCLOSED + 'k,"C."C,Why?,a,b,c,d,1\n', 3),
+        ('k,"' + "C" * 200_000, 2),
+    ],
+)
+def test_an_unclosed_quote_is_named_where_it_opens(write, tmp_path, rows, line):
+    with pytest.raises(FileFault, match="in a field whose quote opens here") as caught:
+        dev(write, tmp_path, "cosmosqa", COSMOS + rows)
+    assert caught.value.line == line
+
+
 def test_commonsenseqa_finds_the_answer_by_its_letter(write, tmp_path):
     turned = GUESS | {"question": {"stem": "Who?", "choices": GUESS["question"]["choices"][::-1]}}  # type: ignore[index]
     rows = dev(write, tmp_path, "commonsenseqa", f"{json.dumps(GUESS)}\n{json.dumps(turned)}\n")
@@ -56,13 +82,19 @@ def test_cosmosqa_keeps_the_question_with_the_answers(write, tmp_path):
     [
         ("hellaswag", json.dumps({name: ENDING[name] for name in ENDING if name != "label"}), ":1: field 'label' is"),
         ("hellaswag", json.dumps(ENDING | {"label": 4}), ":1: the label is none of the 4 choices"),
-        ("hellaswag", json.dumps(ENDING | {"endings": ["a", 3]}), ":1: an ending is no text"),
+        ("hellaswag", json.dumps(ENDING | {"endings": ["a", 3]}), r":1: field 'endings\[1\]' should be text, found 3"),
+        ("hellaswag", json.dumps(ENDING | {"endings": ["a", "\ud800"]}), ":1: .* half a surrogate pair"),
+        ("hellaswag", json.dumps(ENDING | {"label": ""}), ":1: field 'label' should be a whole number"),
+        ("hellaswag", json.dumps(ENDING | {"label": 10**30}), ":1: the label is none of the 4 choices"),
+        ("hellaswag", f"{json.dumps(ENDING)[:-2]}{'1' * 5000}}}", ":1: not usable JSON: a number has too many digits"),
+        ("hellaswag", "[" * 10_000, ":1: not usable JSON: lists or objects are nested too deeply"),
+        ("commonsenseqa", json.dumps({"question": GUESS["question"]}), ":1: field 'answerKey' is missing"),
         ("commonsenseqa", json.dumps(GUESS | {"answerKey": ""}), ":1: the label is none of the 5 choices"),
         ("commonsenseqa", json.dumps(GUESS | {"question": "Where?"}), ":1: field 'question' should be a JSON object"),
         ("cosmosqa", "id,context,question,answer0,answer1,answer2,answer3\n", ":1: the columns are id, context"),
         ("cosmosqa", f"{COSMOS}k,C.,Why?,a,b,c,2\n", ":2: 7 columns, expected 8"),
         ("cosmosqa", f"{COSMOS}k,C.,Why?,a,b,c,d,-1\n", ":2: the label is none of the 4 choices"),
-        ("cosmosqa", f'{COSMOS}k,"C.,Why?,a,b,c,d,1\n', "not a sound table: unexpected end of data"),
+        ("cosmosqa", f"{COSMOS}k,C.,Why?,a,b,c,d,{'1' * 5000}\n", ":2: the label is none of the 4 choices"),
     ],
 )
 def test_faults(write, tmp_path, key, text, message):

@@ -101,6 +101,11 @@ def test_tsv(write, tmp_path, ending):
     ]
 
 
+def test_a_quoted_sentence_may_hold_a_null(write, tmp_path):
+    write("xnli/dev-de.tsv", '"""A\0"" b"\t"C\0"\tneutral\n')
+    assert xnli(tmp_path) == [PairRow("dev-1", '"A\0" b', '"C\0"', "neutral")]
+
+
 def test_tsv_ids_are_equal_in_all_languages(write, tmp_path):
     for language in ("de", "ru"):
         write(f"xnli/test-{language}.tsv", "A\tB\tneutral\n" * 3)
@@ -115,6 +120,7 @@ def test_tsv_ids_are_equal_in_all_languages(write, tmp_path):
         ("A", "field missing: second sentence, label; found 1 of 3 columns"),
         ("", "field missing: first sentence, second sentence, label; found 0 of 3 columns"),
         ("A\tB\tneutral\tx", "4 columns, expected 3"),
+        ("A\tB\tC\tD\tneutral", "5 columns, expected 3"),
         ("A\tB\tlabel", "unknown label 'label'\nLabels of XNLI: entailment, neutral, contradiction"),
         ("A\tB\t", "unknown label ''"),
     ],

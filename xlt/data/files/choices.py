@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from xlt.data.files.fields import Place, get_list, get_object, get_text, get_whole_number, read_records
+from xlt.data.files.fields import (
+    Place,
+    get_list,
+    get_object,
+    get_text,
+    get_texts,
+    get_whole_number,
+    read_records,
+)
 from xlt.data.files.part import Part
 from xlt.data.files.table import read_table
 from xlt.data.rows import ChoiceRow
@@ -21,10 +29,7 @@ def read_hellaswag(part: Part) -> list[ChoiceRow]:
     rows: list[ChoiceRow] = []
     for record, place in read_records(part.file):
         start = get_text(record, "ctx_b", place)
-        endings = get_list(record, "endings", place)
-        if not all(isinstance(ending, str) for ending in endings):
-            raise place.fault("an ending is no text.")
-        choices = tuple(f"{start} {ending}".strip() for ending in endings)
+        choices = tuple(f"{start} {ending}".strip(" ") for ending in get_texts(record, "endings", place))
         label = get_whole_number(record, "label", place)
         rows.append(_row(part, len(rows), get_text(record, "ctx_a", place), choices, label, place))
     return rows
@@ -64,7 +69,8 @@ def read_cosmosqa(part: Part) -> list[ChoiceRow]:
             raise place.fault(f"{len(columns)} columns, expected {len(_COSMOS_HEADER)}.")
         _, context, question, *answers, number = columns
         choices = tuple(f"{question} {answer}" for answer in answers)
-        rows.append(_row(part, len(rows), context, choices, int(number) if number.isdecimal() else -1, place))
+        label = int(number) if number.isdecimal() and len(number) == 1 else -1
+        rows.append(_row(part, len(rows), context, choices, label, place))
     return rows
 
 

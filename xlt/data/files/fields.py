@@ -10,6 +10,7 @@ from typing import Any
 from xlt.data.files.fault import FileFault
 from xlt.data.files.part import DataFile
 from xlt.data.files.text import read_lines
+from xlt.errors import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,10 @@ def parse_json(text: str, file: DataFile, line: int = 1) -> Any:
             line=line + error.lineno - 1,
             why="" if whole else "The text ends in the middle of a record: the file is probably truncated.",
         ) from error
+    except RecursionError as error:
+        raise file.fault("not usable JSON: lists or objects are nested too deeply.", line=line) from error
+    except ValueError as error:
+        raise file.fault("not usable JSON: a number has too many digits.", line=line) from error
 
 
 def read_records(file: DataFile) -> Iterator[tuple[Any, Place]]:
@@ -65,13 +70,23 @@ def get_text(record: object, field: str, place: Place) -> str:
     Raises:
         FileFault: the field is absent, no text, or text that cannot be written as UTF-8.
     """
-    value = _get(record, field, place)
+    return _text(_get(record, field, place), field, place)
+
+
+def get_texts(record: object, field: str, place: Place) -> list[str]:
+    """The texts of a list in a field of a record.
+
+    Raises:
+        FileFault: the field is absent, no list, or an entry is no text that can be written as UTF-8.
+    """
+    return [_text(entry, f"{field}[{index}]", place) for index, entry in enumerate(get_list(record, field, place))]
+
+
+def _text(value: object, field: str, place: Place) -> str:
     if not isinstance(value, str):
         raise _wrong_kind("text", value, field, place)
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise place.fault(f"field '{field}' holds half a surrogate pair.") from error
+    if printable(value) != value:
+        raise place.fault(f"field '{field}' holds half a surrogate pair.")
     return value
 
 
@@ -125,5 +140,8 @@ def _wrong_kind(expected: str, value: object, field: str, place: Place) -> FileF
 
 
 def _shown(value: object) -> str:
-    text = json.dumps(value)
+    try:
+        text = json.dumps(value)
+    except RecursionError:
+        text = "lists or objects nested deeply"
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -61,9 +61,9 @@ def _read_row(part: Part, number: int, line: str, headers: int) -> PairRow:
 
 
 def _unquoted(text: str) -> str:
-    inner = text[1:-1].replace('""', "\0")
-    enclosed = len(text) > 1 and text[0] == text[-1] == '"' and '"' not in inner and "\0" in inner
-    return inner.replace("\0", '"') if enclosed else text
+    inner = text[1:-1]
+    doubled = '""' in inner and '"' not in inner.replace('""', "")
+    return inner.replace('""', '"') if doubled and text[0] == text[-1] == '"' else text
 
 
 def _withheld_labels(part: Part, line: int) -> FileFault:
