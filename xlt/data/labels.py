@@ -1,12 +1,16 @@
-"""The labels of a task that does not list its own."""
+"""The labels of a task that does not list its own, and labels that are none."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from xlt.data.rows import TagRow
+from xlt.data.rows import ChoiceRow, PairRow, Row, TagRow
 from xlt.data.source import Source
 from xlt.tasks.record import Task
+
+# Fewer rows (--limit) may have one label by chance.
+_LEAST_ROWS = 20
 
 
 def with_labels(task: Task, source: Source) -> Task:
@@ -18,3 +22,22 @@ def with_labels(task: Task, source: Source) -> Task:
         return task
     rows = source.rows(task, "train", "en")
     return replace(task, labels=tuple(sorted({tag for row in rows if isinstance(row, TagRow) for tag in row.tags})))
+
+
+def only_label(rows: Sequence[Row]) -> str | None:
+    """The label, tag or number of the right choice that at least 20 rows have in common: a placeholder, not a label.
+
+    None where there are several or none, or fewer rows.
+    """
+    labels = {label for row in rows for label in _labels(row)} if len(rows) >= _LEAST_ROWS else set()
+    return labels.pop() if len(labels) == 1 else None
+
+
+def _labels(row: Row) -> Iterator[str]:
+    match row:
+        case PairRow():
+            yield row.label
+        case ChoiceRow():
+            yield str(row.label)
+        case TagRow():
+            yield from row.tags

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from xlt.data.labels import only_label
 from xlt.data.predictions import Prediction, read_predictions
 from xlt.data.rows import Row, fingerprint
 from xlt.data.source import Source
@@ -22,8 +23,6 @@ from xlt.tasks.record import Split, Task
 from xlt.verify.stored import CellKey, Frozen, GridFile, Problem, StoredRun, read_runs
 
 MeanKey = tuple[str, str, Split]
-# Fewer rows (--limit) may have one label by chance.
-LEAST_ROWS = 20
 
 
 class Cell(Frozen):
@@ -139,13 +138,12 @@ def _gold(source: Source, key: CellKey, grid: GridFile) -> _Gold | Problem:
         task = get_task(task_key)
         rows = source.rows(task, split, language)
         dev = source.rows(task, "dev", language) if needs_dev(task, split) else None
-        most_frequent = majority(task, rows)
-        if len(rows) >= LEAST_ROWS and most_frequent and most_frequent.get("accuracy") == 100:
+        if only_label(rows) is not None:
             raise DataFault(
                 f"All {len(rows)} gold labels of {_name(key)} are the same: placeholders, not labels.",
                 mend=f"Give the labelled files: xlt tasks show {task_key}",
             )
-        return _Gold(task, rows, dev, fingerprint(rows), chance(task, rows, language), most_frequent)
+        return _Gold(task, rows, dev, fingerprint(rows), chance(task, rows, language), majority(task, rows))
     except XltError as error:
         what = " ".join(str(error).split("\n")[:2])
         return Problem(kind="gold", run="", where=_name(key), what=what, mend=error.mend or grid.command)

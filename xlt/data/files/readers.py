@@ -16,6 +16,7 @@ from xlt.data.files.qqp_tsv import read_qqp_tsv
 from xlt.data.files.squad_json import read_squad_json
 from xlt.data.files.tag_columns import read_tag_columns
 from xlt.data.files.tydiqa import read_tydiqa
+from xlt.data.labels import only_label
 from xlt.data.rows import Row
 from xlt.errors import UsageFault
 
@@ -47,7 +48,7 @@ def read(part: Part) -> list[Row]:
     """All rows of the part, in the order of its files.
 
     Raises:
-        FileFault: a file is broken or holds no row.
+        FileFault: a file is broken or holds no row, or the labels of an evaluation set are placeholders.
         UsageFault: the task's record names a layout that has no reader.
     """
     if part.task.layout not in READERS:
@@ -58,4 +59,9 @@ def read(part: Part) -> list[Row]:
     rows = list(READERS[part.task.layout](part))
     if not rows:
         raise part.file.fault("no row of the file can be used.")
+    if part.split != "train" and (label := only_label(rows)) is not None:
+        raise part.file.fault(
+            f"all {len(rows)} labels are '{label}': placeholders, not labels.",
+            mend=f"Get the labelled release: {part.file.origin}",
+        )
     return rows
