@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from xlt.data.files.fault import FileFault
 from xlt.data.files.source import FilesSource
-from xlt.data.rows import SpanRow, TextRow
+from xlt.data.rows import MiningRow, SpanRow, TextRow
 from xlt.errors import UsageFault
 from xlt.pipeline.sources import SourceOptions, open_source
 from xlt.tasks.catalogue import get_task
@@ -41,6 +42,34 @@ def test_translations_are_further_languages_of_a_training_set(root: Path) -> Non
     # Phase 1 reads what it read before.
     assert source.pretraining_text() == plain.pretraining_text()
     assert open_source(SourceOptions("files", root, limit=5)).rows(mnli, "train", "de") == german[:5]
+
+
+def test_a_broken_translation_is_named_where_it_lies(root: Path) -> None:
+    (root / "translated/de/mnli/multinli_1.0_train.jsonl").write_text('{"sentence1"', encoding="utf-8")
+    source = open_source(SourceOptions("files", root))
+    with pytest.raises(FileFault, match=r"^translated/de/mnli/multinli_1\.0_train\.jsonl:1: not valid JSON"):
+        source.rows(get_task("mnli"), "train", "de")
+
+
+def test_of_mining_only_what_was_read_is_to_be_found(tmp_path: Path) -> None:
+    (tmp_path / "bucc2018").mkdir()
+    texts = {
+        "de": "".join(f"de-{n}\tSatz {n}\n" for n in range(6)),
+        "en": "".join(f"en-{n}\tSentence {n}\n" for n in range(6)),
+        "gold": "de-0\ten-5\nde-2\ten-1\nde-2\ten-3\nde-2\ten-4\nde-4\ten-0\n",
+    }
+    for ending, text in texts.items():
+        (tmp_path / f"bucc2018/de-en.dev.{ending}").write_text(text, encoding="utf-8")
+
+    def read(limit: int) -> tuple[list[tuple[str, tuple[str, ...]]], list[str]]:
+        rows = open_source(SourceOptions("files", tmp_path, limit=limit)).rows(get_task("bucc2018"), "dev", "de")
+        mined = [row for row in rows if isinstance(row, MiningRow)]
+        return [(row.id, row.matches) for row in mined if not row.english], [row.id for row in mined if row.english]
+
+    assert read(2) == ([("de-0", ("en-5",)), ("de-1", ())], ["en-0", "en-5"])
+    assert read(3) == ([("de-0", ()), ("de-1", ()), ("de-2", ("en-1", "en-3", "en-4"))], ["en-1", "en-3", "en-4"])
+    assert read(9) == read(0)
+    assert sum(len(matches) for _, matches in read(5)[0]) == 5
 
 
 def test_text_files_are_all_the_text_without_sentences_of_tests(root: Path) -> None:

@@ -58,7 +58,7 @@ def mining_f1(candidates: Sequence[Prediction], gold: Gold, threshold: float) ->
 
 def _right(candidates: Sequence[Prediction], gold: Gold) -> npt.NDArray[np.bool_]:
     if not gold:
-        raise DataFault("There are no gold pairs to score mined sentences against.")
+        raise DataFault("There are no gold pairs to score mined sentences against.", mend="A larger --limit, or none.")
     pairs = [(candidate.id, candidate.prediction) for candidate in candidates]
     if len(set(pairs)) < len(pairs):
         raise DataFault(

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from xlt.data.files.part import DataFile
+from xlt.data.files.given import TRANSLATED, read_text_file, text_files, translated_languages
 from xlt.data.files.pretraining import pretraining_sentences
 from xlt.data.files.source import FilesSource
-from xlt.data.files.text import read_lines
-from xlt.data.rows import Row, TextRow
+from xlt.data.rows import MiningRow, Row, TextRow
 from xlt.data.source import Source
 from xlt.data.world.source import WorldSource
 from xlt.errors import DataFault, UsageFault
 from xlt.tasks.catalogue import TASKS
 from xlt.tasks.record import Split, Task
 
-GIVEN = ("translated", "text")
+GIVEN = (TRANSLATED, "text")
 ENGLISH = "en"
 
 
@@ -33,7 +32,11 @@ class SourceOptions:
 
 
 class _Limited:
-    """The first ``limit`` rows of every split of another source; its text for phase 1 stays whole."""
+    """The first ``limit`` rows of every split of another source; its text for phase 1 stays whole.
+
+    Of mining, ``limit`` sentences of either side, the English ones that translate one of the foreign ones first: only
+    what was read is to be found.
+    """
 
     def __init__(self, source: Source, limit: int) -> None:
         self.name = source.name
@@ -45,27 +48,39 @@ class _Limited:
         return self._source.languages(task, split)
 
     def rows(self, task: Task, split: Split, language: str) -> list[Row]:
-        return self._source.rows(task, split, language)[: self._limit]
+        rows = self._source.rows(task, split, language)
+        mined = [row for row in rows if isinstance(row, MiningRow)]
+        return list(_first_of_each_side(mined, self._limit)) if mined else rows[: self._limit]
 
     def pretraining_text(self) -> list[TextRow]:
         return self._source.pretraining_text()
 
 
+def _first_of_each_side(rows: list[MiningRow], limit: int) -> Iterator[MiningRow]:
+    foreign = [row for row in rows if not row.english][:limit]
+    wanted = {match for row in foreign for match in row.matches}
+    english = sorted((row for row in rows if row.english), key=lambda row: row.id not in wanted)
+    read = {row.id for row in english[:limit]}
+    for row in foreign:
+        yield replace(row, matches=tuple(match for match in row.matches if match in read))
+    yield from (row for row in rows if row.english and row.id in read)
+
+
 class _WithGiven:
     """Another source and what the user put beside the official files, below the data root.
 
-    ``translated/LANGUAGE`` holds machine-translated training sets in the layout of the data root itself, and
-    ``text/LANGUAGE.txt`` lines of text, which then are all the text for masked LM. A sentence of a test split is left
-    out of it.
+    The files of ``text``, where there are any, are all the text for masked LM. A sentence of a test split is left out
+    of it.
     """
 
     def __init__(self, source: Source, root: Path) -> None:
         self.name = source.name
         self.settings = source.settings
         self._source = source
-        folders = sorted(path for path in (root / "translated").glob("*") if path.is_dir() and path.name != ENGLISH)
-        self._translated = {folder.name: FilesSource(folder) for folder in folders}
-        self._texts = sorted([*(root / "text").glob("*.txt"), *(root / "text").glob("*.txt.gz")])
+        self._translated = {
+            language: FilesSource(root, f"{TRANSLATED}/{language}") for language in translated_languages(root)
+        }
+        self._texts = text_files(root)
 
     def languages(self, task: Task, split: Split) -> tuple[str, ...]:
         translated = self._translated.items() if split == "train" else ()
@@ -80,19 +95,14 @@ class _WithGiven:
     def pretraining_text(self) -> list[TextRow]:
         if not self._texts:
             return self._source.pretraining_text()
-        return pretraining_sentences(map(_text_of, self._texts), self._test_rows())
+        groups = ((file.shown.partition(".")[0], read_text_file(file)) for file in self._texts)
+        return pretraining_sentences(groups, self._test_rows())
 
     def _test_rows(self) -> Iterator[Row]:
         for task in TASKS.values():
             for language in self._source.languages(task, "test"):
                 with suppress(DataFault):  # not fetched, so that nothing can be scored on it either
                     yield from self._source.rows(task, "test", language)
-
-
-def _text_of(path: Path) -> tuple[str, list[Row]]:
-    shown = f"text/{path.name}"
-    lines = read_lines(DataFile(path, shown, "from where you had it"))
-    return shown.partition(".")[0], [TextRow(f"{number}", line) for number, line in enumerate(lines, start=1)]
 
 
 def open_source(options: SourceOptions) -> Source:

@@ -9,7 +9,7 @@ from pathlib import Path
 from xlt.data.files.fault import FileFault
 from xlt.data.files.part import DataFile, Part
 from xlt.data.files.tydiqa import NAMES
-from xlt.errors import UsageFault
+from xlt.errors import UsageFault, printable
 from xlt.tasks.record import Split, Task
 
 ENGLISH = "en"
@@ -27,24 +27,25 @@ def present_languages(root: Path, task: Task, split: Split) -> tuple[str, ...]:
     return tuple(
         language
         for language in declared_languages(task, split)
-        if any(all(_found(root, name) for name in names) for names in _alternatives(task, split, language))
+        if any(all(found(root, name) for name in names) for names in _alternatives(task, split, language))
     )
 
 
 def some_file_exists(root: Path, task: Task, split: Split, language: str) -> bool:
     """Whether at least one of the files of that language exists; files borrowed from another task do not count."""
     return any(
-        _found(root, name)
+        found(root, name)
         for names in _alternatives(task, split, language)
         for name in names
         if Path(name).parts[0] == Path(names[0]).parts[0]
     )
 
 
-def locate(root: Path, task: Task, split: Split, language: str) -> Part:
+def locate(root: Path, task: Task, split: Split, language: str, within: str = "") -> Part:
     """Finds the files of one split of a task in one language; a plain file goes before its ``.gz``.
 
-    Of the record's alternatives the first counts of which every file exists.
+    Of the record's alternatives the first counts of which every file exists. ``within`` is the folder below the data
+    root that holds them, where it is not the root itself.
 
     Raises:
         UsageFault: the task has no such split or language.
@@ -53,8 +54,10 @@ def locate(root: Path, task: Task, split: Split, language: str) -> Part:
     _check_asked(task, split, language)
     alternatives = list(_alternatives(task, split, language))
     # Without a whole alternative the one that is there in part is the one meant: its gap is what to name.
-    names = max(alternatives, key=lambda names: (all(parts := [bool(_found(root, n)) for n in names]), any(parts)))
-    files = tuple(file for name in names for file in _find(root, name, task, split, language))
+    folder = root / within
+    names = max(alternatives, key=lambda names: (all(parts := [bool(found(folder, n)) for n in names]), any(parts)))
+    shown = [Path(within, name).as_posix() for name in names]
+    files = tuple(file for name in shown for file in _find(root, name, task, split, language))
     return Part(task, split, language, files)
 
 
@@ -64,23 +67,30 @@ def _alternatives(task: Task, split: Split, language: str) -> Iterator[list[str]
         yield alternative.split()
 
 
-def _found(root: Path, pattern: str) -> list[str]:
-    """The files that the pattern means, sorted, below the root."""
+def found(root: Path, pattern: str) -> list[str]:
+    """The files that the pattern means, sorted, below the root; a plain one goes before its ``.gz``.
+
+    Raises:
+        FileFault: the name of one is not UTF-8.
+    """
     paths = (path for ending in ("", ".gz") for path in root.glob(pattern + ending) if path.is_file())
     names = {path.relative_to(root).as_posix() for path in paths}
+    for name in names:
+        if printable(name) != name:
+            raise FileFault(name, "the name of the file is not UTF-8.", mend="Rename the file.")
     return sorted(name for name in names if not (name.endswith(".gz") and name.removesuffix(".gz") in names))
 
 
 def _find(root: Path, name: str, task: Task, split: Split, language: str) -> list[DataFile]:
-    found = _found(root, name)
-    if not found:
+    names = found(root, name)
+    if not names:
         raise FileFault(
             name,
             f"no such file in the data root '{root}', neither plain nor as .gz.",
             why=f"It holds {task.name} ({task.key}), split '{split}', language '{language}'.",
             mend=f"Get it from {task.address} and put it at {root / name}",
         )
-    return [DataFile(root / shown, shown, task.address) for shown in found]
+    return [DataFile(root / shown, shown, task.address) for shown in names]
 
 
 def _check_asked(task: Task, split: Split, language: str) -> None:

@@ -35,8 +35,8 @@ class FilesSource:
     Files are parsed once per instance.
     """
 
-    def __init__(self, root: Path) -> None:
-        """Opens the data root.
+    def __init__(self, root: Path, within: str = "") -> None:
+        """Opens the data root, or the folder ``within`` it.
 
         Raises:
             DataFault: it is no folder.
@@ -45,11 +45,12 @@ class FilesSource:
         self.name = "files"
         self.settings: dict[str, int | str] = {}
         self._root = root
+        self._within = within
         self._parsed: dict[tuple[str, Split, str], list[Row]] = {}
 
     def languages(self, task: Task, split: Split) -> tuple[str, ...]:
         """The languages in which the files of that split exist, in the task's order."""
-        return present_languages(self._root, task, split)
+        return present_languages(self._root / self._within, task, split)
 
     def rows(self, task: Task, split: Split, language: str) -> list[Row]:
         """All rows of one split in one language, in the order of the file.
@@ -60,7 +61,7 @@ class FilesSource:
         """
         key = (task.key, split, language)
         if key not in self._parsed:
-            self._parsed[key] = read(locate(self._root, task, split, language))
+            self._parsed[key] = read(locate(self._root, task, split, language, self._within))
         return list(self._parsed[key])
 
     def pretraining_text(self) -> list[TextRow]:
