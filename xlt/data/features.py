@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 
@@ -10,7 +11,7 @@ import numpy.typing as npt
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from xlt.data.packing import Encoded
-from xlt.data.rows import BitextRow, ChoiceRow, PairRow, Row, SpanRow, TagRow, TextRow
+from xlt.data.rows import BitextRow, ChoiceRow, PairRow, Row, SpanRow, TagRow, TextRow, is_trainable
 from xlt.errors import DataFault
 from xlt.tasks.record import Kind, Task
 
@@ -21,15 +22,29 @@ Encoder = Callable[[Sequence[Row], Task, PreTrainedTokenizerBase, bool], list[En
 def encode(rows: Sequence[Row], task: Task, tokenizer: PreTrainedTokenizerBase, *, training: bool) -> list[Encoded]:
     """Token ids of every row, in the order of the rows; ``training`` adds the labels.
 
-    A row gives one item, except in span QA, where a long context gives several overlapping windows, and in tagging,
-    where a long sentence is split at words and one without words gives none.
+    Training leaves out rows that teach nothing (see ``is_trainable``), and a warning says how many. A row gives one
+    item, except in span QA, where a long context gives several overlapping windows, and in tagging, where a long
+    sentence is split at words and one without words gives none.
 
     Raises:
         DataFault: a training row has a tag that is not a label of the task, or retrieval is to be trained.
     """
+    if training:
+        rows = _trainable(rows, task)
     if not rows:
         return []
     return _ENCODERS[task.kind](rows, task, tokenizer, training)
+
+
+def _trainable(rows: Sequence[Row], task: Task) -> list[Row]:
+    kept = [row for row in rows if is_trainable(row)]
+    if len(kept) < len(rows):
+        warnings.warn(
+            f"{len(rows) - len(kept)} of {len(rows)} training rows of '{task.key}' are left out: "
+            "a text is blank, or the place of the answer is not known.",
+            stacklevel=3,
+        )
+    return kept
 
 
 def encode_texts(
@@ -148,12 +163,11 @@ def _encode_spans(rows: Sequence[Row], task: Task, tokenizer: PreTrainedTokenize
     """Windows over question and context with a stride, as in the original SQuAD fine-tuning of BERT.
 
     In training a window that does not hold the answer points to its first token, as do all of a question without
-    one (SQuAD v2.0 only); rows whose answer has no known place (``start`` below 0) are left out. A question keeps
-    its first 64 tokens at most, as in XTREME's script.
+    one (SQuAD v2.0 only). A question keeps its first 64 tokens at most, as in XTREME's script.
     """
     spans = [row for row in rows if isinstance(row, SpanRow)]
-    if training:
-        spans = [row for row in spans if (row.answers[0].start >= 0 if row.answers else task.metric == "squad_v2")]
+    if training and task.metric != "squad_v2":
+        spans = [row for row in spans if row.answers]
     max_length = task.recipe.max_length
     encoded = tokenizer(
         _shortened([row.question.strip() for row in spans], tokenizer, min(LONGEST_QUESTION, max_length // 3)),

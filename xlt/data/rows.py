@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import TypeAlias
@@ -97,6 +98,33 @@ def retrieval_texts(row: Row) -> tuple[str, ...]:
     if isinstance(row, BitextRow):
         return row.foreign, row.english
     return (row.text,) if isinstance(row, MiningRow) else ()
+
+
+def is_blank(row: Row) -> bool:
+    """Whether a text of the row that its label is about has no visible character; of a sentence of words, all of it."""
+    match row:
+        case PairRow():
+            texts: tuple[str, ...] = (row.text_a, row.text_b)
+        case SpanRow():
+            texts = (row.question, row.context)
+        case ChoiceRow():
+            texts = (row.prompt, *row.choices)
+        case TagRow():
+            texts = ("".join(row.words),)
+        case BitextRow():
+            texts = (row.foreign, row.english)
+        case MiningRow() | TextRow():
+            texts = (row.text,)
+    return not all(any(map(_is_visible, text)) for text in texts)
+
+
+def is_trainable(row: Row) -> bool:
+    """Whether a model can learn something from the row: no text is blank and the place of its answer, if any, known."""
+    return not is_blank(row) and not (isinstance(row, SpanRow) and row.answers and row.answers[0].start < 0)
+
+
+def _is_visible(character: str) -> bool:
+    return not character.isspace() and unicodedata.category(character) not in ("Cc", "Cf")
 
 
 def fingerprint(rows: Iterable[Row]) -> str:

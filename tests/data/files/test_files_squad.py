@@ -52,14 +52,35 @@ def test_squad(write, tmp_path, ending):
         ("liegt", 10, 8),
         ("liegt", 30, 34),
         ("München", -3, 0),
-        ("Rhein", 999, -1),
+        ("Rhein", 999, 43),
         ("Rhein", 0, -1),
+        ("liegt", 999, -1),
         ("Elbe", 21, -1),
+        ("Elbe", 10**30, -1),
     ],
 )
 def test_answers_are_looked_for_near_their_offset(text, start, found):
     assert align(CONTEXT, text, start) == found
     assert found < 0 or CONTEXT[found : found + len(text)] == text
+
+
+@pytest.mark.parametrize(
+    ("text", "start", "found"),
+    [
+        ("Key", 49, 49),
+        ("Key", 54, 41),
+        ("Key", 62, 49),
+        ("Key", 47, 49),
+        ("Key", 5000, -1),
+        ("novel", 5000, 28),
+        ("novel", 0, 28),
+        ("made", -1, -1),
+    ],
+)
+def test_characters_go_before_bytes_bytes_before_what_is_near_and_that_before_the_only_one(text, start, found):
+    # "Key" stands at the characters 41 and 49, which are the bytes 54 and 62; 49 is nearer to 54 than 41.
+    context = "Клад («Кланнад», 2004) is a novel by us, Key, or Key: made so."
+    assert align(context, text, start) == found
 
 
 def test_answer_of_a_stripped_context_is_aligned_again(write, tmp_path):

@@ -286,6 +286,12 @@ def test_a_question_without_answers_has_none(put: Put) -> None:
     assert [len(row.answers) for row in rows("squad_v2", "dev") if isinstance(row, SpanRow)] == [1, 0]
 
 
+def test_a_missing_sentence_is_a_blank_one(put: Put) -> None:
+    record = {"sentence1": "A.", "sentence2": None, "label": 1}
+    put("google-research-datasets/paws-x/de/test-00000-of-00001.parquet", record)
+    assert rows("pawsx", "test", "de") == [PairRow("test-1", "A.", "", "paraphrase")]
+
+
 def test_shards_come_in_their_order(put: Put) -> None:
     for shard in (1, 0):
         put(f"facebook/xnli/en/test-0000{shard}-of-00002.parquet", nli(f"shard {shard}", 0))
