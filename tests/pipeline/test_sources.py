@@ -12,6 +12,7 @@ from xlt.data.files.fault import FileFault
 from xlt.data.files.source import FilesSource
 from xlt.data.rows import MiningRow, SpanRow, TextRow
 from xlt.errors import UsageFault
+from xlt.pipeline.grid import training_rows
 from xlt.pipeline.sources import SourceOptions, open_source
 from xlt.tasks.catalogue import get_task
 
@@ -49,6 +50,14 @@ def test_a_broken_translation_is_named_where_it_lies(root: Path) -> None:
     source = open_source(SourceOptions("files", root))
     with pytest.raises(FileFault, match=r"^translated/de/mnli/multinli_1\.0_train\.jsonl:1: not valid JSON"):
         source.rows(get_task("mnli"), "train", "de")
+
+
+def test_rows_that_training_leaves_out_are_told(root: Path) -> None:
+    path = root / "mnli/multinli_1.0_train.jsonl"
+    blank = '{"sentence1": " ", "sentence2": "b", "gold_label": "neutral"}\n'
+    path.write_text(path.read_text("utf-8") + blank, encoding="utf-8")
+    with pytest.warns(UserWarning, match="1 of 49 rows of 'mnli' are left out of training: a text is blank"):
+        training_rows(open_source(SourceOptions("files", root)), get_task("mnli"))
 
 
 def test_of_mining_only_what_was_read_is_to_be_found(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 
@@ -22,29 +21,18 @@ Encoder = Callable[[Sequence[Row], Task, PreTrainedTokenizerBase, bool], list[En
 def encode(rows: Sequence[Row], task: Task, tokenizer: PreTrainedTokenizerBase, *, training: bool) -> list[Encoded]:
     """Token ids of every row, in the order of the rows; ``training`` adds the labels.
 
-    Training leaves out rows that teach nothing (see ``is_trainable``), and a warning says how many. A row gives one
-    item, except in span QA, where a long context gives several overlapping windows, and in tagging, where a long
-    sentence is split at words and one without words gives none.
+    Training leaves out rows that teach nothing (see ``is_trainable``). A row gives one item, except in span QA, where a
+    long context gives several overlapping windows, and in tagging, where a long sentence is split at words and one
+    without words gives none.
 
     Raises:
         DataFault: a training row has a tag that is not a label of the task, or retrieval is to be trained.
     """
     if training:
-        rows = _trainable(rows, task)
+        rows = [row for row in rows if is_trainable(row)]
     if not rows:
         return []
     return _ENCODERS[task.kind](rows, task, tokenizer, training)
-
-
-def _trainable(rows: Sequence[Row], task: Task) -> list[Row]:
-    kept = [row for row in rows if is_trainable(row)]
-    if len(kept) < len(rows):
-        warnings.warn(
-            f"{len(rows) - len(kept)} of {len(rows)} training rows of '{task.key}' are left out: "
-            "a text is blank, or the place of the answer is not known.",
-            stacklevel=3,
-        )
-    return kept
 
 
 def encode_texts(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import json
+import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from xlt.data.rows import Row, fingerprint
+from xlt.data.rows import Row, fingerprint, is_trainable
 from xlt.data.source import Source
 from xlt.errors import DataFault, UsageFault
 from xlt.pipeline.checkpoint import identified, pinned
@@ -123,11 +124,15 @@ def present_arms(arms: Mapping[str, Arm], source: Source) -> tuple[dict[str, Arm
 def training_rows(source: Source, task: Task, translated: Sequence[str] = ()) -> list[Row]:
     """What ``task`` is trained on: text for masked LM, else its rows in English, or in the languages of translations.
 
-    Raises what ``source.rows`` raises.
+    A warning says how many of them training leaves out (see ``is_trainable``). Raises what ``source.rows`` raises.
     """
     if task.kind == "masked_lm":
         return list(source.pretraining_text())
-    return [row for language in translated or (ENGLISH,) for row in source.rows(task, "train", language)]
+    rows = [row for language in translated or (ENGLISH,) for row in source.rows(task, "train", language)]
+    if left_out := sum(not is_trainable(row) for row in rows):
+        why = "a text is blank, or the place of the answer is not known"
+        warnings.warn(f"{left_out} of {len(rows)} rows of '{task.key}' are left out of training: {why}.", stacklevel=2)
+    return rows
 
 
 class GridBuilder:

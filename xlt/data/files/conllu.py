@@ -30,8 +30,8 @@ def read_conllu(part: Part) -> list[TagRow]:
     These are the rules of https://github.com/google-research/xtreme (``utils_preprocess.py`` and
     ``third_party/ud-conversion-tools``): a multiword token is one word, with the tag of that of its parts which
     stands highest in the tree; empty nodes are left out, as are sentences whose words are blanked (``_``) but for
-    one at most; spaces and zero-width non-joiners inside a word are removed. The id is the split and the number of
-    the sentence, in the order of the file names.
+    one at most; white space at the edges of a word is removed, and spaces and zero-width non-joiners inside it. The id
+    is the split and the number of the sentence, in the order of the file names.
 
     Raises:
         FileFault: a file is broken or a tag is unknown.
