@@ -24,8 +24,8 @@ class Encoded:
 
     ``label`` is the class of a pair, the index of the right choice, the first and last token of a span, the tag of
     each word, or empty. ``lengths`` are those of the sequences of a multiple choice, else empty. ``offsets [L, 2]``
-    (span QA) holds the characters of the context that a token covers and ``-1, -1`` outside the context.
-    ``words [W]`` (tagging) are the places of the first tokens of the words.
+    (span QA) holds the characters of the context that a token covers, with the invisible ones after them, and
+    ``-1, -1`` outside the context. ``words [W]`` (tagging) are the places of the first tokens of the words.
     """
 
     example_id: str
