@@ -35,5 +35,5 @@ def test_no_text_is_a_data_error(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_a_tokenizer_is_a_data_error(tmp_path: Path) -> None:
-    with pytest.raises(DataFault, match="cannot be loaded"):
+    with pytest.raises(DataFault, match="has no tokenizer"):
         load_tokenizer(str(tmp_path))

@@ -23,6 +23,7 @@ from xlt.data.predictions import Prediction, write_predictions
 from xlt.data.rows import Answer, BitextRow, ChoiceRow, MiningRow, PairRow, Row, SpanRow, TagRow, TextRow
 from xlt.evaluate.cell import score_cell
 from xlt.evaluate.metrics import Metrics
+from xlt.pipeline.checkpoint import pinned
 from xlt.pipeline.grid import GridBuilder
 from xlt.pipeline.spec import RunSpec
 from xlt.pipeline.store import RunStore
@@ -205,7 +206,7 @@ def _codes(source: ConstructedSource, key: str, split: Split) -> str:
 def write_core_artifact(root: Path, source: ConstructedSource | None = None) -> Path:
     """The project's tiers, claims and printed values; means over the languages that ``source`` has."""
     project = artifact_root()
-    for name in ("claims.toml", "tiers/core.toml", "expected/paper.toml"):
+    for name in ("claims.toml", "hub.toml", "tiers/core.toml", "expected/paper.toml"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(project / name, root / name)
     if source is not None:
@@ -222,7 +223,12 @@ def write_core_results(
     root: Path, seed: int, source: ConstructedSource, aim: Aim = aimed, leave_out: tuple[str, ...] = ()
 ) -> Path:
     """A results folder of the core tier; ``XLT_ARTIFACT`` must name an artifact folder. ``leave_out`` names runs."""
-    grid = GridBuilder(read_tier("core"), source, seed=seed, precision="fp32").grid()
+    tier = read_tier("core")
+    plan = tier.plan(source.name)
+    # As a fetched checkpoint at the project's pin is named; none is here.
+    backbone = pinned(plan.backbone).model_copy(update={"digest": "constructed"})
+    tier = tier.model_copy(update={"sources": {source.name: plan.model_copy(update={"backbone": backbone})}})
+    grid = GridBuilder(tier, source, seed=seed, precision="fp32").grid()
     root.mkdir(parents=True, exist_ok=True)
     (root / "grid.json").write_text(grid.text(), "utf-8")
     for spec in grid.runs:

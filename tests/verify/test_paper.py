@@ -9,6 +9,7 @@ import pytest
 
 from tests.cli.conftest import Invoke
 from tests.cli.conftest import invoke as invoke
+from xlt.data.hub.table import hub_model
 from xlt.errors import ExitCode, UsageFault
 from xlt.verify.judge import Verification, join, recompute, verify
 from xlt.verify.selection import Selection, select
@@ -121,6 +122,21 @@ def test_runs_of_another_recipe_are_not_passed_off_as_the_tier(place, tmp_path):
     assert "not made as the tier" in cells["xtreme.baseline.pawsx"].reason
     assert found.exit_code == claim.exit_code == ExitCode.DEVIATES  # not 0, as for what cannot be known
     assert verify(place / "0", SOURCE).unlike_tier == {}
+
+
+def test_another_revision_of_the_checkpoint_than_the_pinned_one_is_not_passed_off_as_the_tier(place, tmp_path):
+    """But whose bytes they are is not compared: whoever verifies predictions may not have the model."""
+    artifact = tmp_path / "artifact"
+    shutil.copytree(place / "artifact", artifact)
+    table = artifact / "hub.toml"
+    text = table.read_text("utf-8")
+    pin = hub_model("xlm-roberta-large").revision
+    table.write_text(text.replace(pin, "f" * 40), "utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XLT_ARTIFACT", str(artifact))
+        found = verify(place / "0", SOURCE)
+    assert len(found.unlike_tier) == len(found.runs)
+    assert set(found.unlike_tier.values()) == {"not made as the tier 'core' says: in backbone"}
 
 
 def test_an_arm_of_another_training_is_left_out(seeds):

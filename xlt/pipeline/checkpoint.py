@@ -62,8 +62,8 @@ def identified(backbone: Backbone) -> Backbone:
 
 
 def pinned(backbone: Backbone) -> Backbone:
-    """A public checkpoint with the revision that the project pins, if it pins one; no file is read."""
-    revision = hub_model(backbone.name).revision
+    """A public checkpoint with the revision that the project pins, if it pins one; one made on the spot as it is."""
+    revision = hub_model(backbone.name).revision if backbone.name else "main"
     return backbone if revision == "main" else backbone.model_copy(update={"revision": revision})
 
 
