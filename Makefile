@@ -62,12 +62,9 @@ $(VENV)/.installed: $(LOCKS)/build.lock $(LOCKS)/cpu.lock pyproject.toml
 	@$(PIP) check
 	@touch $@
 
-# mypy follows no import hook: it finds kernels/ by its import name through a link.
 $(VENV)/.installed-dev: $(VENV)/.installed $(LOCKS)/dev.lock
 	@echo "Installing the tools of $(LOCKS)/dev.lock ..."
 	@$(LOCKED) $(LOCKS)/dev.lock
-	@mkdir -p $(VENV)/mypy
-	@ln -sfn "$(CURDIR)/kernels" $(VENV)/mypy/xlt_kernels
 	@touch $@
 
 reproduce: install ## train, evaluate, verify and report the tier TIER; the same command resumes
@@ -89,7 +86,7 @@ test: $(VENV)/.installed-dev ## run the tests, in WORKERS processes
 lint: $(VENV)/.installed-dev ## check style, types, which room imports which, and the Dockerfile
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	MYPYPATH=$(VENV)/mypy $(BIN)/mypy
+	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/hadolint Dockerfile
 

@@ -166,6 +166,15 @@ def test_every_test_asserts_something() -> None:
     assert not idle, "\n".join(idle)
 
 
+def test_the_folder_kernels_hides_no_package_of_that_name(tmp_path: Path) -> None:
+    """transformers imports the hub's package ``kernels``, also where the working directory is this checkout."""
+    (tmp_path / "kernels").mkdir()
+    (tmp_path / "kernels" / "__init__.py").write_text("", encoding="utf-8")
+    code = f"import sys; sys.path[:] = ['', *sys.path, {str(tmp_path)!r}]; import kernels; print(kernels.__file__)"
+    found = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == str(tmp_path / "kernels" / "__init__.py")
+
+
 # The locks
 
 

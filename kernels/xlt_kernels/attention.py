@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
+
 from xlt_kernels.flash import flash_attention, flash_serves
 from xlt_kernels.plan import AttentionPlan, plan_attention
 from xlt_kernels.varlen_attention import varlen_attention, varlen_serves

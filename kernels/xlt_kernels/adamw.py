@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
 from xlt_kernels.switch import serves
 
 _ROWS = 512  # rows of a CPU cache, in which the decay of many steps is made up for

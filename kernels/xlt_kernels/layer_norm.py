@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
+
 from xlt_kernels.segments import at_least_fp32
 from xlt_kernels.switch import serves
 

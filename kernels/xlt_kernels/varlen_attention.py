@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
 from xlt_kernels.switch import serves
 
 _DIMS = (16, 32, 64, 128)

@@ -10,6 +10,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+
 from xlt_kernels.adamw import Entry
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
+
 from xlt_kernels.segments import mean_pool
 from xlt_kernels.switch import serves
 

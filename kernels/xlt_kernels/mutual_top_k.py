@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
 from xlt_kernels.switch import serves
 
 # Candidates (and groups) beyond k, so that the k-th best is rarely near the last one: a row that cannot prove its
