@@ -5,6 +5,8 @@ The operators are called directly because ``torch.nn.attention.varlen`` has no d
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -72,21 +74,33 @@ class _FlashAttention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, out, logsumexp, cu_seqlens, rng_state, unused = ctx.saved_tensors
-        dq, dk, dv = torch.ops.aten._flash_attention_backward(
-            grads[0].contiguous(),
-            query,
-            key,
-            value,
-            out,
-            logsumexp,
-            cu_seqlens,
-            cu_seqlens,
-            ctx.max_seqlen,
-            ctx.max_seqlen,
-            ctx.dropout_p,
-            False,  # is_causal
-            rng_state,
-            unused,
-            scale=ctx.scale,
-        )
+        with _repeatable():
+            dq, dk, dv = torch.ops.aten._flash_attention_backward(
+                grads[0].contiguous(),
+                query,
+                key,
+                value,
+                out,
+                logsumexp,
+                cu_seqlens,
+                cu_seqlens,
+                ctx.max_seqlen,
+                ctx.max_seqlen,
+                ctx.dropout_p,
+                False,  # is_causal
+                rng_state,
+                unused,
+                scale=ctx.scale,
+            )
         return dq, dk, dv, None, None, None, None
+
+
+@contextmanager
+def _repeatable() -> Iterator[None]:
+    """Where deterministic mode only warns, torch's backward pass adds in no fixed order, although it has another."""
+    warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(torch.are_deterministic_algorithms_enabled())
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(torch.are_deterministic_algorithms_enabled(), warn_only=warns)

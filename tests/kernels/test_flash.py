@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 import xlt_kernels.attention
-import xlt_kernels.flash
 from torch._subclasses.fake_tensor import FakeTensorMode
 from xlt_kernels.attention import packed_attention, packed_attention_reference
 from xlt_kernels.flash import _FlashAttention, flash_attention, flash_serves
@@ -79,8 +76,8 @@ def test_the_backward_gets_what_the_forward_saved(monkeypatch):
         calls["backward"] = (arguments, scale)
         return arguments[1] * 2, arguments[2] * 3, arguments[3] * 4
 
-    operators = SimpleNamespace(_flash_attention_forward=forward, _flash_attention_backward=backward)
-    monkeypatch.setattr(xlt_kernels.flash, "torch", SimpleNamespace(ops=SimpleNamespace(aten=operators)))
+    monkeypatch.setattr(torch.ops.aten, "_flash_attention_forward", forward)
+    monkeypatch.setattr(torch.ops.aten, "_flash_attention_backward", backward)
     out = flash_attention(query, key, value, cu, 2, scale=0.5, dropout_p=0.25)
     grads = torch.autograd.grad(out.sum(), (query, key, value))
     assert [float(grad.mean()) for grad in grads] == [2.0, 6.0, 12.0]
@@ -91,6 +88,30 @@ def test_the_backward_gets_what_the_forward_saved(monkeypatch):
     assert passed[6].tolist() == passed[7].tolist() == [0, 2]
     assert passed[8:12] == (2, 2, 0.25, False)
     assert [int(tensor) for tensor in passed[12:]] == [5, 6]
+
+
+@pytest.mark.parametrize(("enabled", "only_warns"), [(True, True), (True, False), (False, False)])
+def test_the_backward_is_repeatable_also_where_deterministic_mode_only_warns(monkeypatch, enabled, only_warns):
+    def mode():
+        return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+
+    def backward(*arguments, **_):
+        seen.append(mode())
+        return arguments[1:4]
+
+    seen = []
+    monkeypatch.setattr(
+        torch.ops.aten, "_flash_attention_forward", lambda *given, **_: (given[0] + 1, *given[:3], None)
+    )
+    monkeypatch.setattr(torch.ops.aten, "_flash_attention_backward", backward)
+    query, key, value = (torch.ones(2, 1, 8, requires_grad=True) for _ in range(3))
+    torch.use_deterministic_algorithms(enabled, warn_only=only_warns)
+    try:
+        out = flash_attention(query, key, value, torch.tensor([0, 2]), 2, scale=1.0, dropout_p=0.0)
+        torch.autograd.grad(out.sum(), query)
+        assert (seen, mode()) == ([(enabled, False)], (enabled, only_warns))
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 def test_everything_else_takes_the_padded_blocks():

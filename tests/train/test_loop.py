@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from typing import Any
 
@@ -10,13 +11,15 @@ import numpy as np
 import pytest
 import torch
 
+from tests.processes import run_together
 from xlt.data.packing import Encoded
 from xlt.errors import EnvironmentFault
 from xlt.model.encoder import PackedModel
 from xlt.tasks.catalogue import get_task
 from xlt.tasks.record import Recipe
 from xlt.train.batches import BatchStream
-from xlt.train.engine import EngineSettings, start_process_group
+from xlt.train.engine import ZERO_STAGES, DeepSpeedEngine, EngineSettings, start_process_group
+from xlt.train.graph import GraphEngine
 from xlt.train.loop import DevResult, StepRecord, Trained, train
 
 CONFIG: dict[str, Any] = {
@@ -111,6 +114,18 @@ def test_the_same_run_gives_the_same_bits() -> None:
     assert all(torch.equal(second_end.weights[name], w) for name, w in first_end.weights.items())
 
 
+@pytest.mark.parametrize("zero", [*ZERO_STAGES, "graph engine"])
+def test_before_the_first_step_the_weights_are_those_of_the_start_also_in_bf16(zero: str) -> None:
+    model, stream = fresh_model(), batch_stream()
+    start = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    kind, stage = (GraphEngine, "0") if zero == "graph engine" else (DeepSpeedEngine, zero)
+    engine = kind(model, stream.recipe, stream.steps, EngineSettings(zero=stage, precision="bf16"))
+    weights = engine.weights()
+    engine.close()
+    assert weights.keys() == start.keys()
+    assert [name for name, weight in weights.items() if not torch.equal(weight, start[name])] == []
+
+
 @pytest.mark.parametrize("zero", ["0", "1", "2", "3"])
 def test_bf16_keeps_full_precision_master_weights(zero: str) -> None:
     records, trained = run(EngineSettings(zero=zero, precision="bf16"), learning_rate=1e-4)
@@ -119,6 +134,14 @@ def test_bf16_keeps_full_precision_master_weights(zero: str) -> None:
     assert weight.dtype == torch.float32
     # Rounded weights would survive a trip through bf16.
     assert not torch.equal(weight, weight.bfloat16().float())
+
+
+@pytest.mark.slow
+def test_several_processes_start_from_the_weights_as_they_were_and_add_gradients_in_fp32() -> None:
+    for line in run_together("tests.train.bf16_processes"):
+        found = json.loads(line)
+        assert found["changed"] == {zero: [] for zero in ZERO_STAGES}
+        assert found["types"] == {zero: ["torch.float32"] for zero in ZERO_STAGES}
 
 
 def test_weight_decay_spares_biases_and_layer_norm() -> None:

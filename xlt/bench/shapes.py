@@ -25,7 +25,7 @@ from xlt.data.tokenizer import load_tokenizer, train_tokenizer
 from xlt.errors import EnvironmentFault, UsageFault
 from xlt.model.encoder import PackedModel
 from xlt.tasks.catalogue import get_task
-from xlt.train.seeding import derive_seed, seed_everything
+from xlt.train.seeding import derive_seed, seed_everything, whole_sums
 
 Size = Literal["small", "large"]
 
@@ -73,8 +73,9 @@ def default_size() -> Size:
 def fresh_model(size: Size, *, dropout: float = 0.1, **changes: Any) -> PackedModel:
     """A random XLM-R of ``size`` on the device at hand, with its masked-LM head; ``changes`` go to its configuration.
 
-    On a GPU its blocks get their kernels, as those of a loaded model do.
+    On a GPU its blocks get their kernels, as those of a loaded model do. Products of this process are those of a run.
     """
+    whole_sums()
     seed_everything(0)
     rates = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
     return PackedModel.fresh({**CONFIGS[size], **rates, **changes}).to("cuda" if torch.cuda.is_available() else "cpu")

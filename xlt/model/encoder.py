@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from xlt_kernels.segments import at_least_fp32
 
 from xlt.data.packing import PackedBatch
 from xlt.errors import UsageFault
@@ -90,6 +89,14 @@ class PackedModel(nn.Module):
         head.train(self.training)
         self.heads[task] = head.to(device=self.device, dtype=self.backbone.dtype)
 
+    def compute_in(self, device: torch.device, precision: Literal["fp32", "bf16"]) -> PackedModel:
+        """The model on ``device``, its encoder and masked-LM head in ``precision``; task heads stay in fp32."""
+        self.to(device)
+        for part in (self.backbone, self.lm_head):
+            if part is not None:
+                part.to(torch.bfloat16 if precision == "bf16" else torch.float32)
+        return self
+
     def drop_masked_lm_head(self) -> None:
         """Take the masked-LM head off; the word embeddings stay with the backbone."""
         self.lm_head = None
@@ -120,8 +127,7 @@ class PackedModel(nn.Module):
         if batch.task not in self.heads:
             raise ValueError(f"the model has no head for task {batch.task!r} ({batch.kind})")
         head = self.heads[batch.task]
-        logits: Tensor = head(hidden, batch.scored_positions if head.kind == "tagging" else batch.cu_seqlens)
-        scores = at_least_fp32(logits)
+        scores: Tensor = head(hidden, batch.scored_positions if head.kind == "tagging" else batch.cu_seqlens)
         if batch.labels is None:
             return _no_loss(scores), scores
         if head.kind == "span_qa":

@@ -1,4 +1,4 @@
-"""Task heads on packed hidden states, and the losses of all kinds, in fp32."""
+"""Task heads on packed hidden states, and the losses of all kinds, in fp32 whatever the type of the encoder."""
 
 from __future__ import annotations
 
@@ -13,6 +13,14 @@ from xlt_kernels.segments import at_least_fp32, segment_logsumexp
 from xlt.tasks.record import Kind
 
 
+class Linear(nn.Linear):
+    """A product in fp32 or wider, whatever the types: in bf16 two close scores are one, and the first of them wins."""
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """``hidden [..., H]``."""
+        return F.linear(at_least_fp32(hidden), at_least_fp32(self.weight), at_least_fp32(self.bias))
+
+
 class PairHead(nn.Module):
     """RoBERTa's classification head on the first token of each sequence."""
 
@@ -21,9 +29,9 @@ class PairHead(nn.Module):
 
     def __init__(self, hidden: int, labels: int, dropout: float = 0.1) -> None:
         super().__init__()
-        self.dense = nn.Linear(hidden, hidden)
+        self.dense = Linear(hidden, hidden)
         self.dropout = nn.Dropout(dropout)
-        self.out_proj = nn.Linear(hidden, labels)
+        self.out_proj = Linear(hidden, labels)
 
     @property
     def labels(self) -> int:
@@ -32,7 +40,7 @@ class PairHead(nn.Module):
 
     def forward(self, hidden: Tensor, cu_seqlens: Tensor) -> Tensor:
         """``hidden [T, H]``, ``cu_seqlens [B+1]``; logits ``[B, labels]``. No sequence may be empty."""
-        first = self.dropout(hidden.index_select(0, cu_seqlens[:-1]))
+        first = self.dropout(at_least_fp32(hidden.index_select(0, cu_seqlens[:-1])))
         logits: Tensor = self.out_proj(self.dropout(torch.tanh(self.dense(first))))
         return logits
 
@@ -59,7 +67,7 @@ class TagHead(nn.Module):
     def __init__(self, hidden: int, labels: int, dropout: float = 0.1) -> None:
         super().__init__()
         self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(hidden, labels)
+        self.classifier = Linear(hidden, labels)
 
     @property
     def labels(self) -> int:
@@ -68,7 +76,7 @@ class TagHead(nn.Module):
 
     def forward(self, hidden: Tensor, scored_positions: Tensor) -> Tensor:
         """``hidden [T, H]``, ``scored_positions [M]``; logits ``[M, labels]``."""
-        logits: Tensor = self.classifier(self.dropout(hidden.index_select(0, scored_positions)))
+        logits: Tensor = self.classifier(self.dropout(at_least_fp32(hidden.index_select(0, scored_positions))))
         return logits
 
 
@@ -81,7 +89,7 @@ class SpanHead(nn.Module):
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
-        self.qa_outputs = nn.Linear(hidden, 2)
+        self.qa_outputs = Linear(hidden, 2)
 
     def forward(self, hidden: Tensor, cu_seqlens: Tensor) -> Tensor:
         """``hidden [T, H]``; logits ``[T, 2]``, start and end."""

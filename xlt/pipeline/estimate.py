@@ -238,7 +238,9 @@ def calibrate(tier: Tier, grid: Grid, source: Source) -> Calibration:
     from xlt.pipeline.provenance import device_name
     from xlt.pipeline.starting_point import starting_point
     from xlt.train.engine import start_process_group
+    from xlt.train.seeding import deterministic
 
+    deterministic(True)
     trained: dict[Kind, tuple[RunSpec, str]] = {}
     for spec in grid.runs:
         for key in spec.train:

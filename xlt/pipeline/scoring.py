@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from transformers import PreTrainedTokenizerBase
 
 from xlt.data.predictions import Prediction, write_predictions
@@ -50,7 +49,7 @@ def score_run(
     metrics: Metrics = {}
     dev: dict[tuple[str, str], Scored] = {}
     (folder / "predictions").mkdir(exist_ok=True)
-    model.to(device(), torch.bfloat16 if spec.precision == "bf16" else torch.float32)
+    model.compute_in(device(), spec.precision)
     for key, split, language in cells(spec):
         on_cell(key, split, language)
         task = spec.task(key)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from xlt.artifact import read_json
@@ -115,10 +116,12 @@ def division(accumulation: int) -> Division:
 def build_engine(model: nn.Module, recipe: Recipe, steps: int, settings: EngineSettings) -> Any:
     """A DeepSpeed engine with AdamW, linear warm-up and linear decay to zero over ``steps``.
 
-    Weight decay spares biases and LayerNorm, as in the authors' code.
+    Weight decay spares biases and LayerNorm, as in the authors' code. In bf16 all weights of the model are rounded, and
+    the fp32 masters are the weights as they were.
     """
     import deepspeed
 
+    originals = [(parameter, parameter.detach()) for parameter in model.parameters()]
     world = torch.distributed.get_world_size()
     config = read_json("deepspeed", f"zero{settings.zero}.json")
     config["optimizer"]["params"] |= {
@@ -141,7 +144,28 @@ def build_engine(model: nn.Module, recipe: Recipe, steps: int, settings: EngineS
         config=config,
         lr_scheduler=_linear_schedule(steps, recipe.warmup),
     )
+    if settings.precision == "bf16":
+        _set_masters(engine, settings, originals)
     return engine
+
+
+@torch.no_grad()
+def _set_masters(engine: Any, settings: EngineSettings, weights: Sequence[tuple[nn.Parameter, Tensor]]) -> None:
+    """Make ``weights`` the fp32 masters: DeepSpeed copies its own from the parameters when it has rounded them."""
+    from deepspeed.utils import safe_set_full_fp32_param, safe_set_local_fp32_param
+
+    rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    masters = _unpartitioned_masters(engine) if settings.zero == "0" else {}
+    for parameter, weight in weights:
+        if masters:
+            masters[id(parameter)].copy_(weight)
+        elif settings.zero.startswith("3"):
+            # The accessor for whole weights fails where the last process has fewer of them than the others.
+            size = -(-weight.numel() // world)
+            padded = F.pad(weight.flatten(), (0, size * world - weight.numel()))
+            safe_set_local_fp32_param(parameter, padded[size * rank : size * (rank + 1)])
+        else:
+            safe_set_full_fp32_param(parameter, weight)
 
 
 class DeepSpeedEngine:

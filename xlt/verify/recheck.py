@@ -6,8 +6,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
 
-import torch
-
 from xlt.data.predictions import Prediction, read_predictions
 from xlt.data.source import Source
 from xlt.errors import UsageFault, XltError
@@ -47,7 +45,7 @@ def recheck(store: RunStore, source: Source, grid: GridFile, runs: Sequence[Stor
         assert run.spec is not None
         folder = folders[run.entry.folder]
         model, tokenizer = load_model(folder)
-        model.to(device(), torch.bfloat16 if run.spec.precision == "bf16" else torch.float32)
+        model.compute_in(device(), run.spec.precision)
         for task_key, split, language in keys:
             try:
                 task = run.spec.task(task_key)
