@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from traceback import walk_tb
 
 
 class ExitCode(IntEnum):
@@ -61,3 +62,22 @@ class IncompleteFault(XltError):
     """Results are missing or unfinished; the same command resumes."""
 
     exit_code = ExitCode.INCOMPLETE
+
+
+def package_fault(error: ModuleNotFoundError) -> EnvironmentFault:
+    """An absent package as an error that says which one, what needs it, and how to get it."""
+    cause: BaseException = error
+    while isinstance(cause.__cause__, ModuleNotFoundError):
+        # transformers raises its own error, which does not name the package, from the first.
+        cause = cause.__cause__
+    package = (getattr(cause, "name", None) or str(cause)).partition(".")[0]
+    modules = [frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__)]
+    needing = next((name for name in reversed(modules) if name.startswith("xlt")), "This command")
+    return EnvironmentFault(
+        f"{needing} needs the Python package '{package}', which is not installed.",
+        mend=f"make install, or: pip install {_DISTRIBUTIONS.get(package, package)}",
+    )
+
+
+# Where a package is not called as what it is imported by.
+_DISTRIBUTIONS = {"faiss": "faiss-cpu", "sklearn": "scikit-learn", "yaml": "pyyaml", "google": "protobuf"}

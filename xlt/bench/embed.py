@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 from transformers import AutoModel, PreTrainedTokenizerFast
 
-from xlt.bench.peers import NEEDS_GPU, NOT_ASKED, admit, padded
+from xlt.bench.peers import admit, later, padded
 from xlt.bench.shapes import CONFIGS, RETRIEVAL_LAYER, Size, fresh_model, random_ids, random_sequences
 from xlt.bench.workload import Bench, Contestant, NotRun, Workload, bench, compete
 from xlt.data.packing import Encoded, pack
@@ -135,23 +136,28 @@ def _sentences(model: PackedModel, size: Size, rounds: int, compile: bool) -> Wo
     dtype = torch.float16 if model.backbone.dtype == torch.bfloat16 else torch.float32  # that of ours
     like = torch.empty((0, CONFIGS[size]["hidden_size"]), dtype=dtype)
     wanted = padded_vectors(sequences, by_length, like, truncated)
+
+    def admitted(name: str, batches: list[list[int]], way: Means | NotRun) -> Contestant | NotRun:
+        return _admitted(name, way, partial(padded_vectors, sequences, batches, like), wanted)
+
+    def compiled(name: str) -> Contestant | NotRun:
+        return admitted(name, by_length, unit_means_of(_compiled(model, layer)))
+
     ways: list[tuple[str, list[list[int]], Means | NotRun]] = [
         (f"library, {layer} layers, padded by length", by_length, truncated),
-        (f"library, {layer} layers, padded by length, torch.compile", by_length, _compiled(truncated, compile)),
         (f"library, {layers} layers, padded by length", by_length, whole),
         (f"library, {layers} layers, padded as they come", as_they_come, whole),
         (f"sentence-transformers, {layer} layers, padded by length", by_length, _sentence_transformers(model, layer)),
     ]
-    peers = [
-        _admitted(name, way, partial(padded_vectors, sequences, batches, like), wanted) for name, batches, way in ways
-    ]
+    peers = [admitted(*way) for way in ways]
+    late = later(f"library, {layer} layers, padded by length, torch.compile of its blocks", compile, compiled)
     lengths = [len(each.input_ids) for each in sequences]
     return compete(
         "B7 sentence vectors",
         f"{len(sequences)} sentences of BUCC's lengths, {sum(lengths) / len(lengths):.1f} tokens in the mean, from ids "
         f"to vectors in host memory; read after block {layer}; slots per token by length "
         f"{_slots(by_length, lengths):.2f}, as they come {_slots(as_they_come, lengths):.2f}",
-        [_admitted(f"xlt, {layer} layers, packed", packed, lambda run: run(wanted, wanted), wanted), *peers],
+        [_admitted(f"xlt, {layer} layers, packed", packed, lambda run: run(wanted, wanted), wanted), *peers, late],
         rounds=rounds,
         quantity={
             "sentences": len(sequences),
@@ -170,25 +176,30 @@ def _forwards(model: PackedModel, size: Size, rounds: int, compile: bool) -> Wor
     sequences = [Encoded("", each) for each in ids]
     batch = pack(sequences, task="", kind="retrieval", first_position=model.first_position).to(model.device)
     both = padded_batch(sequences, model.device.type)
-    encoder = library_encoder(model, layers)
 
-    def library(ids: Tensor, mask: Tensor) -> Tensor:
+    def library(encoder: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
         hidden: Tensor = encoder(input_ids=ids, attention_mask=mask).last_hidden_state
         return hidden.flatten(0, 1)
 
     def packed(*_: Tensor) -> Tensor:
         return model.hidden_states(batch, layers)
 
-    wanted = library(*both)
-    ways: list[tuple[str, Means | NotRun]] = [
-        ("xlt, packed", packed),
-        ("library", library),
-        ("library, torch.compile", _compiled(library, compile)),
-    ]
+    def admitted(name: str, way: Means) -> Contestant | NotRun:
+        return _admitted(name, way, lambda run: run(*both), wanted)
+
+    def compiled(name: str) -> Contestant | NotRun:
+        return admitted(name, partial(library, _compiled(model, layers)))
+
+    plain = partial(library, library_encoder(model, layers))
+    wanted = plain(*both)
     return compete(
         "B8 whole forward",
         f"{layers} blocks on {BATCH[size]} sequences of {LENGTH} tokens: nothing to pad, so nothing to gain by packing",
-        [_admitted(name, way, lambda run: run(*both), wanted) for name, way in ways],
+        [
+            admitted("xlt, packed", packed),
+            admitted("library", plain),
+            later("library, torch.compile of its blocks", compile, compiled),
+        ],
         rounds=rounds,
         quantity={
             "sequences": BATCH[size],
@@ -212,10 +223,11 @@ def _admitted(name: str, way: Means | NotRun, call: Callable[[Means], Tensor], w
     return admit(name, run, cosines, [torch.ones(len(wanted), device=wanted.device)], TOLERANCE[kind])
 
 
-def _compiled(run: Means, asked: bool) -> Means | NotRun:
-    if not asked:
-        return NotRun("torch.compile", NOT_ASKED if torch.cuda.is_available() else NEEDS_GPU)
-    return torch.compile(run, dynamic=True)
+def _compiled(model: PackedModel, layers: int) -> nn.Module:
+    encoder: Any = library_encoder(model, layers)
+    for block in encoder.encoder.layer:  # they are alike: one compilation serves all
+        block.compile(dynamic=True)
+    return encoder  # type: ignore[no-any-return]
 
 
 def _sentence_transformers(model: PackedModel, layers: int) -> Means | NotRun:

@@ -17,33 +17,32 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from pydantic import BaseModel
 
-from xlt.bench.shapes import Size, default_size, fresh_model, random_sequences
-from xlt.bench.steps import DEEPSPEED, OURS, ROWS, bench_steps
-from xlt.bench.workload import ceilings
-from xlt.pipeline.estimate import Rate
-from xlt.pipeline.provenance import environment
-from xlt.tasks.catalogue import get_task
-from xlt.tasks.record import Kind, Recipe
-from xlt.train.batches import BatchStream, Division
-from xlt.train.engine import DeepSpeedEngine, Engine, EngineName, EngineSettings, start_process_group
-from xlt.train.graph import GraphEngine
-from xlt.train.seeding import deterministic, seed_everything
+from xlt.errors import package_fault
+
+# Other packages are imported by the steps that need them: one that is absent costs no other step anything.
+if TYPE_CHECKING:
+    from xlt.bench.shapes import Size
+    from xlt.pipeline.estimate import Rate
+    from xlt.tasks.record import Kind
+    from xlt.train.engine import Engine, EngineName
 
 PART_SECONDS = 480
+# On a GPU every part begins with the compilation of Triton's kernels, which does not count: it is kept on the disk.
+COMPILE_SECONDS = 90
 # The seconds that each step of a part may take.
 PARTS: dict[int, dict[str, int]] = {
     1: {"machine": 40, "issue": 70, "B1": 150, "B3": 90, "B2": 80, "B4": 50},
-    2: {"tests": 150, "doctor": 95, "kernels": 80, "optimizer": 55, "mlm": 100},
+    2: {"tests": 150, "doctor": 120, "kernels": 80, "optimizer": 45, "mlm": 85},
     3: {"embed": 130, "retrieval": 160, "engines": 95, "repeatability": 95},
 }
 BENCHES = {name: f"xlt.bench.{name}:bench_{name}" for name in ("kernels", "optimizer", "mlm", "embed", "retrieval")}
 COMMANDS = {
-    "tests": ["-m", "pytest", "-q", "-m", "gpu", "tests", "--junitxml"],
+    "compile": ["-m", "xlt.pipeline.selftest", "--compile"],
+    "tests": ["-m", "pytest", "-q", "-m", "gpu", "tests", "--continue-on-collection-errors", "--junitxml"],
     "doctor": ["-c", "from xlt.cli.app import main; main()", "doctor", "--gpu", "--json"],
 }
 ROUNDS: dict[Size, int] = {"small": 2, "large": 5}
@@ -55,7 +54,8 @@ STEPS = 48
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a step ended: ``result`` is what it found, ``tail`` the end of what it printed."""
+    """How a step ended: ``result`` is what it found (of a benchmark that was stopped the rows that it had timed),
+    ``tail`` the end of what it printed."""
 
     step: str
     state: Literal["done", "failed", "timeout"]
@@ -69,7 +69,8 @@ def measure(part: int, out: Path, size: Size, rounds: int) -> list[Outcome]:
     """Make the steps of ``part`` one after the other, and write what each found below ``out``."""
     out.mkdir(parents=True, exist_ok=True)
     outcomes = []
-    for name, limit in PARTS[part].items():
+    first = {"compile": COMPILE_SECONDS} if torch.cuda.is_available() else {}
+    for name, limit in {**first, **PARTS[part]}.items():
         outcome = _step(name, limit, out, size, rounds)
         text = json.dumps({each: getattr(outcome, each) for each in outcome.__slots__}, indent=1) + "\n"
         (out / f"{name}.json").write_text(text, encoding="utf-8")
@@ -83,7 +84,8 @@ def measure(part: int, out: Path, size: Size, rounds: int) -> list[Outcome]:
 
 def _step(name: str, limit: int, out: Path, size: Size, rounds: int) -> Outcome:
     found, log = out / f"{name}.found", out / f"{name}.log"
-    found.unlink(missing_ok=True)
+    for left in (found, _rows(found)):
+        left.unlink(missing_ok=True)
     own = ["-m", "xlt.bench.gpu", "--do", name, "--size", size, "--rounds", str(rounds), "--out", str(found)]
     command = [sys.executable, *COMMANDS.get(name, own), *([str(out / "tests.xml")] if name == "tests" else [])]
     variables = {**os.environ, "CUBLAS_WORKSPACE_CONFIG": ":4096:8"} if name == "repeatability" else None
@@ -101,11 +103,19 @@ def _step(name: str, limit: int, out: Path, size: Size, rounds: int) -> Outcome:
             code = None
     said = found.with_suffix(".out").read_text("utf-8", errors="replace")
     tail = (said + log.read_text("utf-8", errors="replace"))[-3000:]
-    text = said if name == "doctor" else found.read_text("utf-8") if found.exists() else ""
+    result = _parsed(said if name == "doctor" else found.read_text("utf-8") if found.exists() else "")
+    if result is None and _rows(found).exists():
+        from xlt.bench.workload import kept_rows
+
+        result = kept_rows(_rows(found))
     state: Literal["done", "failed", "timeout"] = "timeout" if code is None else "failed" if code else "done"
-    for file in (found, found.with_suffix(".out")):
+    for file in (found, found.with_suffix(".out"), _rows(found)):
         file.unlink(missing_ok=True)
-    return Outcome(name, state, round(time.monotonic() - start, 1), limit, _parsed(text), tail)
+    return Outcome(name, state, round(time.monotonic() - start, 1), limit, result, tail)
+
+
+def _rows(found: Path) -> Path:
+    return found.with_suffix(".rows")
 
 
 def _parsed(text: str) -> Any:
@@ -121,6 +131,10 @@ def _root() -> Path:
 
 def find(name: str, size: Size, rounds: int) -> Any:
     """What one step finds, as JSON values; in this process."""
+    from xlt.bench.steps import ROWS, bench_steps
+    from xlt.bench.workload import ceilings
+    from xlt.pipeline.provenance import environment
+
     if name == "machine":
         return {**environment(), "ceilings": ceilings().model_dump(), "smi": _smi()}
     if name == "engines":
@@ -128,11 +142,9 @@ def find(name: str, size: Size, rounds: int) -> Any:
     if name == "repeatability":
         return repeat(size)
     if name in ROWS:
-        result: BaseModel = bench_steps(size, rounds, rows=(name,))
-    else:
-        module, _, function = BENCHES[name].partition(":")
-        result = getattr(importlib.import_module(module), function)(size, rounds)
-    return result.model_dump(mode="json")
+        return bench_steps(size, rounds, rows=(name,)).model_dump(mode="json")
+    module, _, function = BENCHES[name].partition(":")
+    return getattr(importlib.import_module(module), function)(size, rounds).model_dump(mode="json")
 
 
 def _smi() -> str:
@@ -147,19 +159,24 @@ def _smi() -> str:
 def rates(out: Path, size: Size) -> list[Rate]:
     """The rates of our engines, for ``artifact/measured``: training from the rows of random batches, inference from
     whole forwards, as far as ``out`` has them."""
+    from xlt.bench.steps import DEEPSPEED, OURS, ROWS
+    from xlt.pipeline.estimate import Rate
+    from xlt.tasks.catalogue import get_task
+
     training: dict[EngineName, dict[Kind, float]] = {}
     names: dict[str, EngineName] = {OURS: "graph", DEEPSPEED: "deepspeed"}
     device, inference = "", None
     for step in ("B1", "B2", "B3", "embed"):
         path = out / f"{step}.json"
-        found = json.loads(path.read_text("utf-8"))["result"] if path.is_file() else None
-        if not found:
+        found: dict[str, Any] = (json.loads(path.read_text("utf-8"))["result"] if path.is_file() else None) or {}
+        begin = "B8" if step == "embed" else step
+        row = next((each for each in found.get("workloads", ()) if each["name"].startswith(begin)), None)
+        if row is None or not row["timings"][0]["seconds"]:
             continue
         if step == "embed":
-            row = next(each for each in found["workloads"] if each["name"].startswith("B8"))
             inference = row["quantity"]["tokens"] / row["timings"][0]["seconds"]
             continue
-        device, row = found["device"], found["workloads"][0]
+        device = found["device"]
         for timing in row["timings"]:
             if timing["seconds"] and (engine := names.get(timing["name"])):
                 kind = get_task(ROWS[step]).kind
@@ -193,6 +210,8 @@ def compare_engines(size: Size) -> dict[str, Any]:
 
 def repeat(size: Size) -> dict[str, Any]:
     """Whether two trainings with dropout in deterministic mode have the same bits."""
+    from xlt.train.seeding import deterministic
+
     deterministic(True)
     (losses, weights), (again, others) = (_train(size, "graph", dropout=0.1) for _ in range(2))
     different = [name for name, value in weights.items() if not torch.equal(value, others[name])]
@@ -202,6 +221,14 @@ def repeat(size: Size) -> dict[str, Any]:
 def _train(
     size: Size, name: EngineName, *, dropout: float, graphs: bool = True
 ) -> tuple[list[float], dict[str, torch.Tensor]]:
+    from xlt.bench.shapes import fresh_model, random_sequences
+    from xlt.tasks.catalogue import get_task
+    from xlt.tasks.record import Recipe
+    from xlt.train.batches import BatchStream, Division
+    from xlt.train.engine import DeepSpeedEngine, EngineSettings, start_process_group
+    from xlt.train.graph import GraphEngine
+    from xlt.train.seeding import seed_everything
+
     task = get_task("mnli")
     recipe = Recipe(steps=STEPS, batch_size=32, learning_rate=1e-5 if size == "large" else 5e-4)
     model = fresh_model(size, dropout=dropout)
@@ -225,20 +252,30 @@ def _train(
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Make a part, or (``--do``) one step of it into the file ``--out``; 1 if a step was not done."""
+    """Make a part, or (``--do``) one step of it into the file ``--out``; 1 if a step was not done, 3 if a package that
+    it needs is absent."""
     parser = argparse.ArgumentParser(prog="python -m xlt.bench.gpu", description=__doc__.splitlines()[0])
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--part", type=int, choices=list(PARTS))
     what.add_argument("--do", choices=[name for part in PARTS.values() for name in part if name not in COMMANDS])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--size", choices=get_args(Size), default=default_size())
+    parser.add_argument("--size", choices=list(ROUNDS), default="large" if torch.cuda.is_available() else "small")
     parser.add_argument("--rounds", type=int, default=0, help="0: 5 of the large model, 2 of the small one")
     chosen = parser.parse_args(arguments)
     rounds = chosen.rounds or ROUNDS[chosen.size]
-    if chosen.do:
+    try:
+        if not chosen.do:
+            outcomes = measure(chosen.part, chosen.out.resolve(), chosen.size, rounds)
+            return int(any(each.state != "done" for each in outcomes))
+        from xlt.bench.workload import keep_rows
+
+        keep_rows(_rows(chosen.out))
         chosen.out.write_text(json.dumps(find(chosen.do, chosen.size, rounds)), encoding="utf-8")
-        return 0
-    return int(any(each.state != "done" for each in measure(chosen.part, chosen.out.resolve(), chosen.size, rounds)))
+    except ModuleNotFoundError as error:
+        fault = package_fault(error)
+        print(f"Error: {fault}", file=sys.stderr)
+        return int(fault.exit_code)
+    return 0
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from xlt_kernels.pooling import unit_means, unit_means_reference
 from xlt.bench import sides
 from xlt.bench.peers import NEEDS_GPU, NOT_ASKED, admit, lengths_of, our_name, padded, real_slots
 from xlt.bench.shapes import CONFIGS, Size
-from xlt.bench.workload import Bench, Contestant, NotRun, Workload, bench, compete
+from xlt.bench.workload import Bench, Contestant, Later, NotRun, Workload, bench, compete
 from xlt.pipeline import selftest
 
 TOKENS: dict[Size, int] = {"large": 16_384, "small": 2048}
@@ -36,7 +36,7 @@ class Form:
     """One way to compute an op: ``op(dropout_p, *inputs)``.
 
     ``lay`` gives packed inputs and gradients the layout that it takes, ``pick`` takes results back. ``graph`` says
-    whether a CUDA graph can hold it.
+    whether a CUDA graph can hold it, ``late`` whether it is compiled, and waits for the others.
     """
 
     name: str
@@ -44,6 +44,7 @@ class Form:
     lay: Callable[[Tensor], Tensor] = lambda tensor: tensor
     pick: Callable[[Tensor], Tensor] = lambda tensor: tensor
     graph: bool = True
+    late: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class _Place:
         name = f"torch.compile of {form.name}"
         if not self.compile:
             return NotRun(name, NOT_ASKED)
-        return Form(name, torch.compile(form.op, dynamic=False), form.lay, form.pick)
+        return Form(name, torch.compile(form.op, dynamic=False), form.lay, form.pick, late=True)
 
 
 def bench_kernels(size: Size, rounds: int, *, compile: bool | None = None) -> Bench:  # noqa: A002
@@ -157,6 +158,7 @@ def _flex(place: _Place, lengths: Sequence[int], scale: float) -> Form | NotRun:
         lambda _, *qkv: attend(*qkv, block_mask=mask, scale=scale),
         lambda tensor: tensor.transpose(0, 1).unsqueeze(0).contiguous(),
         lambda tensor: tensor[0].transpose(0, 1),
+        late=True,
     )
 
 
@@ -230,15 +232,16 @@ def _row(
     times, gpu = REPEATS[place.device], place.device == "cuda"
     gradient = place.random(*inputs[0].shape, seed=9) if backward else None
     wanted = _call(oracle, [each.double() for each in inputs], gradient if gradient is None else gradient.double())(0.0)
-    contestants: list[Contestant | NotRun] = []
-    for form in forms:
-        if isinstance(form, NotRun):
-            contestants.append(form)
-            continue
+
+    def make(form: Form) -> Contestant | NotRun:
         call = _call(form, inputs, gradient)
         run = _repeated(partial(call, DROPOUT), times, gpu and form.graph)
-        results = partial(call, 0.0, form.pick)
-        contestants.append(admit(form.name, run, results, wanted, TOLERANCE[place.device]))
+        return admit(form.name, run, partial(call, 0.0, form.pick), wanted, TOLERANCE[place.device])
+
+    contestants = [
+        form if isinstance(form, NotRun) else Later(form.name, partial(make, form)) if form.late else make(form)
+        for form in forms
+    ]
     how = about + gpu * f"; {times} times a round as one CUDA graph, whose memory is not in the peaks"
     quantity = {unit: times * amount for unit, amount in count.items()}
     return compete(name, how, contestants, rounds=place.rounds, quantity=quantity, ceiling="copy")

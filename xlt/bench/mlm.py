@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,10 @@ from transformers import AutoModelForMaskedLM
 from xlt_kernels.mlm_loss import IGNORED
 
 from xlt.bench.embed import forward_flop
-from xlt.bench.peers import NOT_ASKED, admit, lengths_of, our_name, padded, real_slots
+from xlt.bench.peers import admit, later, lengths_of, our_name, padded, real_slots
 from xlt.bench.shapes import CONFIGS, RESERVED, Size, fresh_model, random_sequences
 from xlt.bench.sides import TOLERANCE
-from xlt.bench.workload import Bench, NotRun, bench, compete
+from xlt.bench.workload import Bench, Contestant, NotRun, bench, compete
 from xlt.data.packing import PackedBatch, pack
 from xlt.model.encoder import PackedModel
 from xlt.train.masking import Vocabulary, choose_masks, with_masks
@@ -64,14 +64,20 @@ def bench_mlm(size: Size, rounds: int, *, compile: bool | None = None) -> Bench:
     lengths = lengths_of(TASK, TOKENS[size])
     batch = masked_batch(lengths, size, model.first_position).to(model.device)
     ours, *others = _packed_steps(model, batch)
-    every, *more = _padded_steps(_library(model), batch, lengths, kind == "cuda" if compile is None else compile)
-    assert isinstance(every, Step)
+    library = _library(model)
+    every, some = _padded_steps(library, batch, lengths)
     wanted = every.results()
-    steps = [ours, every, *more, *others]
-    contestants = [
-        each if isinstance(each, NotRun) else admit(each.name, each.run, each.results, wanted, TOLERANCE[kind])
-        for each in steps
-    ]
+
+    def admitted(step: Step) -> Contestant | NotRun:
+        return admit(step.name, step.run, step.results, wanted, TOLERANCE[kind])
+
+    def compiled(name: str) -> Contestant | NotRun:
+        for block in library.base_model.encoder.layer:  # they are alike: one compilation serves all
+            block.compile(dynamic=False)
+        return admitted(replace(some, name=name))
+
+    late = later(f"{some.name}, blocks compiled", kind == "cuda" if compile is None else compile, compiled)
+    contestants = [*(admitted(each) for each in (ours, every, some, *others)), late]
     masked = int(batch.denominator)
     about = f"forward, loss and backward, lengths of {TASK}: {len(lengths)} sequences, {masked} masked tokens"
     quantity = {"tokens": float(batch.tokens), "flop": _flop(size, lengths, masked)}
@@ -100,7 +106,7 @@ def _library(model: PackedModel) -> Any:
     return library.to(model.device, model.backbone.dtype)
 
 
-def _padded_steps(library: Any, batch: PackedBatch, lengths: list[int], asked: bool) -> list[Step | NotRun]:
+def _padded_steps(library: Any, batch: PackedBatch, lengths: list[int]) -> tuple[Step, Step]:
     words: Any = batch.labels
     scored: Any = batch.scored_positions
     labels = torch.full_like(batch.input_ids, IGNORED).index_copy(0, scored, words)
@@ -111,21 +117,14 @@ def _padded_steps(library: Any, batch: PackedBatch, lengths: list[int], asked: b
     everywhere = padded(labels, lengths, IGNORED)
     places = (everywhere.flatten() != IGNORED).nonzero()[:, 0]
 
-    def gathered(model: Any) -> Tensor:
-        hidden = model.base_model(**inputs).last_hidden_state.flatten(0, 1)
-        return F.cross_entropy(model.lm_head(hidden.index_select(0, places)), words)
+    def gathered() -> Tensor:
+        hidden = library.base_model(**inputs).last_hidden_state.flatten(0, 1)
+        return F.cross_entropy(library.lm_head(hidden.index_select(0, places)), words)
 
-    name = "library, padded, masked rows, torch cross entropy"
-    steps: list[Step | NotRun] = [
+    return (
         Step("library, padded, every position", library, lambda: library(**inputs, labels=everywhere).loss),
-        Step(name, library, lambda: gathered(library)),
-    ]
-    if not asked:
-        return [*steps, NotRun(f"{name}, blocks compiled", NOT_ASKED)]
-    compiled = copy.deepcopy(library)
-    for block in compiled.base_model.encoder.layer:  # they are alike: one compilation serves all
-        block.compile(dynamic=False)
-    return [*steps, Step(f"{name}, blocks compiled", compiled, lambda: gathered(compiled))]
+        Step("library, padded, masked rows, torch cross entropy", library, gathered),
+    )
 
 
 def _packed_steps(model: PackedModel, batch: PackedBatch) -> list[Step]:

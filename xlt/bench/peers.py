@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 from xlt_kernels.switch import serves
 
 from xlt.bench.shapes import draw_lengths
-from xlt.bench.workload import Contestant, NotRun
+from xlt.bench.workload import Contestant, Later, NotRun
 
 NEEDS_GPU = "needs a GPU"
 NOT_ASKED = "torch.compile was not asked for"
@@ -35,6 +36,11 @@ def real_slots(lengths: Sequence[int], device: str) -> Tensor:
 def our_name(kernel: str, device: str) -> str:
     """What ours is called where its ``kernel`` serves, and where it does not: on a CPU, or switched off."""
     return "ours" if serves(kernel, torch.empty(0, device=device)) else "ours, in its plain form: no kernel here"
+
+
+def later(name: str, asked: bool, make: Callable[[str], Contestant | NotRun]) -> Later | NotRun:
+    """A contestant that torch compiles: its turn comes after the others, and only where it is ``asked`` for."""
+    return Later(name, partial(make, name)) if asked else NotRun(name, NOT_ASKED)
 
 
 def admit(

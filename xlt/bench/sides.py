@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -91,27 +91,30 @@ class Side:
         self._optimizer.step()
         self._optimizer.zero_grad()
 
-    def compiled(self, encoder: nn.Module, **options: Any) -> Side:
-        """The same model and optimiser, with ``encoder``, its largest part, through torch.compile."""
-        call = torch.compile(encoder.forward, dynamic=True, **options)
-        return self._changed(encoder, "forward", call)
+    def compiled(self, blocks: Iterable[nn.Module], **options: Any) -> Side:
+        """The same model and optimiser, the ``blocks`` of its encoder through torch.compile: alike, they share one."""
+        calls = [(block, torch.compile(block._call_impl, dynamic=True, **options)) for block in blocks]
+        return self._changed(*((block, "_compiled_call_impl", call) for block, call in calls))
 
     def nested(self, encoder: Any) -> Side:
         """The same model and optimiser, its packed attention that of torch's nested tensors."""
         AttentionInterface.register(NESTED, _nested_attention)
         AttentionMaskInterface.register(NESTED, lambda **_: None)
-        return self._changed(encoder.config, "_attn_implementation", NESTED)
+        return self._changed((encoder.config, "_attn_implementation", NESTED))
 
-    def _changed(self, owner: Any, name: str, value: Any) -> Side:
+    def _changed(self, *changes: tuple[Any, str, Any]) -> Side:
+        """Other values of attributes (owner, name, value) wherever the twin computes."""
         twin = copy.copy(self)
 
         def loss(batch: SameBatch) -> Tensor:
-            before = getattr(owner, name)
-            setattr(owner, name, value)
+            before = [(owner, name, getattr(owner, name)) for owner, name, _ in changes]
+            for change in changes:
+                setattr(*change)
             try:
                 return self._loss(batch)
             finally:
-                setattr(owner, name, before)
+                for change in before:
+                    setattr(*change)
 
         twin._loss = loss
         return twin

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import gc
-import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -19,7 +17,19 @@ from xlt.bench.batches import Policy, SameBatch, Shape, draw, together
 from xlt.bench.embed import forward_flop
 from xlt.bench.shapes import CONFIGS, Size, fresh_model, random_sequences
 from xlt.bench.sides import DeepSpeedSide, GraphSide, Side, Trainee, check_parity, library_modules, ours, peer
-from xlt.bench.workload import Bench, Contestant, NotRun, Timing, Workload, bench, compete, synchronize
+from xlt.bench.workload import (
+    PATIENCE,
+    Bench,
+    Contestant,
+    Later,
+    NotRun,
+    Timing,
+    Workload,
+    bench,
+    compete,
+    synchronize,
+    time_limit,
+)
 from xlt.data.packing import Encoded
 from xlt.errors import XltError
 from xlt.model.encoder import PackedModel
@@ -41,7 +51,6 @@ NESTED, PEER_COMPILED = "packed, torch's nested tensors", "Hugging Face, padded,
 NO_COMPILE = NotRun("", "torch.compile was not asked for; on a CPU it gains little and compiles for minutes")
 BATCHES = {"cpu": 2, "cuda": 8}  # of various shapes; a round makes a step on each
 POOL = 4 * 50  # batches: length grouping sorts within 50 of them where there are four times as many
-PATIENCE = 75.0  # seconds that a contestant has for its first round, compilation included
 PARTS = 8  # micro-batches of a step in the authors' own code
 DROPOUT = 0.1
 
@@ -128,26 +137,20 @@ def _issue(field: _Field, size: Size, rounds: int) -> list[Workload]:
             )
         ]
     steps = [(together(each, field.task.kind, 2).pinned(),) for each in _drawn(field, "dynamic padding")]
-    issued: dict[str, list[float]] = {label: [] for label in field.sides}
 
-    def run(label: str, side: Trainee) -> None:
+    def run(side: Trainee) -> float:
         seconds = 0.0
         for step in steps:
             synchronize()
             start = time.perf_counter()
             side.step(*step)
             seconds += time.perf_counter() - start
-        issued[label].append(seconds)
+        return seconds
 
-    contestants = [_ready(label, side, partial(run, label)) for label, side in field.sides.items()]
-    row = compete("issue", about, contestants, rounds=rounds, quantity={"steps": float(len(steps))}, warm_up=2)
-    mine = np.array(issued[row.timings[0].name][-rounds:])
-    for timing in row.timings:
-        if timing.seconds is not None:
-            seconds = np.array(issued[timing.name][-rounds:])
-            timing.seconds_p10, timing.seconds, timing.seconds_p90 = np.quantile(seconds, [0.1, 0.5, 0.9])
-            timing.ratio_p10, timing.ratio, timing.ratio_p90 = np.quantile(seconds / mine, [0.1, 0.5, 0.9])
-    return [row]
+    contestants = [
+        _entry(label, partial(_ready, label, side, run, own_clock=True)) for label, side in field.sides.items()
+    ]
+    return [compete("issue", about, contestants, rounds=rounds, quantity={"steps": float(len(steps))}, warm_up=2)]
 
 
 _ROW: dict[str, Callable[[_Field, Size, int], list[Workload]]] = {
@@ -169,14 +172,17 @@ def _race(
 ) -> Workload:
     if torch.cuda.is_available():
         entries = [(label, side, [tuple(b.pinned() for b in step) for step in steps]) for label, side, steps in entries]
-    contestants: list[Contestant | NotRun] = []
     peaks: dict[str, int] = {}
-    for label, side, steps in entries:
+
+    def make(label: str, side: Trainee | NotRun, steps: Steps) -> Contestant | NotRun:
         before = _allocated()
-        contestants.append(_ready(label, side, partial(_round, steps=steps)))
+        made = _ready(label, side, partial(_round, steps=steps))
         if torch.cuda.is_available():
             own = next(value for key, value in field.kept.items() if label.startswith(key))
             peaks[label] = torch.cuda.max_memory_allocated() - before + own
+        return made
+
+    contestants = [_entry(label, partial(make, label, side, steps)) for label, side, steps in entries]
     batches = [batch for step in entries[0][2] for batch in step]
     tokens, layers = sum(batch.packed.tokens for batch in batches), CONFIGS[size]["num_hidden_layers"]
     quantity = {
@@ -200,35 +206,27 @@ def _round(side: Trainee, steps: Steps) -> None:
         side.step(*step)
 
 
-def _ready(label: str, side: Trainee | NotRun, run: Callable[[Trainee], None]) -> Contestant | NotRun:
+def _entry(label: str, make: Callable[[], Contestant | NotRun]) -> Contestant | NotRun | Later:
+    if label.startswith((COMPILED, PEER_COMPILED)):
+        return Later(label, make)
+    with time_limit(PATIENCE):
+        return make()
+
+
+def _ready(
+    label: str, side: Trainee | NotRun, run: Callable[[Trainee], Any], *, own_clock: bool = False
+) -> Contestant | NotRun:
     """The contestant after its first round, or why it has none."""
     if isinstance(side, NotRun):
         return replace(side, name=label)
     try:
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
-        with _time_limit(PATIENCE):
-            run(side)
-            synchronize()
+        run(side)
+        synchronize()
     except Exception as error:
         return NotRun(label, _reason(error))
-    return Contestant(label, partial(run, side))
-
-
-@contextmanager
-def _time_limit(seconds: float) -> Iterator[None]:
-    """``TimeoutError`` within the block after that time; for the main thread."""
-
-    def stop(*_: Any) -> None:
-        raise TimeoutError(f"not ready within {seconds:.0f} s")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+    return Contestant(label, partial(run, side), own_clock)
 
 
 def _field(task: str, size: Size, compiles: bool) -> _Field:
@@ -260,8 +258,10 @@ def _field(task: str, size: Size, compiles: bool) -> _Field:
         field.kept[label] = torchs if isinstance(side, Side) else _allocated() - before
     base: Any = reference.model
     options = {"mode": "reduce-overhead"} if device.type == "cuda" else {}
-    field.sides[COMPILED] = mine.compiled(plain.backbone) if compiles else NO_COMPILE
-    field.sides[PEER_COMPILED] = reference.compiled(base.base_model, **options) if compiles else NO_COMPILE
+    field.sides[COMPILED] = mine.compiled(plain.backbone.encoder.layer) if compiles else NO_COMPILE
+    field.sides[PEER_COMPILED] = (
+        reference.compiled(base.base_model.encoder.layer, **options) if compiles else NO_COMPILE
+    )
     return field
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -14,17 +18,21 @@ from pydantic import BaseModel
 from xlt.pipeline.provenance import commit, cpu_name, device_name, versions
 
 WARM_UP = 3
+PATIENCE = 40.0  # seconds that a contestant has until it is ready, compilation included
 ALONE = "ours did not run: nothing to compare with"
+UNREACHED = "the benchmark ended before its turn"
 MATMUL = {"cpu": 2048, "cuda": 8192}  # the side of the square matrices that measure the product ceiling
 COPIED = {"cpu": 1 << 26, "cuda": 1 << 30}  # bytes; more than any cache
 
 
 @dataclass(frozen=True, slots=True)
 class Contestant:
-    """One way to do a workload. ``run`` does it once; it need not wait for the device."""
+    """One way to do a workload. ``run`` does it once; it need not wait for the device. With ``own_clock`` it returns
+    the seconds that count."""
 
     name: str
-    run: Callable[[], object]
+    run: Callable[[], Any]
+    own_clock: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +41,14 @@ class NotRun:
 
     name: str
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """A contestant that is made when the others have been timed: torch.compile may take all the time there is."""
+
+    name: str
+    make: Callable[[], Contestant | NotRun]
 
 
 class Timing(BaseModel):
@@ -128,23 +144,96 @@ def bench(name: str, settings: dict[str, Any], workloads: Sequence[Workload]) ->
 def compete(
     name: str,
     about: str,
-    contestants: Sequence[Contestant | NotRun],
+    contestants: Sequence[Contestant | NotRun | Later],
     *,
     rounds: int,
     quantity: dict[str, float],
     ceiling: Literal["matmul", "copy", ""] = "",
     warm_up: int = WARM_UP,
 ) -> Workload:
-    """Time all contestants, A-B-A-B, the first of them ours. Parity is the caller's to check before.
+    """Time all contestants, A-B-A-B, the first of them ours; those of ``Later`` then, one by one, in turn with ours.
 
-    A contestant that fails in its warm-up does not run, with its error as the reason. Where ours does not run nobody
-    does: the other rows of a benchmark are not lost with it.
+    Parity is the caller's to check before. A contestant that fails in its warm-up does not run, with its error as the
+    reason. Where ours does not run nobody does: the other rows of a benchmark are not lost with it.
     """
-    ready: list[Contestant] = []
-    absent: dict[str, str] = {}
+    row = Workload(
+        name=name,
+        about=about,
+        rounds=rounds,
+        quantity=quantity,
+        ceiling=ceiling,
+        timings=[Timing(name=each.name, not_run=UNREACHED) for each in contestants],
+    )
+    ready = _ready([each for each in contestants if not isinstance(each, Later)], warm_up, row)
+    if row.timings[0].name not in {each.name for each in ready}:
+        for timing in row.timings:
+            timing.not_run = ALONE if timing.not_run == UNREACHED else timing.not_run
+        return row
+    _take_turns(ready, row)
+    _keep(row)
+    for each in contestants:
+        if not isinstance(each, Later):
+            continue
+        try:
+            with time_limit(PATIENCE):
+                late = _ready([each.make()], warm_up, row)
+        except TimeoutError as error:
+            late = _ready([NotRun(each.name, str(error))], warm_up, row)
+        if late:
+            mine = row.timings[0]
+            _take_turns([ready[0], *late], row)
+            row.timings[0] = mine
+        _keep(row)
+    return row
+
+
+def keep_rows(path: Path) -> None:
+    """From now on every row of this process is written to ``path`` as soon as it is timed, and again with every
+    contestant that comes later: lines of JSON, the first of them the place."""
+    global _kept
+    _kept = path
+    path.write_text(json.dumps({"device": device_name(), "commit": commit()}) + "\n", encoding="utf-8")
+
+
+_kept: Path | None = None
+
+
+def _keep(row: Workload) -> None:
+    if _kept is not None:
+        with _kept.open("a", encoding="utf-8") as lines:
+            lines.write(row.model_dump_json() + "\n")
+
+
+def kept_rows(path: Path) -> dict[str, Any]:
+    """What :func:`keep_rows` has written, as far as it came: a ``Bench`` with the place, its rows, and no more."""
+    lines = path.read_text("utf-8").splitlines(keepends=True)
+    place, *rows = (json.loads(line) for line in lines if line.endswith("\n"))
+    return {**place, "workloads": list({row["name"]: row for row in rows}.values())}
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """``TimeoutError`` within the block after that time; for the main thread."""
+
+    def stop(*_: Any) -> None:
+        raise TimeoutError(f"not ready within {seconds:.0f} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _ready(contestants: Sequence[Contestant | NotRun], warm_up: int, row: Workload) -> list[Contestant]:
+    """Those that can take part; the others get their reason in ``row``."""
+    places = {timing.name: timing for timing in row.timings}
+    ready = []
     for each in contestants:
         if isinstance(each, NotRun):
-            absent[each.name] = each.why
+            places[each.name].not_run = each.why
             continue
         try:
             for _ in range(warm_up):
@@ -152,24 +241,15 @@ def compete(
             synchronize()
             ready.append(each)
         except (RuntimeError, ImportError, NotImplementedError) as error:
-            absent[each.name] = " ".join(str(error).split())[:200] or type(error).__name__
-    if contestants[0].name in absent:
-        absent |= dict.fromkeys((each.name for each in ready), ALONE)
-        ready = []
-    laps = np.array([[_lap(each.run) for each in ready] for _ in range(rounds)])
-    timings = {
-        each.name: _timing(each.name, laps[:, i, 0], laps[:, 0, 0], laps[:, i, 1]) for i, each in enumerate(ready)
-    }
-    for missing, why in absent.items():
-        timings[missing] = Timing(name=missing, not_run=why)
-    return Workload(
-        name=name,
-        about=about,
-        rounds=rounds,
-        quantity=quantity,
-        ceiling=ceiling,
-        timings=[timings[each.name] for each in contestants],
-    )
+            places[each.name].not_run = " ".join(str(error).split())[:200] or type(error).__name__
+    return ready
+
+
+def _take_turns(ready: Sequence[Contestant], row: Workload) -> None:
+    """Time ``ready``, of which the first is ours, and put what was found in its places in ``row``."""
+    laps = np.array([[_lap(each) for each in ready] for _ in range(row.rounds)])
+    found = {each.name: _timing(each.name, laps[:, i, 0], laps[:, 0, 0], laps[:, i, 1]) for i, each in enumerate(ready)}
+    row.timings = [found.get(timing.name, timing) for timing in row.timings]
 
 
 def ceilings() -> Ceilings:
@@ -180,8 +260,8 @@ def ceilings() -> Ceilings:
     left, right = (torch.randn(side, side, device=kind).to(dtype) for _ in range(2))
     source = torch.randn(COPIED[kind] // 4, device=kind)
     target = torch.empty_like(source)
-    product = min(_lap(lambda: torch.mm(left, right))[0] for _ in range(12))
-    copied = min(_lap(lambda: target.copy_(source))[0] for _ in range(12))
+    product = min(_lap(Contestant("", lambda: torch.mm(left, right)))[0] for _ in range(12))
+    copied = min(_lap(Contestant("", lambda: target.copy_(source)))[0] for _ in range(12))
     return Ceilings(
         dtype=str(dtype).removeprefix("torch."),
         matmul_flop_per_s=2 * side**3 / product,
@@ -195,16 +275,17 @@ def synchronize() -> None:
         torch.cuda.synchronize()
 
 
-def _lap(run: Callable[[], object]) -> tuple[float, int]:
+def _lap(contestant: Contestant) -> tuple[float, int]:
     """Seconds from the call until the device is done, and the peak of its memory in bytes (0 on a CPU)."""
     gpu = torch.cuda.is_available()
     synchronize()
     if gpu:
         torch.cuda.reset_peak_memory_stats()
     start = time.perf_counter()
-    run()
+    found = contestant.run()
     synchronize()
-    return time.perf_counter() - start, torch.cuda.max_memory_allocated() if gpu else 0
+    seconds = found if contestant.own_clock else time.perf_counter() - start
+    return seconds, torch.cuda.max_memory_allocated() if gpu else 0
 
 
 def _timing(name: str, seconds: Any, ours: Any, peaks: Any) -> Timing:
