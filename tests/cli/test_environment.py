@@ -14,9 +14,10 @@ from xlt.pipeline.doctor import DoctorCheck
 GOOD = DoctorCheck(name="GPU: FAISS", status="pass", found="finds the neighbours")
 OFF = DoctorCheck(name="GPU: gelu", status="warn", found="FAILED: off by 1", mend="export XLT_KERNELS=-gelu")
 BROKEN = DoctorCheck(name="GPU: DeepSpeed", status="fail", found="no NCCL", mend="make install")
+LATE = DoctorCheck(name="GPU: adamw", status="not tested", found="not reached within 300 s", mend="xlt doctor --gpu")
 
 
-@pytest.mark.parametrize(("last", "code"), [(OFF, ExitCode.OK), (BROKEN, ExitCode.ENVIRONMENT)])
+@pytest.mark.parametrize(("last", "code"), [(OFF, ExitCode.OK), (LATE, ExitCode.OK), (BROKEN, ExitCode.ENVIRONMENT)])
 def test_a_kernel_that_is_off_is_shown_and_only_what_cannot_run_is_an_error(invoke: Invoke, monkeypatch, last, code):
     monkeypatch.setattr(doctor, "_checks", lambda results: iter(()))
     monkeypatch.setattr(doctor, "self_test", lambda: [GOOD, last])
@@ -28,19 +29,31 @@ def test_a_kernel_that_is_off_is_shown_and_only_what_cannot_run_is_an_error(invo
 
 
 def test_before_a_tier_a_kernel_may_fail_but_not_training(monkeypatch, capsys):
-    monkeypatch.setattr(doctor, "self_test", lambda: [GOOD, OFF])
-    prove_gpu()
+    monkeypatch.setattr(doctor, "self_test", lambda engines: [GOOD, OFF, LATE])
+    prove_gpu("deepspeed")
     # On standard error if the command before, of this process, was one with --json.
     assert "XLT_KERNELS=-gelu" in "".join(capsys.readouterr())
-    monkeypatch.setattr(doctor, "self_test", lambda: [OFF, BROKEN])
+    monkeypatch.setattr(doctor, "self_test", lambda engines: [OFF, BROKEN])
     with pytest.raises(EnvironmentFault, match="DeepSpeed") as caught:
-        prove_gpu()
+        prove_gpu("deepspeed")
     assert (caught.value.why, caught.value.mend) == ("no NCCL", "make install")
+
+
+@pytest.mark.parametrize("name", ["varlen_attention", "adamw", "graph engine"])
+@pytest.mark.parametrize("status", ["warn", "not tested"])
+def test_the_graph_engine_needs_its_parts_proven(monkeypatch, name, status):
+    found = DoctorCheck(name=f"GPU: {name}", status=status, found="off by 1")
+    monkeypatch.setattr(doctor, "self_test", lambda engines: [GOOD, found])
+    with pytest.raises(EnvironmentFault, match=name) as caught:
+        prove_gpu("graph")
+    assert (caught.value.why, caught.value.mend) == ("off by 1", "--engine deepspeed")
+    prove_gpu("deepspeed")
+    prove_gpu(None)
 
 
 def test_a_single_run_on_a_gpu_is_proven_first_too(invoke: Invoke, monkeypatch, tmp_path):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(doctor, "self_test", lambda: [BROKEN])
+    monkeypatch.setattr(doctor, "self_test", lambda engines: [BROKEN])
     outcome = invoke("train", "mlm", "--tier", "smoke", "--results", str(tmp_path), "--json")
     assert outcome.code == ExitCode.ENVIRONMENT
     assert outcome.document["error"]["why"] == "no NCCL"

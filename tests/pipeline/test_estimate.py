@@ -11,11 +11,14 @@ import pytest
 
 from xlt.data.features import encode
 from xlt.data.files.source import FilesSource
+from xlt.data.hub.table import read_table
 from xlt.data.source import Source
 from xlt.data.tokenizer import load_tokenizer, train_tokenizer
 from xlt.errors import EnvironmentFault
+from xlt.pipeline import calibration
 from xlt.pipeline import estimate as module
-from xlt.pipeline.estimate import Estimate, Rate, RunEstimate, calibrate, estimate
+from xlt.pipeline.calibration import calibrate
+from xlt.pipeline.estimate import Estimate, Rate, RunEstimate, estimate
 from xlt.pipeline.grid import GridBuilder
 from xlt.pipeline.tiers import read_tier
 from xlt.tasks.catalogue import get_task
@@ -65,13 +68,16 @@ def test_with_rows_and_tokenizer_the_tokens_are_those_of_training(
     runs, _ = cost("core", source)
     sequences = encode(rows, get_task("mnli"), tokenizer, training=True)
     once = sum(len(sequence.input_ids) for sequence in sequences)
-    scored = encode(source.rows(get_task("mnli"), "dev", "en"), get_task("mnli"), tokenizer, training=False)
+    dev = encode(source.rows(get_task("mnli"), "dev", "en"), get_task("mnli"), tokenizer, training=False)
+    scored = sum(len(sequence.input_ids) for sequence in dev)
     assert runs["mnli"] == RunEstimate(
         examples=96,
         tokens=2 * once,
         basis=("rows counted, lengths of a sample",),
         kinds={"pair_classification": 2 * once},
-        evaluation_tokens=sum(len(sequence.input_ids) for sequence in scored),
+        evaluation_tokens=scored,
+        # 48 rows in batches of 32: the first epoch ends within step 2, the second with step 3, and so does training.
+        dev_tokens=2 * scored,
     )
     assert runs["hellaswag"].at_most
 
@@ -124,7 +130,7 @@ def test_hours_rest_on_recorded_rates_of_the_same_backbone(artifact: Path, tmp_p
     expected = ((whole.training_tokens - spans) / 1000 + spans / 2000) / 3600
     hours = whole.hours["device 0, graph engine"]
     assert hours.training == pytest.approx(expected, rel=1e-6)
-    assert (hours.evaluation, hours.calibrated) == (None, False)
+    assert (hours.dev, hours.evaluation, hours.calibrated) == (None, None, False)
     (artifact / "measured" / "rate-2.json").write_text("{}", encoding="utf-8")
     with pytest.raises(EnvironmentFault, match=r"rate-2\.json"):
         cost("core", FilesSource(tmp_path))
@@ -144,16 +150,18 @@ def test_runs_side_by_side_take_a_part_of_the_time_but_phase_1_does_not(
     tiny_tier: Path, tiny_files: Path, artifact: Path
 ) -> None:
     grid = GridBuilder(read_tier(str(tiny_tier)), FilesSource(tiny_files), seed=0, precision="fp32").grid()
-    runs = [RunEstimate(1, 3600, kinds={"span_qa": 3600}, evaluation_tokens=360) for _ in grid.runs]
+    kinds = {"span_qa": 3600}
+    runs = [RunEstimate(1, 3600, kinds=kinds, evaluation_tokens=360, dev_tokens=720) for _ in grid.runs]
     hours = rate(training={"span_qa": 1.0}, inference=10.0, side_by_side=2).hours(grid, runs, calibrated=False)
     assert hours.training == pytest.approx(1 + (len(runs) - 1) / 2)
     assert hours.evaluation == pytest.approx(len(runs) * 36 / 3600 / 2)
+    assert hours.dev == pytest.approx(len(runs) * 72 / 3600 / 2)
 
 
 def test_a_calibration_trains_and_predicts_a_little_of_every_kind(
     tiny_tier: Path, tiny_files: Path, artifact: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "CALIBRATION_STEPS", {"deepspeed": 2})
+    monkeypatch.setattr(calibration, "CALIBRATION_STEPS", {"deepspeed": 2})
     tier, source = read_tier(str(tiny_tier)), FilesSource(tiny_files)
     grid = GridBuilder(tier, source, seed=0, precision="fp32").grid()
     found = calibrate(tier, grid, source)
@@ -172,4 +180,4 @@ def test_a_calibration_trains_and_predicts_a_little_of_every_kind(
 
 @pytest.mark.parametrize("key", ["mnli", "qqp", "squad", "squad_v2", "hellaswag", "pawsx", "udpos", "panx"])
 def test_published_rows_are_those_that_the_table_of_the_hub_expects(key: str) -> None:
-    assert get_task(key).train_rows == sum(part.rows for part in module.read_table()[key].train)
+    assert get_task(key).train_rows == sum(part.rows for part in read_table()[key].train)

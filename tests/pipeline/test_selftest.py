@@ -15,7 +15,7 @@ from xlt_kernels import switch
 
 from tests.kernels import interpreter
 from xlt.pipeline import doctor, selftest
-from xlt.pipeline.launch import EVENT
+from xlt.train.graph import GraphEngine
 
 
 @pytest.fixture
@@ -67,6 +67,20 @@ def test_a_few_steps_of_training():
     assert "the loss falls" in selftest.check("DeepSpeed", "cpu")
 
 
+def test_the_graph_engine_gives_the_bits_of_steps_that_share_nothing(monkeypatch):
+    assert "have the bits of 8 steps alone" in selftest.check("graph engine", "cpu")
+    run = GraphEngine._run
+
+    def stale(self, batch, rate):
+        # As if the second batch of a shape had not reached the place where the graph reads.
+        known = next((each.batch for each in self._buckets.values() if each.batch.tokens == batch.tokens), batch)
+        return run(self, known, rate)
+
+    monkeypatch.setattr(GraphEngine, "_run", stale)
+    with pytest.raises(selftest.Deviation, match="other losses or weights"):
+        selftest.check("graph engine", "cpu")
+
+
 def test_a_kernel_that_does_not_serve_is_said_not_to_be_in_use(monkeypatch):
     monkeypatch.setenv("XLT_KERNELS", "off")
     assert "not in use" in selftest.check("gelu", "cpu")
@@ -81,9 +95,10 @@ def child(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
         monkeypatch.setenv(name, "")
 
     def replace(script: str) -> None:
-        begin = "import json, os, sys\nnames = sys.argv[3:]\n"
+        begin = "import json, os, sys\nnames = sys.argv[3:]\nif names[0] == '--compile': sys.exit()\n"
         begin += (
-            f"def say(good, found): print('x' + {EVENT!r} + json.dumps(dict(good=good, found=found)), flush=True)\n"
+            f"def say(good, found): "
+            f"print('x' + {selftest.FOUND!r} + json.dumps(dict(good=good, found=found)), flush=True)\n"
         )
         run = subprocess.run
 
@@ -98,11 +113,22 @@ def child(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
 def test_all_checks_pass_in_one_process(child):
     child("[say(True, f'{name} {os.getpid()}') for name in names]")
-    checks = doctor.self_test()
+    compilation, *checks = doctor.self_test()
+    assert (compilation.name, compilation.status) == ("GPU: compilation", "pass")
     assert [check.name for check in checks] == [f"GPU: {name}" for name in selftest.CHECKS]
     assert all(check.status == "pass" for check in checks)
-    assert len({check.found.split()[1] for check in checks}) == 1
+    assert len({check.found.split()[-1] for check in checks}) == 1
     assert switch.switched_off() == {}
+
+
+@pytest.mark.parametrize(
+    ("engines", "tested"), [(["graph"], {"graph engine"}), (["deepspeed"], {"DeepSpeed"}), ([], set())]
+)
+def test_of_the_engines_only_those_in_use_are_tested(child, engines, tested):
+    child("[say(True, 'fine') for name in names]")
+    names = {check.name.removeprefix("GPU: ") for check in doctor.self_test(engines)}
+    assert names & {"graph engine", "DeepSpeed"} == tested
+    assert names > selftest.KERNELS.keys()
 
 
 def test_what_fails_is_left_out_and_the_others_are_checked_without_it(child):
@@ -119,7 +145,7 @@ for name in names:
 """
     )
     checks = {check.name.removeprefix("GPU: "): check for check in doctor.self_test()}
-    assert list(checks) == list(selftest.CHECKS)
+    assert list(checks) == ["compilation", *selftest.CHECKS]
     assert {name for name, check in checks.items() if check.status == "warn"} == {"FAISS", "gelu", "pooling"}
     assert "exit code -6" in checks["FAISS"].found
     assert "illegal address" in checks["pooling"].found
@@ -128,20 +154,40 @@ for name in names:
     assert os.environ["XLT_KERNELS"] == "-gelu,-pooling"
 
 
-def test_what_takes_too_long_is_not_used(child, monkeypatch):
+def test_what_the_time_does_not_reach_is_not_tested_and_nothing_is_switched_off(child, monkeypatch):
     clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
 
     def late(command, timeout, **_):
+        if "--compile" in command:
+            clock.now += 200
+            return subprocess.CompletedProcess(command, 0, b"", b"")
         clock.now += timeout
-        raise subprocess.TimeoutExpired(command, timeout, output=f'{EVENT}{{"good": true, "found": "fine"}}\n'.encode())
+        out = f'{selftest.FOUND}{{"good": true, "found": "fine"}}\n'
+        raise subprocess.TimeoutExpired(command, timeout, output=out.encode())
 
     monkeypatch.setattr(doctor, "time", clock)
     monkeypatch.setattr(subprocess, "run", late)
     checks = doctor.self_test()
-    assert clock.now == 90
-    assert [check.status for check in checks] == ["pass", *["warn"] * len(selftest.KERNELS), "fail"]
-    assert "not done within 90 s" in checks[1].found
-    assert switch.switched_off().keys() == set(selftest.KERNELS)
+    assert clock.now == 200 + 300
+    assert "200 s" in checks[0].found
+    unreached = ["not tested"] * (len(selftest.CHECKS) - 1)
+    assert [check.status for check in checks] == ["pass", "pass", *unreached]
+    assert "not reached within 300 s" in checks[2].found
+    assert switch.switched_off() == {}
+    assert os.environ["XLT_KERNELS"] == ""
+
+
+def test_compiling_makes_every_kernel_check_and_judges_none(monkeypatch):
+    made = []
+
+    def failing(name, where):
+        made.append((name, where))
+        raise RuntimeError
+
+    monkeypatch.setattr(selftest, "check", failing)
+    monkeypatch.setattr(selftest, "deterministic", lambda enabled: None)
+    assert selftest.main(["--compile", "FAISS", "gelu", "graph engine"]) == 0
+    assert made == [("gelu", "cuda"), ("graph engine", "cuda")]
 
 
 @pytest.mark.gpu

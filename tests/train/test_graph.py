@@ -213,7 +213,7 @@ def test_a_shape_is_run_first_then_captured_and_from_then_on_replayed(monkeypatc
     def capture(self: GraphEngine, bucket: Any) -> None:
         done.append("capture")
         bucket.loss, bucket.graph = torch.zeros(()), Played(self, bucket)
-        self._graphs += 1
+        self.graphs += 1
 
     plain, plain_end = run("graph", "mnli", "panx")
     create = GraphEngine.__init__

@@ -16,7 +16,7 @@ import typer
 from xlt.cli import bench, catalogue, environment, fetch, grid, judgement, score, single, workloads
 from xlt.cli.container import volume_warning
 from xlt.cli.output import report_error, results_only_on_stdout, settings
-from xlt.errors import ExitCode, UsageFault, XltError
+from xlt.errors import ExitCode, UsageFault, XltError, package_fault
 
 ABOUT = 'Reproduce "English Intermediate-Task Training Improves Zero-Shot Cross-Lingual Transfer Too" (X-STILTs).'
 FIRST_SCREEN = f"""\
@@ -185,6 +185,9 @@ def _run(arguments: list[str]) -> int:
         message = error.format_message().replace("Value error, ", "")
         report_error(UsageFault(message, mend=f"{getattr(context, 'command_path', 'xlt')} --help"))
         return int(ExitCode.USAGE)
+    except ModuleNotFoundError as error:
+        report_error(package_fault(error))
+        return int(ExitCode.ENVIRONMENT)
     except MemoryError as error:
         return _unexpected(error, mend="Free memory, or use a smaller --batch-size or more --accumulation.")
     except Exception as error:

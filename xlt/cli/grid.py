@@ -73,7 +73,11 @@ def plan(
     opened, _ = _open_source(tier, named, data_root, limit)
     grid, absent, fetch = _grid_of_what_is_there(tier, opened, seed, engine)
     grid = with_retries(grid, RunStore(results))
-    rate = estimates.calibrate(described, grid, opened) if calibrate else None
+    rate = None
+    if calibrate:
+        from xlt.pipeline import calibration
+
+        rate = calibration.calibrate(described, grid, opened)
     cost = estimates.estimate(grid, described.plan(named), opened, rate)
 
     class Plan(BaseModel):
@@ -172,6 +176,7 @@ def _costs(cost: Cost) -> list[str]:
         tokens += f", and not known for: {', '.join(cost.unknown_runs)}"
     hours = [
         f"{_hours(each.training)} of training, "
+        + ("dev scores unknown, " if each.dev is None else f"at most {_hours(each.dev)} of dev scores, ")
         + ("evaluation unknown" if each.evaluation is None else f"{_hours(each.evaluation)} of evaluation")
         + f" on {name}"
         for name, each in cost.hours.items()
@@ -236,7 +241,7 @@ def reproduce(
     if shard and count == 1:
         raise UsageFault("--shard needs several GPUs or processes.", mend="Add --gpus N or --processes N.")
     opened, options = _open_source(tier, named, data_root, limit)
-    _introduce(tier, named)
+    _introduce(tier, named, settings.engine)
     grid = _grid(tier, opened, seed, settings.engine)
     for name, why in grid.left_out.items():
         say(f"{name}: {why}.")
@@ -276,7 +281,7 @@ def _grid(tier: str, source: Source, seed: int, engine: EngineName, *, fingerpri
     ).grid()
 
 
-def _introduce(tier: str, source: str) -> None:
+def _introduce(tier: str, source: str, engine: EngineName) -> None:
     """The first lines: what runs here, and what it shows."""
     import torch
 
@@ -290,7 +295,7 @@ def _introduce(tier: str, source: str) -> None:
     say(f"Model: {backbone or 'a small XLM-R, trained here from its first step (phase 1)'}.")
     if torch.cuda.is_available():
         say(f"Device: {device_name()}, bf16.")
-        prove_gpu()
+        prove_gpu(engine)
     elif backbone:
         say(f"Device: CPU, fp32. {backbone} takes long without a GPU; how long: xlt plan --tier {tier} --calibrate")
     else:

@@ -228,7 +228,7 @@ def _run(
             )
     store = RunStore(results)
     if torch.cuda.is_available() and store.check(spec).state != "done":
-        prove_gpu()
+        prove_gpu(settings.engine if train else None)
     deterministic(True)
     executor = Executor(source, sources, store, settings, GridLines(), spread=processes)
     if options.tier:

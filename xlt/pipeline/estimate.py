@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import math
-import tempfile
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from xlt.artifact import artifact_root
-from xlt.data.hub.fetch import wanted_data, wanted_model
-from xlt.data.hub.lock import cached, matching, read_lock
-from xlt.data.hub.table import hub_model, read_table
-from xlt.data.rows import Row, TextRow, retrieval_texts
+from xlt.data.rows import retrieval_texts
 from xlt.data.source import Source
-from xlt.errors import EnvironmentFault, UsageFault, XltError
+from xlt.errors import DataFault, EnvironmentFault, XltError
 from xlt.pipeline.grid import ENGLISH, Grid, evaluated, training_rows
 from xlt.pipeline.spec import RunSpec
-from xlt.pipeline.tiers import SourcePlan, Tier, use_threads
+from xlt.pipeline.tiers import SourcePlan
 from xlt.tasks.catalogue import MASKED_LM, get_task
 from xlt.tasks.record import Kind, Split, Task
+from xlt.train.batches import scored_steps
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -37,8 +32,6 @@ GPU_BYTES = {"0": 4 + 4 + 8 + 2, "3_offload": 2 + 2}
 ACTIVATION_BYTES = 34  # of a token, for each layer and its width: what the backward pass needs, kernels fused
 # (layers, width) of public backbones, as their published configurations say.
 BLOCKS = {"xlm-roberta-large": (24, 1024), "xlm-roberta-base": (12, 768)}
-# Steps that a calibration makes before it looks at the clock, and then again; the graph engine reports 32 at once.
-CALIBRATION_STEPS = {"deepspeed": 16, "graph": 32}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +40,8 @@ class RunEstimate:
     where not known.
 
     ``basis`` is what those of training rest on; ``at_most`` is whether that makes tokens more than there will be.
-    ``kinds`` are the tokens by kind of task.
+    ``kinds`` are the tokens by kind of task. ``dev_tokens`` are the English dev sets as often as they are scored on the
+    way, if the training does not stop early.
     """
 
     examples: int | None
@@ -56,14 +50,16 @@ class RunEstimate:
     basis: tuple[str, ...] = ()
     kinds: Mapping[Kind, int] = field(default_factory=dict)
     evaluation_tokens: int | None = 0
+    dev_tokens: int | None = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Hours:
-    """How long a grid takes on one device: training, without scores on dev data on the way, and the evaluation after
-    it (None where its tokens or its rate are not known)."""
+    """How long a grid takes on one device: training, the scores on dev data on the way, which early stopping makes
+    fewer, and the evaluation after it (None where their tokens or their rate are not known)."""
 
     training: float
+    dev: float | None
     evaluation: float | None
     calibrated: bool = False
 
@@ -108,13 +104,17 @@ class Rate(BaseModel):
     def hours(self, grid: Grid, runs: Sequence[RunEstimate], *, calibrated: bool) -> Hours:
         """The time of ``runs``, which are those of ``grid``."""
         lowest = min(self.training.values())
-        training = evaluation = 0.0
+        training = dev = evaluation = 0.0
         for spec, run in zip(grid.runs, runs, strict=True):
             seconds = sum(tokens / self.training.get(kind, lowest) for kind, tokens in run.kinds.items())
             training += seconds / (1 if spec.phase == "pretrain" else self.side_by_side)
+            dev += (run.dev_tokens or 0) / (self.inference or 1) / self.side_by_side
             evaluation += (run.evaluation_tokens or 0) / (self.inference or 1) / self.side_by_side
-        known = self.inference is not None and all(run.evaluation_tokens is not None for run in runs)
-        return Hours(training / 3600, evaluation / 3600 if known else None, calibrated)
+        unknown = [self.inference, *(run.dev_tokens for run in runs)].count(None)
+        unscored = [self.inference, *(run.evaluation_tokens for run in runs)].count(None)
+        return Hours(
+            training / 3600, None if unknown else dev / 3600, None if unscored else evaluation / 3600, calibrated
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ class _TrainingSets:
         self._source = source
         self._tokenizer = tokenizer
         self._known: dict[tuple[str, tuple[str, ...]], _TrainingSet] = {}
-        self._scored: dict[str, int | None] = {}
+        self._scored: dict[tuple[str, bool], int | None] = {}
 
     def get(self, task: Task, translated: tuple[str, ...]) -> _TrainingSet:
         key = task.key, translated
@@ -166,15 +166,18 @@ class _TrainingSets:
         tokens = sum(len(sequence.input_ids) for sequence in sequences) / len(sequences)
         return _TrainingSet(round(len(rows) * len(sequences) / len(sample)), tokens, "rows counted", sampled=True)
 
-    def scored(self, task: Task) -> int | None:
-        """The tokens of all that ``task`` is scored on, from a sample of each split and language; None if unknown."""
-        if task.key not in self._scored:
+    def scored(self, task: Task, *, dev: bool = False) -> int | None:
+        """The tokens of all that ``task`` is scored on, or of its English ``dev`` set alone, from a sample of each
+        split and language; None if unknown."""
+        key = task.key, dev
+        if key not in self._scored:
+            chosen: tuple[tuple[str, ...], tuple[str, ...]] = ((ENGLISH,), ("dev",)) if dev else ((), ())
             try:
-                cells = evaluated(task, self._source) if self._tokenizer else []
-                self._scored[task.key] = sum(self._cell(task, *cell) for cell in cells) if cells else None
+                cells = evaluated(task, self._source, *chosen) if self._tokenizer else []
+                self._scored[key] = sum(self._cell(task, *cell) for cell in cells) if cells else None
             except XltError:
-                self._scored[task.key] = None
-        return self._scored[task.key]
+                self._scored[key] = None
+        return self._scored[key]
 
     def _cell(self, task: Task, split: Split, language: str) -> int:
         from xlt.data.features import encode, encode_texts
@@ -227,96 +230,6 @@ def estimate(grid: Grid, plan: SourcePlan, source: Source, calibration: Calibrat
     )
 
 
-def calibrate(tier: Tier, grid: Grid, source: Source) -> Calibration:
-    """Train a few steps of every kind of task in ``grid``, with its recipes, engine and data, from the backbone that
-    the grid starts from, and predict the English dev rows.
-
-    Raises:
-        UsageFault: nothing of the grid is trained.
-        DataFault: the backbone or data is absent.
-    """
-    from xlt.pipeline.provenance import device_name
-    from xlt.pipeline.starting_point import starting_point
-    from xlt.train.engine import start_process_group
-    from xlt.train.seeding import deterministic
-
-    deterministic(True)
-    trained: dict[Kind, tuple[RunSpec, str]] = {}
-    for spec in grid.runs:
-        for key in spec.train:
-            trained.setdefault(get_task(key).kind, (spec, key))
-    if not trained:
-        raise UsageFault("There is nothing to calibrate: no run of the grid trains.")
-    start_process_group()
-    training: dict[Kind, float] = {}
-    tokens = seconds = 0.0
-    with tempfile.TemporaryDirectory(prefix="xlt-plan-") as folder:
-        model, tokenizer = starting_point(grid.runs[0], None, source, Path(folder))
-        model.save(folder)
-        tokenizer.save_pretrained(folder)
-        for kind, (spec, key) in trained.items():
-            use_threads(tier.run_threads(spec.phase))
-            training[kind], read, took = _try(spec, key, _FewRows(source), Path(folder))
-            tokens, seconds = tokens + read, seconds + took
-    gpu = spec.precision == "bf16"
-    rate = Rate(
-        device=device_name(),
-        backbone=spec.backbone.name,
-        engine=spec.engine,
-        training=training,
-        inference=tokens / seconds if seconds else None,
-        side_by_side=1 if gpu else tier.processes,
-    )
-    return Calibration(rate, tokenizer)
-
-
-def _try(spec: RunSpec, key: str, source: Source, start_from: Path) -> tuple[float, int, float]:
-    """Tokens per second in training, and the tokens and seconds of predictions."""
-    from xlt.data.features import encode
-    from xlt.data.labels import with_labels
-    from xlt.evaluate.predict import predict
-    from xlt.pipeline.training import evaluation_tokens, train_run
-    from xlt.train.engine import EngineSettings, device
-
-    count = CALIBRATION_STEPS[spec.engine]
-    recipe = {**spec.recipe, "steps": 2 * count, "epochs": 0, "evaluate_every": 0}
-    changes = {"train": (key,), "recipe": recipe, "collapse_after": 0.0, "parent": None}
-    laps: list[tuple[float, int]] = []
-    result = train_run(
-        spec.model_copy(update=changes),
-        start_from,
-        source,
-        start_from,
-        EngineSettings(precision=spec.precision, engine=spec.engine),
-        lambda record, _: laps.append((time.perf_counter(), record.tokens)),
-    )
-    rate = sum(tokens for _, tokens in laps[count:]) / (laps[-1][0] - laps[count - 1][0])
-    task = with_labels(spec.task(key), source)
-    if task.kind == "masked_lm" or not source.languages(task, "dev"):
-        return rate, 0, 0.0
-    rows = source.rows(task, "dev", ENGLISH)[:SAMPLE]
-    start = time.perf_counter()
-    predict(result.model, rows, task, result.tokenizer, max_tokens=evaluation_tokens(), device=device())
-    took = time.perf_counter() - start
-    read = sum(len(each.input_ids) for each in encode(rows, task, result.tokenizer, training=False))
-    return rate, read, took
-
-
-class _FewRows:
-    """A source of which a calibration need not tokenise everything."""
-
-    def __init__(self, source: Source) -> None:
-        self.name, self.settings = source.name, source.settings
-        self.languages = source.languages
-        self._source = source
-
-    def rows(self, task: Task, split: Split, language: str) -> list[Row]:
-        return self._source.rows(task, split, language)[: 4 * SAMPLE]
-
-    def pretraining_text(self) -> list[TextRow]:
-        return self._source.pretraining_text()[: 4 * SAMPLE]
-
-
 def _gpu_bytes(plan: SourcePlan, grid: Grid, runs: Sequence[RunEstimate]) -> dict[str, int]:
     config = plan.backbone.config
     layers, width = BLOCKS.get(plan.backbone.name, (config.get("num_hidden_layers", 0), config.get("hidden_size", 0)))
@@ -350,7 +263,7 @@ def _training(spec: RunSpec, sets: _TrainingSets) -> RunEstimate:
         counts = [min(count or recipe.examples_cap, recipe.examples_cap) for count in counts]
     known = [count for count in counts if count is not None]
     if not recipe.steps and len(known) < len(counts):
-        return RunEstimate(None, None, at_most, basis, evaluation_tokens=scored)
+        return RunEstimate(None, None, at_most, basis, evaluation_tokens=scored, dev_tokens=None)
     steps = recipe.steps or -(-recipe.epochs * sum(known) // recipe.batch_size)
     # Tasks trained together come in proportion to their examples; one alone needs no count.
     weights = known if len(found) > 1 else [1]
@@ -360,23 +273,42 @@ def _training(spec: RunSpec, sets: _TrainingSets) -> RunEstimate:
     for key, mean in zip(spec.train, means, strict=True):
         kinds[get_task(key).kind] = kinds.get(get_task(key).kind, 0.0) + examples * mean
     rounded: dict[Kind, int] = {kind: round(tokens) for kind, tokens in kinds.items()}
-    return RunEstimate(examples, round(examples * math.fsum(means)), at_most, basis, rounded, scored)
+    dev = _dev_tokens(spec, sets, sum(known) if len(known) == len(counts) else None, steps)
+    return RunEstimate(examples, round(examples * math.fsum(means)), at_most, basis, rounded, scored, dev)
+
+
+def _dev_tokens(spec: RunSpec, sets: _TrainingSets, examples: int | None, steps: int) -> int | None:
+    recipe = spec.training_recipe()
+    if not recipe.evaluate_every and not spec.collapse_after:
+        return 0
+    parts = [sets.scored(spec.task(key), dev=True) for key in spec.train if key != MASKED_LM.key]
+    if examples is None or None in parts:
+        return None
+    times = len(scored_steps(recipe, examples, steps, spec.collapse_after))
+    return times * sum(part or 0 for part in parts)
 
 
 def _tokenizer(name: str) -> PreTrainedTokenizerBase | None:
     """The tokenizer of a fetched backbone; none where it was not fetched."""
-    name = hub_model(name).repository
-    locked = read_lock().models.get(name)
-    folder = cached("model", name, locked.revision, "") if locked else None
-    if folder is None or not folder.is_dir():
+    if not name:
         return None
     from xlt.data.tokenizer import load_tokenizer
+    from xlt.pipeline.checkpoint import checkpoint_folder
 
-    return load_tokenizer(str(folder))
+    try:
+        return load_tokenizer(str(checkpoint_folder(name)))
+    except DataFault:
+        return None
 
 
 def _download(runs: Iterable[RunSpec], backbone: str, source: str) -> tuple[int, list[str]]:
     """The bytes to fetch by the lock, the tasks that the hub lacks, and the repositories whose sizes it lacks."""
+    if source != "hub" and not backbone:
+        return 0, []
+    from xlt.data.hub.fetch import wanted_data, wanted_model
+    from xlt.data.hub.lock import matching, read_lock
+    from xlt.data.hub.table import read_table
+
     lock, table = read_lock(), read_table()
     keys = dict.fromkeys(key for spec in runs for key in (*spec.train, *spec.evaluate)) if source == "hub" else ()
     unknown = [key for key in keys if table[key].absent]

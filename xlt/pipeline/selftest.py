@@ -1,7 +1,8 @@
 """What this machine computes against a reference: FAISS, every kernel, and a few steps of training.
 
 ``python -m xlt.pipeline.selftest NAME...`` makes the named checks and ends at the first that fails: an error on a GPU
-may leave its process unable to compute. ``xlt.pipeline.doctor`` starts it, and again for the others.
+may leave its process unable to compute. ``xlt.pipeline.doctor`` starts it, and again for the others; before, with
+``--compile``, to have the kernels compiled that the checks use (of all checks where none is named).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import pairwise
 
@@ -29,13 +30,15 @@ from xlt_kernels.varlen_attention import varlen_attention
 
 from xlt.data.packing import PackedBatch
 from xlt.model.encoder import PackedModel
-from xlt.pipeline.launch import EVENT
 from xlt.retrieval.search import nearest, search_report
 from xlt.tasks.record import Recipe
-from xlt.train.engine import EngineSettings, build_engine, device, start_process_group
+from xlt.train.engine import EngineSettings, Precision, build_engine, device, start_process_group
+from xlt.train.graph import GraphEngine
 from xlt.train.seeding import deterministic
 
 Op = Callable[..., Tensor]
+
+FOUND = "xlt-found "  # before what a check found, in the output that libraries write to as well
 
 # The largest deviation over the largest value, of results and of every gradient. One rounding to 8 bits (bf16) is
 # 2**-9 of a value, to 11 bits (fp16) 2**-12; inputs, factors and results are rounded in turn, sums are fp32. Sixteen
@@ -236,27 +239,63 @@ def _check_faiss(where: str) -> str:
     return f"{report['index']} on {report['device']} finds the neighbours that torch finds"
 
 
-def _check_deepspeed(where: str) -> str:
-    """A tiny masked LM learns one batch by heart."""
-    start_process_group()
+def _tiny_model(dropout: float) -> PackedModel:
     torch.manual_seed(0)
     sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
-    model = PackedModel.fresh({"vocab_size": 101, "max_position_embeddings": 40, **sizes}).to(device())
-    settings = EngineSettings(precision="bf16" if where == "cuda" else "fp32")
-    engine = build_engine(model, Recipe(learning_rate=3e-3, warmup=0.0), 20, settings)
-    tokens = torch.arange(60) % 29 + 5
-    batch = PackedBatch(
-        task="mlm",
-        kind="masked_lm",
-        example_ids=("a", "b", "c"),
-        input_ids=tokens,
-        position_ids=torch.arange(60) % 20 + 2,
-        cu_seqlens=torch.arange(0, 61, 20, dtype=torch.int32),
+    rates = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
+    model = PackedModel.fresh({"vocab_size": 101, "max_position_embeddings": 40, **sizes, **rates})
+    model.drop_masked_lm_head()
+    model.add_head("pairs", "pair_classification", 3)
+    return model.to(device())
+
+
+def _pairs(count: int, seed: int = 0) -> PackedBatch:
+    return PackedBatch(
+        task="pairs",
+        kind="pair_classification",
+        example_ids=tuple(map(str, range(count))),
+        input_ids=torch.randint(5, 101, (20 * count,), generator=torch.Generator().manual_seed(seed)),
+        position_ids=torch.arange(20 * count) % 20 + 2,
+        cu_seqlens=torch.arange(0, 20 * count + 1, 20, dtype=torch.int32),
         max_seqlen=20,
-        labels=tokens[::3],
-        scored_positions=torch.arange(0, 60, 3),
-        denominator=20.0,
-    ).to(engine.device)
+        labels=torch.arange(count) % 3,
+        scored_positions=None,
+        denominator=float(count),
+    )
+
+
+def _precision(where: str) -> Precision:
+    return "bf16" if where == "cuda" else "fp32"
+
+
+def _check_graph_engine(where: str) -> str:
+    """Batches of two shapes, run, captured and replayed, against steps of which none shares anything with another."""
+    settings = EngineSettings(engine="graph", precision=_precision(where))
+    ended, graphs = [], []
+    for apart in (False, True):
+        # Without dropout: what a replay draws is its own.
+        engine = GraphEngine(_tiny_model(0.0), Recipe(learning_rate=3e-3), 8, settings)
+        losses = []
+        for step in range(8):
+            if apart:
+                engine.close()
+            losses.append(engine.step([_pairs(4 + 8 * (step % 2), step)])[0])
+        ended.append([torch.stack(losses).cpu(), *engine.weights().values()])
+        graphs.append(engine.graphs)
+        engine.close()
+    if not all(torch.equal(mine, other) for mine, other in zip(*ended, strict=True)):
+        raise Deviation("Steps that share their inputs and graphs give other losses or weights than steps alone.")
+    if graphs != [2 if where == "cuda" else 0, 0]:
+        raise Deviation(f"Of two shapes {graphs[0]} were captured.")
+    return f"{settings.precision}, 8 steps in two shapes and {graphs[0]} graphs have the bits of 8 steps alone"
+
+
+def _check_deepspeed(where: str) -> str:
+    """A tiny model learns one batch by heart."""
+    start_process_group()
+    settings = EngineSettings(precision=_precision(where))
+    engine = build_engine(_tiny_model(0.1), Recipe(learning_rate=1e-2, warmup=0.0), 20, settings)
+    batch = _pairs(6).to(engine.device)
     engine.train()
     losses = []
     for _ in range(8):
@@ -280,8 +319,14 @@ KERNELS: dict[str, Callable[[str], str]] = {
     "mutual_top_k": _check_mutual_top_k,
     "adamw": _check_adamw,
 }
-# DeepSpeed last: without the kernels that have failed.
-CHECKS: dict[str, Callable[[str], str]] = {"FAISS": _check_faiss, **KERNELS, "DeepSpeed": _check_deepspeed}
+ENGINES = {"graph": "graph engine", "deepspeed": "DeepSpeed"}
+# The engines last: without the kernels that have failed.
+CHECKS: dict[str, Callable[[str], str]] = {
+    "FAISS": _check_faiss,
+    **KERNELS,
+    "graph engine": _check_graph_engine,
+    "DeepSpeed": _check_deepspeed,
+}
 
 
 def check(name: str, where: str) -> str:
@@ -295,15 +340,26 @@ def check(name: str, where: str) -> str:
     return CHECKS[name](where)
 
 
+def _compile(names: Sequence[str]) -> None:
+    for name in [*KERNELS, "graph engine"]:
+        if name in (names or CHECKS):
+            # What is wrong with it the check will say.
+            with suppress(Exception):
+                check(name, "cuda")
+
+
 def main(names: Sequence[str]) -> int:
     """Make the named checks on the GPU, one line of JSON each."""
     deterministic(True)
+    if names[:1] == ["--compile"]:
+        _compile(names[1:])
+        return 0
     for name in names:
         try:
             event = {"found": check(name, "cuda"), "good": True}
         except Exception as error:
             event = {"found": f"{type(error).__name__}: {error}".split("\n")[0], "good": False}
-        print(EVENT + json.dumps(event), flush=True)
+        print(FOUND + json.dumps(event), flush=True)
         if not event["good"]:
             return 1
     return 0

@@ -15,7 +15,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any
 
-from xlt.errors import ExitCode, XltError
+from xlt.errors import ExitCode, XltError, package_fault
 from xlt.pipeline.launch import EVENT, ORDER
 from xlt.pipeline.run import execute_run
 from xlt.pipeline.sources import open_source
@@ -67,9 +67,10 @@ def main(path: str = "") -> int:
         try:
             store = RunStore(order.results)
             made = execute_run(order.spec, order.parent_model, source(order.source), store, order.settings, _Lines())
-        except XltError as error:
-            _say(event="fault", what=error.what, why=error.why, mend=error.mend, exit_code=int(error.exit_code))
-            return int(error.exit_code)
+        except (XltError, ModuleNotFoundError) as error:
+            fault = error if isinstance(error, XltError) else package_fault(error)
+            _say(event="fault", what=fault.what, why=fault.why, mend=fault.mend, exit_code=int(fault.exit_code))
+            return int(fault.exit_code)
         if made is not None:
             _say(event="done")
         if path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,17 @@ class Division:
 def epoch_end(recipe: Recipe, examples: int, epochs: int) -> int:
     """The steps that pass ``examples`` ``epochs`` times: a batch may hold the end of one epoch and begin the next."""
     return -(-epochs * examples // recipe.batch_size)
+
+
+def scored_steps(recipe: Recipe, examples: int, steps: int, collapse_after: float) -> set[int]:
+    """The steps (1-based) after which a training is scored on the English dev data, unless it stops early."""
+    scored: set[int] = set()
+    if every := recipe.evaluate_every:
+        scored = {*range(every, steps, every), steps}
+        scored |= {epoch_end(recipe, examples, epoch) for epoch in range(1, recipe.epochs + 1)}
+    if collapse_after:
+        scored |= {math.ceil(collapse_after * steps), steps}
+    return {step for step in scored if step <= steps}
 
 
 class BatchStream:

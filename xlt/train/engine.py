@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Literal, Protocol
 
 import torch
@@ -23,6 +24,8 @@ from xlt.train.batches import Division
 Precision = Literal["fp32", "bf16"]
 EngineName = Literal["deepspeed", "graph"]
 ZERO_STAGES = ("0", "1", "2", "3", "3_offload")
+# The environment variables that say a process's place in its process group.
+PLACE = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,23 +85,33 @@ def name_accelerator() -> None:
 
 
 def start_process_group() -> None:
-    """Join the process group of the launcher, or make one of this process alone. Safe to call again."""
+    """Join the process group that the environment names, or make one of this process alone. Safe to call again."""
     name_accelerator()
-    import deepspeed
-
     if torch.distributed.is_initialized():
         return
     if "RANK" not in os.environ:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+        os.environ.update(place(0, 1, free_port()))
     backend = "nccl" if torch.cuda.is_available() else "gloo"
     if backend == "nccl":
         torch.cuda.set_device(device())
-    deepspeed.init_distributed(dist_backend=backend, verbose=False)
+    # DeepSpeed takes this group for its own. Its limit: the others wait for process 0 while it scores.
+    torch.distributed.init_process_group(backend, timeout=timedelta(minutes=30))
     # A group that is still there when Python shuts down can abort the process after its work is done.
     atexit.register(stop_process_group)
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def place(rank: int, world: int, port: int) -> dict[str, str]:
+    """The variables of process ``rank`` of ``world`` on this machine, which meet at ``port``."""
+    # Not by the machine's own name, which a container may not be able to resolve.
+    return dict(zip(PLACE, (str(rank), str(rank), str(world), "127.0.0.1", str(port)), strict=True))
 
 
 def stop_process_group() -> None:

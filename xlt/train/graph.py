@@ -122,7 +122,7 @@ class GraphEngine:
             if (master := self._optimizer.state[parameter].get("master")) is not None:
                 master.copy_(original)
         self._buckets: dict[Hashable, _Bucket] = {}
-        self._graphs = 0
+        self.graphs = 0
         self._stream = torch.cuda.Stream() if model.device.type == "cuda" else None
         self._pool = torch.cuda.graph_pool_handle() if self._stream else None
         # Without these the host decides within a step: fp32 attention plans its blocks, AdamW reads its scalars.
@@ -180,7 +180,7 @@ class GraphEngine:
             # From pinned memory a copy does not wait for the steps before it.
             source = value.pin_memory() if self._stream else value
             getattr(bucket.batch, name).copy_(source, non_blocking=True)
-        if self.captures and bucket.graph is None and self._graphs < MAX_GRAPHS:
+        if self.captures and bucket.graph is None and self.graphs < MAX_GRAPHS:
             self._capture(bucket)
         if bucket.graph is None:
             return self._compute(bucket.batch)
@@ -189,13 +189,21 @@ class GraphEngine:
         return bucket.loss.clone()
 
     def _capture(self, bucket: _Bucket) -> None:
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
-            bucket.loss = self._compute(bucket.batch)
+        try:
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+                bucket.loss = self._compute(bucket.batch)
+            bucket.graph = graph
+            self.graphs += 1
+        except RuntimeError as error:
+            self.captures = False
+            # Nothing was computed, but the generators are left as they are within a capture.
+            for generator in torch.cuda.default_generators:
+                generator.graphsafe_set_state(generator.clone_state())
+            what = str(error).split("\n")[0]
+            warnings.warn(f"A step cannot be captured, so that further steps run without graphs: {what}", stacklevel=2)
         # The gradients are the graph's: other graphs use their memory for other things.
         self._optimizer.zero_grad()
-        bucket.graph = graph
-        self._graphs += 1
 
     def _compute(self, batch: PackedBatch) -> Tensor:
         self._optimizer.zero_grad()

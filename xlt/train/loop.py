@@ -12,7 +12,7 @@ from torch import Tensor
 
 from xlt.errors import EnvironmentFault
 from xlt.model.encoder import PackedModel
-from xlt.train.batches import BatchStream, epoch_end
+from xlt.train.batches import BatchStream, scored_steps
 from xlt.train.engine import DeepSpeedEngine, Engine, EngineSettings, division
 from xlt.train.graph import GraphEngine
 from xlt.train.joint import JointStream
@@ -87,7 +87,7 @@ def train(
     engine: Engine = (GraphEngine if settings.engine == "graph" else DeepSpeedEngine)(model, recipe, steps, settings)
     share = division(settings.accumulation)
     keeper = _Best(recipe.patience if recipe.evaluate_every else None, collapse_after * steps)
-    scored = _scored_steps(stream, collapse_after) if dev_score else set()
+    scored = scored_steps(recipe, stream.examples, steps, collapse_after) if dev_score else set()
     waiting: list[_Waiting] = []
     try:
         for step in range(steps):
@@ -140,16 +140,6 @@ class _Best:
             self._worse += 1
         impatient = self.patience is not None and self._worse >= self.patience
         return impatient or (self.at_chance and 0 < self.hopeless <= step)
-
-
-def _scored_steps(stream: BatchStream | JointStream, collapse_after: float) -> set[int]:
-    """The steps (1-based) after which the model is scored on the English dev data."""
-    recipe, steps = stream.recipe, stream.steps
-    scored: set[int] = set()
-    if every := recipe.evaluate_every:
-        scored = {*range(every, steps, every), steps}
-        scored |= {epoch_end(recipe, stream.examples, epoch) for epoch in range(1, recipe.epochs + 1)}
-    return scored | {math.ceil(collapse_after * steps), steps} if collapse_after else scored
 
 
 def _evaluate(dev_score: DevScore, model: PackedModel) -> DevResult:

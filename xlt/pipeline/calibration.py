@@ -1,0 +1,107 @@
+"""A few steps of every kind of task on this machine, to tell how long a grid takes here."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+from xlt.data.features import encode
+from xlt.data.labels import with_labels
+from xlt.data.rows import Row, TextRow
+from xlt.data.source import Source
+from xlt.errors import UsageFault
+from xlt.evaluate.predict import predict
+from xlt.pipeline.estimate import SAMPLE, Calibration, Rate
+from xlt.pipeline.grid import ENGLISH, Grid
+from xlt.pipeline.provenance import device_name
+from xlt.pipeline.spec import RunSpec
+from xlt.pipeline.starting_point import starting_point
+from xlt.pipeline.tiers import Tier, use_threads
+from xlt.pipeline.training import evaluation_tokens, train_run
+from xlt.tasks.catalogue import get_task
+from xlt.tasks.record import Kind, Split, Task
+from xlt.train.engine import EngineSettings, device, start_process_group
+from xlt.train.seeding import deterministic
+
+# Steps that a calibration makes before it looks at the clock, and then again; the graph engine reports 32 at once.
+CALIBRATION_STEPS = {"deepspeed": 16, "graph": 32}
+
+
+def calibrate(tier: Tier, grid: Grid, source: Source) -> Calibration:
+    """Train a few steps of every kind of task in ``grid``, with its recipes, engine and data, from the backbone that
+    the grid starts from, and predict the English dev rows.
+
+    Raises:
+        UsageFault: nothing of the grid is trained.
+        DataFault: the backbone or data is absent.
+    """
+    deterministic(True)
+    trained: dict[Kind, tuple[RunSpec, str]] = {}
+    for spec in grid.runs:
+        for key in spec.train:
+            trained.setdefault(get_task(key).kind, (spec, key))
+    if not trained:
+        raise UsageFault("There is nothing to calibrate: no run of the grid trains.")
+    start_process_group()
+    training: dict[Kind, float] = {}
+    tokens = seconds = 0.0
+    with tempfile.TemporaryDirectory(prefix="xlt-plan-") as folder:
+        model, tokenizer = starting_point(grid.runs[0], None, source, Path(folder))
+        model.save(folder)
+        tokenizer.save_pretrained(folder)
+        for kind, (spec, key) in trained.items():
+            use_threads(tier.run_threads(spec.phase))
+            training[kind], read, took = _try(spec, key, _FewRows(source), Path(folder))
+            tokens, seconds = tokens + read, seconds + took
+    gpu = spec.precision == "bf16"
+    rate = Rate(
+        device=device_name(),
+        backbone=spec.backbone.name,
+        engine=spec.engine,
+        training=training,
+        inference=tokens / seconds if seconds else None,
+        side_by_side=1 if gpu else tier.processes,
+    )
+    return Calibration(rate, tokenizer)
+
+
+def _try(spec: RunSpec, key: str, source: Source, start_from: Path) -> tuple[float, int, float]:
+    """Tokens per second in training, and the tokens and seconds of predictions."""
+    count = CALIBRATION_STEPS[spec.engine]
+    recipe = {**spec.recipe, "steps": 2 * count, "epochs": 0, "evaluate_every": 0}
+    changes = {"train": (key,), "recipe": recipe, "collapse_after": 0.0, "parent": None}
+    laps: list[tuple[float, int]] = []
+    result = train_run(
+        spec.model_copy(update=changes),
+        start_from,
+        source,
+        start_from,
+        EngineSettings(precision=spec.precision, engine=spec.engine),
+        lambda record, _: laps.append((time.perf_counter(), record.tokens)),
+    )
+    rate = sum(tokens for _, tokens in laps[count:]) / (laps[-1][0] - laps[count - 1][0])
+    task = with_labels(spec.task(key), source)
+    if task.kind == "masked_lm" or not source.languages(task, "dev"):
+        return rate, 0, 0.0
+    rows = source.rows(task, "dev", ENGLISH)[:SAMPLE]
+    start = time.perf_counter()
+    predict(result.model, rows, task, result.tokenizer, max_tokens=evaluation_tokens(), device=device())
+    took = time.perf_counter() - start
+    read = sum(len(each.input_ids) for each in encode(rows, task, result.tokenizer, training=False))
+    return rate, read, took
+
+
+class _FewRows:
+    """A source of which a calibration need not tokenise everything."""
+
+    def __init__(self, source: Source) -> None:
+        self.name, self.settings = source.name, source.settings
+        self.languages = source.languages
+        self._source = source
+
+    def rows(self, task: Task, split: Split, language: str) -> list[Row]:
+        return self._source.rows(task, split, language)[: 4 * SAMPLE]
+
+    def pretraining_text(self) -> list[TextRow]:
+        return self._source.pretraining_text()[: 4 * SAMPLE]
