@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from xlt_kernels.adamw import AdamW
 
 from tests.train.test_loop import CONFIG
 from xlt.cli.options import engine_settings
@@ -230,6 +233,42 @@ def test_a_shape_is_run_first_then_captured_and_from_then_on_replayed(monkeypatc
     assert done.count("capture") == 1
     assert done.count("replay") > 4
     assert [record.loss for record in played] == [record.loss for record in plain]
+    assert all(torch.equal(end.weights[name], weight) for name, weight in plain_end.weights.items())
+
+
+def test_a_step_that_cannot_be_captured_is_run_and_so_are_all_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a capture calls is not computed; where it fails, the generators must leave it too."""
+    plain, plain_end = run("graph", "mnli")
+    reset: list[str] = []
+
+    class Generator:
+        def clone_state(self) -> str:
+            return "as before"
+
+        def graphsafe_set_state(self, state: str) -> None:
+            reset.append(state)
+
+    @contextmanager
+    def failing(*_: Any, **__: Any) -> Iterator[None]:
+        with monkeypatch.context() as patch:
+            patch.setattr(AdamW, "step", lambda self: None)
+            yield
+        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+    create = GraphEngine.__init__
+
+    def capturing(self: GraphEngine, *arguments: Any) -> None:
+        create(self, *arguments)
+        self.captures = True
+
+    monkeypatch.setattr(GraphEngine, "__init__", capturing)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: None)
+    monkeypatch.setattr(torch.cuda, "graph", failing)
+    monkeypatch.setattr(torch.cuda, "default_generators", (Generator(),))
+    with pytest.warns(UserWarning, match="cannot be captured.*: operation not permitted when stream is capturing$"):
+        records, end = run("graph", "mnli")
+    assert reset == ["as before"]
+    assert [record.loss for record in records] == [record.loss for record in plain]
     assert all(torch.equal(end.weights[name], weight) for name, weight in plain_end.weights.items())
 
 
