@@ -1,4 +1,4 @@
-"""Runs in other processes: DeepSpeed's launcher, workers, faults that come back whole, nothing left running."""
+"""Runs in other processes: side by side, shared, faults that come back whole, nothing left running."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -138,6 +139,104 @@ def test_with_several_gpus_each_worker_sees_its_own(
     with pytest.raises(KeyboardInterrupt):
         make_two(tiny_grid, tmp_path, Enough())
     assert sorted(seen) == [("3", "none"), ("5", "none")]
+
+
+@pytest.mark.parametrize(
+    ("visible", "devices"),
+    [
+        ("2,3", ["2", "3"]),
+        ("GPU-6a1f,GPU-77c0,GPU-9", ["GPU-6a1f", "GPU-77c0"]),
+        ("MIG-a,MIG-b", ["MIG-a", "MIG-b"]),
+        (None, ["0", "1"]),
+    ],
+)
+def test_processes_that_share_a_run_see_a_visible_gpu_each(
+    tiny_grid: TinyGrid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: str | None, devices: list[str]
+) -> None:
+    started: list[dict[str, str]] = []
+
+    def start(self: Workers, command: list[str], environment: dict[str, str]) -> SimpleNamespace:
+        assert Path(command[-1]).is_file()
+        started.append(environment)
+        return SimpleNamespace()
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr(Workers, "_start", start)
+    monkeypatch.setattr(Workers, "wait", lambda self: None)
+    with Workers() as workers:
+        workers.spread(order(tiny_grid.grid().runs[0], tiny_grid.files, tmp_path), Watcher(), 2)
+    (port,) = {each["MASTER_PORT"] for each in started}
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "LOCAL_RANK": "0"}
+    assert started == [{**shared, "RANK": str(rank), "CUDA_VISIBLE_DEVICES": own} for rank, own in enumerate(devices)]
+
+
+def test_a_process_that_shares_a_run_may_end_before_the_first_but_not_fail(
+    tiny_grid: TinyGrid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def share(second: str) -> None:
+        body = f"""
+import json, os, sys, time
+if os.environ["RANK"] == "1":
+    {second}
+time.sleep(0.5)
+print({launch.EVENT!r} + json.dumps(dict(event="done")), flush=True)
+"""
+        (tmp_path / "sharing.py").write_text(body, encoding="utf-8")
+        with Workers() as workers:
+            workers.spread(order(tiny_grid.grid().runs[0], tiny_grid.files, tmp_path), Watcher(), 2)
+
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(launch, "WORKER", "sharing")
+    share("sys.exit()")
+    with pytest.raises(EnvironmentFault, match="ended with exit code 9"):
+        share("os._exit(9)")
+
+
+@pytest.mark.slow
+def test_processes_that_share_a_run_end_when_the_one_that_started_them_is_killed(
+    tiny_grid: TinyGrid, tmp_path: Path
+) -> None:
+    (tmp_path / "sharing.py").write_text(
+        "import os, time\nfrom xlt.pipeline.worker import _orders\n_orders()\n"
+        f"open({str(tmp_path)!r} + '/pid-' + os.environ['RANK'], 'w').write(str(os.getpid()))\ntime.sleep(60)\n"
+    )
+    path = tmp_path / "order.json"
+    path.write_bytes(launch.ORDER.dump_json(order(tiny_grid.grid().runs[0], tiny_grid.files, tmp_path)))
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom xlt.pipeline import launch\nlaunch.WORKER = 'sharing'\n"
+        "order = launch.ORDER.validate_json(Path(sys.argv[1]).read_bytes())\n"
+        "with launch.Workers() as workers:\n    workers.spread(order, None, 2)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code, str(path)], env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    pids = [tmp_path / f"pid-{rank}" for rank in (0, 1)]
+    try:
+        until(lambda: all(pid.is_file() and pid.read_text() for pid in pids))
+    finally:
+        parent.kill()
+        parent.wait()
+    for pid in pids:
+        until(lambda: not is_running(int(pid.read_text())))  # noqa: B023 - called at once
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    state = Path(f"/proc/{pid}/stat")
+    # One that has ended and that nobody has asked for is a zombie.
+    return not state.exists() or state.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 @pytest.mark.slow

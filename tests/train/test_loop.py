@@ -144,6 +144,17 @@ def test_several_processes_start_from_the_weights_as_they_were_and_add_gradients
         assert found["types"] == {zero: ["torch.float32"] for zero in ZERO_STAGES}
 
 
+@pytest.mark.slow
+def test_processes_whose_scores_differ_stop_at_the_same_step_by_the_score_of_the_first() -> None:
+    first, second = (json.loads(line) for line in run_together("tests.train.dev_processes"))
+    for zero in ("0", "3"):
+        # Scored after steps 2, 3 (a quarter), 4: 49, 48, 47, so that patience ends with the third.
+        assert first[zero] == [4, 2, False, [49.0, 48.0, 47.0], 3]
+        assert second[zero][:4] == first[zero][:4]
+    # Only stage 3 needs the others for a forward pass.
+    assert [second[zero][4] for zero in ("0", "3")] == [0, 3]
+
+
 def test_weight_decay_spares_biases_and_layer_norm() -> None:
     _, decayed = run(steps=3, weight_decay=1.0, learning_rate=1e-2, warmup=0.0)
     _, plain = run(steps=3, weight_decay=0.0, learning_rate=1e-2, warmup=0.0)

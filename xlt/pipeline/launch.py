@@ -1,11 +1,10 @@
-"""Runs in other processes of this machine: several side by side, or one over several by DeepSpeed's launcher."""
+"""Runs in other processes of this machine: several side by side, or one that several share."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,14 +23,12 @@ from xlt.errors import EnvironmentFault, ExitCode, XltError
 from xlt.pipeline.run import Progress
 from xlt.pipeline.sources import SourceOptions
 from xlt.pipeline.spec import RunSpec
-from xlt.train.engine import EngineSettings, name_accelerator
+from xlt.train.engine import PLACE, EngineSettings, free_port, name_accelerator, place
 from xlt.train.loop import StepRecord
 
 EVENT = "xlt-event "
 WORKER = "xlt.pipeline.worker"
 LINES_KEPT = 20
-# This process's place in its own process group, which is not that of the processes it starts.
-PLACE = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +76,15 @@ class Workers:
             worker.write(ORDER.dump_json(order).decode() + "\n")
 
     def spread(self, order: Order, progress: Progress, processes: int) -> None:
-        """Have the run made by DeepSpeed's launcher, in ``processes`` processes that share it."""
+        """Have the run made by ``processes`` processes that share it; the first of them tells how it goes."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "order.json"
             path.write_bytes(ORDER.dump_json(order))
-            worker = self._start(_launcher(path, processes), {})
-            worker.order, worker.progress = order, progress
+            command, port = [sys.executable, "-m", WORKER, str(path)], free_port()
+            first, *_ = [
+                self._start(command, place(rank, processes, port) | _device(rank)) for rank in range(processes)
+            ]
+            first.order, first.progress = order, progress
             self.wait()
 
     def wait(self) -> RunSpec:
@@ -96,6 +96,8 @@ class Workers:
         """
         while True:
             worker, line = self._heard.get()
+            if not line and worker.is_done():
+                continue
             if not line:
                 raise worker.death()
             if (order := worker.hear(line)) is not None:
@@ -165,6 +167,10 @@ class _Worker:
             raise fault
         return None
 
+    def is_done(self) -> bool:
+        """Whether it has done its share of a run that another process tells of."""
+        return self._process.wait() == 0 and self.order is None
+
     def death(self) -> EnvironmentFault:
         """That it ended without a word of its own."""
         run = f"that made '{self.order.spec.name}' " if self.order else ""
@@ -184,22 +190,9 @@ class _Worker:
 
 
 def _device(number: int) -> dict[str, str]:
-    """The setting that shows worker ``number`` one GPU, its own where there are enough."""
+    """The settings that show worker ``number`` one GPU alone, its own where there are enough."""
     if not torch.cuda.is_available():
         return {}
     visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(torch.cuda.device_count())))
     names = visible.split(",")
-    return {"CUDA_VISIBLE_DEVICES": names[number % len(names)]}
-
-
-def _launcher(order: Path, processes: int) -> list[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    # The address is given: without it the launcher asks the machine for its own name, which a container may
-    # not be able to resolve.
-    return [
-        *(sys.executable, "-m", "deepspeed.launcher.runner"),
-        *("--num_gpus", str(processes), "--master_addr", "127.0.0.1", "--master_port", str(port)),
-        *("--no_local_rank", "--module", WORKER, str(order)),
-    ]
+    return {"CUDA_VISIBLE_DEVICES": names[number % len(names)], "LOCAL_RANK": "0"}

@@ -1,6 +1,6 @@
 """A process that makes the runs it is ordered to, one JSON order per line of standard input.
 
-``python -m xlt.pipeline.worker [ORDER.json]``: DeepSpeed's launcher starts several with one and the same order.
+``python -m xlt.pipeline.worker [ORDER.json]``: several that share a run have one and the same order.
 """
 
 from __future__ import annotations

@@ -95,7 +95,8 @@ def start_process_group() -> None:
     if backend == "nccl":
         torch.cuda.set_device(device())
     # DeepSpeed takes this group for its own. Its limit: the others wait for process 0 while it scores.
-    torch.distributed.init_process_group(backend, timeout=timedelta(minutes=30))
+    own = device() if backend == "nccl" and os.environ["WORLD_SIZE"] != "1" else None
+    torch.distributed.init_process_group(backend, timeout=timedelta(minutes=30), device_id=own)
     # A group that is still there when Python shuts down can abort the process after its work is done.
     atexit.register(stop_process_group)
 

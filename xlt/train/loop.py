@@ -13,7 +13,7 @@ from torch import Tensor
 from xlt.errors import EnvironmentFault
 from xlt.model.encoder import PackedModel
 from xlt.train.batches import BatchStream, scored_steps
-from xlt.train.engine import DeepSpeedEngine, Engine, EngineSettings, division
+from xlt.train.engine import DeepSpeedEngine, Engine, EngineSettings, device, division
 from xlt.train.graph import GraphEngine
 from xlt.train.joint import JointStream
 
@@ -103,7 +103,7 @@ def train(
             if dev_score is None or record.step not in scored:
                 on_step(record)
                 continue
-            result = _evaluate(dev_score, engine.up_to_date())
+            result = _evaluate(dev_score, engine.up_to_date(), settings)
             on_step(replace(record, dev_score=result.score, at_chance=result.at_chance if collapse_after else None))
             if keeper.offer(result, record.step, engine.weights):
                 break
@@ -142,11 +142,18 @@ class _Best:
         return impatient or (self.at_chance and 0 < self.hopeless <= step)
 
 
-def _evaluate(dev_score: DevScore, model: PackedModel) -> DevResult:
+def _evaluate(dev_score: DevScore, model: PackedModel, settings: EngineSettings) -> DevResult:
+    """What process 0 finds, told to all: scores that differ in a bit would have them stop at different steps."""
     model.eval()
-    result = dev_score(model)
+    result = DevResult(0.0)
+    # With stage 3 a forward pass needs the weights of every process.
+    if division(1).rank == 0 or settings.zero.startswith("3"):
+        result = dev_score(model)
     model.train()
-    return result
+    told = torch.tensor([result.score, result.at_chance], dtype=torch.float64, device=device())
+    torch.distributed.broadcast(told, 0)
+    score, at_chance = told.tolist()
+    return DevResult(score, bool(at_chance))
 
 
 def _records(stream: BatchStream | JointStream, waiting: Sequence[_Waiting], world: int) -> Iterator[StepRecord]:
