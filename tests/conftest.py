@@ -47,6 +47,19 @@ tatoeba = { max_length = 64 }
 """
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """With ``-m gpu`` a file that cannot be imported stops no other: time on a GPU is dear."""
+    config.option.continue_on_collection_errors |= config.option.markexpr == "gpu"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With ``-m gpu`` only what has such tests is imported: the rest may need packages that a machine lacks."""
+    if config.option.markexpr != "gpu":
+        return None
+    files = [collection_path] if collection_path.is_file() else collection_path.rglob("test_*.py")
+    return None if any("pytest.mark.gpu" in file.read_text("utf-8") for file in files) else True
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     """The models are tiny: one thread is fastest, and its sums are the same everywhere."""

@@ -73,10 +73,12 @@ def package_fault(error: ModuleNotFoundError) -> EnvironmentFault:
     package = (getattr(cause, "name", None) or str(cause)).partition(".")[0]
     modules = [frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__)]
     needing = next((name for name in reversed(modules) if name.startswith("xlt")), "This command")
-    return EnvironmentFault(
+    fault = EnvironmentFault(
         f"{needing} needs the Python package '{package}', which is not installed.",
         mend=f"make install, or: pip install {_DISTRIBUTIONS.get(package, package)}",
     )
+    fault.__cause__ = error
+    return fault
 
 
 # Where a package is not called as what it is imported by.

@@ -1,22 +1,23 @@
-"""A grid of a few steps, run once for all tests that look at results."""
+"""A grid of a few steps, run once for all tests that look at results.
+
+What it needs is imported where it is used: the tests that need a GPU also run where these packages are absent.
+"""
 
 from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from xlt.data.source import Source
-from xlt.pipeline.executor import Executor
-from xlt.pipeline.grid import Grid, GridBuilder
-from xlt.pipeline.sources import SourceOptions, open_source
-from xlt.pipeline.spec import RunSpec
-from xlt.pipeline.store import Check, RunStore
-from xlt.pipeline.tiers import read_tier
-from xlt.train.engine import EngineSettings
-from xlt.train.loop import StepRecord
+if TYPE_CHECKING:
+    from xlt.data.source import Source
+    from xlt.pipeline.grid import Grid
+    from xlt.pipeline.spec import RunSpec
+    from xlt.pipeline.store import Check, RunStore
+    from xlt.train.loop import StepRecord
 
 
 @dataclass
@@ -56,6 +57,8 @@ class TinyGrid:
 
     @property
     def source(self) -> Source:
+        from xlt.pipeline.sources import SourceOptions, open_source
+
         return open_source(SourceOptions(name="files", data_root=self.files))
 
     def with_arms(self, folder: Path, arms: str, *, plan: str = "", recipe: str = "") -> TinyGrid:
@@ -67,9 +70,17 @@ class TinyGrid:
         return TinyGrid(tier, Path(shutil.copytree(self.files, folder / "data")))
 
     def grid(self, seed: int = 0) -> Grid:
+        from xlt.pipeline.grid import GridBuilder
+        from xlt.pipeline.tiers import read_tier
+
         return GridBuilder(read_tier(str(self.tier)), self.source, seed=seed, precision="fp32").grid()
 
     def run(self, results: Path, watcher: Watcher, side_by_side: int = 1) -> RunStore:
+        from xlt.pipeline.executor import Executor
+        from xlt.pipeline.sources import SourceOptions
+        from xlt.pipeline.store import RunStore
+        from xlt.train.engine import EngineSettings
+
         store = RunStore(results)
         options = SourceOptions(name="files", data_root=self.files)
         executor = Executor(

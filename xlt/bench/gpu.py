@@ -42,7 +42,7 @@ PARTS: dict[int, dict[str, int]] = {
 BENCHES = {name: f"xlt.bench.{name}:bench_{name}" for name in ("kernels", "optimizer", "mlm", "embed", "retrieval")}
 COMMANDS = {
     "compile": ["-m", "xlt.pipeline.selftest", "--compile"],
-    "tests": ["-m", "pytest", "-q", "-m", "gpu", "tests", "--continue-on-collection-errors", "--junitxml"],
+    "tests": ["-m", "pytest", "-q", "-m", "gpu", "tests", "--junitxml"],
     "doctor": ["-c", "from xlt.cli.app import main; main()", "doctor", "--gpu", "--json"],
 }
 ROUNDS: dict[Size, int] = {"small": 2, "large": 5}

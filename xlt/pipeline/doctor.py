@@ -21,10 +21,9 @@ from xlt.pipeline.provenance import commit, cpu_name, device_name, versions
 Status = Literal["pass", "warn", "fail", "not tested"]
 GIB = 1024**3
 COMPILE_SECONDS = 300.0
-PACKAGES = ("pydantic", "huggingface_hub", "datasets", "seqeval")
+PACKAGES = ("huggingface_hub", "datasets", "seqeval")
 
 
-# Dataclasses: the command that says which package is absent needs none itself.
 @dataclass(slots=True)
 class DoctorCheck:
     """One check, its outcome in words, and how to mend it if it did not pass."""
@@ -35,14 +34,14 @@ class DoctorCheck:
     mend: str = ""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class DoctorReport:
     """All checks of ``xlt doctor``."""
 
+    format: Literal[1] = 1
     checks: list[DoctorCheck]
     packages: dict[str, str]
     commit: str
-    format: Literal[1] = 1
 
     @property
     def healthy(self) -> bool:
