@@ -1,5 +1,7 @@
-"""``python -m tests.without PACKAGE[,PACKAGE ...] MODULE [ARGUMENT ...]``: run a module (``-``: import every module of xlt and
-print those that fail) as if the packages were not installed."""
+"""``python -m tests.without PACKAGE[,PACKAGE ...] MODULE [ARGUMENT ...]``: a module as if the packages were not installed.
+
+``-`` for a module imports every one of xlt and prints those that fail.
+"""
 
 from __future__ import annotations
 

@@ -71,8 +71,7 @@ def train(
 ) -> None:
     """Train a model on the English data of a task, through DeepSpeed unless --engine says otherwise, and score it.
 
-    mlm is phase 1 (a fresh small XLM-R of --tier). Several GPUs or processes share the run, through
-    DeepSpeed's launcher.
+    mlm is phase 1 (a fresh small XLM-R of --tier). Several GPUs or processes share the run.
     """
     recipe: dict[str, float | int] = {
         name: value

@@ -36,9 +36,7 @@ class _Lines:
 
 
 def _say(**event: Any) -> None:
-    # In one write: processes that share a run share the pipe, and unbuffered print() writes the end of a line apart.
-    sys.stdout.write(f"{EVENT}{json.dumps(event)}\n")
-    sys.stdout.flush()
+    print(EVENT + json.dumps(event), flush=True)
 
 
 def _orders() -> SimpleQueue[str]:
