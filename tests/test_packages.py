@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 from tests.conftest import PROJECT
 from xlt.errors import ExitCode
+from xlt.train.engine import PLACE
 
 # The parts of xlt that need a package as soon as they are imported; of the others no module does.
 NEEDING = {
@@ -43,7 +45,9 @@ TRAIN = ("train", "mlm", "--tier", "smoke", "--steps", "2")
 
 def without(package: str, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tests.without", package, program, *arguments]
-    return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False, timeout=300)
+    # Not the process group of the tests before this one.
+    own = {name: value for name, value in os.environ.items() if name not in PLACE}
+    return subprocess.run(command, cwd=PROJECT, env=own, capture_output=True, text=True, check=False, timeout=300)
 
 
 @pytest.mark.parametrize("package", NEEDING)

@@ -1,4 +1,4 @@
-"""``python -m tests.without PACKAGE[,PACKAGE ...] MODULE [ARGUMENT ...]``: a module as if the packages were not installed.
+"""``python -m tests.without PACKAGE[,PACKAGE ...] MODULE [ARGUMENT ...]``: a module where these packages are absent.
 
 ``-`` for a module imports every one of xlt and prints those that fail.
 """

@@ -62,8 +62,8 @@ def plan(
     """Show the runs of a tier: what is done, what is to do, and what it will cost."""
     from pydantic import BaseModel
 
-    from xlt.pipeline import estimate as estimates
-    from xlt.pipeline.estimate import Estimate
+    from xlt.pipeline import calibration
+    from xlt.pipeline.estimate import Estimate, estimate
     from xlt.pipeline.executor import with_retries
     from xlt.pipeline.store import RunStore
     from xlt.pipeline.tiers import read_tier
@@ -73,12 +73,8 @@ def plan(
     opened, _ = _open_source(tier, named, data_root, limit)
     grid, absent, fetch = _grid_of_what_is_there(tier, opened, seed, engine)
     grid = with_retries(grid, RunStore(results))
-    rate = None
-    if calibrate:
-        from xlt.pipeline import calibration
-
-        rate = calibration.calibrate(described, grid, opened)
-    cost = estimates.estimate(grid, described.plan(named), opened, rate)
+    rate = calibration.calibrate(described, grid, opened) if calibrate else None
+    cost = estimate(grid, described.plan(named), opened, rate)
 
     class Plan(BaseModel):
         format: Literal[1] = 1
