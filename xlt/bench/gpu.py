@@ -1,4 +1,4 @@
-"""All that only a GPU can tell, in three runs of at most eight minutes each, the most uncertain first.
+"""All that only a GPU can tell, in three runs of at most eight minutes without compilation, the most uncertain first.
 
 ``python -m xlt.bench.gpu --part 1 --out DIR``: each step is a process with a time limit of its own and has a file
 ``DIR/<step>.json`` as soon as it ends, whatever its end was, so that a step that fails costs the others nothing.
