@@ -65,3 +65,19 @@ def test_without_a_gpu_there_is_one_clear_message(invoke: Invoke):
     outcome = invoke("doctor", "--gpu", "--json")
     assert outcome.code == ExitCode.ENVIRONMENT
     assert outcome.document["error"]["what"] == "There is no GPU to test."
+
+
+def test_the_cuda_build_on_a_machine_without_a_gpu_is_named_with_pips_own_setting(invoke: Invoke, monkeypatch):
+    def builds():
+        return [check for check in invoke("doctor", "--json").document["checks"] if check["name"] == "torch's build"]
+
+    monkeypatch.setattr(torch.version, "cuda", None)
+    assert builds() == []
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    (check,) = builds()
+    assert (check["status"], "PIP_EXTRA_INDEX_URL" in check["mend"]) == ("warn", True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (24 << 30, 24 << 30))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "card")
+    assert builds() == []

@@ -6,8 +6,6 @@ import hashlib
 import json
 from pathlib import Path
 
-from xlt.data.hub.lock import cached, read_lock
-from xlt.data.hub.table import hub_model
 from xlt.errors import DataFault
 from xlt.pipeline.spec import Backbone
 
@@ -21,6 +19,9 @@ def checkpoint_folder(name: str) -> Path:
     Raises:
         DataFault: it was not fetched, or not wholly.
     """
+    from xlt.data.hub.lock import cached, read_lock
+    from xlt.data.hub.table import hub_model
+
     repository = hub_model(name).repository
     locked = read_lock().models.get(repository)
     folder = cached("model", repository, locked.revision, "") if locked else Path()
@@ -41,6 +42,9 @@ def identified(backbone: Backbone) -> Backbone:
     """
     if not backbone.name:
         return backbone
+    from xlt.data.hub.lock import read_lock
+    from xlt.data.hub.table import hub_model
+
     known, folder = hub_model(backbone.name), checkpoint_folder(backbone.name)
     locked = read_lock().models[known.repository]
     found = file_digests(folder)
@@ -63,7 +67,11 @@ def identified(backbone: Backbone) -> Backbone:
 
 def pinned(backbone: Backbone) -> Backbone:
     """A public checkpoint with the revision that the project pins, if it pins one; one made on the spot as it is."""
-    revision = hub_model(backbone.name).revision if backbone.name else "main"
+    if not backbone.name:
+        return backbone
+    from xlt.data.hub.table import hub_model
+
+    revision = hub_model(backbone.name).revision
     return backbone if revision == "main" else backbone.model_copy(update={"revision": revision})
 
 

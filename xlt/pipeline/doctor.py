@@ -162,6 +162,8 @@ def _checks(results: Path) -> Iterator[DoctorCheck]:
     )
     for name, probe in _IMPORTS.items():
         yield _import(name, probe)
+    if find_spec("torch"):
+        yield from _larger_than_needed()
     absent = [name for name in PACKAGES if find_spec(name) is None]
     yield _check(
         "other packages",
@@ -207,6 +209,19 @@ def _torch() -> str:
     import torch
 
     return f"{torch.__version__}, CUDA {torch.version.cuda or 'not built in'}"
+
+
+def _larger_than_needed() -> Iterator[DoctorCheck]:
+    import torch
+
+    if torch.version.cuda and not torch.cuda.is_available():
+        yield DoctorCheck(
+            name="torch's build",
+            status="warn",
+            found="for CUDA, which this machine cannot use: it works, and takes some 2.7 GB to download",
+            mend="To have the CPU build: export PIP_EXTRA_INDEX_URL=ADDRESS, the index of CPU builds that torch's "
+            "installation page names; then make clean install",
+        )
 
 
 def _transformers() -> str:
