@@ -15,7 +15,7 @@ import typer
 
 from xlt.cli import bench, catalogue, environment, fetch, grid, judgement, score, single, workloads
 from xlt.cli.container import volume_warning
-from xlt.cli.output import report_error, results_only_on_stdout, settings
+from xlt.cli.output import report_error, results_only_on_stdout, settings, show_traceback
 from xlt.errors import ExitCode, UsageFault, XltError, package_fault
 
 ABOUT = 'Reproduce "English Intermediate-Task Training Improves Zero-Shot Cross-Lingual Transfer Too" (X-STILTs).'
@@ -204,12 +204,12 @@ def _interrupted() -> int:
 
 def _unexpected(error: BaseException, mend: str) -> int:
     """One clear message; the traceback goes to a file, whose path is printed."""
-    with tempfile.NamedTemporaryFile("w", prefix="xlt-error-", suffix=".log", delete=False, encoding="utf-8") as log:
-        traceback.print_exception(error, file=log)
+    with tempfile.NamedTemporaryFile("wb", prefix="xlt-error-", suffix=".log", delete=False) as log:
+        log.write("".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace"))
     what = f"{type(error).__name__}: {error}".split("\n")[0]
     report_error(XltError(what, why=f"This was not expected. The traceback is in {log.name}", mend=mend))
     if settings.debug:
-        traceback.print_exception(error, file=sys.stderr)
+        show_traceback(error)
     return int(ExitCode.ENVIRONMENT)
 
 

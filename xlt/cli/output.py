@@ -1,4 +1,7 @@
-"""Standard output holds results, standard error everything else, even what libraries print."""
+"""Standard output holds results, standard error everything else, even what libraries print.
+
+What a file or a file's name says may be anything: all text leaves through here, and nothing of it steers a terminal.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
 from xlt.errors import XltError
+from xlt.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -75,16 +79,23 @@ def emit(result: Any, render: Callable[[Console], None]) -> None:
 def console() -> Console:
     """The console for results."""
     from rich.console import Console
+    from rich.text import Text
+
+    class PlainConsole(Console):
+        """A console whose texts, those in tables too, are no markup."""
+
+        def render_str(self, text: str, **options: Any) -> Text:
+            return super().render_str(_lines(text), **options | {"markup": False, "emoji": False})
 
     # Off a terminal, rich would fold tables to 80 columns.
     width = None if _stream().isatty() else 140
-    return Console(file=_stream(), width=width, highlight=False, soft_wrap=False)
+    return PlainConsole(file=_stream(), width=width, highlight=False, soft_wrap=False)
 
 
 def say(message: str) -> None:
     """A line for people: on standard output, or on standard error with ``--json``."""
     stream = sys.stderr if settings.as_json else _stream()
-    stream.write(message + "\n")
+    stream.write(_lines(message) + "\n")
     stream.flush()
 
 
@@ -95,14 +106,24 @@ def report_error(error: XltError) -> None:
         lines.append(f"  Why: {error.why}")
     if error.mend:
         lines.append(f"  Mend: {error.mend}")
-    sys.stderr.write("\n".join(lines) + "\n")
+    sys.stderr.write(_lines("\n".join(lines)) + "\n")
     if settings.debug:
-        traceback.print_exception(error, file=sys.stderr)
+        show_traceback(error)
     if settings.as_json:
         fault = {"what": error.what, "why": error.why, "mend": error.mend, "exit_code": int(error.exit_code)}
         _print_document({"format": 1, "error": fault})
 
 
+def show_traceback(error: BaseException) -> None:
+    """The traceback on standard error."""
+    sys.stderr.write(_lines("".join(traceback.format_exception(error))))
+
+
 def _print_document(document: dict[str, Any]) -> None:
-    _stream().write(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    # In ASCII: escaped, a control character or half a surrogate pair harms no terminal and no encoding.
+    _stream().write(json.dumps(document, indent=1) + "\n")
     _stream().flush()
+
+
+def _lines(text: str) -> str:
+    return printable(text, keep="\n")

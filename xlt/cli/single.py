@@ -240,10 +240,10 @@ def _run(
 
 
 def _show(spec: RunSpec, folder: Path, found: bool) -> None:
-    import json
-
     from pydantic import BaseModel
     from rich.table import Table
+
+    from xlt.pipeline.store import read_metrics, read_provenance
 
     class RunReport(BaseModel):
         format: Literal[1] = 1
@@ -253,23 +253,22 @@ def _show(spec: RunSpec, folder: Path, found: bool) -> None:
         metrics: dict[str, Any]
         provenance: dict[str, Any]
 
-    metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
-    provenance = json.loads((folder / "provenance.json").read_text("utf-8"))
+    metrics = read_metrics(folder)
     result = RunReport(
         folder=f"runs/{spec.folder}",
         hash=spec.hash,
         found_complete=found,
         metrics=metrics,
-        provenance=provenance,
+        provenance=dict(read_provenance(folder)),
     )
 
     def render(console: Console) -> None:
         for task, splits in metrics.items():
             for split, languages in splits.items():
-                names = list(next(iter(languages.values())))
+                names = list(dict.fromkeys(name for values in languages.values() for name in values))
                 table = Table("language", *names, title=f"{task} {split}")
                 for language, values in languages.items():
-                    table.add_row(language, *(f"{values[name]:.1f}" for name in names))
+                    table.add_row(language, *(f"{values[name]:.1f}" if name in values else "–" for name in names))
                 console.print(table)
 
     emit(result, render)

@@ -7,12 +7,13 @@ import io
 import json
 import sys
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from xlt.errors import DataFault
+from xlt.strict_json import MOST_BYTES, parse_json, reason, regular
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,22 +64,30 @@ def read_predictions(path: Path) -> list[Prediction]:
     """
     predictions: list[Prediction] = []
     try:
-        with gzip.open(path, "rb") as file:
-            for number, line in enumerate(file, start=1):
-                predictions.append(_parse(line, f"{path.name}:{number}"))
+        for number, line in enumerate(_lines(path), start=1):
+            predictions.append(_parse(line, f"{path.name}:{number}"))
     except FileNotFoundError as error:
         raise DataFault(f"There is no predictions file '{path.name}'.", mend="Run the same command again.") from error
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         where = f"{path.name}:{len(predictions) + 1}"
-        raise DataFault(f"{where}: the gzip file is damaged or cut short.", why=str(error)) from error
+        raise DataFault(f"{where}: the gzip file is damaged or cut short.", why=f"{reason(error)}.") from error
     return predictions
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    left = MOST_BYTES  # a small gzip file may unpack to more than memory holds
+    with gzip.open(regular(path), "rb") as file:
+        while line := file.readline(left):
+            yield line
+            if (left := left - len(line)) <= 0:
+                raise ValueError(f"it unpacks to more than {MOST_BYTES} bytes")
 
 
 def _parse(line: bytes, where: str) -> Prediction:
     try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise DataFault(f"{where}: not a line of JSON.", why=str(error)) from error
+        record = parse_json(line)
+    except ValueError as error:
+        raise DataFault(f"{where}: not a line of JSON.", why=f"{reason(error)}.") from error
     if not isinstance(record, dict) or set(record) != {"id", "prediction", "score"}:
         raise DataFault(f"{where}: a prediction has exactly the keys id, prediction and score.")
     if not isinstance(record["id"], str):

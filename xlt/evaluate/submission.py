@@ -5,7 +5,7 @@ Source: evaluate.py of https://github.com/google-research/xtreme; written anew a
 
 from __future__ import annotations
 
-import json
+import codecs
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +16,7 @@ from typing import Any, Literal
 from xlt.errors import DataFault, UsageFault
 from xlt.evaluate.metrics import Metrics, Seqeval, tag_f1
 from xlt.evaluate.squad import best_over_golds
+from xlt.strict_json import parse_json, read_bytes, reason
 from xlt.tasks import catalogue
 
 _XTREME = {
@@ -145,8 +146,8 @@ def _score_file(
             raise DataFault(f"{len(given)} predictions for {len(gold)} labels.")
         score = partial(_tagging, seqeval=seqeval) if form is _TAGS else form.score
         return score(gold, given, language)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise DataFault(f"not of the form of its task ({type(error).__name__}: {error}).") from error
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+        raise DataFault(f"not of the form of its task ({type(error).__name__}: {reason(error)}).") from error
 
 
 def _lines(path: Path) -> list[str]:
@@ -166,12 +167,12 @@ def _tags(path: Path) -> list[list[str]]:
 
 
 def _document(path: Path) -> Any:
-    content = json.loads(path.read_text("utf-8-sig"))
+    content = parse_json(read_bytes(path).removeprefix(codecs.BOM_UTF8))
     return content.get("data", content) if isinstance(content, dict) else content
 
 
 def _choices(path: Path) -> list[Any]:
-    return [json.loads(line)["label"] for line in _lines(path)]
+    return [parse_json(line)["label"] for line in _lines(path)]
 
 
 def _accuracy(gold: list[Any], given: list[Any], language: str) -> Metrics:

@@ -10,8 +10,14 @@ import sys
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import ConfigDict, Field, with_config
+from typing_extensions import TypedDict
+
+Words = Annotated[str, Field(max_length=200)]
+Count = Annotated[int, Field(ge=0, le=10**9)]
+Amount = Annotated[int | float, Field(ge=0, le=1e30)]
 PACKAGES = [
     "xlt",
     "torch",
@@ -27,6 +33,27 @@ PACKAGES = [
 ]
 # What the self-test of a GPU, or a user, left out or chose; the results are the same.
 SWITCHES = ("XLT_KERNELS", "XLT_FAISS", "XLT_SEARCH")
+
+
+@with_config(ConfigDict(extra="allow"))
+class Provenance(TypedDict, total=False):
+    """What others read of ``provenance.json``; each may be absent, and more may stand there."""
+
+    python: Words
+    system: Words
+    packages: dict[Words, Words]
+    commit: Words
+    device: Words
+    cuda: Words | None
+    cpu_threads: Count
+    cpu: Words
+    world_size: Count
+    zero: Words
+    precision: Words
+    engine: Words
+    seconds: dict[Words, Amount]
+    peak_memory: dict[Words, Amount]
+    collapsed: bool
 
 
 def environment() -> dict[str, Any]:

@@ -13,14 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, StrictFloat, TypeAdapter
 
 from xlt.errors import DataFault, EnvironmentFault, UsageFault
+from xlt.pipeline.provenance import Provenance
 from xlt.pipeline.spec import RunSpec
+from xlt.printable import printable
+from xlt.strict_json import read_json, reason, regular
 
 MANIFEST = "MANIFEST.json"
 SPEC = "spec.json"
 PROVENANCE = "provenance.json"
+METRICS = "metrics.json"
+StoredMetrics = dict[str, dict[str, dict[str, dict[str, StrictFloat]]]]
 State = Literal["done", "unfinished", "absent", "damaged"]
 
 
@@ -52,8 +57,8 @@ class RunStore:
         if not spec.collapse_after or not (folder / MANIFEST).is_file():
             return False
         try:
-            return bool(json.loads((folder / PROVENANCE).read_text("utf-8"))["collapsed"])
-        except (OSError, ValueError, KeyError, TypeError):
+            return read_provenance(folder).get("collapsed", False)
+        except DataFault:
             return False  # damaged: it will be made again
 
     @contextmanager
@@ -67,11 +72,20 @@ class RunStore:
         """
         folder = self.path(spec.folder)
         with writable(self.root):
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
             folder.mkdir(parents=True)
             write_text(folder / SPEC, spec.canonical() + "\n")
             yield folder
             write_manifest(folder)
+
+
+def _remove(folder: Path) -> None:
+    if folder.is_symlink() or folder.is_file():
+        folder.unlink()
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+    except RecursionError as error:
+        raise DataFault(f"'{folder}' is too deep to be removed from here.", mend=f"rm -r '{folder}'") from error
 
 
 @contextmanager
@@ -92,10 +106,11 @@ def writable(root: Path) -> Iterator[None]:
                 why=error.strerror or "",
                 mend="Choose another with --results DIR, or change its permissions.",
             ) from error
-        if error.errno in (errno.ENOTDIR, errno.EEXIST):
-            raise UsageFault(
-                f"'{root}' cannot be the results folder: a file is in its way.", mend="--results DIR"
-            ) from error
+        if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
+            way = "a file is in its way"
+            if error.errno == errno.EISDIR:
+                way = f"the folder '{Path(error.filename2 or error.filename).name}' stands in the place of a file"
+            raise UsageFault(f"'{root}' cannot be the results folder: {way}.", mend="--results DIR") from error
         raise
 
 
@@ -114,30 +129,32 @@ def describe(path: Path) -> dict[str, Any]:
 
 def check_folder(folder: Path, spec: RunSpec | None = None) -> Check:
     """Whether a run's folder is whole: manifest there, no file missing, changed or added, spec as expected."""
-    if not folder.is_dir():
-        return Check("absent")
-    if not (folder / MANIFEST).is_file():
-        return Check("unfinished", "it has no manifest")
-    listed = _listed(folder / MANIFEST)
-    if listed is None:
-        return Check("damaged", f"{MANIFEST} cannot be read")
+    try:
+        if not folder.is_dir():
+            return Check("absent")
+        if not (folder / MANIFEST).is_file():
+            return Check("unfinished", "it has no manifest")
+        problem = _damage(folder, spec)
+    except DataFault as fault:
+        problem = fault.what.rstrip(".")
+    except OSError as error:
+        problem = f"the folder cannot be read: {reason(error)}"
+    return Check("damaged", printable(problem)) if problem else Check("done")
+
+
+def _damage(folder: Path, spec: RunSpec | None) -> str:
+    """The first thing that is wrong with a run's folder; empty if nothing is."""
+    listed = read_json(folder / MANIFEST, _MANIFEST).files
     present = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
     for name, entry in sorted(listed.items()):
         if problem := _disagreement(name, present.get(name), entry):
-            return Check("damaged", problem)
+            return problem
     if extra := sorted(set(present) - set(listed)):
-        return Check("damaged", f"{extra[0]} is not in the manifest")
+        return f"{extra[0]} is not in the manifest"
     # Not by its text: a spec of an earlier version lacks the fields that were added since, at their defaults.
-    if spec is not None and not _is_of(folder, spec):
-        return Check("damaged", f"{SPEC} is not the one that names the folder")
-    return Check("done")
-
-
-def _is_of(folder: Path, spec: RunSpec) -> bool:
-    try:
-        return read_spec(folder).identity() == spec.identity()
-    except DataFault:
-        return False
+    if spec is not None and read_spec(folder).identity() != spec.identity():
+        return f"{SPEC} is not the one that names the folder"
+    return ""
 
 
 class _Entry(BaseModel):
@@ -151,18 +168,17 @@ class _Manifest(BaseModel):
     files: dict[str, _Entry]
 
 
-def _listed(path: Path) -> dict[str, _Entry] | None:
-    try:
-        return _Manifest.model_validate_json(path.read_bytes()).files
-    except ValidationError:
-        return None
+_MANIFEST = TypeAdapter(_Manifest)
 
 
 def _disagreement(name: str, path: Path | None, entry: _Entry) -> str:
     """How a file differs from its entry; empty if it does not."""
     if path is None:
         return "" if entry.pruned else f"{name} is missing"
-    found = describe(path)
+    try:
+        found = describe(regular(path))
+    except (OSError, ValueError) as error:
+        return f"{name} cannot be read: {reason(error)}"
     if found["size"] != entry.size:
         return f"{name} has {found['size']} bytes, not {entry.size}"
     return "" if found["sha256"] == entry.sha256 else f"{name} was changed after the run"
@@ -174,15 +190,36 @@ def read_spec(folder: Path) -> RunSpec:
     Raises:
         DataFault: there is none, or it cannot be read.
     """
-    path = folder / SPEC
-    try:
-        return RunSpec.model_validate_json(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataFault(
-            f"'{folder.name}' is not a run of xlt: its {SPEC} cannot be read.",
-            why=str(error).split("\n")[0],
-            mend="Give the folder of a run, RESULTS/runs/PHASE/NAME-HASH.",
-        ) from error
+    return read_json(
+        folder / SPEC,
+        _RUN_SPEC,
+        what=f"'{folder.name}' is not a run of xlt: its {SPEC} cannot be read.",
+        mend="Give the folder of a run, RESULTS/runs/PHASE/NAME-HASH.",
+    )
+
+
+def read_metrics(folder: Path) -> StoredMetrics:
+    """The metrics stored in a run's folder.
+
+    Raises:
+        DataFault: there are none, or their file has another form.
+    """
+    form = "{task: {split: {language: {metric: number}}}}"
+    return read_json(folder / METRICS, _METRICS, what=f"{METRICS} cannot be read as {form}.")
+
+
+def read_provenance(folder: Path) -> Provenance:
+    """The provenance stored in a run's folder.
+
+    Raises:
+        DataFault: there is none, or it cannot be read.
+    """
+    return read_json(folder / PROVENANCE, _PROVENANCE)
+
+
+_RUN_SPEC = TypeAdapter(RunSpec)
+_METRICS = TypeAdapter(StoredMetrics)
+_PROVENANCE = TypeAdapter(Provenance)
 
 
 def prediction_name(task: str, split: str, language: str) -> str:
@@ -191,16 +228,36 @@ def prediction_name(task: str, split: str, language: str) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file so that it appears whole or not at all."""
+    """Write a file so that it appears whole or not at all, even if the machine loses power."""
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as stream:
+    temporary.unlink(missing_ok=True)
+    # A new file: what a stranger's folder has under that name may be a link to a file of the user.
+    with temporary.open("x", encoding="utf-8") as stream:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
     temporary.replace(path)
+    _sync(path.parent)
+
+
+def _sync(folder: Path) -> None:
+    """Bring the names in a folder to the disk; a new file is lost with its name."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system that cannot
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    return (
-        path for path in sorted(folder.rglob("*")) if path.is_file() and path.relative_to(folder).as_posix() != MANIFEST
-    )
+    """Everything below a run's folder that is no folder itself, links and pipes included, without its manifest."""
+    found: list[Path] = []
+    folders = [folder]
+    while folders:  # not by recursion: a stranger's folder may be deeper than the stack
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                (folders if entry.is_dir(follow_symlinks=False) else found).append(Path(entry.path))
+    return (path for path in sorted(found) if path != folder / MANIFEST)

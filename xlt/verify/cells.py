@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from xlt.data.labels import only_label
 from xlt.data.predictions import Prediction, read_predictions
@@ -17,12 +16,13 @@ from xlt.errors import DataFault, XltError
 from xlt.evaluate.cell import Scored, needs_dev, score_cell
 from xlt.evaluate.chance import better_guess, binomial_bound, chance, counted, majority, trials
 from xlt.evaluate.metrics import Metrics, task_score
-from xlt.pipeline.store import RunStore, prediction_name
+from xlt.pipeline.store import METRICS, RunStore, prediction_name, read_metrics
 from xlt.tasks.catalogue import get_task
 from xlt.tasks.record import Split, Task
 from xlt.verify.stored import CellKey, Frozen, GridFile, Problem, StoredRun, read_runs
 
 MeanKey = tuple[str, str, Split]
+MetricKey = tuple[str, str, str, str]  # task, split, language, metric
 
 
 class Cell(Frozen):
@@ -198,15 +198,23 @@ def _digest(predictions: Sequence[Prediction]) -> str:
 
 
 def _disagreements(store: RunStore, run: StoredRun, cells: Sequence[Cell], grid: GridFile) -> Iterator[Problem]:
-    """Numbers of a run's ``metrics.json`` that are not the recomputed ones."""
+    """Numbers of a run's ``metrics.json`` that are not the recomputed ones, or that it cannot be read."""
     if run.spec is None:
         return
-    path = store.path(run.entry.folder) / "metrics.json"
     try:
-        stored = dict(_leaves(json.loads(path.read_text("utf-8"))))
-    except (OSError, ValueError) as error:
-        stored = {("?",): str(error)}
-    recomputed: dict[tuple[str, ...], float] = {
+        metrics = read_metrics(store.path(run.entry.folder))
+    except DataFault as fault:
+        what = f"{fault.what} {fault.why}"
+        yield Problem(kind="disagreement", run=run.entry.folder, where=METRICS, what=what, mend=grid.command)
+        return
+    stored: dict[MetricKey, float] = {
+        (task, split, language, metric): value
+        for task, splits in metrics.items()
+        for split, languages in splits.items()
+        for language, values in languages.items()
+        for metric, value in values.items()
+    }
+    recomputed: dict[MetricKey, float] = {
         (cell.task, cell.split, cell.language, metric): value
         for cell in cells
         if cell.run == run.entry.folder
@@ -224,27 +232,17 @@ def _disagreements(store: RunStore, run: StoredRun, cells: Sequence[Cell], grid:
 
 
 def _alike(
-    other: tuple[str, ...],
-    key: tuple[str, ...],
-    stored: dict[tuple[str, ...], Any],
-    recomputed: dict[tuple[str, ...], float],
+    other: MetricKey,
+    key: MetricKey,
+    stored: Mapping[MetricKey, float],
+    recomputed: Mapping[MetricKey, float],
 ) -> bool:
     """Whether another language or split of the task has, recomputed, the number that is stored here."""
     return (other[0], other[3]) == (key[0], key[3]) and _same(stored.get(key), recomputed[other])
 
 
-def _leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _leaves(inner, (*path, key))
-    else:
-        yield path, value
-
-
-def _same(stored: Any, recomputed: float | None) -> bool:
-    if recomputed is None or isinstance(stored, bool) or not isinstance(stored, int | float):
-        return False
-    return math.isclose(stored, recomputed, abs_tol=1e-9)
+def _same(stored: float | None, recomputed: float | None) -> bool:
+    return stored is not None and recomputed is not None and math.isclose(stored, recomputed, abs_tol=1e-9)
 
 
 def _means(runs: Iterable[StoredRun], cells: Sequence[Cell]) -> Iterator[Mean]:

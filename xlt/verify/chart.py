@@ -56,7 +56,8 @@ class Axis:
 
     def __init__(self, low: float, high: float, begin: float, end: float) -> None:
         span = high - low or abs(high) or 1.0
-        rough = span / 4
+        # Numbers that are nearly equal, or nearly nothing, leave no room for ticks between them.
+        rough = max(span, 1e-9 * max(abs(low), abs(high)), 1e-300) / 4
         magnitude = 10.0 ** math.floor(math.log10(rough))
         self.step = next(m * magnitude for m in (1, 2, 2.5, 5, 10) if m * magnitude >= rough)
         self.low = math.floor(low / self.step + 1e-9) * self.step

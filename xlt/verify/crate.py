@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ from urllib.parse import quote
 import yaml  # type: ignore[import-untyped]
 
 from xlt.artifact import artifact_root
-from xlt.pipeline.store import MANIFEST, PROVENANCE, describe, read_spec
+from xlt.errors import DataFault
+from xlt.pipeline.store import MANIFEST, describe, read_provenance, read_spec
 from xlt.verify.judge import Verification
 from xlt.verify.stored import GridRun
 
@@ -35,8 +36,9 @@ def crate(verification: Verification, results: Path) -> Entity:
     entities: dict[str, Entity] = {}
     places = {run.hash: f"runs/{quote(run.folder)}/" for run in (*whole, *kept)}
     for run in (*whole, *kept):
-        for entity in _run(run, results / "runs" / run.folder, places):
-            entities.setdefault(entity["@id"], entity)
+        with suppress(DataFault):  # a first attempt that is damaged, which is among the problems
+            for entity in _run(run, results / "runs" / run.folder, places):
+                entities.setdefault(entity["@id"], entity)
     people = list(_project())
     entities |= {each["@id"]: each for each in people}
     for name, what in FILES.items():
@@ -54,8 +56,8 @@ def crate(verification: Verification, results: Path) -> Entity:
     }
     software = next((each for each in people if each["@id"] == "#xlt"), {})
     times = [(results / "runs" / run.folder / MANIFEST).stat().st_mtime for run in (*whole, *kept)]
-    if when := max(times, default=0.0):
-        root["datePublished"] = datetime.fromtimestamp(when, UTC).date().isoformat()  # an archive may hold no times
+    with suppress(ValueError, OverflowError):  # an archive may hold no times, or ones that no calendar has
+        root["datePublished"] = datetime.fromtimestamp(max(filter(None, times)), UTC).date().isoformat()
     root |= {name: software[name] for name in ("license", "author") if name in software}
     descriptor: Entity = {
         "@id": CRATE,
@@ -68,8 +70,7 @@ def crate(verification: Verification, results: Path) -> Entity:
 
 def _run(run: GridRun, folder: Path, places: dict[str, str]) -> Iterator[Entity]:
     """A run's folder, its manifest, what it read, what it ran with, and the action that ties them together."""
-    spec = read_spec(folder)
-    provenance = json.loads((folder / PROVENANCE).read_text("utf-8"))
+    spec, provenance = read_spec(folder), read_provenance(folder)
     here = places[run.hash]
     manifest = describe(folder / MANIFEST)
     inputs = [

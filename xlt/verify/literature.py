@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, Self, TypeVar
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, FiniteFloat, ValidationError, model_validator
 
 from xlt.artifact import read_toml
 from xlt.errors import EnvironmentFault, UsageFault
+from xlt.strict_json import read_bytes, reason
 from xlt.tasks.record import Split
 from xlt.verify.stored import Frozen
 
@@ -147,7 +148,7 @@ class GivenRow(Frozen):
     table: str
     arm: str
     source: str = Text
-    values: dict[str, float]
+    values: dict[str, FiniteFloat]
 
 
 class Given(Frozen):
@@ -211,11 +212,11 @@ def read_given(path: Path) -> Given:
         UsageFault: there is no such file, or it holds no values with their sources.
     """
     try:
-        return Given.model_validate(tomllib.loads(path.read_text("utf-8")))
-    except (OSError, ValueError) as error:
+        return Given.model_validate(tomllib.loads(read_bytes(path).decode("utf-8")))
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageFault(
             f"'{path}' holds no expected values.",
-            why=" ".join(str(error).split("\n")[:3]),
+            why=f"{reason(error)}.",
             mend="The form is shown at the top of artifact/expected/paper.toml.",
         ) from error
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import Annotated, NotRequired
+
+from pydantic import Field, TypeAdapter
+from typing_extensions import TypedDict
+
+from xlt.strict_json import parse_json, read_bytes
 
 FELL = 0.95
 LEAST_STEPS = 20
+Count = Annotated[int, Field(ge=0, le=2**62)]
+Loss = Annotated[float, Field(ge=-1e12, le=1e12)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +43,26 @@ class Log:
 def read_log(folder: Path) -> Log | None:
     """The log of the run in ``folder``; None if the run trained nothing or the log is not one."""
     try:
-        lines = (folder / "log.jsonl").read_text("utf-8").splitlines()
-        records = [json.loads(line) for line in lines]
-        log = Log(
-            steps=tuple(int(record["step"]) for record in records),
-            tasks=tuple(str(record["task"]) for record in records),
-            losses=tuple(float(record["loss"]) for record in records),
-            tokens=sum(int(record["tokens"]) for record in records),
-            dev_scores=tuple((int(r["step"]), float(r["dev_score"])) for r in records if "dev_score" in r),
-        )
-    except (OSError, ValueError, KeyError, TypeError):
+        lines = read_bytes(folder / "log.jsonl").splitlines()
+        records = _RECORDS.validate_python([parse_json(line) for line in lines])
+    except (OSError, ValueError):
         return None
+    log = Log(
+        steps=tuple(record["step"] for record in records),
+        tasks=tuple(record["task"] for record in records),
+        losses=tuple(record["loss"] for record in records),
+        tokens=sum(record["tokens"] for record in records),
+        dev_scores=tuple((record["step"], record["dev_score"]) for record in records if "dev_score" in record),
+    )
     return log if log.losses else None
+
+
+class _Record(TypedDict):
+    step: Count
+    task: str
+    loss: Loss
+    tokens: Count
+    dev_score: NotRequired[float]
+
+
+_RECORDS = TypeAdapter(list[_Record])

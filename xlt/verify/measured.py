@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import model_validator
+from pydantic import TypeAdapter, model_validator
 
 from xlt.artifact import artifact_root
-from xlt.errors import EnvironmentFault
+from xlt.errors import DataFault, EnvironmentFault, UsageFault
 from xlt.evaluate.metrics import Metrics, task_score
+from xlt.strict_json import read_json
 from xlt.tasks.catalogue import get_task
 from xlt.verify.cells import Cell
 from xlt.verify.stored import Frozen, StoredRun
@@ -69,7 +70,10 @@ class Record(Frozen):
 
     @model_validator(mode="after")
     def _means_follow_from_cells(self) -> Self:
-        values = means_of(self.cells)
+        try:
+            values = means_of(self.cells)
+        except (LookupError, UsageFault) as error:
+            raise ValueError("a cell is not of a task and a metric that are known") from error
         if any(mean.value != values.get(key) for key, mean in self.means.items()):
             raise ValueError("the means are not those of the cells")
         return self
@@ -86,6 +90,9 @@ class Record(Frozen):
             lines = ",\n".join(f"  {json.dumps(key)}: {json.dumps(row)}" for key, row in fields[name].items())
             parts.append(f' "{name}": {{\n{lines}\n }}')
         return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+_RECORD = TypeAdapter(Record)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,13 +154,13 @@ def read_records(tier: str, source: str) -> list[Record]:
     records = []
     for path in sorted(_folder(artifact_root(), tier, source).glob("seed-*.json")):
         try:
-            records.append(Record.model_validate_json(path.read_text("utf-8")))
-        except (OSError, ValueError) as error:
+            records.append(read_json(path, _RECORD))
+        except DataFault as fault:
             raise EnvironmentFault(
                 f"The reference run 'artifact/measured/{path.parent.name}/{path.name}' cannot be used.",
-                why=str(error).split("\n")[0],
+                why=fault.why,
                 mend="Restore it from the repository: git checkout -- artifact",
-            ) from error
+            ) from fault
     return records
 
 

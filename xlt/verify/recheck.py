@@ -13,6 +13,7 @@ from xlt.pipeline.scoring import predict_rows
 from xlt.pipeline.spec import RunSpec
 from xlt.pipeline.starting_point import load_model
 from xlt.pipeline.store import RunStore, prediction_name
+from xlt.strict_json import reason
 from xlt.train.engine import device
 from xlt.train.seeding import deterministic
 from xlt.verify.stored import CellKey, GridFile, Problem, StoredRun
@@ -42,29 +43,33 @@ def recheck(store: RunStore, source: Source, grid: GridFile, runs: Sequence[Stor
             mend=f"{grid.verify_command}, without --recheck",
         )
     for run, keys in _sample([run for run in runs if run.entry.folder in folders], count):
-        assert run.spec is not None
-        folder = folders[run.entry.folder]
+        for where, what in _differences(store, source, run, folders[run.entry.folder], keys):
+            problems.append(Problem(kind="recheck", run=run.entry.folder, where=where, what=what, mend=grid.command))
+    return problems
+
+
+def _differences(
+    store: RunStore, source: Source, run: StoredRun, folder: Path, keys: Sequence[CellKey]
+) -> Iterator[tuple[str, str]]:
+    """The cells of a run that the model in ``folder`` predicts otherwise or cannot predict, with what is wrong."""
+    assert run.spec is not None
+    where = ""
+    try:
         model, tokenizer = load_model(folder)
         model.compute_in(device(), run.spec.precision)
-        for task_key, split, language in keys:
+        for key in keys:
+            where = ".".join(key)
             try:
-                task = run.spec.task(task_key)
-                rows = source.rows(task, split, language)
-                stored = read_predictions(store.path(run.entry.folder) / prediction_name(task_key, split, language))
+                task = run.spec.task(key[0])
+                rows = source.rows(task, key[1], key[2])
+                stored = read_predictions(store.path(run.entry.folder) / prediction_name(*key))
             except XltError:
                 continue  # gold or predictions that cannot be read are a problem already
-            again = predict_rows(run.spec, model, tokenizer, task, rows)
-            if (agreement := _agreement(stored, again)) < LEAST_AGREEMENT:
-                problems.append(
-                    Problem(
-                        kind="recheck",
-                        run=run.entry.folder,
-                        where=f"{task_key}.{split}.{language}",
-                        what=f"The stored model says something else: {agreement:.0%} of the predictions agree.",
-                        mend=grid.command,
-                    )
-                )
-    return problems
+            agreement = _agreement(stored, predict_rows(run.spec, model, tokenizer, task, rows))
+            if agreement < LEAST_AGREEMENT:
+                yield where, f"The stored model says something else: {agreement:.0%} of the predictions agree."
+    except Exception as error:  # a model, tokenizer or recipe that others wrote makes any part of any library fail
+        yield where, f"The stored model cannot predict ({type(error).__name__}: {reason(error)})."
 
 
 def _sample(runs: Sequence[StoredRun], count: int) -> Iterator[tuple[StoredRun, list[CellKey]]]:

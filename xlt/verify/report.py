@@ -6,6 +6,7 @@ As a program it prints the JSON schema of ``report.json``: ``python -m xlt.verif
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,10 @@ from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from xlt.errors import UsageFault
 from xlt.pipeline.deviations import Deviation
-from xlt.pipeline.store import writable, write_text
+from xlt.pipeline.provenance import Provenance
+from xlt.pipeline.store import read_provenance, writable, write_text
 from xlt.verify.chart import STYLES, Series, line_chart
 from xlt.verify.crate import CRATE, crate
 from xlt.verify.forest import forest_plot, gains
@@ -61,7 +64,7 @@ class RunCard:
     log: Log | None
     curve: str
     lines: tuple[str, ...]
-    provenance: dict[str, Any]
+    provenance: Provenance
 
     @property
     def seconds(self) -> dict[str, float]:
@@ -107,9 +110,15 @@ def write_report(verification: Verification, *folders: Path) -> Path:
     """Write the report and the crate below the first of the results folders, one for each seed; returns the page.
 
     The same verification and run folders give the same bytes.
+
+    Raises:
+        UsageFault: the report would be written elsewhere, or something is in its way.
+        EnvironmentFault: it cannot be written.
     """
     results = folders[0]
     folder = results / "report"
+    if folder.is_symlink():
+        raise UsageFault(f"'{folder}' is a link: the report would be written elsewhere.", mend=f"rm '{folder}'")
     document = json.dumps(verification.model_dump(mode="json"), indent=1, ensure_ascii=False)
     with writable(results):
         folder.mkdir(parents=True, exist_ok=True)
@@ -178,7 +187,8 @@ def _parts(verification: Verification, folders: Sequence[Path]) -> list[Part]:
     parts = []
     for each, folder in zip((verification, *verification.further), folders, strict=True):
         beside = folder.resolve().parent == folders[0].resolve().parent
-        base = "../runs" if folder == folders[0] else f"../../{quote(folder.resolve().name)}/runs" if beside else ""
+        sibling = f"../../{quote(os.fsencode(folder.resolve().name))}/runs" if beside else ""
+        base = "../runs" if folder == folders[0] else sibling
         cards = tuple(_card(state, folder, base) for state in each.runs)
         suffix, ids = (f", seed {each.seed}", f"-{each.seed}") if several else ("", "")
         parts.append(Part(each, cards, suffix, ids, base))
@@ -245,8 +255,7 @@ def _card(state: RunState, results: Path, base: str) -> RunCard:
     links = tuple(
         (name, f"{base}/{quote(state.folder)}/{name}") for name in FILES if base and (folder / name).is_file()
     )
-    provenance = json.loads((folder / "provenance.json").read_text("utf-8"))
-    return RunCard(state, title, links, log, curve, tuple(each.name for each in lines), provenance)
+    return RunCard(state, title, links, log, curve, tuple(each.name for each in lines), read_provenance(folder))
 
 
 def _losses(log: Log) -> list[Series]:

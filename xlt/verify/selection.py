@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from xlt.errors import UsageFault
-from xlt.tasks.catalogue import get_task
+from xlt.tasks.catalogue import TASKS
 from xlt.verify.judge import Verification, exit_code, worst_code
 from xlt.verify.paper import Paper
 from xlt.verify.scores import tasks_of
@@ -54,8 +54,8 @@ def _names(verification: Verification) -> Iterator[str]:
     """Tasks and cells that were recomputed, and those that would have been."""
     for verdict in verification.verdicts:
         yield verdict.task
-        if verdict.value is None:
-            yield from (f"{verdict.task}.{language}" for language in get_task(verdict.task).languages)
+        if verdict.value is None and verdict.task in TASKS:
+            yield from (f"{verdict.task}.{language}" for language in TASKS[verdict.task].languages)
     yield from (f"{cell.task}.{cell.language}" for cell in verification.cells)
 
 

@@ -8,12 +8,17 @@ import json
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
 
 from xlt.pipeline.store import MANIFEST, PROVENANCE, SPEC, prediction_name, writable
+from xlt.strict_json import read_json
 from xlt.verify.judge import Verification
 from xlt.verify.recording import check_whole
 
 KEPT = (SPEC, "log.jsonl", "metrics.json", PROVENANCE)
+_OBJECT = TypeAdapter(dict[str, Any])
 README = """\
 Results of xlt: the tier {tier} on the source '{source}'. Ids, labels and character offsets: no text of a data set, no
 models. Made by: {command}
@@ -81,7 +86,7 @@ def _files(verification: Verification, results: Path) -> Iterator[tuple[str, byt
             continue  # a first attempt that was cleared away
         cells = [cell for cell in verification.cells if cell.run == run.folder]
         kept = {*KEPT, *(prediction_name(cell.task, cell.split, cell.language) for cell in cells)}
-        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+        manifest = read_json(folder / MANIFEST, _OBJECT)
         for name, entry in sorted(manifest["files"].items()):
             if name in kept:
                 yield f"runs/{run.folder}/{name}", (folder / name).read_bytes()

@@ -2,22 +2,47 @@
 
 from __future__ import annotations
 
-import json
+import re
+import shlex
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, model_validator
 
 from xlt.errors import DataFault, IncompleteFault
 from xlt.pipeline.grid import EVALUATED_SPLITS
+from xlt.pipeline.provenance import Provenance
 from xlt.pipeline.spec import Phase, RunSpec, SourceSpec
-from xlt.pipeline.store import RunStore, State, check_folder, read_spec
+from xlt.pipeline.store import RunStore, State, check_folder, read_provenance, read_spec
+from xlt.printable import printable
+from xlt.strict_json import read_json
 from xlt.tasks.record import Split
 from xlt.verify.log import read_log
 
 ProblemKind = Literal["grid", "run", "spec", "gold", "predictions", "disagreement", "recheck"]
 CellKey = tuple[str, Split, str]
+DATA_KEY = re.compile(r"[^/]{1,100}/(train|dev|test)/[^/]{1,300}")
+RUN_FOLDER = re.compile(r"[a-z]+/[^/]{1,200}-[0-9a-f]{12}")
+
+
+def _name(text: str) -> str:
+    """Names become parts of paths, of keys and of what is shown."""
+    if "/" in text or len(text) > 200 or not text.isprintable():
+        raise ValueError("it is no name")
+    return text
+
+
+def _run_folder(text: str) -> str:
+    if not RUN_FOLDER.fullmatch(text) or not text.isprintable():
+        raise ValueError("it is no folder of a run, PHASE/NAME-HASH")
+    return text
+
+
+Name = Annotated[str, AfterValidator(_name)]
+Folder = Annotated[str, AfterValidator(_run_folder)]
+Shown = Annotated[str, BeforeValidator(printable)]
 
 
 class Frozen(BaseModel):
@@ -33,22 +58,22 @@ class Problem(Frozen):
     """
 
     kind: ProblemKind
-    run: str
-    where: str
-    what: str
-    mend: str
+    run: Shown
+    where: Shown
+    what: Shown
+    mend: Shown
 
 
 class GridRun(Frozen):
     """One run of the grid file."""
 
-    folder: str
-    hash: str
+    folder: Folder
+    hash: Name
     phase: Phase
-    arm: str
-    train: tuple[str, ...]
-    evaluate: tuple[str, ...]
-    parent: str | None
+    arm: Name
+    train: tuple[Name, ...]
+    evaluate: tuple[Name, ...]
+    parent: Name | None
 
 
 class GridFile(Frozen):
@@ -59,20 +84,32 @@ class GridFile(Frozen):
     """
 
     format: Literal[1]
-    tier: str
+    tier: Name
     source: SourceSpec
-    seed: int
+    seed: Annotated[int, Field(ge=0, lt=2**64)]
     runs: tuple[GridRun, ...]
     collapsed: tuple[GridRun, ...] = ()
-    left_out: dict[str, str] = {}
+    left_out: dict[Shown, Shown] = {}
+
+    @model_validator(mode="after")
+    def _means_one_thing(self) -> Self:
+        times = Counter(run.folder for run in (*self.runs, *self.collapsed))
+        if twice := [folder for folder, count in times.items() if count > 1]:
+            raise ValueError(f"the run {twice[0]} is listed twice")
+        for name in ("seed", "limit"):
+            value = self.source.settings.get(name, 0)
+            if not isinstance(value, int) or value < 0:
+                raise ValueError(f"the setting '{name}' of the source is no whole number")
+        return self
 
     @property
     def command(self) -> str:
         """The command that made the results and that resumes them."""
         seed = f" --seed {self.seed}" if self.seed else ""
         limit = self.source.settings.get("limit")
-        options = f"{seed} --source {self.source.name}{self._data_root}" + (f" --limit {limit}" if limit else "")
-        return f"xlt reproduce --tier {self.tier}{options}"
+        source = f" --source {shlex.quote(self.source.name)}{self._data_root}"
+        # Quoted: who is told to give the command did not write the names.
+        return f"xlt reproduce --tier {shlex.quote(self.tier)}{seed}{source}" + (f" --limit {limit}" if limit else "")
 
     @property
     def verify_command(self) -> str:
@@ -91,7 +128,7 @@ class StoredRun:
     entry: GridRun
     state: State
     spec: RunSpec | None = None
-    provenance: dict[str, Any] | None = None
+    provenance: Provenance | None = None
 
     @property
     def cells(self) -> list[CellKey]:
@@ -114,29 +151,28 @@ def read_grid(results: Path) -> GridFile:
         DataFault: it cannot be read.
     """
     try:
-        return GridFile.model_validate_json((results / "grid.json").read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise IncompleteFault(
-            "The results folder holds no grid.json: nothing was run there.", mend="xlt reproduce"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise DataFault(
-            "The file grid.json of the results folder cannot be read.",
-            why=str(error).split("\n")[0],
+        return read_json(
+            results / "grid.json",
+            _GRID_FILE,
+            what="The file grid.json of the results folder cannot be read.",
             mend="xlt reproduce writes it again and keeps the finished runs.",
-        ) from error
+        )
+    except DataFault as fault:
+        if isinstance(fault.__cause__, FileNotFoundError):
+            raise IncompleteFault(
+                "The results folder holds no grid.json: nothing was run there.", mend="xlt reproduce"
+            ) from fault
+        raise
 
 
 def read_runs(store: RunStore, grid: GridFile) -> tuple[list[StoredRun], list[Problem]]:
-    """Every run of the grid as found, and what is wrong with those that cannot be trusted."""
-    runs: list[StoredRun] = []
-    problems: list[Problem] = []
-    for entry in grid.runs:
-        run, fault = _read_run(store, grid, entry)
-        runs.append(run)
-        if fault is not None:
-            problems.append(fault)
-    return runs, problems
+    """Every run of the grid as found, and what is wrong with those that cannot be trusted.
+
+    First attempts that collapsed may have been cleared away.
+    """
+    found = [_read_run(store, grid, entry) for entry in grid.runs]
+    first = [each for each in (_read_run(store, grid, entry) for entry in grid.collapsed) if each[0].state == "damaged"]
+    return [run for run, _ in found], [fault for _, fault in (*found, *first) if fault is not None]
 
 
 def _read_run(store: RunStore, grid: GridFile, entry: GridRun) -> tuple[StoredRun, Problem | None]:
@@ -147,14 +183,11 @@ def _read_run(store: RunStore, grid: GridFile, entry: GridRun) -> tuple[StoredRu
         fault = Problem(kind="run", run=entry.folder, where="", what=what, mend=grid.command)
         return StoredRun(entry, check.state), fault
     try:
-        spec = read_spec(folder)
-        provenance = json.loads((folder / "provenance.json").read_text("utf-8"))
-        if not isinstance(provenance, dict):
-            raise DataFault("provenance.json holds no record.")
+        spec, provenance = read_spec(folder), read_provenance(folder)
         _match(grid, entry, spec)
         _trained_to_the_end(folder, spec)
         _right_size(folder, spec)
-    except (DataFault, OSError, ValueError) as error:
+    except DataFault as error:
         what = " ".join(str(error).split("\n")[:2])
         fault = Problem(kind="spec", run=entry.folder, where="spec.json", what=what, mend=grid.command)
         return StoredRun(entry, "damaged"), fault
@@ -173,7 +206,7 @@ def _trained_to_the_end(folder: Path, spec: RunSpec) -> None:
 def _right_size(folder: Path, spec: RunSpec) -> None:
     """The model stored, where it was kept, has the shape that the spec of a fresh backbone names."""
     path = folder / "model" / "config.json"
-    config = json.loads(path.read_text("utf-8")) if path.is_file() else spec.backbone.config
+    config = read_json(path, _CONFIG) if path.is_file() else spec.backbone.config
     for name, wanted in spec.backbone.config.items():
         if config.get(name) != wanted:
             raise DataFault(f"The stored model has {name} {config.get(name)}; the backbone of the run has {wanted}.")
@@ -182,6 +215,8 @@ def _right_size(folder: Path, spec: RunSpec) -> None:
 def _match(grid: GridFile, entry: GridRun, spec: RunSpec) -> None:
     if spec.hash != entry.hash or spec.folder != entry.folder:
         raise DataFault(f"spec.json has the hash {spec.hash}; it is not the spec that names the folder.")
+    if unknown := [key for key in spec.data if not DATA_KEY.fullmatch(key) or not key.isprintable()]:
+        raise DataFault(f"spec.json names data as '{unknown[0][:100]}', not as task/split/language.")
     listed = {
         "phase": (entry.phase, spec.phase),
         "arm": (entry.arm, spec.arm),
@@ -198,3 +233,7 @@ def _match(grid: GridFile, entry: GridRun, spec: RunSpec) -> None:
         raise DataFault("The run is a second attempt; grid.json names no first one that collapsed.")
     if spec.parent is not None and spec.parent not in {run.hash for run in grid.runs}:
         raise DataFault(f"The run starts from the run {spec.parent}, which is not in grid.json.")
+
+
+_GRID_FILE = TypeAdapter(GridFile)
+_CONFIG = TypeAdapter(dict[str, Any])
