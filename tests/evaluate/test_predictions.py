@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from xlt.data import predictions
 from xlt.data.predictions import Prediction, read_predictions, write_predictions
 from xlt.errors import DataFault
 
@@ -83,6 +84,19 @@ def test_a_broken_line_is_named(tmp_path: Path, line: bytes, message: str) -> No
     path.write_bytes(gzip.compress(GOOD + b"\n" + line + b"\n"))
     with pytest.raises(DataFault, match=f"xquad.test.ru.jsonl.gz:2: .*{message}"):
         read_predictions(path)
+
+
+def test_a_small_file_that_unpacks_to_more_than_memory_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "p.jsonl.gz"
+    path.write_bytes(gzip.compress((GOOD + b"\n") * 50))
+    monkeypatch.setattr(predictions, "MOST_BYTES", 100 * len(GOOD))
+    assert len(read_predictions(path)) == 50
+    for many in ((GOOD + b"\n") * 200, b" " * 10_000):
+        path.write_bytes(gzip.compress(many))
+        with pytest.raises(DataFault, match=r"p\.jsonl\.gz:\d+: "):
+            read_predictions(path)
 
 
 def test_a_file_that_is_absent_cut_short_or_no_gzip(tmp_path: Path) -> None:

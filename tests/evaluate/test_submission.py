@@ -220,6 +220,23 @@ def test_every_file_that_cannot_be_scored_is_named(folder: Any, tmp_path: Path) 
         assert faults[name].startswith("not of the form of its task")
 
 
+@pytest.mark.parametrize(
+    "content", [b"[" * 100_000, b'{"q0": "\\ud800"}', b'{"q0": "a", "q0": "b"}', b'{"q0": NaN}', b"5", b"null"]
+)
+def test_answers_that_others_broke_are_named(folder: Any, tmp_path: Path, content: bytes) -> None:
+    folder("xtreme-r", 0)
+    for name in ("xquad/test-ar.json", "mewslix/test-pl.json", "xcopa/test-et.jsonl"):
+        (tmp_path / "predictions" / name).write_bytes(content)
+    with pytest.raises(DataFault) as caught:
+        score_submission(tmp_path / "predictions", tmp_path / "labels", "xtreme-r")
+    faults = caught.value.why.split("\n")
+    assert [fault.strip().partition(":")[0] for fault in faults] == [
+        "xcopa/test-et.jsonl",
+        "mewslix/test-pl.json",
+        "xquad/test-ar.json",
+    ]
+
+
 def test_folders_and_benchmarks_that_do_not_exist(tmp_path: Path) -> None:
     with pytest.raises(UsageFault, match="no benchmark 'xtreme-s'"):
         score_submission(tmp_path, tmp_path, "xtreme-s")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import stat
 from pathlib import Path
 
 import pytest
 
 from tests.pipeline.test_spec import SPEC
 from xlt.errors import DataFault, EnvironmentFault, UsageFault
-from xlt.pipeline.store import MANIFEST, RunStore, check_folder, read_spec, write_manifest
+from xlt.pipeline.store import MANIFEST, RunStore, check_folder, read_spec, write_manifest, write_text
 from xlt.pipeline.store import SPEC as SPEC_FILE
 
 
@@ -98,7 +100,7 @@ def test_a_run_is_collapsed_if_somebody_looked_and_its_provenance_says_so(tmp_pa
         (folder / "provenance.json").write_text('{"collapsed": true}', encoding="utf-8")
     assert store.collapsed(watched)
     assert not store.collapsed(SPEC)
-    for other in ('{"collapsed": false}', "{}", "{"):
+    for other in ('{"collapsed": false}', "{}", "{", "[]", '{"collapsed": "perhaps"}', "[" * 100_000):
         (folder / "provenance.json").write_text(other, encoding="utf-8")
         assert not store.collapsed(watched)
 
@@ -110,6 +112,70 @@ def test_a_pruned_file_may_be_missing(tmp_path: Path) -> None:
     (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
     (folder / "metrics.json").unlink()
     assert store.check(SPEC).state == "done"
+
+
+def test_a_manifest_and_its_name_are_on_the_disk_before_the_run_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[tuple[str, Path]] = []
+    replaces, syncs = Path.replace, os.fsync
+
+    def replace(self: Path, target: Path) -> Path:
+        events.append(("named", target))
+        return replaces(self, target)
+
+    def fsync(descriptor: int) -> None:
+        events.append(("synced", Path(os.readlink(f"/proc/self/fd/{descriptor}"))))
+        syncs(descriptor)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    monkeypatch.setattr(os, "fsync", fsync)
+    _, folder = written(tmp_path)
+    manifest = folder / MANIFEST
+    # The content before the name appears, the name after it did; else a power cut leaves an empty file or none.
+    assert events[-3:] == [
+        ("synced", manifest.with_name(f"{MANIFEST}.tmp")),
+        ("named", manifest),
+        ("synced", folder),
+    ]
+
+
+def test_a_file_system_that_cannot_sync_a_folder_is_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    number, syncs = errno.EINVAL, os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, "no")
+        syncs(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert written(tmp_path)[0].check(SPEC).state == "done"
+    number = errno.ENOSPC
+    with pytest.raises(EnvironmentFault, match="is full"):
+        written(tmp_path)
+
+
+@pytest.mark.parametrize("what", ["file", "link", "dangling link"])
+def test_what_stands_in_the_place_of_a_run_is_no_run_and_makes_way(tmp_path: Path, what: str) -> None:
+    store, elsewhere = RunStore(tmp_path / "results"), tmp_path / "elsewhere"
+    place = store.path(SPEC.folder)
+    place.parent.mkdir(parents=True)
+    elsewhere.mkdir()
+    (elsewhere / "mine").touch()
+    place.touch() if what == "file" else place.symlink_to(elsewhere if what == "link" else "nowhere")
+    assert store.check(SPEC).state == ("unfinished" if what == "link" else "absent")
+    assert written(tmp_path / "results")[0].check(SPEC).state == "done"
+    assert not place.is_symlink()
+    assert [path.name for path in elsewhere.iterdir()] == ["mine"]
+
+
+def test_a_temporary_file_that_is_a_link_is_not_written_through(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine", "utf-8")
+    (tmp_path / "grid.json.tmp").symlink_to("mine")
+    write_text(tmp_path / "grid.json", "{}")
+    assert (tmp_path / "grid.json").read_text("utf-8") == "{}"
+    assert (tmp_path / "mine").read_text("utf-8") == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["grid.json", "mine"]
 
 
 @pytest.mark.parametrize(("number", "message"), [(errno.ENOSPC, "is full"), (errno.EROFS, "cannot be written")])

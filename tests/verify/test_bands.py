@@ -109,6 +109,38 @@ def test_below_the_band_with_a_loss_that_did_not_fall_is_a_collapse(make, record
     )
 
 
+@pytest.mark.parametrize(("right", "word"), [(1, "consistent"), (12, "deviates")])
+def test_a_loss_that_did_not_fall_is_no_collapse_where_the_score_is_not_below(make, recorded, right: int, word: str):
+    made = make().fill(shifted(right, "baseline", "xnli"))
+    log = made.run("baseline.xnli") / "log.jsonl"
+    lines = [json.loads(line) | {"loss": 2.0} for line in log.read_text("utf-8").splitlines()]
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    made.seal("baseline.xnli")
+    found = verify(made.root, made.source)
+    given = verdict(found, "baseline", "xnli")
+    assert (given.verdict, given.direction) == (word, None if right == 1 else "above")
+    assert next(each for each in found.statements if (each.arm, each.task) == ("baseline", "xnli")).loss_fell is False
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace('"baseline/xnli/test/de"', '"baseline"', 1),
+        lambda text: text.replace('"baseline/xnli/test/de"', '"baseline/nothing/test/de"', 1),
+        lambda text: text.replace('"metrics": {"accuracy"', '"metrics": {"luck"', 1),
+        lambda text: text.replace('"seed": 1', '"seed": 1, "seed": 2', 1),
+        lambda text: "[" * 100_000,
+        lambda text: "\ufeff" + text,
+    ],
+)
+def test_a_record_that_cannot_be_read_is_a_fault_of_the_environment(results, recorded, change):
+    path = recorded / "seed-1.json"
+    path.write_text(change(path.read_text("utf-8")), "utf-8")
+    with pytest.raises(EnvironmentFault, match=r"seed-1\.json' cannot be used") as caught:
+        verify(results.root, results.source)
+    assert caught.value.why
+
+
 def test_the_same_seed_is_never_its_own_reference(make, recorded):
     made = make(seed=3).fill(shifted(1))
     found = verify(made.root, made.source)

@@ -110,6 +110,30 @@ def test_a_number_in_metrics_json_is_not_believed(results):
     assert found.exit_code == ExitCode.DEVIATES
 
 
+@pytest.mark.parametrize(
+    ("written", "found"), [(80.04, True), (79.999, True), (80.000001, True), (80.00000001, False), (80, False)]
+)
+def test_a_number_in_metrics_json_may_differ_by_rounding_alone(results, written: float, found: bool):
+    metrics = results.run("baseline.xnli") / "metrics.json"
+    values = json.loads(metrics.read_text("utf-8"))
+    values["xnli"]["test"]["de"]["accuracy"] = written  # 48 of 60 are right: 80 %
+    metrics.write_text(json.dumps(values), "utf-8")
+    results.seal("baseline.xnli")
+    problems = verify(results.root, results.source).problems
+    assert [problem.where for problem in problems] == ["xnli.test.de.accuracy"] * found
+
+
+def test_nothing_right_is_not_a_little_right(make):
+    made = make().fill(lambda spec, task, split, language: 0)
+    metrics = made.run("baseline.xquad") / "metrics.json"
+    values = json.loads(metrics.read_text("utf-8"))
+    assert values["xquad"]["test"]["de"]["exact_match"] == 0
+    values["xquad"]["test"]["de"]["exact_match"] = 0.04
+    metrics.write_text(json.dumps(values), "utf-8")
+    made.seal("baseline.xquad")
+    assert only_problem(verify(made.root, made.source)).where == "xquad.test.de.exact_match"
+
+
 def test_tampered_predictions_are_damage_and_with_a_new_manifest_a_disagreement(results):
     name = "mnli.xnli"
     path = results.run(name) / "predictions" / "xnli.test.qaf.jsonl.gz"

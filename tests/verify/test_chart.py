@@ -1,9 +1,13 @@
-"""Forest plots: every number in words, links, the margin, nothing for nothing."""
+"""Charts of any numbers, and forest plots: every number in words, links, the margin, nothing for nothing."""
 
 from __future__ import annotations
 
+import math
 import re
 
+import pytest
+
+from xlt.verify.chart import Series, line_chart
 from xlt.verify.forest import Delta, forest_plot
 
 
@@ -28,3 +32,13 @@ def test_places_are_in_the_order_of_the_values_and_inside_the_picture():
 
 def test_nothing_is_drawn_for_nothing():
     assert forest_plot([], x_label="x") == ""
+
+
+@pytest.mark.parametrize(
+    "losses", [(0, 0), (0, 5e-324), (1e12, math.nextafter(1e12, 2e12)), (-1e12, 1e12), (1e-300, 0)]
+)
+def test_a_line_lies_inside_the_picture_whatever_its_numbers_are(losses: tuple[float, float]):
+    chart = line_chart([Series("a", list(enumerate(losses)))], x_label="x", y_label="y")
+    places = [tuple(map(float, each.split(","))) for each in re.search(r'points="([^"]+)"', chart)[1].split()]
+    assert len(places) == 2
+    assert all(0 <= x <= 420 and 0 <= y <= 210 for x, y in places)

@@ -10,6 +10,8 @@ import pytest
 from xlt.verify.bands import read_rule
 from xlt.verify.judge import Verification, verify
 
+from .tiny_results import TinySource
+
 
 def test_the_result_hash_does_not_depend_on_times(make):
     first, second = make("a").fill(seconds=1), make("b").fill(seconds=77)
@@ -32,6 +34,15 @@ def test_the_result_hash_depends_on_every_prediction_but_not_on_the_compression(
     found = verify(results.root, results.source)
     assert found.problems == ()
     assert found.result_hash != before
+
+
+def test_the_result_hash_says_of_which_grid_the_predictions_are(make):
+    """Predictions, metrics and verdicts are the same in all three: the seed and the source's settings are not."""
+    first, other_seed = make("a").fill(), make("b", seed=1).fill()
+    limited = make("c", source=TinySource(settings={"limit": 60})).fill()
+    found = [verify(made.root, made.source) for made in (first, other_seed, limited)]
+    assert len({(each.means, tuple(cell.predictions for cell in each.cells)) for each in found}) == 1
+    assert len({each.result_hash for each in found}) == 3
 
 
 def test_a_verification_survives_json(results):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from statistics import fmean
 
@@ -107,6 +108,10 @@ def test_an_evaluator_adds_values_with_a_source_where_there_are_none(literature,
         ('source = "Table 2, https://example.org"\n', "", "holds no expected values"),
         ('"Table 2, https://example.org"', '""', "holds no expected values"),
         ("format = 1", "format = ", "holds no expected values"),
+        ("xnli = 79.9", "xnli = nan", r"values\.xnli: Input should be a finite number"),
+        ("format = 1", f"deep = {'[' * 10_000}", "holds no expected values"),
+        ("format = 1", f"format = {'1' * 10_000}", "holds no expected values"),
+        ("format = 1", 'format = "\\ud800"', "holds no expected values"),
     ],
 )
 def test_values_without_source_or_place_are_refused(literature, tmp_path: Path, old: str, new: str, message: str):
@@ -114,6 +119,14 @@ def test_values_without_source_or_place_are_refused(literature, tmp_path: Path, 
     path.write_text(GIVEN.replace(old, new), "utf-8")
     with pytest.raises(UsageFault, match=message):
         literature.cells(read_given(path))
+
+
+def test_what_is_no_file_holds_no_values(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "latin.toml").write_bytes(b"\xff")
+    for name in ("pipe", "latin.toml", "none", "."):
+        with pytest.raises(UsageFault, match="holds no expected values"):
+            read_given(tmp_path / name)
 
 
 def test_a_value_that_is_printed_cannot_be_replaced(literature, tmp_path: Path):

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from xlt.data.predictions import Prediction
 from xlt.data.rows import BitextRow, Row, SpanRow
-from xlt.errors import DataFault, UsageFault
+from xlt.errors import UsageFault
 from xlt.evaluate.cell import Scored, gold_pairs
-from xlt.evaluate.metrics import Matched, match
+from xlt.evaluate.metrics import match
 from xlt.evaluate.mining import best_threshold
 from xlt.tasks.record import Task
 
@@ -23,7 +23,7 @@ def submission_text(task: Task, rows: Sequence[Row], predictions: Sequence[Predi
     number of its foreign line, from 0.
 
     Raises:
-        DataFault: predictions and rows do not fit each other, or one is impossible for its row.
+        DataFault: predictions and rows do not fit each other.
         UsageFault: mining has no ``dev``.
     """
     if task.metric == "mining_f1":
@@ -32,15 +32,7 @@ def submission_text(task: Task, rows: Sequence[Row], predictions: Sequence[Predi
         threshold, _ = best_threshold(dev[1], gold_pairs(dev[0]))
         kept = (each for each in predictions if each.score >= threshold)
         return "".join(f"{each.id}\t{each.prediction}\n" for each in kept)
-    try:
-        return _in_words(task, rows, match(task, rows, predictions))
-    except (TypeError, ValueError, KeyError) as error:  # a label, an id or offsets that are none
-        raise DataFault(
-            f"A prediction of '{task.key}' is impossible for its row ({error!r}).", mend="xlt verify names it."
-        ) from error
-
-
-def _in_words(task: Task, rows: Sequence[Row], matched: Matched) -> str:
+    matched = match(task, rows, predictions)
     if task.kind == "span_qa":
         texts = {row.id: row.context[slice(*each.prediction)] for row, each in matched if isinstance(row, SpanRow)}
         return json.dumps(texts, ensure_ascii=False, indent=1) + "\n"

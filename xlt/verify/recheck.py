@@ -68,7 +68,11 @@ def _differences(
             agreement = _agreement(stored, predict_rows(run.spec, model, tokenizer, task, rows))
             if agreement < LEAST_AGREEMENT:
                 yield where, f"The stored model says something else: {agreement:.0%} of the predictions agree."
-    except Exception as error:  # a model, tokenizer or recipe that others wrote makes any part of any library fail
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
+        # A model, a tokenizer or a recipe that others wrote makes any part of any library fail, and the library of
+        # tokenizers does it with an exception that is no Exception.
         yield where, f"The stored model cannot predict ({type(error).__name__}: {reason(error)})."
 
 

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+from xlt.data.labels import with_labels
 from xlt.data.predictions import read_predictions
 from xlt.data.rows import fingerprint
 from xlt.data.source import Source
 from xlt.errors import DataFault, IncompleteFault, UsageFault
-from xlt.evaluate.cell import Scored, needs_dev
+from xlt.evaluate.cell import Scored, needs_dev, score_cell
 from xlt.evaluate.submission import BENCHMARKS, FORMS
 from xlt.evaluate.submission_text import submission_text
 from xlt.pipeline.store import RunStore, prediction_name, writable
@@ -35,7 +36,7 @@ def write_submission(results: Path, source: Source, arm: str, output: Path) -> S
     Raises:
         UsageFault: the grid has no such arm, or ``output`` holds something.
         IncompleteFault: a run of the arm is missing or cannot be trusted.
-        DataFault: the rows of ``source`` are not those that the runs were scored on.
+        DataFault: the rows of ``source`` are not those that the runs were scored on, or a prediction is impossible.
     """
     grid, store = read_grid(results), RunStore(results)
     runs, problems = read_runs(store, grid)
@@ -80,5 +81,8 @@ def _text(store: RunStore, run: StoredRun, source: Source, key: str, language: s
             )
         return rows, read_predictions(store.path(run.entry.folder) / prediction_name(key, split, language))
 
-    task = get_task(key)
-    return submission_text(task, *scored("test"), scored("dev") if needs_dev(task, "test") else None)
+    task = with_labels(get_task(key), source)
+    rows, said = scored("test")
+    dev = scored("dev") if needs_dev(task, "test") else None
+    score_cell(task, rows, said, dev, language)  # refuses labels, ids and offsets that no row has
+    return submission_text(task, rows, said, dev)

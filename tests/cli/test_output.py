@@ -1,0 +1,93 @@
+"""What is printed: nothing that a file says steers a terminal, is taken for markup, or cannot be encoded."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from rich.table import Table
+
+from xlt.cli import app, output
+from xlt.errors import DataFault, ExitCode
+
+NASTY = "a\x1b[2J\x9bb\r\u202e\ud800[/red][link=file:///x]c[/link]:smile:"
+SHOWN = r"a\x1b[2J\x9bb\r\u202e\ud800[/red][link=file:///x]c[/link]:smile:"
+
+
+@dataclass
+class Result:
+    """What a command found."""
+
+    text: str
+
+
+def test_the_console_shows_texts_as_they_are_and_escapes_what_steers(capsys: pytest.CaptureFixture[str]) -> None:
+    table = Table("column " + NASTY, title=NASTY)
+    table.add_row(NASTY)
+    output.console().print(table)
+    output.console().print(NASTY + "\nsecond line", soft_wrap=True)
+    output.say(NASTY)
+    shown = capsys.readouterr().out
+    assert shown.count(SHOWN) == 5
+    assert f"{SHOWN}\nsecond line\n" in shown
+    assert all(each.isprintable() or each == "\n" for each in shown)
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_fault_is_told_in_lines_that_harm_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, as_json: bool
+) -> None:
+    monkeypatch.setattr(output, "settings", output.Settings(as_json=as_json, debug=True))
+    output.report_error(DataFault(NASTY, why=f"{NASTY}\n{NASTY}", mend=NASTY))
+    out, err = capsys.readouterr()
+    assert err.startswith(f"Error: {SHOWN}\n  Why: {SHOWN}\n{SHOWN}\n  Mend: {SHOWN}\n")
+    assert all(each.isprintable() or each == "\n" for each in err)
+    assert bool(out) == as_json
+    if as_json:
+        assert json.loads(out)["error"]["what"] == NASTY
+
+
+def test_the_document_is_ascii_and_says_the_same(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output, "settings", output.Settings(as_json=True))
+    output.emit(Result(NASTY + "é"), lambda console: None)
+    out = capsys.readouterr().out
+    assert out.isascii()
+    assert "\x1b" not in out
+    assert json.loads(out) == {"text": NASTY + "é"}
+
+
+def test_what_was_not_expected_is_told_too(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise LookupError(NASTY)
+
+    monkeypatch.setattr(app, "app", fail)
+    assert app.run(["verify", "--debug"]) == ExitCode.ENVIRONMENT
+    err = capfd.readouterr().err
+    assert err.startswith("Error: LookupError: a\\x1b[2J\\x9bb\\r\\u202e\\ud800")
+    assert all(each.isprintable() or each == "\n" for each in err)
+    log = Path(err.partition("The traceback is in ")[2].partition("\n")[0])
+    assert "LookupError" in log.read_text("utf-8")
+    log.unlink()
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_folder_whose_name_no_encoding_has(tmp_path: Path, as_json: bool) -> None:
+    folder = os.fsencode(tmp_path) + b"/caf\xe9\x1b[2J"
+    os.mkdir(folder)
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    command = [sys.executable, "-m", "xlt", "verify", "--results", folder, *(["--json"] if as_json else [])]
+    done = subprocess.run(command, capture_output=True, check=False, env=environment)
+    assert done.returncode == ExitCode.INCOMPLETE, done.stderr
+    assert b"holds no grid.json" in done.stderr
+    assert done.stderr.isascii()
+    (Path(os.fsdecode(folder)) / "grid.json").write_text('{"format": "\\u001b[31m"}', "utf-8")
+    done = subprocess.run(command, capture_output=True, check=False, env=environment)
+    assert done.returncode == ExitCode.DATA, done.stderr
+    assert b"\x1b" not in done.stderr + done.stdout
