@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -96,6 +97,34 @@ def test_predictions_that_the_model_did_not_make_are_found_by_predicting_again(
     found = invoke(*arguments, "--recheck", "1000")
     assert found.code == ExitCode.DEVIATES
     assert [(each["kind"], each["where"]) for each in found.document["problems"]] == [("recheck", "xnli.test.sw")]
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern", "by"),
+    [
+        ("tokenizer.json", '"version"', '"versions"'),
+        ("tokenizer.json", '"precompiled_charsmap": *"[^"]{9}', '"precompiled_charsmap": "'),
+        ("tokenizer_config.json", '"cls_token": *"<s>"', '"cls_token": {}'),
+        ("heads.json", '"labels": 3', '"labels": 10e9'),
+    ],
+)
+def test_a_stored_model_that_cannot_predict_is_a_problem(
+    invoke: Invoke, results: Path, tiny_files: Path, tmp_path: Path, name: str, pattern: str, by: str
+) -> None:
+    copy = tmp_path / "results"
+    shutil.copytree(results, copy)
+    run = run_folder(copy, "baseline.xnli")
+    text, count = re.subn(pattern, by, (run / "model" / name).read_text("utf-8"), count=1)
+    assert count == 1
+    (run / "model" / name).write_text(text, encoding="utf-8")
+    write_manifest(run)
+    found = invoke(
+        *("verify", "--results", str(copy), "--data-root", str(tiny_files), "--recheck", "1000", "--json"),
+    )
+    assert found.code == ExitCode.DEVIATES
+    (problem,) = found.document["problems"]
+    assert (problem["kind"], problem["run"].rpartition("/")[2]) == ("recheck", run.name)
+    assert problem["what"].startswith("The stored model cannot predict (")
 
 
 def test_a_training_that_ended_early_is_found(invoke: Invoke, results: Path, tiny_files: Path, tmp_path: Path) -> None:
