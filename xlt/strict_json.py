@@ -79,7 +79,7 @@ def regular(path: Path, most: float = math.inf) -> Path:
     return path
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """Why something could not be read: one line that can be shown and names no path."""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]

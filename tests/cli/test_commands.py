@@ -168,6 +168,16 @@ def test_evaluate_scores_a_stored_model_in_one_language(
         *("--results", str(tmp_path), *arguments),
     )
     assert again.document["found_complete"] is True
+    folder = tmp_path / again.document["folder"]
+    (folder / "metrics.json").write_text('{"xnli": 5}', encoding="utf-8")
+    write_manifest(folder)
+    damaged = invoke(
+        *("evaluate", "xnli", "--model", str(trained), "--language", "sw", "--split", "test"),
+        *("--results", str(tmp_path), *arguments),
+    )
+    assert damaged.code == ExitCode.DATA
+    assert damaged.document["error"]["what"].startswith("metrics.json cannot be read as {task: ")
+    assert damaged.document["error"]["mend"]
 
 
 def test_evaluate_without_the_head_says_what_to_train(

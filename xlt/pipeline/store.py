@@ -205,7 +205,7 @@ def read_metrics(folder: Path) -> StoredMetrics:
         DataFault: there are none, or their file has another form.
     """
     form = "{task: {split: {language: {metric: number}}}}"
-    return read_json(folder / METRICS, _METRICS, what=f"{METRICS} cannot be read as {form}.")
+    return read_json(folder / METRICS, _METRICS, what=f"{METRICS} cannot be read as {form}.", mend=_AGAIN)
 
 
 def read_provenance(folder: Path) -> Provenance:
@@ -214,9 +214,10 @@ def read_provenance(folder: Path) -> Provenance:
     Raises:
         DataFault: there is none, or it cannot be read.
     """
-    return read_json(folder / PROVENANCE, _PROVENANCE)
+    return read_json(folder / PROVENANCE, _PROVENANCE, mend=_AGAIN)
 
 
+_AGAIN = "Remove the run's folder and give the same command again."
 _RUN_SPEC = TypeAdapter(RunSpec)
 _METRICS = TypeAdapter(StoredMetrics)
 _PROVENANCE = TypeAdapter(Provenance)

@@ -6,9 +6,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
 
+import torch
+
 from xlt.data.predictions import Prediction, read_predictions
 from xlt.data.source import Source
-from xlt.errors import UsageFault, XltError
+from xlt.errors import EnvironmentFault, UsageFault, XltError
 from xlt.pipeline.scoring import predict_rows
 from xlt.pipeline.spec import RunSpec
 from xlt.pipeline.starting_point import load_model
@@ -68,7 +70,7 @@ def _differences(
             agreement = _agreement(stored, predict_rows(run.spec, model, tokenizer, task, rows))
             if agreement < LEAST_AGREEMENT:
                 yield where, f"The stored model says something else: {agreement:.0%} of the predictions agree."
-    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+    except (EnvironmentFault, MemoryError, torch.OutOfMemoryError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:
         # A model, a tokenizer or a recipe that others wrote makes any part of any library fail, and the library of
