@@ -259,7 +259,7 @@ def _show(spec: RunSpec, folder: Path, found: bool) -> None:
         hash=spec.hash,
         found_complete=found,
         metrics=metrics,
-        provenance=dict(read_provenance(folder)),
+        provenance=read_provenance(folder).model_dump(exclude_unset=True),
     )
 
     def render(console: Console) -> None:

@@ -12,8 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, with_config
-from typing_extensions import TypedDict
+from pydantic import BaseModel, ConfigDict, Field
 
 Words = Annotated[str, Field(max_length=200)]
 Count = Annotated[int, Field(ge=0, le=10**9)]
@@ -35,25 +34,26 @@ PACKAGES = [
 SWITCHES = ("XLT_KERNELS", "XLT_FAISS", "XLT_SEARCH")
 
 
-@with_config(ConfigDict(extra="allow"))
-class Provenance(TypedDict, total=False):
+class Provenance(BaseModel):
     """What others read of ``provenance.json``; each may be absent, and more may stand there."""
 
-    python: Words
-    system: Words
-    packages: dict[Words, Words]
-    commit: Words
-    device: Words
-    cuda: Words | None
-    cpu_threads: Count
-    cpu: Words
-    world_size: Count
-    zero: Words
-    precision: Words
-    engine: Words
-    seconds: dict[Words, Amount]
-    peak_memory: dict[Words, Amount]
-    collapsed: bool
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    python: Words | None = None
+    system: Words | None = None
+    packages: dict[Words, Words] = {}
+    commit: Words | None = None
+    device: Words | None = None
+    cuda: Words | None = None
+    cpu_threads: Count | None = None
+    cpu: Words | None = None
+    world_size: Count | None = None
+    zero: Words | None = None
+    precision: Words | None = None
+    engine: Words | None = None
+    seconds: dict[Words, Amount] = {}
+    peak_memory: dict[Words, Amount] = {}
+    collapsed: bool = False
 
 
 def environment() -> dict[str, Any]:

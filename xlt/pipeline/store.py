@@ -57,7 +57,7 @@ class RunStore:
         if not spec.collapse_after or not (folder / MANIFEST).is_file():
             return False
         try:
-            return read_provenance(folder).get("collapsed", False)
+            return read_provenance(folder).collapsed
         except DataFault:
             return False  # damaged: it will be made again
 

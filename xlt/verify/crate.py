@@ -82,7 +82,7 @@ def _run(run: GridRun, folder: Path, places: dict[str, str]) -> Iterator[Entity]
         }
         for name, value in spec.data.items()
     ]
-    versions = {"python": provenance.get("python", ""), **provenance.get("packages", {})}
+    versions = {"python": provenance.python, **provenance.packages}
     packages = [
         {"@id": f"#{name}-{version}", "@type": "SoftwareApplication", "name": name, "softwareVersion": version}
         for name, version in versions.items()
@@ -109,7 +109,7 @@ def _run(run: GridRun, folder: Path, places: dict[str, str]) -> Iterator[Entity]
         "@id": f"#{run.hash}",
         "@type": "CreateAction",
         "name": f"{run.phase}: {spec.name}, seed {spec.seed}",
-        "description": f"device {provenance.get('device', 'unknown')}, commit {provenance.get('commit') or 'unknown'}",
+        "description": f"device {provenance.device or 'unknown'}, commit {provenance.commit or 'unknown'}",
         "instrument": [{"@id": "#xlt"}, *_references(packages)],
         "object": [*_references(inputs), *parents],
         "result": {"@id": here},

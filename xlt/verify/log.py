@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated, NotRequired
+from typing import Annotated
 
-from pydantic import Field, TypeAdapter
-from typing_extensions import TypedDict
+from pydantic import BaseModel, Field, TypeAdapter
 
 from xlt.strict_json import parse_json, read_bytes
 
@@ -40,6 +39,17 @@ class Log:
         return fmean(self.losses[-tenth:]) < FELL * fmean(self.losses[:tenth])
 
 
+class _Record(BaseModel):
+    step: Count
+    task: str
+    loss: Loss
+    tokens: Count
+    dev_score: float | None = None
+
+
+_RECORDS = TypeAdapter(list[_Record])
+
+
 def read_log(folder: Path) -> Log | None:
     """The log of the run in ``folder``; None if the run trained nothing or the log is not one."""
     try:
@@ -48,21 +58,10 @@ def read_log(folder: Path) -> Log | None:
     except (OSError, ValueError):
         return None
     log = Log(
-        steps=tuple(record["step"] for record in records),
-        tasks=tuple(record["task"] for record in records),
-        losses=tuple(record["loss"] for record in records),
-        tokens=sum(record["tokens"] for record in records),
-        dev_scores=tuple((record["step"], record["dev_score"]) for record in records if "dev_score" in record),
+        steps=tuple(record.step for record in records),
+        tasks=tuple(record.task for record in records),
+        losses=tuple(record.loss for record in records),
+        tokens=sum(record.tokens for record in records),
+        dev_scores=tuple((record.step, record.dev_score) for record in records if record.dev_score is not None),
     )
     return log if log.losses else None
-
-
-class _Record(TypedDict):
-    step: Count
-    task: str
-    loss: Loss
-    tokens: Count
-    dev_score: NotRequired[float]
-
-
-_RECORDS = TypeAdapter(list[_Record])

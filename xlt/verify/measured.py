@@ -177,8 +177,8 @@ def platform_of(runs: Sequence[StoredRun]) -> dict[str, Any]:
     for name in PLATFORM:
         values: list[Any] = []
         for run in runs:
-            value = (run.provenance or {}).get(name)
-            if value is not None and value not in values:
+            value = getattr(run.provenance, name, None)
+            if value is not None and value != {} and value not in values:
                 values.append(value)
         if values:
             facts[name] = values[0] if len(values) == 1 else values

@@ -64,17 +64,17 @@ class RunCard:
     log: Log | None
     curve: str
     lines: tuple[str, ...]
-    provenance: Provenance
+    provenance: Provenance | None
 
     @property
     def seconds(self) -> dict[str, float]:
         """Seconds per stage."""
-        return dict(self.provenance.get("seconds", {}))
+        return self.provenance.seconds if self.provenance else {}
 
     @property
     def memory(self) -> dict[str, float]:
         """Peak memory in GiB, resident and on the device."""
-        peak = self.provenance.get("peak_memory", {})
+        peak = self.provenance.peak_memory if self.provenance else {}
         return {name.removesuffix("_bytes"): value / 2**30 for name, value in peak.items()}
 
 
@@ -247,7 +247,7 @@ def _notices(verification: Verification) -> Iterator[str]:
 def _card(state: RunState, results: Path, base: str) -> RunCard:
     title = f"{state.phase}: {state.folder.rpartition('/')[2].rpartition('-')[0]}"
     if state.state != "done":
-        return RunCard(state, title, (), None, "", (), {})
+        return RunCard(state, title, (), None, "", (), None)
     folder = results / "runs" / state.folder
     log = read_log(folder)
     lines = _losses(log) if log else []
