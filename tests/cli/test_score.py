@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,17 @@ def test_a_folder_that_cannot_be_scored(invoke: Invoke, tmp_path: Path) -> None:
     assert "no task of xtreme in common" in outcome.document["error"]["what"]
     outcome = invoke("score", "--predictions", str(tmp_path), "--labels", str(tmp_path), "--benchmark", "glue")
     assert outcome.code == ExitCode.USAGE
+
+
+def test_a_folder_of_a_strange_name_is_noted_and_steers_nothing(
+    invoke: Invoke, results: Results, labels: Path, tmp_path: Path
+) -> None:
+    for name in (b"caf\xe9", b"\x1b[2J\n"):
+        os.mkdir(os.fsencode(labels) + b"/" + name)
+    arguments = ("score", "--predictions", str(labels), "--labels", str(labels))
+    shown = invoke(*arguments)
+    assert shown.code == 0, shown.err
+    assert r"Note: caf\udce9: not scored; no task of xtreme." in shown.out
+    assert "\x1b" not in shown.out
+    notes = invoke(*arguments, "--json").document["notes"]
+    assert notes == ["\x1b[2J\n: not scored; no task of xtreme.", "caf\udce9: not scored; no task of xtreme."]
