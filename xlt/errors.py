@@ -17,7 +17,7 @@ class ExitCode(IntEnum):
     INCOMPLETE = 5
 
 
-def printable(text: str) -> str:
+def encodable(text: str) -> str:
     """The text with escapes for what UTF-8 cannot write: half a surrogate pair, a byte of a file name."""
     return text.encode("utf-8", "backslashreplace").decode()
 
@@ -31,10 +31,10 @@ class XltError(Exception):
     exit_code = ExitCode.ENVIRONMENT
 
     def __init__(self, what: str, *, why: str = "", mend: str = "") -> None:
-        super().__init__(printable(what))
-        self.what = printable(what)
-        self.why = printable(why)
-        self.mend = printable(mend)
+        super().__init__(encodable(what))
+        self.what = encodable(what)
+        self.why = encodable(why)
+        self.mend = encodable(mend)
 
     def __str__(self) -> str:
         return "\n".join(part for part in (self.what, self.why, self.mend) if part)

@@ -70,7 +70,6 @@ GOOD = b'{"id":"1","prediction":"a","score":0.5}'
         (b"[" * 100_000, "not a line of JSON.\nrecursion limit exceeded"),
         (b'{"id":"1","prediction":"a","score":"1"}', "not a finite number"),
         (b'{"id":"1","prediction":"a","score":true}', "not a finite number"),
-        (b'{"id":"1","prediction":"a","score":1' + b"0" * 400 + b"}", "not a finite number"),
         (b'{"id":"1","prediction":' + b"[" * 10_000, "not a line of JSON"),
         (b'{"id":"1","prediction":"a","score":' + b"1" * 5_000 + b"}", "not a line of JSON"),
         (b'{"id":"1","prediction":[1],"score":1}', "neither text nor"),

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
 
 from xlt.errors import DataFault
 from xlt.pipeline.spec import Backbone
+from xlt.strict_json import read_json
 
+_OBJECT = TypeAdapter(dict[str, Any])
 # Configuration, tokenizer and weights; nothing else of a folder is read.
 MODEL_FILES = ("*.json", "*.safetensors", "*.model", "vocab.txt", "merges.txt")
 
@@ -45,8 +51,8 @@ def identified(backbone: Backbone) -> Backbone:
     from xlt.data.hub.lock import read_lock
     from xlt.data.hub.table import hub_model
 
-    known, folder = hub_model(backbone.name), checkpoint_folder(backbone.name)
-    locked = read_lock().models[known.repository]
+    folder = checkpoint_folder(backbone.name)
+    locked = read_lock().models[hub_model(backbone.name).repository]
     found = file_digests(folder)
     for path, file in locked.files.items():
         if found.get(path, file.sha256) != file.sha256:
@@ -54,8 +60,8 @@ def identified(backbone: Backbone) -> Backbone:
                 f"'{path}' of the model '{backbone.name}' was changed after it was fetched.",
                 mend=f"xlt fetch --model {backbone.name}",
             )
-    config = json.loads((folder / "config.json").read_text("utf-8"))
-    for name, expected in known.config.items():
+    config = read_json(folder / "config.json", _OBJECT, mend=f"xlt fetch --model {backbone.name}")
+    for name, expected in known_sizes(backbone).items():
         if config.get(name) != expected:
             raise DataFault(
                 f"What was fetched as '{backbone.name}' is another model: its {name} is {config.get(name)}, not "
@@ -73,6 +79,15 @@ def pinned(backbone: Backbone) -> Backbone:
 
     revision = hub_model(backbone.name).revision
     return backbone if revision == "main" else backbone.model_copy(update={"revision": revision})
+
+
+def known_sizes(backbone: Backbone) -> Mapping[str, int | float]:
+    """What the configuration of a model that starts from the backbone must say, as far as it is known."""
+    if not backbone.name:
+        return backbone.config
+    from xlt.data.hub.table import hub_model
+
+    return hub_model(backbone.name).config
 
 
 def file_digests(folder: Path) -> dict[str, str]:

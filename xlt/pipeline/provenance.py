@@ -10,13 +10,8 @@ import sys
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
-Words = Annotated[str, Field(max_length=200)]
-Count = Annotated[int, Field(ge=0, le=10**9)]
-Amount = Annotated[int | float, Field(ge=0, le=1e30)]
 PACKAGES = [
     "xlt",
     "torch",
@@ -32,28 +27,6 @@ PACKAGES = [
 ]
 # What the self-test of a GPU, or a user, left out or chose; the results are the same.
 SWITCHES = ("XLT_KERNELS", "XLT_FAISS", "XLT_SEARCH")
-
-
-class Provenance(BaseModel):
-    """What others read of ``provenance.json``; each may be absent, and more may stand there."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-    python: Words | None = None
-    system: Words | None = None
-    packages: dict[Words, Words] = {}
-    commit: Words | None = None
-    device: Words | None = None
-    cuda: Words | None = None
-    cpu_threads: Count | None = None
-    cpu: Words | None = None
-    world_size: Count | None = None
-    zero: Words | None = None
-    precision: Words | None = None
-    engine: Words | None = None
-    seconds: dict[Words, Amount] = {}
-    peak_memory: dict[Words, Amount] = {}
-    collapsed: bool = False
 
 
 def environment() -> dict[str, Any]:

@@ -11,12 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, StrictFloat, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, StrictFloat, TypeAdapter
 
 from xlt.errors import DataFault, EnvironmentFault, UsageFault
-from xlt.pipeline.provenance import Provenance
 from xlt.pipeline.spec import RunSpec
 from xlt.printable import printable
 from xlt.strict_json import read_json, reason, regular
@@ -27,6 +26,31 @@ PROVENANCE = "provenance.json"
 METRICS = "metrics.json"
 StoredMetrics = dict[str, dict[str, dict[str, dict[str, StrictFloat]]]]
 State = Literal["done", "unfinished", "absent", "damaged"]
+Words = Annotated[str, Field(max_length=200)]
+Count = Annotated[int, Field(ge=0, le=10**9)]
+Amount = Annotated[int | float, Field(ge=0, le=1e30)]
+
+
+class Provenance(BaseModel):
+    """What others read of ``provenance.json``; each may be absent, and more may stand there."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    python: Words | None = None
+    system: Words | None = None
+    packages: dict[Words, Words] = {}
+    commit: Words | None = None
+    device: Words | None = None
+    cuda: Words | None = None
+    cpu_threads: Count | None = None
+    cpu: Words | None = None
+    world_size: Count | None = None
+    zero: Words | None = None
+    precision: Words | None = None
+    engine: Words | None = None
+    seconds: dict[Words, Amount] = {}
+    peak_memory: dict[Words, Amount] = {}
+    collapsed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

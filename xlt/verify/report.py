@@ -17,8 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from xlt.errors import UsageFault
 from xlt.pipeline.deviations import Deviation
-from xlt.pipeline.provenance import Provenance
-from xlt.pipeline.store import read_provenance, writable, write_text
+from xlt.pipeline.store import Provenance, read_provenance, writable, write_text
 from xlt.verify.chart import STYLES, Series, line_chart
 from xlt.verify.crate import CRATE, crate
 from xlt.verify.forest import forest_plot, gains

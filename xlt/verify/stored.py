@@ -12,10 +12,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, model_validator
 
 from xlt.errors import DataFault, IncompleteFault
+from xlt.pipeline.checkpoint import known_sizes
 from xlt.pipeline.grid import EVALUATED_SPLITS
-from xlt.pipeline.provenance import Provenance
 from xlt.pipeline.spec import Phase, RunSpec, SourceSpec
-from xlt.pipeline.store import RunStore, State, check_folder, read_provenance, read_spec
+from xlt.pipeline.store import Provenance, RunStore, State, check_folder, read_provenance, read_spec
 from xlt.printable import printable
 from xlt.strict_json import read_json
 from xlt.tasks.record import Split
@@ -204,10 +204,10 @@ def _trained_to_the_end(folder: Path, spec: RunSpec) -> None:
 
 
 def _right_size(folder: Path, spec: RunSpec) -> None:
-    """The model stored, where it was kept, has the shape that the spec of a fresh backbone names."""
+    """The model stored, where it was kept, has the shape of a fresh backbone's spec or of a public one's name."""
     path = folder / "model" / "config.json"
-    config = read_json(path, _CONFIG) if path.is_file() else spec.backbone.config
-    for name, wanted in spec.backbone.config.items():
+    config = read_json(path, _CONFIG) if path.is_file() else {}
+    for name, wanted in known_sizes(spec.backbone).items() if config else ():
         if config.get(name) != wanted:
             raise DataFault(f"The stored model has {name} {config.get(name)}; the backbone of the run has {wanted}.")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xlt.errors import DataFault, printable
+from xlt.errors import DataFault, encodable
 
 
 class FileFault(DataFault):
@@ -15,6 +15,6 @@ class FileFault(DataFault):
     def __init__(self, file: str, message: str, *, line: int | None = None, why: str = "", mend: str = "") -> None:
         place = file if line is None else f"{file}:{line}"
         super().__init__(f"{place}: {message}", why=why, mend=mend)
-        self.file = printable(file)
+        self.file = encodable(file)
         self.line = line
-        self.message = printable(message)
+        self.message = encodable(message)

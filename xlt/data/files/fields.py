@@ -10,7 +10,7 @@ from typing import Any
 from xlt.data.files.fault import FileFault
 from xlt.data.files.part import DataFile
 from xlt.data.files.text import read_lines
-from xlt.errors import printable
+from xlt.errors import encodable
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def get_texts(record: object, field: str, place: Place) -> list[str]:
 def _text(value: object, field: str, place: Place) -> str:
     if not isinstance(value, str):
         raise _wrong_kind("text", value, field, place)
-    if printable(value) != value:
+    if encodable(value) != value:
         raise place.fault(f"field '{field}' holds half a surrogate pair.")
     return value
 

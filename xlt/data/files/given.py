@@ -12,7 +12,7 @@ from xlt.data.files.locate import ENGLISH, found
 from xlt.data.files.part import DataFile
 from xlt.data.files.text import read_lines
 from xlt.data.rows import TextRow
-from xlt.errors import DataFault, printable
+from xlt.errors import DataFault, encodable
 
 TRANSLATED = "translated"
 
@@ -25,7 +25,7 @@ def translated_languages(root: Path) -> list[str]:
     """
     names = sorted(path.name for path in (root / TRANSLATED).glob("*") if path.is_dir() and path.name != ENGLISH)
     for name in names:
-        if printable(name) != name:
+        if encodable(name) != name:
             raise DataFault(f"The name of the folder '{TRANSLATED}/{name}' is not UTF-8.", mend="Rename the folder.")
     return names
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from xlt.data.files.fault import FileFault
 from xlt.data.files.part import DataFile, Part
 from xlt.data.files.tydiqa import NAMES
-from xlt.errors import UsageFault, printable
+from xlt.errors import UsageFault, encodable
 from xlt.tasks.record import Split, Task
 
 ENGLISH = "en"
@@ -76,7 +76,7 @@ def found(root: Path, pattern: str) -> list[str]:
     paths = (path for ending in ("", ".gz") for path in root.glob(pattern + ending) if path.is_file())
     names = {path.relative_to(root).as_posix() for path in paths}
     for name in names:
-        if printable(name) != name:
+        if encodable(name) != name:
             raise FileFault(name, "the name of the file is not UTF-8.", mend="Rename the file.")
     return sorted(name for name in names if not (name.endswith(".gz") and name.removesuffix(".gz") in names))
 
