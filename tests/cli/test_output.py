@@ -26,7 +26,10 @@ class Result:
     text: str
 
 
-def test_the_console_shows_texts_as_they_are_and_escapes_what_steers(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_console_shows_texts_as_they_are_and_escapes_what_steers(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output, "settings", output.Settings())
     table = Table("column " + NASTY, title=NASTY)
     table.add_row(NASTY)
     output.console().print(table)

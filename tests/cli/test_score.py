@@ -110,9 +110,11 @@ def test_a_folder_that_cannot_be_scored(invoke: Invoke, tmp_path: Path) -> None:
 def test_a_folder_of_a_strange_name_is_noted_and_steers_nothing(
     invoke: Invoke, results: Results, labels: Path, tmp_path: Path
 ) -> None:
+    output = tmp_path / "submission"
+    assert invoke("submit", "--results", str(results.root), "--arm", "mnli", "--output", str(output)).code == 0
     for name in (b"caf\xe9", b"\x1b[2J\n"):
-        os.mkdir(os.fsencode(labels) + b"/" + name)
-    arguments = ("score", "--predictions", str(labels), "--labels", str(labels))
+        os.mkdir(os.fsencode(output) + b"/" + name)
+    arguments = ("score", "--predictions", str(output), "--labels", str(labels))
     shown = invoke(*arguments)
     assert shown.code == 0, shown.err
     assert r"Note: caf\udce9: not scored; no task of xtreme." in shown.out
