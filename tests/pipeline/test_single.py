@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModel, XLMRobertaConfig
 
 from xlt.data.tokenizer import load_tokenizer, train_tokenizer
-from xlt.errors import DataFault, UsageFault
+from xlt.errors import DataFault, EnvironmentFault, UsageFault
 from xlt.pipeline.single import SingleOptions, check_use, find_model, single_spec
 from xlt.pipeline.sources import SourceOptions, open_source
 
@@ -73,3 +73,33 @@ def test_what_cannot_be_done_with_a_task_is_said_before_the_model_is_looked_at()
     with pytest.raises(UsageFault, match="'xnli' needs a model"):
         check_use("xnli", has_model=False, train=True)
     check_use("mlm", has_model=False, train=True)
+
+
+DAMAGE = {
+    "config.json": [b"{", b"[]", b"null", b'{"model_type": 5}', b'{"model_type": []}', b"[" * 100_000, b"\xff\xfe"],
+    "tokenizer.json": [b"{", b"[]", b'{"model": 5}', b'{"version": "1.0", "model": {"type": "Unigram", "vocab": 3}}'],
+    "tokenizer_config.json": [b"{", b"[]", b'{"tokenizer_class": 5}', b"[" * 100_000],
+}
+
+
+@pytest.mark.parametrize(("name", "content"), [(name, each) for name, contents in DAMAGE.items() for each in contents])
+def test_a_damaged_model_of_others_is_one_clear_fault(
+    folder: Path, tiny_files: Path, name: str, content: bytes
+) -> None:
+    (folder / name).write_bytes(content)
+    with pytest.raises((DataFault, EnvironmentFault)) as fault:
+        spec_hash(folder, tiny_files)
+    assert fault.value.mend
+
+
+@pytest.mark.parametrize(
+    "changes", [{"hidden_size": -4}, {"hidden_size": "x"}, {"num_attention_heads": 0}, {"vocab_size": {}}]
+)
+def test_a_configuration_with_impossible_sizes_is_one_clear_fault(
+    folder: Path, tiny_files: Path, changes: dict[str, object]
+) -> None:
+    config = json.loads((folder / "config.json").read_text("utf-8")) | changes
+    (folder / "config.json").write_text(json.dumps(config), "utf-8")
+    with pytest.raises((DataFault, EnvironmentFault)) as fault:
+        spec_hash(folder, tiny_files)
+    assert fault.value.mend

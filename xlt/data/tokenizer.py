@@ -65,10 +65,13 @@ def load_tokenizer(name_or_folder: str) -> PreTrainedTokenizerBase:
         )
     try:
         return AutoTokenizer.from_pretrained(name_or_folder)
-    except (OSError, ValueError) as error:
+    except (ModuleNotFoundError, MemoryError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        # A damaged file makes any part of the library fail, its compiled part with an exception that is no Exception.
         raise DataFault(
             f"The tokenizer of '{name_or_folder}' cannot be loaded.",
-            why=str(error).split("\n")[0],
+            why=f"{type(error).__name__}: {error}".split("\n")[0],
             mend="Check the folder or the name; without a network, fetch the model first.",
         ) from error
 

@@ -23,7 +23,7 @@ from transformers import (
 )
 from transformers.utils import logging as library_logging
 
-from xlt.errors import DataFault, EnvironmentFault, UsageFault
+from xlt.errors import DataFault, EnvironmentFault, UsageFault, XltError
 from xlt.model import attention
 
 # Families whose blocks mix tokens through the attention function alone: of these packed equals padded (tested).
@@ -201,6 +201,8 @@ def _check_folder(name: str) -> None:
 def _faults(name: str) -> Iterator[None]:
     try:
         yield
+    except (XltError, ModuleNotFoundError):
+        raise
     except SafetensorError as error:
         raise DataFault(f"The weights of '{name}' are damaged.", why=str(error), mend=_MEND) from error
     except OSError as error:
@@ -216,6 +218,9 @@ def _faults(name: str) -> Iterator[None]:
         ) from error
     except RuntimeError as error:
         raise DataFault(f"The model '{name}' does not fit its config.json.", why=str(error), mend=_MEND) from error
+    except Exception as error:  # a damaged configuration makes any part of the library fail
+        why = f"{type(error).__name__}: {error}"
+        raise DataFault(f"The model '{name}' cannot be made from its config.json.", why=why, mend=_MEND) from error
 
 
 @contextmanager

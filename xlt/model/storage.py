@@ -8,7 +8,7 @@ import shutil
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -59,7 +59,7 @@ def load_heads(model: PackedModel, folder: Path) -> None:
     try:
         index = json.loads((folder / HEADS_INDEX).read_text(encoding="utf-8"))
         for task, head in index.items():
-            model.add_head(task, head["kind"], head.get("names") or head["labels"])
+            model.add_head(task, head["kind"], _labels(head))
         model.heads.load_state_dict(load_file(folder / HEADS_WEIGHTS))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         raise DataFault(
@@ -67,6 +67,13 @@ def load_heads(model: PackedModel, folder: Path) -> None:
             why=str(error),
             mend="Delete the run's folder and give the same command again: it trains the run anew.",
         ) from error
+
+
+def _labels(head: dict[str, Any]) -> int | list[str]:
+    names = head.get("names", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError("the names of the labels are not a list of texts")
+    return names or int(head["labels"])
 
 
 def _save_heads(model: PackedModel, folder: Path, weights: dict[str, Tensor]) -> None:
