@@ -7,13 +7,13 @@ import json
 import math
 import stat
 from pathlib import Path
-from typing import Any, TypeVar
-
-from pydantic import TypeAdapter, ValidationError
-from pydantic_core import from_json
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from xlt.errors import DataFault
 from xlt.printable import printable
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 MOST_BYTES = 2**28  # far more than any file that is read at once, far less than memory
 Shape = TypeVar("Shape")
@@ -26,6 +26,8 @@ def parse_json(data: bytes | str) -> Any:
         ValueError: it is none, or one that readers take differently: with NaN, a number too large for a float, a name
             twice in one object, half a surrogate pair, a byte order mark, or more than 200 levels.
     """
+    from pydantic_core import from_json  # here: predictions are written where it may be absent
+
     data = data.encode("utf-8") if isinstance(data, str) else data
     if data.startswith(codecs.BOM_UTF8):
         raise ValueError("it begins with a byte order mark")
@@ -81,6 +83,8 @@ def regular(path: Path, most: float = math.inf) -> Path:
 
 def reason(error: BaseException) -> str:
     """Why something could not be read: one line that can be shown and names no path."""
+    from pydantic import ValidationError
+
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         return printable(": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"]))))

@@ -109,9 +109,14 @@ PREDICTIONS = "predictions/xnli.test.de.jsonl.gz"
         ("log.jsonl", b'{"step": 1, "task": "mnli", "loss": 1e300, "tokens": 1}', "spec", "log.jsonl ends with step 0"),
         ("model/config.json", b"[]", "spec", "config.json cannot be read."),
         ("model/config.json", DEEP, "spec", "config.json cannot be read."),
-        (PREDICTIONS, gzip.compress(DEEP), "predictions", "xnli.test.de.jsonl.gz:1: not a line of JSON."),
-        (PREDICTIONS, gzip.compress(LINE.replace(b"0.5", b"1" + b"0" * 400)), "predictions", "not a finite number"),
-        (PREDICTIONS, gzip.compress(LINE.replace(b"test-0", b"\\ud800")), "predictions", "not a line of JSON"),
+        (PREDICTIONS, gzip.compress(DEEP, mtime=0), "predictions", "xnli.test.de.jsonl.gz:1: not a line of JSON."),
+        (
+            PREDICTIONS,
+            gzip.compress(LINE.replace(b"0.5", b"1" + b"0" * 400), mtime=0),
+            "predictions",
+            "not a finite number",
+        ),
+        (PREDICTIONS, gzip.compress(LINE.replace(b"test-0", b"\\ud800"), mtime=0), "predictions", "not a line of JSON"),
     ],
 )
 def test_every_other_file_of_a_run_is_a_problem(results: Results, name: str, content: bytes, kind: str, what: str):

@@ -69,11 +69,13 @@ def load_heads(model: PackedModel, folder: Path) -> None:
         ) from error
 
 
-def _labels(head: dict[str, Any]) -> int | list[str]:
+def _labels(head: dict[str, Any]) -> Any:
     names = head.get("names", [])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError("the names of the labels are not a list of texts")
-    return names or int(head["labels"])
+    if names and len(names) != head["labels"]:
+        raise ValueError(f"{len(names)} names for {head['labels']} labels")
+    return names or head["labels"]
 
 
 def _save_heads(model: PackedModel, folder: Path, weights: dict[str, Tensor]) -> None:
