@@ -99,13 +99,13 @@ def _register() -> None:
             "xlt train mnli --model xlm-roberta-large --source files --data-root DIR --gpus 2 --zero 2",
         )
     )(single.train)
-    command(epilog=_examples("xlt evaluate xnli --model results/runs/target/baseline.xnli-0123456789ab"))(
+    command(epilog=_examples("xlt evaluate pawsx --model results/runs/target/baseline.pawsx-0123456789ab"))(
         single.evaluate
     )
     command(
         epilog=_examples(
             "xlt retrieve tatoeba --model results/runs/intermediate/mnli-0123456789ab --layer 2",
-            "xlt retrieve tatoeba --model xlm-roberta-large --layer 14 --source files --data-root DIR",
+            "xlt retrieve tatoeba --model xlm-roberta-large --layer 14 --source hub",
         )
     )(single.retrieve)
     command(epilog=_examples("xlt score --predictions DIR --labels DIR", "xlt score ... --benchmark xtreme-r --json"))(
