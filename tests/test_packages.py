@@ -12,13 +12,13 @@ import pytest
 
 from tests.conftest import PROJECT
 from xlt.errors import ExitCode
-from xlt.train.engine import PLACE
+from xlt.runtime import PLACE
 
 # The parts of xlt that need a package as soon as they are imported; of the others no module does.
 NEEDING = {
     "deepspeed,faiss,seqeval,datasets": ("xlt.bench.load",),
     # Hashes, settings and results are checked by it; the model, its training and the self-test of a GPU are not.
-    "pydantic": ("xlt.bench", "xlt.data.hub", "xlt.pipeline", "xlt.verify"),
+    "pydantic": ("xlt.bench", "xlt.data.hub", "xlt.frozen", "xlt.pipeline", "xlt.verify"),
     # transformers needs it too.
     "huggingface_hub": (
         "xlt.bench",
@@ -79,7 +79,7 @@ def test_what_needs_a_package_says_which_and_how_to_get_it(
     lines = done.stderr.splitlines()[-2:]
     assert lines == [
         f"Error: {needing} needs the Python package '{package}', which is not installed.",
-        f"  Mend: make install, or: pip install {package}",
+        f"  Fix: make install, or: pip install {package}",
     ]
     assert "Traceback" not in done.stderr
 
@@ -110,9 +110,9 @@ except ModuleNotFoundError as error:
     print(package_fault(error))
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False)
-    what, mend = done.stdout.splitlines()
+    what, fix = done.stdout.splitlines()
     assert re.fullmatch(rf"xlt\.[a-z.]+ needs the Python package '{package}', which is not installed\.", what)
-    assert mend == f"make install, or: pip install {'faiss-cpu' if package == 'faiss' else package}"
+    assert fix == f"make install, or: pip install {'faiss-cpu' if package == 'faiss' else package}"
 
 
 def test_a_measurement_says_it_too_and_a_step_that_needs_nothing_runs(tmp_path: Path) -> None:

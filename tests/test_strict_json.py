@@ -61,8 +61,8 @@ def test_what_readers_take_differently_is_refused_at_once(tmp_path: Path, name: 
     assert time.perf_counter() - began < 1
     (tmp_path / "x.json").write_bytes(content)
     with pytest.raises(DataFault) as caught:
-        read_json(tmp_path / "x.json", NUMBERS, mend="Do it again.")
-    assert (caught.value.what, caught.value.mend) == ("x.json cannot be read.", "Do it again.")
+        read_json(tmp_path / "x.json", NUMBERS, fix="Do it again.")
+    assert (caught.value.what, caught.value.fix) == ("x.json cannot be read.", "Do it again.")
     assert why in caught.value.why
     assert caught.value.why.isprintable()
 

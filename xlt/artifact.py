@@ -6,9 +6,15 @@ import json
 import os
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from xlt.errors import EnvironmentFault
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+Record = TypeVar("Record", bound="BaseModel")
+RESTORE = "Restore it from the repository: git checkout -- artifact"
 
 
 def artifact_root() -> Path:
@@ -22,7 +28,7 @@ def artifact_root() -> Path:
         raise EnvironmentFault(
             "The project's folder 'artifact' was not found beside the package.",
             why="It holds the tiers, the expected values and the DeepSpeed configurations.",
-            mend="Install from a checkout with 'make install', or set XLT_ARTIFACT to that folder.",
+            fix="Install from a checkout with 'make install', or set XLT_ARTIFACT to that folder.",
         )
     return root
 
@@ -38,11 +44,27 @@ def read_json(*parts: str) -> dict[str, Any]:
     return value
 
 
+def read_record(shape: type[Record], *parts: str) -> Record:
+    """A TOML file below ``artifact/`` as a record of the ``shape`` given.
+
+    Raises:
+        EnvironmentFault: the file is missing or is no such record.
+    """
+    try:
+        return shape.model_validate(read_toml(*parts))
+    except ValueError as error:
+        raise EnvironmentFault(
+            f"The file 'artifact/{'/'.join(parts)}' cannot be read.",
+            why=" ".join(str(error).split("\n")[:3]),
+            fix=RESTORE,
+        ) from error
+
+
 def _text(*parts: str) -> str:
     path = artifact_root().joinpath(*parts)
     if not path.is_file():
         raise EnvironmentFault(
             f"The project's file 'artifact/{'/'.join(parts)}' is missing.",
-            mend="Restore it from the repository: git checkout -- artifact",
+            fix=RESTORE,
         )
     return path.read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The errors a user can meet: what happened, why, and the one command or step that mends it."""
+"""The errors a user can meet: what happened, why, and the one command or step that fixes it."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ def encodable(text: str) -> str:
 
 
 class XltError(Exception):
-    """An error that a user can mend.
+    """An error that a user can fix.
 
-    ``what`` happened, ``why`` (may be empty), and how to ``mend`` it (a command where there is one).
+    ``what`` happened, ``why`` (may be empty), and how to ``fix`` it (a command where there is one).
     """
 
     exit_code = ExitCode.ENVIRONMENT
 
-    def __init__(self, what: str, *, why: str = "", mend: str = "") -> None:
+    def __init__(self, what: str, *, why: str = "", fix: str = "") -> None:
         super().__init__(encodable(what))
         self.what = encodable(what)
         self.why = encodable(why)
-        self.mend = encodable(mend)
+        self.fix = encodable(fix)
 
     def __str__(self) -> str:
-        return "\n".join(part for part in (self.what, self.why, self.mend) if part)
+        return "\n".join(part for part in (self.what, self.why, self.fix) if part)
 
 
 class UsageFault(XltError):
@@ -75,7 +75,7 @@ def package_fault(error: ModuleNotFoundError) -> EnvironmentFault:
     needing = next((name for name in reversed(modules) if name.startswith("xlt")), "This command")
     fault = EnvironmentFault(
         f"{needing} needs the Python package '{package}', which is not installed.",
-        mend=f"make install, or: pip install {_DISTRIBUTIONS.get(package, package)}",
+        fix=f"make install, or: pip install {_DISTRIBUTIONS.get(package, package)}",
     )
     fault.__cause__ = error
     return fault

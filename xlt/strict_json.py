@@ -54,7 +54,7 @@ def _finite(digits: str) -> float:
 _DECODER = json.JSONDecoder(object_pairs_hook=_once, parse_float=_finite)
 
 
-def read_json(path: Path, shape: TypeAdapter[Shape], *, what: str = "", mend: str = "") -> Shape:
+def read_json(path: Path, shape: TypeAdapter[Shape], *, what: str = "", fix: str = "") -> Shape:
     """The JSON document of a file, which has the ``shape`` given.
 
     Raises:
@@ -63,7 +63,7 @@ def read_json(path: Path, shape: TypeAdapter[Shape], *, what: str = "", mend: st
     try:
         return shape.validate_python(parse_json(read_bytes(path)))
     except (OSError, ValueError) as error:
-        raise DataFault(what or f"{path.name} cannot be read.", why=f"{reason(error)}.", mend=mend) from error
+        raise DataFault(what or f"{path.name} cannot be read.", why=f"{reason(error)}.", fix=fix) from error
 
 
 def read_bytes(path: Path) -> bytes:

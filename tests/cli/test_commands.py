@@ -177,7 +177,7 @@ def test_evaluate_scores_a_stored_model_in_one_language(
     )
     assert damaged.code == ExitCode.DATA
     assert damaged.document["error"]["what"].startswith("metrics.json cannot be read as {task: ")
-    assert damaged.document["error"]["mend"]
+    assert damaged.document["error"]["fix"]
 
 
 def test_evaluate_without_the_head_says_what_to_train(

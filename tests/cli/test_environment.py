@@ -12,9 +12,9 @@ from xlt.pipeline import doctor
 from xlt.pipeline.doctor import DoctorCheck
 
 GOOD = DoctorCheck(name="GPU: FAISS", status="pass", found="finds the neighbours")
-OFF = DoctorCheck(name="GPU: gelu", status="warn", found="FAILED: off by 1", mend="export XLT_KERNELS=-gelu")
-BROKEN = DoctorCheck(name="GPU: DeepSpeed", status="fail", found="no NCCL", mend="make install")
-LATE = DoctorCheck(name="GPU: adamw", status="not tested", found="not reached within 300 s", mend="xlt doctor --gpu")
+OFF = DoctorCheck(name="GPU: gelu", status="warn", found="FAILED: off by 1", fix="export XLT_KERNELS=-gelu")
+BROKEN = DoctorCheck(name="GPU: DeepSpeed", status="fail", found="no NCCL", fix="make install")
+LATE = DoctorCheck(name="GPU: adamw", status="not tested", found="not reached within 300 s", fix="xlt doctor --gpu")
 
 
 @pytest.mark.parametrize(("last", "code"), [(OFF, ExitCode.OK), (LATE, ExitCode.OK), (BROKEN, ExitCode.ENVIRONMENT)])
@@ -23,7 +23,7 @@ def test_a_kernel_that_is_off_is_shown_and_only_what_cannot_run_is_an_error(invo
     monkeypatch.setattr(doctor, "self_test", lambda: [GOOD, last])
     outcome = invoke("doctor", "--gpu")
     assert outcome.code == code
-    assert all(text in outcome.out for text in (GOOD.found, last.found, last.mend))
+    assert all(text in outcome.out for text in (GOOD.found, last.found, last.fix))
     document = invoke("doctor", "--gpu", "--json").document
     assert [check["status"] for check in document["checks"]] == ["pass", last.status]
 
@@ -36,7 +36,7 @@ def test_before_a_tier_a_kernel_may_fail_but_not_training(monkeypatch, capsys):
     monkeypatch.setattr(doctor, "self_test", lambda engines: [OFF, BROKEN])
     with pytest.raises(EnvironmentFault, match="DeepSpeed") as caught:
         prove_gpu("deepspeed")
-    assert (caught.value.why, caught.value.mend) == ("no NCCL", "make install")
+    assert (caught.value.why, caught.value.fix) == ("no NCCL", "make install")
 
 
 @pytest.mark.parametrize("name", ["varlen_attention", "adamw", "graph engine"])
@@ -46,7 +46,7 @@ def test_the_graph_engine_needs_its_parts_proven(monkeypatch, name, status):
     monkeypatch.setattr(doctor, "self_test", lambda engines: [GOOD, found])
     with pytest.raises(EnvironmentFault, match=name) as caught:
         prove_gpu("graph")
-    assert (caught.value.why, caught.value.mend) == ("off by 1", "--engine deepspeed")
+    assert (caught.value.why, caught.value.fix) == ("off by 1", "--engine deepspeed")
     prove_gpu("deepspeed")
     prove_gpu(None)
 
@@ -75,7 +75,7 @@ def test_the_cuda_build_on_a_machine_without_a_gpu_is_named_with_pips_own_settin
     assert builds() == []
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     (check,) = builds()
-    assert (check["status"], "PIP_EXTRA_INDEX_URL" in check["mend"]) == ("warn", True)
+    assert (check["status"], "PIP_EXTRA_INDEX_URL" in check["fix"]) == ("warn", True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (24 << 30, 24 << 30))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)

@@ -129,7 +129,7 @@ def test_faults_end_with_their_exit_code(
     outcome = invoke("fetch", *arguments)
     assert outcome.code == code
     assert message in outcome.err
-    assert "Mend:" in outcome.err
+    assert "Fix:" in outcome.err
 
 
 def test_an_interruption_ends_with_5_and_keeps_what_came(

@@ -46,9 +46,9 @@ def test_a_fault_is_told_in_lines_that_harm_nothing(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, as_json: bool
 ) -> None:
     monkeypatch.setattr(output, "settings", output.Settings(as_json=as_json, debug=True))
-    output.report_error(DataFault(NASTY, why=f"{NASTY}\n{NASTY}", mend=NASTY))
+    output.report_error(DataFault(NASTY, why=f"{NASTY}\n{NASTY}", fix=NASTY))
     out, err = capsys.readouterr()
-    assert err.startswith(f"Error: {SHOWN}\n  Why: {SHOWN}\n{SHOWN}\n  Mend: {SHOWN}\n")
+    assert err.startswith(f"Error: {SHOWN}\n  Why: {SHOWN}\n{SHOWN}\n  Fix: {SHOWN}\n")
     assert all(each.isprintable() or each == "\n" for each in err)
     assert bool(out) == as_json
     if as_json:

@@ -10,7 +10,6 @@ import pytest
 
 from tests.cli.conftest import Invoke
 from tests.verify.tiny_results import ANSWER, Results, plan_results, predictions, write_artifact
-from xlt.cli import score as command
 from xlt.errors import ExitCode
 from xlt.evaluate.submission import BENCHMARKS, FORMS
 from xlt.evaluate.submission_text import submission_text
@@ -26,7 +25,7 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Results:
     """A complete results folder, whose source the commands open; the benchmark has what is in it."""
     monkeypatch.setenv("XLT_ARTIFACT", str(write_artifact(tmp_path / "artifact")))
     made = plan_results(tmp_path / "results").fill()
-    monkeypatch.setattr(command, "source_of", lambda results, data_root: made.source)
+    monkeypatch.setattr("xlt.verify.stored.source_of", lambda results, data_root: made.source)
     return made
 
 

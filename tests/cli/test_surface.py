@@ -106,7 +106,7 @@ def test_wrong_usage_is_one_clear_message(invoke: Invoke, arguments: list[str], 
     outcome = invoke(*arguments)
     assert outcome.code == ExitCode.USAGE
     assert message in outcome.err
-    assert "Mend:" in outcome.err
+    assert "Fix:" in outcome.err
     assert "Traceback" not in outcome.err
     assert outcome.out == ""
 
@@ -139,7 +139,7 @@ def test_a_typing_error_is_answered_before_anything_slow_is_imported(arguments: 
     )
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
     assert done.stderr.endswith("2 []\n"), done.stderr
-    assert "Mend:" in done.stderr
+    assert "Fix:" in done.stderr
 
 
 def test_the_names_of_options_are_those_of_what_they_choose() -> None:
@@ -161,7 +161,7 @@ def test_with_json_an_error_is_the_one_document(invoke: Invoke) -> None:
         fault = outcome.document["error"]
         assert fault["exit_code"] == 2
         assert fault["what"]
-        assert fault["mend"]
+        assert fault["fix"]
 
 
 def test_missing_results_are_incomplete_and_say_what_to_run(invoke: Invoke, tmp_path: object) -> None:

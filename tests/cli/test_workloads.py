@@ -73,5 +73,5 @@ def test_where_ours_did_not_run_the_rows_are_shown_and_the_exit_code_says_so(
 
 def test_an_unknown_size_is_refused(invoke: Invoke, asked: list[tuple[str, int]]) -> None:
     outcome = invoke("bench", "kernels", "--size", "huge", "--json")
-    assert (outcome.code, outcome.document["error"]["mend"]) == (ExitCode.USAGE, "xlt bench kernels --help")
+    assert (outcome.code, outcome.document["error"]["fix"]) == (ExitCode.USAGE, "xlt bench kernels --help")
     assert not asked

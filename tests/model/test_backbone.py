@@ -89,14 +89,14 @@ def test_registering_twice_changes_nothing():
 def test_an_absent_folder_is_named_with_its_remedy(name):
     with pytest.raises(DataFault, match="does not exist") as fault:
         load_backbone(name)
-    assert "xlt fetch" in fault.value.mend
+    assert "xlt fetch" in fault.value.fix
 
 
 def test_a_name_that_cannot_be_had_offline(monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(DataFault, match="hub cannot be reached") as fault:
         load_backbone("xlt-tests/never-fetched")
-    assert "xlt fetch" in fault.value.mend
+    assert "xlt fetch" in fault.value.fix
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "absent", "pickle only", "config", "no config"])
@@ -118,7 +118,7 @@ def test_a_damaged_folder(folder, damage):
         (folder / "config.json").unlink()
     with pytest.raises(DataFault) as fault:
         load_backbone(folder)
-    assert fault.value.mend
+    assert fault.value.fix
 
 
 def test_missing_weights_are_not_filled_with_random_ones(folder):
@@ -161,7 +161,7 @@ def test_what_gathers_a_text_in_its_last_token_is_refused_before_its_weights_are
             UsageFault, match=f"type '{decoder.model_type}' cannot be a backbone.\nSuch a model "
         ) as fault:
             read(tmp_path)
-        assert "xlm-roberta-base" in fault.value.mend
+        assert "xlm-roberta-base" in fault.value.fix
 
 
 def test_an_encoder_whose_first_token_does_not_see_the_last_is_refused(tmp_path, monkeypatch):

@@ -95,7 +95,7 @@ def test_a_file_that_was_changed_after_the_fetch_is_refused(fetched: Fetched) ->
         DataFault, match=r"'config.json' of the model 'encoder' was changed after it was fetched"
     ) as fault:
         identified(Backbone(name="encoder"))
-    assert fault.value.mend == "xlt fetch --model encoder"
+    assert fault.value.fix == "xlt fetch --model encoder"
 
 
 def test_a_checkpoint_of_another_size_under_a_known_name_is_refused(fetched: Fetched) -> None:

@@ -9,9 +9,10 @@ import pytest
 
 from tests.pipeline.conftest import TinyGrid
 from xlt.data.files.source import FilesSource
+from xlt.data.source import evaluated
 from xlt.data.world.source import WorldSource
 from xlt.errors import DataFault, UsageFault
-from xlt.pipeline.grid import Grid, GridBuilder, evaluated, present_arms
+from xlt.pipeline.grid import Grid, GridBuilder, present_arms
 from xlt.pipeline.sources import SourceOptions, open_source
 from xlt.pipeline.tiers import read_tier
 from xlt.tasks.catalogue import get_task
@@ -166,7 +167,7 @@ def test_only_what_has_dev_data_is_watched_for_collapse(tiny_grid: TinyGrid, tmp
 def test_a_language_that_is_not_there_is_refused_with_a_suggestion(tiny_files: Path) -> None:
     with pytest.raises(UsageFault, match="no language 'zw'") as caught:
         evaluated(get_task("xnli"), FilesSource(tiny_files), languages=["zw"])
-    assert caught.value.mend.startswith("--language zh")
+    assert caught.value.fix.startswith("--language zh")
     with pytest.raises(UsageFault, match="no split 'train'"):
         evaluated(get_task("xnli"), FilesSource(tiny_files), splits=["train"])
     assert evaluated(get_task("xnli"), FilesSource(tiny_files), languages=["sw"], splits=["test"]) == [("test", "sw")]
@@ -189,4 +190,4 @@ def test_mining_without_the_dev_set_of_its_threshold_is_refused_before_anything_
         path.write_text(text, encoding="utf-8")
     with pytest.raises(DataFault, match="best on its dev split, which the source 'files' lacks") as caught:
         evaluated(get_task("bucc2018"), FilesSource(tmp_path))
-    assert "xlt fetch bucc2018 --data-root DIR" in caught.value.mend
+    assert "xlt fetch bucc2018 --data-root DIR" in caught.value.fix

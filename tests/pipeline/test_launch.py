@@ -272,4 +272,4 @@ def test_an_error_in_a_process_arrives_with_its_advice(tiny_grid: TinyGrid, tmp_
         workers.spread(order(spec, tmp_path / "nowhere", tmp_path), Watcher(), 2)
     assert "nowhere" in caught.value.what
     assert caught.value.exit_code == DataFault.exit_code
-    assert caught.value.mend
+    assert caught.value.fix

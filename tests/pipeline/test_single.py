@@ -61,7 +61,7 @@ def test_texts_are_cut_where_the_model_has_no_more_positions(folder: Path, tiny_
 def test_a_model_without_weights_or_of_no_known_name_is_refused(folder: Path) -> None:
     with pytest.raises(DataFault, match="The model 'somebody/some-model' was not fetched") as fault:
         find_model("somebody/some-model")
-    assert fault.value.mend == "xlt fetch --model somebody/some-model"
+    assert fault.value.fix == "xlt fetch --model somebody/some-model"
     (folder / "model.safetensors").unlink()
     with pytest.raises(DataFault, match="no safetensors weights"):
         find_model(str(folder))
@@ -89,7 +89,7 @@ def test_a_damaged_model_of_others_is_one_clear_fault(
     (folder / name).write_bytes(content)
     with pytest.raises((DataFault, EnvironmentFault)) as fault:
         spec_hash(folder, tiny_files)
-    assert fault.value.mend
+    assert fault.value.fix
 
 
 @pytest.mark.parametrize(
@@ -102,4 +102,4 @@ def test_a_configuration_with_impossible_sizes_is_one_clear_fault(
     (folder / "config.json").write_text(json.dumps(config), "utf-8")
     with pytest.raises((DataFault, EnvironmentFault)) as fault:
         spec_hash(folder, tiny_files)
-    assert fault.value.mend
+    assert fault.value.fix

@@ -11,8 +11,8 @@ import pytest
 from xlt.data.files.fault import FileFault
 from xlt.data.files.source import FilesSource
 from xlt.data.rows import MiningRow, SpanRow, TextRow
+from xlt.data.source import training_rows
 from xlt.errors import UsageFault
-from xlt.pipeline.grid import training_rows
 from xlt.pipeline.sources import SourceOptions, open_source
 from xlt.tasks.catalogue import get_task
 

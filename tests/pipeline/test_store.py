@@ -12,7 +12,8 @@ import pytest
 
 from tests.pipeline.test_spec import SPEC
 from xlt.errors import DataFault, EnvironmentFault, UsageFault
-from xlt.pipeline.store import MANIFEST, RunStore, check_folder, read_spec, write_manifest, write_text
+from xlt.files import write_text
+from xlt.pipeline.store import MANIFEST, RunStore, check_folder, read_spec, write_manifest
 from xlt.pipeline.store import SPEC as SPEC_FILE
 
 
@@ -183,7 +184,7 @@ def test_a_full_or_read_only_disk_is_one_clear_message(tmp_path: Path, number: i
     store = RunStore(tmp_path)
     with pytest.raises(EnvironmentFault, match=message) as caught, store.writing(SPEC):
         raise OSError(number, "no")
-    assert caught.value.mend
+    assert caught.value.fix
     assert store.check(SPEC).state == "unfinished"
 
 

@@ -12,14 +12,8 @@ import deepspeed
 import torch
 
 from tests.train.test_loop import batch_stream, fresh_model
-from xlt.train.engine import (
-    ZERO_STAGES,
-    DeepSpeedEngine,
-    EngineSettings,
-    division,
-    start_process_group,
-    stop_process_group,
-)
+from xlt.runtime import start_process_group, stop_process_group
+from xlt.train.engine import ZERO_STAGES, DeepSpeedEngine, EngineSettings, division
 
 types: defaultdict[str, set[str]] = defaultdict(set)
 

@@ -6,7 +6,8 @@ import json
 
 from tests.train.test_loop import batch_stream, fresh_model
 from xlt.model.encoder import PackedModel
-from xlt.train.engine import EngineSettings, division, start_process_group, stop_process_group
+from xlt.runtime import start_process_group, stop_process_group
+from xlt.train.engine import EngineSettings, division
 from xlt.train.loop import DevResult, StepRecord, train
 
 

@@ -19,11 +19,12 @@ from xlt.cli.options import engine_settings
 from xlt.data.packing import Encoded, PackedBatch
 from xlt.errors import UsageFault
 from xlt.model.encoder import PackedModel
+from xlt.runtime import start_process_group
 from xlt.tasks.catalogue import get_task
 from xlt.tasks.record import Recipe
 from xlt.train import graph
 from xlt.train.batches import BatchStream, Division
-from xlt.train.engine import EngineName, EngineSettings, Precision, start_process_group
+from xlt.train.engine import EngineName, EngineSettings, Precision
 from xlt.train.graph import GraphEngine, bucket_loss, in_bucket
 from xlt.train.joint import JointStream
 from xlt.train.loop import DevResult, StepRecord, Trained, train
@@ -290,7 +291,7 @@ def test_a_diverged_loss_is_found_in_its_block(monkeypatch: pytest.MonkeyPatch) 
 def test_what_the_graph_engine_has_not_is_refused(options: tuple[str, int, EngineName, int]) -> None:
     with pytest.raises(UsageFault, match="on one GPU") as caught:
         engine_settings(*options)
-    assert "--engine deepspeed" in caught.value.mend
+    assert "--engine deepspeed" in caught.value.fix
     zero, accumulation, _, _ = options
     if (zero, accumulation) != ("0", 1):
         with pytest.raises(UsageFault, match="on one GPU"):

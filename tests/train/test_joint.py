@@ -11,10 +11,11 @@ import torch
 from tests.train.test_loop import CONFIG
 from xlt.data.packing import Encoded
 from xlt.model.encoder import PackedModel
+from xlt.runtime import start_process_group
 from xlt.tasks.catalogue import get_task
 from xlt.tasks.record import Recipe
 from xlt.train.batches import BatchStream, Division
-from xlt.train.engine import EngineSettings, start_process_group
+from xlt.train.engine import EngineSettings
 from xlt.train.joint import JointStream
 from xlt.train.loop import StepRecord, train
 from xlt.train.masking import Vocabulary

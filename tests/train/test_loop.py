@@ -15,10 +15,11 @@ from tests.processes import run_together
 from xlt.data.packing import Encoded
 from xlt.errors import EnvironmentFault
 from xlt.model.encoder import PackedModel
+from xlt.runtime import start_process_group
 from xlt.tasks.catalogue import get_task
 from xlt.tasks.record import Recipe
 from xlt.train.batches import BatchStream
-from xlt.train.engine import ZERO_STAGES, DeepSpeedEngine, EngineSettings, start_process_group
+from xlt.train.engine import ZERO_STAGES, DeepSpeedEngine, EngineSettings
 from xlt.train.graph import GraphEngine
 from xlt.train.loop import DevResult, StepRecord, Trained, train
 
@@ -224,4 +225,4 @@ def test_a_diverged_loss_stops_the_run_with_advice(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(PackedModel, "forward", diverged)
     with pytest.raises(EnvironmentFault, match="loss of step 1") as caught:
         run(steps=2)
-    assert "learning rate" in caught.value.mend
+    assert "learning rate" in caught.value.fix

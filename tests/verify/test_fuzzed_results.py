@@ -19,8 +19,6 @@ import pytest
 
 from tests.cli.conftest import Invoke
 from tests.cli.conftest import invoke as invoke
-from xlt.cli import judgement
-from xlt.cli import score as submission
 from xlt.errors import ExitCode
 from xlt.pipeline.executor import plan_grid, with_retries
 from xlt.pipeline.grid import Grid
@@ -60,8 +58,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sound]:
         shutil.copy(Path(__file__).parents[2] / "artifact" / name, artifact / name)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XLT_ARTIFACT", str(artifact))
-        for command in (judgement, submission):
-            patch.setattr(command, "source_of", lambda results, data_root: TinySource())
+        patch.setattr("xlt.verify.stored.source_of", lambda results, data_root: TinySource())
         first = plan_results(place / "results").fill()
         collapsed = next(run for run in first.grid.runs if run.name == "mnli")
         (first.run("mnli") / "provenance.json").write_text('{"collapsed": true}', "utf-8")
@@ -113,9 +110,9 @@ def verified(invoke: Invoke, root: Path, told: str, seed: int) -> dict[str, Any]
     document: dict[str, Any] = outcome.document
     assert document.get("exit_code", outcome.code) == outcome.code, told
     if "error" in document:
-        assert document["error"]["mend"], told
+        assert document["error"]["fix"], told
     else:
-        assert all(problem["what"] and problem["mend"] for problem in document["problems"]), told
+        assert all(problem["what"] and problem["fix"] for problem in document["problems"]), told
     return document
 
 

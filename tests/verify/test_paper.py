@@ -71,8 +71,8 @@ def test_claims_are_judged_over_all_seeds_failures_first(seeds):
     assert [each.verdict for each in found.paper.claims][:3] == ["not run"] * 3
     assert found.exit_code == ExitCode.INCOMPLETE
     lacking = next(each for each in found.paper.claims if each.claim.id == "C3")
-    assert lacking.mend.startswith("xlt reproduce --tier core --source hub, 3 seeds")
-    assert "not measured yet" in lacking.mend
+    assert lacking.fix.startswith("xlt reproduce --tier core --source hub, 3 seeds")
+    assert "not measured yet" in lacking.fix
     assert Verification.model_validate_json(found.model_dump_json()) == found
     assert found.result_hash == seeds[0].result_hash
 
@@ -190,7 +190,7 @@ def test_a_tier_without_claims_says_so(seeds):
 def test_the_command_judges_seeds_claims_and_given_values(
     invoke: Invoke, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("xlt.cli.judgement.source_of", lambda folder, root: SOURCE)
+    monkeypatch.setattr("xlt.verify.stored.source_of", lambda folder, root: SOURCE)
     both = ("verify", "--results", str(place / "0"), "--results", str(place / "1"))
     shown = invoke(*both)
     assert shown.code == ExitCode.INCOMPLETE

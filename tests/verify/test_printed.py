@@ -51,7 +51,7 @@ def test_what_needs_no_training_needs_no_second_seed():
     found = judged(replicated, seeds=(0,))
     assert found["replication.baseline.tatoeba.af"].verdict == "reproduced"
     assert found["replication.baseline.tatoeba.sw"].verdict == "not run"
-    assert found["replication.baseline.tatoeba.sw"].mend == "xlt reproduce"
+    assert found["replication.baseline.tatoeba.sw"].fix == "xlt reproduce"
 
 
 def test_a_value_that_nobody_read_says_what_it_needs():

@@ -97,7 +97,7 @@ def test_the_page_needs_nothing_else(results, found):
 def test_text_from_the_results_is_escaped(results, found):
     bad = "<script>alert('x')</script>"
     verdicts = [
-        Verdict(arm=bad, task=bad, split="test", verdict="not run", reason=bad, mend=bad),
+        Verdict(arm=bad, task=bad, split="test", verdict="not run", reason=bad, fix=bad),
         *found.verdicts,
     ]
     page = render(found.model_copy(update={"verdicts": tuple(verdicts), "references": (bad,)}), results.root)

@@ -89,7 +89,7 @@ def test_what_has_problems_is_not_shipped(results: Results, tmp_path: Path):
 
 def test_the_command_ships_several_seeds(make, invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     made = [make(str(seed), seed=seed).fill() for seed in (0, 1)]
-    monkeypatch.setattr("xlt.cli.judgement.source_of", lambda folder, root: made[0].source)
+    monkeypatch.setattr("xlt.verify.stored.source_of", lambda folder, root: made[0].source)
     archive = tmp_path / "both.tar.gz"
     folders = [part for each in made for part in ("--results", str(each.root))]
     assert invoke("report", *folders, "--ship", str(archive), "--json").document["archive"] == str(archive)
@@ -114,7 +114,7 @@ def test_without_the_data_of_the_hub_the_command_that_brings_it_is_named(
     monkeypatch.setenv("XLT_ARTIFACT", str(artifact))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "empty"))
     root = write_core_results(tmp_path / "results", 0, source)
-    monkeypatch.setattr("xlt.cli.judgement.source_of", lambda folder, root: HubSource())
+    monkeypatch.setattr("xlt.verify.stored.source_of", lambda folder, root: HubSource())
     shown = invoke("verify", "--results", str(root))
     assert shown.code == ExitCode.DATA
     assert "→ xlt fetch xnli" in shown.out

@@ -18,8 +18,6 @@ import pytest
 
 from tests.cli.conftest import Invoke
 from tests.cli.conftest import invoke as invoke
-from xlt.cli import judgement
-from xlt.cli.judgement import source_of
 from xlt.errors import DataFault, ExitCode, IncompleteFault, UsageFault
 from xlt.pipeline.store import MANIFEST, check_folder
 from xlt.verify.crate import crate
@@ -27,7 +25,7 @@ from xlt.verify.judge import verify
 from xlt.verify.log import read_log
 from xlt.verify.report import write_report
 from xlt.verify.shipment import ship
-from xlt.verify.stored import read_grid
+from xlt.verify.stored import read_grid, source_of
 from xlt.verify.submission import write_submission
 
 from .tiny_results import Results
@@ -42,7 +40,7 @@ FORM = "metrics.json cannot be read as {task: {split: {language: {metric: number
 @pytest.fixture
 def opened(results: Results, monkeypatch: pytest.MonkeyPatch) -> Results:
     """The results, with the source that the commands open."""
-    monkeypatch.setattr(judgement, "source_of", lambda folder, root: results.source)
+    monkeypatch.setattr("xlt.verify.stored.source_of", lambda folder, root: results.source)
     return results
 
 
@@ -279,7 +277,7 @@ def test_a_folder_deeper_than_the_stack_is_looked_through_and_is_one_fault_to_re
                 pass
         except DataFault as error:  # of Python 3.12 and before, whose shutil recurses
             fault = error
-        assert fault is None or fault.mend.startswith("rm -r ")
+        assert fault is None or fault.fix.startswith("rm -r ")
         assert (check_folder(results.run(RUN), spec).state == "done") == (fault is None)
     finally:
         subprocess.run(["rm", "-rf", top], check=True)

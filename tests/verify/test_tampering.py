@@ -171,7 +171,7 @@ def test_it_is_caught_with_its_own_message(results: Results, name: str):
         results.seal(RUN)
     problems = verify(results.root, results.source).problems
     assert any(case.said in problem.what for problem in problems), problems
-    assert all(problem.mend for problem in problems)
+    assert all(problem.fix for problem in problems)
 
 
 def test_the_folder_that_is_tampered_with_is_sound(results: Results):
@@ -196,7 +196,7 @@ def test_placeholder_labels_are_no_gold_whether_the_run_had_them_or_not(make, re
         first = found.problems[0]
         assert first.kind == "gold"
         assert first.what.startswith("All 60 gold labels of xnli.test.")
-        assert first.mend == "Give the labelled files: xlt tasks show xnli"
+        assert first.fix == "Give the labelled files: xlt tasks show xnli"
 
 
 def passed_off(results: Results, artifact: Path, old: str, new: str) -> Verification:

@@ -67,7 +67,7 @@ class TinySource:
 
     def rows(self, task: Task, split: Split, language: str) -> list[Row]:
         if language in self.absent:
-            raise DataFault(f"There is no file of '{language}'.", mend="xlt tasks check")
+            raise DataFault(f"There is no file of '{language}'.", fix="xlt tasks check")
         return [self._row(task, f"{split}-{number}", number, language) for number in range(EXAMPLES)]
 
     def pretraining_text(self) -> list[TextRow]:

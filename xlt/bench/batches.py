@@ -80,7 +80,7 @@ def draw(sequences: Sequence[Encoded], policy: Policy, shape: Shape) -> list[lis
     if full < shape.steps:
         raise UsageFault(
             f"{len(order)} examples make {full} batches of {size}; {shape.steps} steps were asked for.",
-            mend="Use a smaller --batch-size or fewer --steps.",
+            fix="Use a smaller --batch-size or fewer --steps.",
         )
     if policy == "length grouping":
         lengths = [max(each.lengths or (len(each.input_ids),)) for each in sequences]

@@ -117,7 +117,7 @@ def run_controls(
 def _take_phase_1(grid: Grid, finished: RunStore, store: RunStore) -> None:
     spec = grid.runs[0]
     if finished.check(spec).state != "done":
-        raise IncompleteFault("The controls start from phase 1 of a finished results folder.", mend="xlt reproduce")
+        raise IncompleteFault("The controls start from phase 1 of a finished results folder.", fix="xlt reproduce")
     if store.check(spec).state != "done":
         shutil.copytree(finished.path(spec.folder), store.path(spec.folder), dirs_exist_ok=True)
 

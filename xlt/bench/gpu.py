@@ -222,10 +222,11 @@ def _train(
     size: Size, name: EngineName, *, dropout: float, graphs: bool = True
 ) -> tuple[list[float], dict[str, torch.Tensor]]:
     from xlt.bench.shapes import fresh_model, random_sequences
+    from xlt.runtime import start_process_group
     from xlt.tasks.catalogue import get_task
     from xlt.tasks.record import Recipe
     from xlt.train.batches import BatchStream, Division
-    from xlt.train.engine import DeepSpeedEngine, EngineSettings, start_process_group
+    from xlt.train.engine import DeepSpeedEngine, EngineSettings
     from xlt.train.graph import GraphEngine
     from xlt.train.seeding import seed_everything
 

@@ -183,7 +183,7 @@ def _agreeing(rows: Sequence[Row], task: Task, tokenizer: PreTrainedTokenizerBas
         raise EnvironmentFault(
             f"Nothing was timed: the token ids of {len(rows) - len(same)} of {len(rows)} rows differ.",
             why="Sides that do not compute the same cannot be compared.",
-            mend="xlt doctor; the tokenizer may not be a fast one of the usual form.",
+            fix="xlt doctor; the tokenizer may not be a fast one of the usual form.",
         )
     return same
 

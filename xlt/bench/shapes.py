@@ -15,7 +15,7 @@ import torch
 from pydantic import BaseModel, Field, ValidationError
 from torch import Tensor
 
-from xlt.artifact import artifact_root
+from xlt.artifact import RESTORE, artifact_root
 from xlt.data.features import encode, encode_texts
 from xlt.data.labels import with_labels
 from xlt.data.packing import Encoded
@@ -149,5 +149,5 @@ def measured_lengths() -> Lengths:
         raise EnvironmentFault(
             "'artifact/measured/lengths.json' cannot be read.",
             why=str(error),
-            mend="Restore it from the repository: git checkout -- artifact",
+            fix=RESTORE,
         ) from error

@@ -26,8 +26,9 @@ from transformers import (
 from xlt.bench.batches import SameBatch
 from xlt.errors import EnvironmentFault
 from xlt.model.encoder import PackedModel
+from xlt.runtime import start_process_group
 from xlt.tasks.record import Kind, Recipe
-from xlt.train.engine import EngineSettings, Precision, build_engine, start_process_group
+from xlt.train.engine import EngineSettings, Precision, build_engine
 from xlt.train.graph import GraphEngine
 
 # Both sides add the same numbers in another order. fp32 keeps 24 bits (6e-8 relative): seen, with up to 24 layers of
@@ -247,7 +248,7 @@ def check_parity(left: Trainee, right: Trainee, batch: SameBatch) -> None:
             raise EnvironmentFault(
                 f"Nothing was timed: the {name} is {mine:.7g} packed and {theirs:.7g} padded.",
                 why="Sides that do not compute the same cannot be compared.",
-                mend="xlt doctor; the installed transformers may have changed its XLM-R.",
+                fix="xlt doctor; the installed transformers may have changed its XLM-R.",
             )
 
 

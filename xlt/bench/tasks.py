@@ -17,19 +17,19 @@ from xlt.data.features import encode, encode_texts
 from xlt.data.files.locate import locate
 from xlt.data.labels import with_labels
 from xlt.data.rows import Row, retrieval_texts
-from xlt.data.source import Source
+from xlt.data.source import EVALUATED_SPLITS, Source
 from xlt.data.tokenizer import load_tokenizer, train_tokenizer
 from xlt.evaluate.chance import chance, majority
 from xlt.evaluate.metrics import Metrics, task_score
 from xlt.pipeline.executor import Executor, GridProgress
-from xlt.pipeline.grid import ENGLISH, EVALUATED_SPLITS, Grid, GridBuilder
+from xlt.pipeline.grid import Grid, GridBuilder
 from xlt.pipeline.provenance import environment
 from xlt.pipeline.sources import SourceOptions, open_source
 from xlt.pipeline.spec import RunSpec, SourceSpec
 from xlt.pipeline.store import RunStore
 from xlt.pipeline.tiers import Tier
 from xlt.tasks.catalogue import INTERMEDIATE, MASKED_LM, TARGET, get_task
-from xlt.tasks.record import Split, Task
+from xlt.tasks.record import ENGLISH, Split, Task
 from xlt.train.engine import EngineSettings
 
 EVERY = tuple(task.key for task in (*INTERMEDIATE, *TARGET))

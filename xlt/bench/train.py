@@ -153,6 +153,6 @@ def _time(name: Policy, left: Side, right: Side, batches: Sequence[SameBatch]) -
 def _training_task(key: str, max_length: int) -> Task:
     task = get_task(key)
     if task.kind != "pair_classification" or task.trains_on is None:
-        raise UsageFault(f"'{key}' does not classify pairs.", why="Both sides train a pair head.", mend="--task mnli")
+        raise UsageFault(f"'{key}' does not classify pairs.", why="Both sides train a pair head.", fix="--task mnli")
     task = get_task(task.trains_on)
     return replace(task, recipe=replace(task.recipe, max_length=max_length))

@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from xlt.cli import bench, catalogue, environment, fetch, grid, judgement, score, single, workloads
+from xlt.cli import bench, catalogue, environment, fetch, grid, report, score, single, verify, workloads
 from xlt.cli.container import volume_warning
 from xlt.cli.output import report_error, results_only_on_stdout, settings, show_traceback
 from xlt.errors import ExitCode, UsageFault, XltError, package_fault
@@ -115,9 +115,9 @@ def _register() -> None:
         score.submit
     )
     command(epilog=_examples("xlt verify", "xlt verify --results results-1 --results results-2 --claim C3"))(
-        judgement.verify
+        verify.verify
     )
-    command(epilog=_examples("xlt report", "xlt report --results DIR"))(judgement.report)
+    command(epilog=_examples("xlt report", "xlt report --results DIR"))(report.report)
 
 
 def _register_groups() -> None:
@@ -183,15 +183,15 @@ def _run(arguments: list[str]) -> int:
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
         message = error.format_message().replace("Value error, ", "")
-        report_error(UsageFault(message, mend=f"{getattr(context, 'command_path', 'xlt')} --help"))
+        report_error(UsageFault(message, fix=f"{getattr(context, 'command_path', 'xlt')} --help"))
         return int(ExitCode.USAGE)
     except ModuleNotFoundError as error:
         report_error(package_fault(error))
         return int(ExitCode.ENVIRONMENT)
     except MemoryError as error:
-        return _unexpected(error, mend="Free memory, or use a smaller --batch-size or more --accumulation.")
+        return _unexpected(error, fix="Free memory, or use a smaller --batch-size or more --accumulation.")
     except Exception as error:
-        return _unexpected(error, mend="xlt doctor; with --debug the traceback is shown here.")
+        return _unexpected(error, fix="xlt doctor; with --debug the traceback is shown here.")
     if returned == TYPER_INTERRUPTED:
         return _interrupted()
     return returned if isinstance(returned, int) else int(ExitCode.OK)
@@ -202,12 +202,12 @@ def _interrupted() -> int:
     return int(ExitCode.INCOMPLETE)
 
 
-def _unexpected(error: BaseException, mend: str) -> int:
+def _unexpected(error: BaseException, fix: str) -> int:
     """One clear message; the traceback goes to a file, whose path is printed."""
     with tempfile.NamedTemporaryFile("wb", prefix="xlt-error-", suffix=".log", delete=False) as log:
         log.write("".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace"))
     what = f"{type(error).__name__}: {error}".split("\n")[0]
-    report_error(XltError(what, why=f"This was not expected. The traceback is in {log.name}", mend=mend))
+    report_error(XltError(what, why=f"This was not expected. The traceback is in {log.name}", fix=fix))
     if settings.debug:
         show_traceback(error)
     return int(ExitCode.ENVIRONMENT)

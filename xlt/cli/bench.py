@@ -232,7 +232,7 @@ def _backbone(source: str, hidden: int, layers: int) -> Backbone:
     if hidden:
         heads = max(1, hidden // 64)
         if hidden % heads:
-            raise UsageFault(f"--hidden {hidden} is no multiple of 64.", mend=f"--hidden {64 * heads}")
+            raise UsageFault(f"--hidden {hidden} is no multiple of 64.", fix=f"--hidden {64 * heads}")
         changes |= {"hidden_size": hidden, "num_attention_heads": heads, "intermediate_size": 4 * hidden}
     return backbone.model_copy(update={"config": {**backbone.config, **changes}})
 

@@ -28,8 +28,8 @@ def show_paper(paper: Paper | None, console: Console) -> None:
     printed = [each for each in paper.cells if each.verdict == "deviates" or not each.cell.language or not paper.claims]
     if printed := [each for each in printed if each.cell.expected is not None or not paper.claims]:
         console.print(_printed(printed))
-    for mend, ids in _mends(paper).items():
-        console.print(f"{', '.join(ids)}: {mend}", markup=False, soft_wrap=True)
+    for fix, ids in _fixes(paper).items():
+        console.print(f"{', '.join(ids)}: {fix}", markup=False, soft_wrap=True)
     console.print(f"The paper: {paper.summary}.", markup=False, soft_wrap=True)
 
 
@@ -62,10 +62,10 @@ def _measured(found: Part | CellVerdict) -> str:
     return f"{found.value:.1f} ({found.low:.1f} to {found.high:.1f})"
 
 
-def _mends(paper: Paper) -> dict[str, list[str]]:
+def _fixes(paper: Paper) -> dict[str, list[str]]:
     """The claims that need more runs, by the command that makes them."""
     commands: dict[str, list[str]] = {}
     for each in paper.claims:
-        if each.mend:
-            commands.setdefault(each.mend, []).append(each.claim.id)
+        if each.fix:
+            commands.setdefault(each.fix, []).append(each.claim.id)
     return commands

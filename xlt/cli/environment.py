@@ -29,7 +29,7 @@ def doctor(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Check this machine, with a command that mends each lack."""
+    """Check this machine, with a command that fixes each lack."""
     from xlt.pipeline.doctor import examine, self_test
 
     tested = self_test() if gpu else []
@@ -60,16 +60,16 @@ def prove_gpu(engine: EngineName | None) -> None:
         say(_lines(check))
     for check in checks:
         if check.status == "fail":
-            raise EnvironmentFault(f"The self-test of the GPU failed: {check.name}.", why=check.found, mend=check.mend)
+            raise EnvironmentFault(f"The self-test of the GPU failed: {check.name}.", why=check.found, fix=check.fix)
         if engine == "graph" and check.name in NEEDED_BY_GRAPHS and check.status != "pass":
             raise EnvironmentFault(
                 f"The graph engine cannot be used on this GPU: {check.name} has not passed its test.",
                 why=check.found,
-                mend="--engine deepspeed",
+                fix="--engine deepspeed",
             )
 
 
 def _lines(check: DoctorCheck) -> str:
     found = f"not tested: {check.found}" if check.status == "not tested" else check.found
     line = f"{MARKS[check.status]}  {check.name:22} {found}"
-    return f"{line}\n{'':28} → {check.mend}" if check.mend else line
+    return f"{line}\n{'':28} → {check.fix}" if check.fix else line

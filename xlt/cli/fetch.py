@@ -59,7 +59,7 @@ def fetch(
     tasks = [get_task(key) for key in dict.fromkeys([*(keys or ()), *sorted(of_tier)])]
     models = sorted({model, backbone} - {""})
     if not tasks and not models:
-        raise UsageFault("Nothing to fetch was named.", mend="xlt fetch mnli xnli --model xlm-roberta-large")
+        raise UsageFault("Nothing to fetch was named.", fix="xlt fetch mnli xnli --model xlm-roberta-large")
     from_hub, official = _by_origin(tasks, set(keys or ()), data_root)
     wanted = [*wanted_data(from_hub, language or ()), *map(wanted_model, models)]
     lines, result = _Lines(), Fetched()

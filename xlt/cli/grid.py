@@ -139,8 +139,8 @@ def _grid_of_what_is_there(tier: str, source: Source, seed: int, engine: EngineN
     try:
         return _grid(tier, source, seed, engine), "", ""
     except DataFault as fault:
-        of_hub = source.name == "hub" and fault.mend.startswith("xlt ")
-        fetch = f"xlt fetch --tier {tier} --data-root DIR" if of_hub else fault.mend
+        of_hub = source.name == "hub" and fault.fix.startswith("xlt ")
+        fetch = f"xlt fetch --tier {tier} --data-root DIR" if of_hub else fault.fix
         return _grid(tier, source, seed, engine, fingerprints=False), f"{fault.what} {fault.why}".strip(), fetch
 
 
@@ -221,8 +221,8 @@ def reproduce(
     debug: Debug = False,
 ) -> None:
     """Run a tier from phase 1 to the verdicts. The same command resumes."""
-    from xlt.cli.judgement import conclude
     from xlt.cli.progress import GridLines
+    from xlt.cli.verify import conclude
     from xlt.errors import UsageFault
     from xlt.pipeline.executor import Executor
     from xlt.pipeline.store import RunStore
@@ -235,7 +235,7 @@ def reproduce(
     count = process_count(gpus, processes, read_tier(tier).processes)
     settings = engine_settings(zero, accumulation, engine, count if shard else 1)
     if shard and count == 1:
-        raise UsageFault("--shard needs several GPUs or processes.", mend="Add --gpus N or --processes N.")
+        raise UsageFault("--shard needs several GPUs or processes.", fix="Add --gpus N or --processes N.")
     opened, options = _open_source(tier, named, data_root, limit)
     _introduce(tier, named, settings.engine)
     grid = _grid(tier, opened, seed, settings.engine)

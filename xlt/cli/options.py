@@ -32,7 +32,7 @@ def one_of(noun: str, names: Callable[[], Iterable[str]]) -> Callable[[Names], N
                 raise UsageFault(
                     f"There is no {noun} '{name}'.{meant}",
                     why=f"There are: {', '.join(known)}.",
-                    mend=f"Name one of these: {close[0] if close else known[0]}",
+                    fix=f"Name one of these: {close[0] if close else known[0]}",
                 )
         return given
 
@@ -150,11 +150,11 @@ def process_count(gpus: int, processes: int, default: int = 1) -> int:
     from xlt.errors import EnvironmentFault, UsageFault
 
     if gpus and processes:
-        raise UsageFault("--gpus and --processes exclude each other.", mend="Give one of them.")
+        raise UsageFault("--gpus and --processes exclude each other.", fix="Give one of them.")
     if gpus > torch.cuda.device_count():
         raise EnvironmentFault(
             f"{gpus} GPUs were asked for and {torch.cuda.device_count()} found.",
-            mend="xlt doctor; without a GPU use --processes N.",
+            fix="xlt doctor; without a GPU use --processes N.",
         )
     if torch.cuda.is_available():
         default = 1

@@ -100,17 +100,17 @@ def say(message: str) -> None:
 
 
 def report_error(error: XltError) -> None:
-    """What happened, why, and how to mend it; with ``--json`` as the one document on standard output too."""
+    """What happened, why, and how to fix it; with ``--json`` as the one document on standard output too."""
     lines = [f"Error: {error.what}"]
     if error.why:
         lines.append(f"  Why: {error.why}")
-    if error.mend:
-        lines.append(f"  Mend: {error.mend}")
+    if error.fix:
+        lines.append(f"  Fix: {error.fix}")
     sys.stderr.write(_lines("\n".join(lines)) + "\n")
     if settings.debug:
         show_traceback(error)
     if settings.as_json:
-        fault = {"what": error.what, "why": error.why, "mend": error.mend, "exit_code": int(error.exit_code)}
+        fault = {"what": error.what, "why": error.why, "fix": error.fix, "exit_code": int(error.exit_code)}
         _print_document({"format": 1, "error": fault})
 
 

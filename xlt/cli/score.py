@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from xlt.cli.judgement import source_of
 from xlt.cli.options import DEFAULT_RESULTS, DataRoot, Debug, Json, Results
 from xlt.cli.output import emit
 
@@ -69,6 +68,7 @@ def submit(
     debug: Debug = False,
 ) -> None:
     """Write the test predictions of one arm as a folder that can be submitted to XTREME."""
+    from xlt.verify.stored import source_of
     from xlt.verify.submission import write_submission
 
     submission = write_submission(results, source_of(results, data_root), arm, output)

@@ -143,7 +143,7 @@ def retrieve(
     from xlt.tasks.catalogue import get_task
 
     if get_task(task).kind != "retrieval":
-        raise UsageFault(f"'{task}' is not a retrieval task.", mend=f"xlt evaluate {task} --model MODEL")
+        raise UsageFault(f"'{task}' is not a retrieval task.", fix=f"xlt evaluate {task} --model MODEL")
     start, sources = _start(task, model, source, data_root, limit, languages=language, splits=split)
     options = _options(tier, search, layer=layer or None, languages=language or (), splits=split or ())
     _run(task, start, options, sources, results, train=False)
@@ -161,8 +161,8 @@ def _start(
     splits: list[str] | None = None,
 ) -> tuple[StartingModel | None, SourceOptions]:
     """The model to start from and the source to read; a name that is not there ends here, in under a second."""
+    from xlt.data.source import evaluated
     from xlt.errors import UsageFault
-    from xlt.pipeline.grid import evaluated
     from xlt.pipeline.single import check_name, check_use, find_model
     from xlt.pipeline.sources import open_source
     from xlt.pipeline.store import SPEC
@@ -174,7 +174,7 @@ def _start(
     if model and not source and not (Path(model) / SPEC).is_file():
         raise UsageFault(
             f"On which data? '{model}' is no run of xlt whose data could be taken.",
-            mend="Add --source hub (what xlt fetch brought), --source files --data-root DIR, "
+            fix="Add --source hub (what xlt fetch brought), --source files --data-root DIR, "
             "or --source world (constructed languages, which only the smoke tier's small model knows).",
         )
     start = find_model(model) if model else None

@@ -143,7 +143,7 @@ def _tag_classes(row: TagRow, classes: dict[str, int], task: Task) -> tuple[int,
         raise DataFault(
             f"Row '{row.id}' of '{task.key}' has the tag {error}, which is not a label of the task.",
             why=f"It has {len(classes)} labels: {', '.join(task.labels[:20])}{' …' if len(classes) > 20 else ''}.",
-            mend="Correct the training file, or give the task that label.",
+            fix="Correct the training file, or give the task that label.",
         ) from error
 
 

@@ -67,7 +67,7 @@ def read_predictions(path: Path) -> list[Prediction]:
         for number, line in enumerate(_lines(path), start=1):
             predictions.append(_parse(line, f"{path.name}:{number}"))
     except FileNotFoundError as error:
-        raise DataFault(f"There is no predictions file '{path.name}'.", mend="Run the same command again.") from error
+        raise DataFault(f"There is no predictions file '{path.name}'.", fix="Run the same command again.") from error
     except (OSError, EOFError, ValueError, zlib.error) as error:
         where = f"{path.name}:{len(predictions) + 1}"
         raise DataFault(f"{where}: the gzip file is damaged or cut short.", why=f"{reason(error)}.") from error

@@ -1,11 +1,17 @@
-"""What a source of rows must offer."""
+"""What a source of rows must offer, and what a run asks of it."""
 
 from __future__ import annotations
 
+import difflib
+import warnings
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
-from xlt.data.rows import Row, TextRow
-from xlt.tasks.record import Split, Task
+from xlt.data.rows import Row, TextRow, is_trainable
+from xlt.errors import DataFault, UsageFault
+from xlt.tasks.record import ENGLISH, Split, Task
+
+EVALUATED_SPLITS: tuple[Split, ...] = ("dev", "test")
 
 
 class Source(Protocol):
@@ -35,3 +41,61 @@ class Source(Protocol):
     def pretraining_text(self) -> list[TextRow]:
         """The raw text of phase 1, one sentence or line per row: never text of a test split."""
         ...
+
+
+def training_rows(source: Source, task: Task, translated: Sequence[str] = ()) -> list[Row]:
+    """What ``task`` is trained on: text for masked LM, else its rows in English, or in the languages of translations.
+
+    A warning says how many of them training leaves out (see ``is_trainable``). Raises what ``source.rows`` raises.
+    """
+    if task.kind == "masked_lm":
+        return list(source.pretraining_text())
+    rows = [row for language in translated or (ENGLISH,) for row in source.rows(task, "train", language)]
+    if left_out := sum(not is_trainable(row) for row in rows):
+        why = "a text is blank, or the place of the answer is not known"
+        warnings.warn(f"{left_out} of {len(rows)} rows of '{task.key}' are left out of training: {why}.", stacklevel=2)
+    return rows
+
+
+def needs_dev(task: Task, split: Split) -> bool:
+    """Whether the metrics of that split rest on the predictions for the dev split as well."""
+    return task.metric == "mining_f1" and split != "dev"
+
+
+def evaluated(
+    task: Task, source: Source, languages: Collection[str] = (), splits: Collection[str] = ()
+) -> list[tuple[Split, str]]:
+    """Every labelled split and language of ``task`` that the source has, among those asked for.
+
+    Raises:
+        UsageFault: a language or split asked for is not there.
+        DataFault: there is none, or not the dev set that the scores of the others rest on.
+    """
+    pairs = [(split, language) for split in EVALUATED_SPLITS for language in source.languages(task, split)]
+    if not pairs:
+        raise DataFault(
+            f"The source '{source.name}' has no dev or test data for '{task.key}'.",
+            fix=f"xlt tasks show {task.key}",
+        )
+    if any(needs_dev(task, split) for split, _ in pairs) and not source.languages(task, "dev"):
+        raise DataFault(
+            f"'{task.key}' is scored with the threshold that is best on its dev split, which the source "
+            f"'{source.name}' lacks.",
+            fix=f"xlt fetch {task.key} --data-root DIR, and then add --data-root DIR to this command",
+        )
+    for asked, known, noun in (
+        (languages, dict.fromkeys(language for _, language in pairs), "language"),
+        (splits, dict.fromkeys(split for split, _ in pairs), "split"),
+    ):
+        if unknown := [value for value in asked if value not in known]:
+            close = difflib.get_close_matches(unknown[0], list(known), n=1, cutoff=0.5)
+            raise UsageFault(
+                f"'{task.key}' has no {noun} '{unknown[0]}' in the source '{source.name}'.",
+                why=f"It has: {', '.join(known)}.",
+                fix=f"--{noun} {close[0] if close else next(iter(known))}",
+            )
+    return [
+        (split, language)
+        for split, language in pairs
+        if (not languages or language in languages) and (not splits or split in splits)
+    ]

@@ -41,7 +41,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, folder: Path, *, thre
         raise DataFault(
             f"No SentencePiece model of {vocabulary} pieces could be trained on the text given.",
             why=str(error),
-            mend="Change the vocabulary in the tier file, or give more text.",
+            fix="Change the vocabulary in the tier file, or give more text.",
         ) from error
     folder.mkdir(parents=True, exist_ok=True)
     (folder / SENTENCEPIECE_FILE).write_bytes(model.getvalue())
@@ -61,7 +61,7 @@ def load_tokenizer(name_or_folder: str) -> PreTrainedTokenizerBase:
         raise DataFault(
             f"The folder '{name_or_folder}' has no tokenizer.",
             why=f"It holds none of the files {', '.join(TOKENIZER_FILES)}.",
-            mend="Save the tokenizer beside the model: tokenizer.save_pretrained(folder)",
+            fix="Save the tokenizer beside the model: tokenizer.save_pretrained(folder)",
         )
     try:
         return AutoTokenizer.from_pretrained(name_or_folder)
@@ -72,7 +72,7 @@ def load_tokenizer(name_or_folder: str) -> PreTrainedTokenizerBase:
         raise DataFault(
             f"The tokenizer of '{name_or_folder}' cannot be loaded.",
             why=f"{type(error).__name__}: {error}".split("\n")[0],
-            mend="Check the folder or the name; without a network, fetch the model first.",
+            fix="Check the folder or the name; without a network, fetch the model first.",
         ) from error
 
 

@@ -9,14 +9,9 @@ from xlt.data.predictions import Prediction
 from xlt.data.rows import MiningRow, Row
 from xlt.evaluate.metrics import Metrics, score
 from xlt.evaluate.mining import best_threshold, mining_f1
-from xlt.tasks.record import Split, Task
+from xlt.tasks.record import Task
 
 Scored: TypeAlias = tuple[Sequence[Row], Sequence[Prediction]]
-
-
-def needs_dev(task: Task, split: Split) -> bool:
-    """Whether the metrics of that split rest on the predictions for the dev split as well."""
-    return task.metric == "mining_f1" and split != "dev"
 
 
 def score_cell(

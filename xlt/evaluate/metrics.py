@@ -46,7 +46,7 @@ def score(task: Task, rows: Sequence[Row], predictions: Sequence[Prediction], la
         UsageFault: the task is not scored from predictions of one row each.
     """
     if task.kind not in _SCORERS or task.metric == "mining_f1":
-        raise UsageFault(f"'{task.key}' ({task.kind}) is not scored from predictions.", mend="xlt tasks ls")
+        raise UsageFault(f"'{task.key}' ({task.kind}) is not scored from predictions.", fix="xlt tasks ls")
     row_type, scorer = _SCORERS[task.kind]
     if not all(isinstance(row, row_type) for row in rows):
         raise DataFault(f"The gold rows of '{task.key}' ({task.kind}) are not all of type {row_type.__name__}.")
@@ -80,7 +80,7 @@ def match(task: Task, rows: Sequence[Row], predictions: Sequence[Prediction]) ->
         raise DataFault(
             f"{len(predictions)} predictions do not fit the {len(rows)} gold rows of '{task.key}'.",
             why=" ".join(found),
-            mend="Predict again on the same data: split, language and --limit must be equal.",
+            fix="Predict again on the same data: split, language and --limit must be equal.",
         )
     by_id = {prediction.id: prediction for prediction in predictions}
     return [(row, by_id[row.id]) for row in rows]
@@ -180,7 +180,7 @@ def _refuse(task: Task, ids: Sequence[str], fault: str) -> None:
     if ids:
         raise DataFault(
             f"{len(ids)} examples of '{task.key}' {fault}: {_first(ids)}.",
-            mend="Predict again on the same data: split, language and --limit must be equal.",
+            fix="Predict again on the same data: split, language and --limit must be equal.",
         )
 
 

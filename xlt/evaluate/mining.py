@@ -58,13 +58,13 @@ def mining_f1(candidates: Sequence[Prediction], gold: Gold, threshold: float) ->
 
 def _right(candidates: Sequence[Prediction], gold: Gold) -> npt.NDArray[np.bool_]:
     if not gold:
-        raise DataFault("There are no gold pairs to score mined sentences against.", mend="A larger --limit, or none.")
+        raise DataFault("There are no gold pairs to score mined sentences against.", fix="A larger --limit, or none.")
     pairs = [(candidate.id, candidate.prediction) for candidate in candidates]
     if len(set(pairs)) < len(pairs):
         raise DataFault(
             f"{len(pairs) - len(set(pairs))} of {len(pairs)} mined pairs repeat another one.",
             why="The ids of a corpus are not unique, or the file of predictions was changed.",
-            mend="Mine again on the same data.",
+            fix="Mine again on the same data.",
         )
     wanted = set(gold)
     return np.array([pair in wanted for pair in pairs], dtype=bool)

@@ -45,7 +45,7 @@ def predict(
         UsageFault: the task is of another kind, or the model has no head that fits it.
     """
     if task.kind in ("retrieval", "masked_lm"):
-        raise UsageFault(f"'{task.key}' ({task.kind}) has no predictions of this kind.", mend="xlt tasks ls")
+        raise UsageFault(f"'{task.key}' ({task.kind}) has no predictions of this kind.", fix="xlt tasks ls")
     head = head or task.trains_on or task.key
     labels = _labels(model, task, head)
     place = {row.id: index for index, row in enumerate(rows)}
@@ -69,7 +69,7 @@ def _labels(model: PackedModel, task: Task, name: str) -> tuple[str, ...]:
         raise UsageFault(
             f"The model has no head '{name}' for '{task.key}' ({task.kind}).",
             why=f"Its heads: {', '.join(f'{key} ({head.kind})' for key, head in model.heads.items()) or 'none'}.",
-            mend=f"Train it on '{name}' first, or choose another model.",
+            fix=f"Train it on '{name}' first, or choose another model.",
         )
     head: Any = model.heads[name]
     labels: tuple[str, ...] = head.names or task.labels
@@ -78,7 +78,7 @@ def _labels(model: PackedModel, task: Task, name: str) -> tuple[str, ...]:
         raise UsageFault(
             f"The head '{name}' was trained with other labels than '{task.key}' has.",
             why=f"It has {head.labels}: {_shown(head.names)}. The task has {len(task.labels)}: {_shown(task.labels)}.",
-            mend=f"Choose a model that was trained on the labels of '{task.key}', or train it on '{name}' again.",
+            fix=f"Choose a model that was trained on the labels of '{task.key}', or train it on '{name}' again.",
         )
     return labels
 
@@ -109,7 +109,7 @@ def _forward(
             raise DataFault(
                 f"The model's scores for '{task.key}' are not finite numbers.",
                 why="Its training diverged, or the checkpoint is damaged.",
-                mend="Look at the losses in log.jsonl of the run that trained it.",
+                fix="Look at the losses in log.jsonl of the run that trained it.",
             )
         yield group, logits
 

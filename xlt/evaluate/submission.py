@@ -78,7 +78,7 @@ def score_submission(
         DataFault: nothing can be scored, or files are absent, broken or of unequal length; all of them are named.
     """
     if benchmark not in BENCHMARKS:
-        raise UsageFault(f"There is no benchmark '{benchmark}'.", mend=f"--benchmark, one of: {', '.join(BENCHMARKS)}")
+        raise UsageFault(f"There is no benchmark '{benchmark}'.", fix=f"--benchmark, one of: {', '.join(BENCHMARKS)}")
     given, gold = _folders(predictions), _folders(labels)
     tasks: dict[str, TaskScore] = {}
     notes: list[str] = []
@@ -102,12 +102,12 @@ def score_submission(
         raise DataFault(
             f"{len(faults)} files of the submission cannot be scored.",
             why="\n       ".join(faults),
-            mend="Every task folder needs all languages of the benchmark, with a prediction for every label.",
+            fix="Every task folder needs all languages of the benchmark, with a prediction for every label.",
         )
     if not tasks:
         raise DataFault(
             f"'{predictions}' and '{labels}' have no task of {benchmark} in common.",
-            mend=f"Both hold a folder per task: {', '.join(BENCHMARKS[benchmark])}.",
+            fix=f"Both hold a folder per task: {', '.join(BENCHMARKS[benchmark])}.",
         )
     notes += [f"{name}: not scored; no task of {benchmark}." for name in sorted(given - {*BENCHMARKS[benchmark]})]
     if tagged := [task for task in tasks if FORMS[task] is _TAGS]:
@@ -124,7 +124,7 @@ def _folders(root: Path) -> set[str]:
     try:
         return {path.name for path in root.iterdir() if path.is_dir()}
     except OSError as error:
-        raise DataFault(f"'{root}' is not a folder that can be read.", mend="--predictions DIR --labels DIR") from error
+        raise DataFault(f"'{root}' is not a folder that can be read.", fix="--predictions DIR --labels DIR") from error
 
 
 def _score_file(

@@ -86,14 +86,14 @@ def load_backbone(
     if report["missing_keys"]:
         # The library fills missing weights with random ones and only logs it.
         absent = ", ".join(sorted(report["missing_keys"])[:3])
-        raise DataFault(f"Weights are missing in the model '{name}'.", why=f"Absent: {absent} …", mend=_MEND)
+        raise DataFault(f"Weights are missing in the model '{name}'.", why=f"Absent: {absent} …", fix=_FIX)
     _check_encoder(model.base_model, packed)
     if not packed:
         # Once per process and family: that is how Python shows warnings.
         warnings.warn(f"{config.model_type} cannot run packed: it runs padded, slower by the padding.", stacklevel=2)
     head = _masked_lm_head(model) if with_head else None
     if masked_lm and head is None:
-        raise UsageFault(f"{type(model).__name__} has no single masked-LM head.", mend=_FAMILIES)
+        raise UsageFault(f"{type(model).__name__} has no single masked-LM head.", fix=_FAMILIES)
     name, module = head or ("", None)
     return Backbone(model.base_model, module, name, packed)
 
@@ -136,7 +136,7 @@ def outline(folder: Path) -> Any:
         return _model_class(config, masked_lm=False)._from_config(config)
 
 
-_MEND = "Fetch the model again (xlt fetch), or correct its name or path."
+_FIX = "Fetch the model again (xlt fetch), or correct its name or path."
 _FAMILIES = "Choose an encoder such as xlm-roberta-large, xlm-roberta-base or bert-base-multilingual-cased."
 
 
@@ -153,7 +153,7 @@ def _model_class(config: Any, masked_lm: bool) -> Any:
     try:
         return (MODEL_FOR_MASKED_LM_MAPPING if masked_lm else MODEL_MAPPING)[type(config)]
     except KeyError:
-        raise UsageFault(f"'{config.model_type}' has no encoder of this kind.", mend=_FAMILIES) from None
+        raise UsageFault(f"'{config.model_type}' has no encoder of this kind.", fix=_FAMILIES) from None
 
 
 def _check_family(config: Any) -> None:
@@ -163,7 +163,7 @@ def _check_family(config: Any) -> None:
         raise UsageFault(
             f"A model of the type '{config.model_type}' cannot be a backbone.",
             why="Such a model gathers a text in its last token; tasks are read from the first one.",
-            mend=_FAMILIES,
+            fix=_FAMILIES,
         )
 
 
@@ -180,7 +180,7 @@ def _check_encoder(model: Any, packed: bool) -> None:
         raise UsageFault(
             f"{type(model).__name__} cannot be a backbone.",
             why="That is an encoder of text in which every token sees the whole sequence, and only that.",
-            mend=_FAMILIES,
+            fix=_FAMILIES,
         )
 
 
@@ -192,9 +192,9 @@ def _without_pooling(model_class: Any) -> dict[str, bool]:
 def _check_folder(name: str) -> None:
     if Path(name).is_dir():
         if not (Path(name) / "config.json").is_file():
-            raise DataFault(f"The folder '{name}' holds no model.", why="It has no config.json.", mend=_MEND)
+            raise DataFault(f"The folder '{name}' holds no model.", why="It has no config.json.", fix=_FIX)
     elif name.startswith((".", "~", os.sep)) or name.count("/") > 1:
-        raise DataFault(f"The model folder '{name}' does not exist.", mend=_MEND)
+        raise DataFault(f"The model folder '{name}' does not exist.", fix=_FIX)
 
 
 @contextmanager
@@ -204,23 +204,23 @@ def _faults(name: str) -> Iterator[None]:
     except (XltError, ModuleNotFoundError):
         raise
     except SafetensorError as error:
-        raise DataFault(f"The weights of '{name}' are damaged.", why=str(error), mend=_MEND) from error
+        raise DataFault(f"The weights of '{name}' are damaged.", why=str(error), fix=_FIX) from error
     except OSError as error:
         reason = (
             "" if Path(name).is_dir() else ": it was not fetched and the hub cannot be reached, or has no such model"
         )
-        raise DataFault(f"The model '{name}' cannot be read{reason}.", why=str(error), mend=_MEND) from error
+        raise DataFault(f"The model '{name}' cannot be read{reason}.", why=str(error), fix=_FIX) from error
     except ValueError as error:
         raise EnvironmentFault(
             f"The installed transformers does not know the model '{name}'.",
             why=str(error),
-            mend="Install the pinned version: pip install -r the project's lock file.",
+            fix="Install the pinned version: pip install -r the project's lock file.",
         ) from error
     except RuntimeError as error:
-        raise DataFault(f"The model '{name}' does not fit its config.json.", why=str(error), mend=_MEND) from error
+        raise DataFault(f"The model '{name}' does not fit its config.json.", why=str(error), fix=_FIX) from error
     except Exception as error:  # a damaged configuration makes any part of the library fail
         why = f"{type(error).__name__}: {error}"
-        raise DataFault(f"The model '{name}' cannot be made from its config.json.", why=why, mend=_MEND) from error
+        raise DataFault(f"The model '{name}' cannot be made from its config.json.", why=why, fix=_FIX) from error
 
 
 @contextmanager

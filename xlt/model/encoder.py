@@ -243,7 +243,7 @@ def _check_block(layer: int, blocks: int) -> None:
         raise UsageFault(
             f"There is no block {layer}: the backbone has {blocks} blocks.",
             why="0 stands for the embeddings, 1 for the output of the first block.",
-            mend=f"--layer, from 0 to {blocks}",
+            fix=f"--layer, from 0 to {blocks}",
         )
 
 

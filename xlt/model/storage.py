@@ -65,7 +65,7 @@ def load_heads(model: PackedModel, folder: Path) -> None:
         raise DataFault(
             f"The task heads in '{folder}' are damaged.",
             why=str(error),
-            mend="Delete the run's folder and give the same command again: it trains the run anew.",
+            fix="Delete the run's folder and give the same command again: it trains the run anew.",
         ) from error
 
 

@@ -13,15 +13,16 @@ from xlt.data.source import Source
 from xlt.errors import UsageFault
 from xlt.evaluate.predict import predict
 from xlt.pipeline.estimate import SAMPLE, Calibration, Rate
-from xlt.pipeline.grid import ENGLISH, Grid
+from xlt.pipeline.grid import Grid
 from xlt.pipeline.provenance import device_name
 from xlt.pipeline.spec import RunSpec
 from xlt.pipeline.starting_point import starting_point
 from xlt.pipeline.tiers import Tier, use_threads
 from xlt.pipeline.training import evaluation_tokens, train_run
+from xlt.runtime import device, start_process_group
 from xlt.tasks.catalogue import get_task
-from xlt.tasks.record import Kind, Split, Task
-from xlt.train.engine import EngineSettings, device, start_process_group
+from xlt.tasks.record import ENGLISH, Kind, Split, Task
+from xlt.train.engine import EngineSettings
 from xlt.train.seeding import deterministic
 
 # Steps that a calibration makes before it looks at the clock, and then again; the graph engine reports 32 at once.

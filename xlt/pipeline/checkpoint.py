@@ -35,7 +35,7 @@ def checkpoint_folder(name: str) -> Path:
         raise DataFault(
             f"The model '{name}' was not fetched.",
             why="Models are read from the hub's cache (HF_HOME), as data.lock says.",
-            mend=f"xlt fetch --model {name}",
+            fix=f"xlt fetch --model {name}",
         )
     return folder
 
@@ -58,15 +58,15 @@ def identified(backbone: Backbone) -> Backbone:
         if found.get(path, file.sha256) != file.sha256:
             raise DataFault(
                 f"'{path}' of the model '{backbone.name}' was changed after it was fetched.",
-                mend=f"xlt fetch --model {backbone.name}",
+                fix=f"xlt fetch --model {backbone.name}",
             )
-    config = read_json(folder / "config.json", _OBJECT, mend=f"xlt fetch --model {backbone.name}")
+    config = read_json(folder / "config.json", _OBJECT, fix=f"xlt fetch --model {backbone.name}")
     for name, expected in known_sizes(backbone).items():
         if config.get(name) != expected:
             raise DataFault(
                 f"What was fetched as '{backbone.name}' is another model: its {name} is {config.get(name)}, not "
                 f"{expected}.",
-                mend="Delete its entry in data.lock and fetch it from the hub itself, or name the model as it is.",
+                fix="Delete its entry in data.lock and fetch it from the hub itself, or name the model as it is.",
             )
     return backbone.model_copy(update={"revision": locked.revision, "digest": digest_of(found)})
 

@@ -1,4 +1,4 @@
-"""What this machine has, what it lacks, and the command that mends each lack."""
+"""What this machine has, what it lacks, and the command that fixes each lack."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ PACKAGES = ("huggingface_hub", "datasets", "seqeval")
 
 @dataclass(slots=True)
 class DoctorCheck:
-    """One check, its outcome in words, and how to mend it if it did not pass."""
+    """One check, its outcome in words, and how to fix it if it did not pass."""
 
     name: str
     status: Status
     found: str
-    mend: str = ""
+    fix: str = ""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -72,7 +72,7 @@ def self_test(engines: Collection[str] = ("deepspeed", "graph"), limit: float = 
         raise EnvironmentFault(
             "There is no GPU to test.",
             why="torch finds no CUDA device.",
-            mend="With docker, pass --gpus all. Without a GPU: xlt doctor.",
+            fix="With docker, pass --gpus all. Without a GPU: xlt doctor.",
         )
     left_out = {check for engine, check in ENGINES.items() if engine not in engines}
     waiting = [name for name in CHECKS if name not in left_out]
@@ -86,8 +86,8 @@ def self_test(engines: Collection[str] = ("deepspeed", "graph"), limit: float = 
             checks.append(_do_without(waiting.pop(0), reason))
         elif waiting:
             late = f"not reached within {limit:.0f} s"
-            mend = "It is used untested. When the machine is less busy: xlt doctor --gpu"
-            checks += [_check(f"GPU: {name}", False, late, mend, lack="not tested") for name in waiting]
+            fix = "It is used untested. When the machine is less busy: xlt doctor --gpu"
+            checks += [_check(f"GPU: {name}", False, late, fix, lack="not tested") for name in waiting]
             waiting = []
     return checks
 
@@ -97,8 +97,8 @@ def _compilation(names: Sequence[str]) -> DoctorCheck:
     begun = time.monotonic()
     code, _, error = _run_self_test(["--compile", *names], COMPILE_SECONDS)
     found = f"{time.monotonic() - begun:.0f} s, apart from the limit of the checks"
-    mend = "What is left is compiled within the checks."
-    return _check("GPU: compilation", code == 0, f"{found}; {error}" if code else found, mend, lack="warn")
+    fix = "What is left is compiled within the checks."
+    return _check("GPU: compilation", code == 0, f"{found}; {error}" if code else found, fix, lack="warn")
 
 
 def _self_test_process(names: Sequence[str], deadline: float) -> tuple[list[str], str]:
@@ -114,7 +114,7 @@ def _self_test_process(names: Sequence[str], deadline: float) -> tuple[list[str]
 
 def _run_self_test(arguments: Sequence[str], limit: float) -> tuple[int | None, str, str]:
     """The exit code, None where the time was over, what the process printed, and the last line of its errors."""
-    from xlt.train.engine import PLACE
+    from xlt.runtime import PLACE
 
     if limit <= 0:
         return None, "", ""
@@ -138,16 +138,16 @@ def _do_without(name: str, reason: str) -> DoctorCheck:
         switch_off(name, reason)
         before = [each for each in os.environ.get("XLT_KERNELS", "").split(",") if each.startswith("-")]
         os.environ["XLT_KERNELS"] = ",".join([*before, f"-{name}"])
-        mend = f"The kernel is switched off, plain torch does its work. Elsewhere: export XLT_KERNELS=-{name}"
+        fix = f"The kernel is switched off, plain torch does its work. Elsewhere: export XLT_KERNELS=-{name}"
     elif name == "FAISS":
         os.environ["XLT_FAISS"] = "cpu"
-        mend = "FAISS searches on the CPU. Elsewhere: export XLT_FAISS=cpu"
+        fix = "FAISS searches on the CPU. Elsewhere: export XLT_FAISS=cpu"
     elif name == "graph engine":
-        mend = "Train with --engine deepspeed."
+        fix = "Train with --engine deepspeed."
     else:
-        mend = "make install, or the image; DeepSpeed cannot train on this GPU as it is."
-        return _check(f"GPU: {name}", False, reason, mend)
-    return _check(f"GPU: {name}", False, f"FAILED: {reason}", mend, lack="warn")
+        fix = "make install, or the image; DeepSpeed cannot train on this GPU as it is."
+        return _check(f"GPU: {name}", False, reason, fix)
+    return _check(f"GPU: {name}", False, f"FAILED: {reason}", fix, lack="warn")
 
 
 def _checks(results: Path) -> Iterator[DoctorCheck]:
@@ -184,8 +184,8 @@ def _checks(results: Path) -> Iterator[DoctorCheck]:
     yield _disk(results)
 
 
-def _check(name: str, good: bool, found: str, mend: str, lack: Status = "fail") -> DoctorCheck:
-    return DoctorCheck(name=name, status="pass" if good else lack, found=found, mend="" if good else mend)
+def _check(name: str, good: bool, found: str, fix: str, lack: Status = "fail") -> DoctorCheck:
+    return DoctorCheck(name=name, status="pass" if good else lack, found=found, fix="" if good else fix)
 
 
 def _compiler() -> DoctorCheck:
@@ -219,7 +219,7 @@ def _larger_than_needed() -> Iterator[DoctorCheck]:
             name="torch's build",
             status="warn",
             found="for CUDA, which this machine cannot use: it works, and takes some 2.7 GB to download",
-            mend="To have the CPU build: export PIP_EXTRA_INDEX_URL=ADDRESS, the index of CPU builds that torch's "
+            fix="To have the CPU build: export PIP_EXTRA_INDEX_URL=ADDRESS, the index of CPU builds that torch's "
             "installation page names; then make clean install",
         )
 
@@ -231,7 +231,7 @@ def _transformers() -> str:
 
 
 def _deepspeed() -> str:
-    from xlt.train.engine import name_accelerator
+    from xlt.runtime import name_accelerator
 
     name_accelerator()
     import deepspeed
@@ -262,7 +262,7 @@ def _accelerator() -> DoctorCheck:
             name="GPU",
             status="warn",
             found="none",
-            mend="The smoke tier needs none. With docker, pass --gpus all; XLM-R Large needs 24 GB of GPU memory.",
+            fix="The smoke tier needs none. With docker, pass --gpus all; XLM-R Large needs 24 GB of GPU memory.",
         )
     free, total = torch.cuda.mem_get_info()
     return _check(

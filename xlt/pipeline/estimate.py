@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from xlt.artifact import artifact_root
+from xlt.artifact import RESTORE, artifact_root
 from xlt.data.rows import retrieval_texts
-from xlt.data.source import Source
+from xlt.data.source import Source, evaluated, training_rows
 from xlt.errors import DataFault, EnvironmentFault, XltError
-from xlt.pipeline.grid import ENGLISH, Grid, evaluated, training_rows
+from xlt.pipeline.grid import Grid
 from xlt.pipeline.spec import RunSpec
 from xlt.pipeline.tiers import SourcePlan
 from xlt.tasks.catalogue import MASKED_LM, get_task
-from xlt.tasks.record import Kind, Split, Task
+from xlt.tasks.record import ENGLISH, Kind, Split, Task
 from xlt.train.batches import scored_steps
 
 if TYPE_CHECKING:
@@ -333,6 +333,6 @@ def _rates() -> Sequence[Rate]:
             raise EnvironmentFault(
                 f"'artifact/measured/{path.name}' is no recorded rate.",
                 why=str(error),
-                mend="Restore it from the repository: git checkout -- artifact",
+                fix=RESTORE,
             ) from error
     return rates

@@ -10,12 +10,13 @@ from typing import Protocol
 
 from xlt.data.source import Source
 from xlt.errors import IncompleteFault
+from xlt.files import writable, write_text
 from xlt.pipeline.grid import Grid
 from xlt.pipeline.launch import Order, Workers
 from xlt.pipeline.run import Progress, execute_run
 from xlt.pipeline.sources import SourceOptions
 from xlt.pipeline.spec import Phase, RunSpec
-from xlt.pipeline.store import Check, RunStore, writable, write_text
+from xlt.pipeline.store import Check, RunStore
 from xlt.pipeline.tiers import use_threads
 from xlt.train.engine import EngineSettings
 
@@ -73,7 +74,7 @@ def parent_model(grid: Grid, spec: RunSpec, store: RunStore) -> Path | None:
         raise IncompleteFault(
             f"The run '{parent.folder}' that '{spec.name}' starts from is {check.state}.",
             why=check.problem,
-            mend="Give the same command again; it resumes.",
+            fix="Give the same command again; it resumes.",
         )
     return store.path(parent.folder) / "model"
 

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
 import json
-import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from xlt.data.rows import Row, fingerprint, is_trainable
-from xlt.data.source import Source
-from xlt.errors import DataFault, UsageFault
+from xlt.data.rows import fingerprint
+from xlt.data.source import Source, evaluated, training_rows
 from xlt.pipeline.checkpoint import identified, pinned
 from xlt.pipeline.spec import Phase, RunSpec, SourceSpec, recipe_values
 from xlt.pipeline.tiers import Arm, Tier
 from xlt.tasks.catalogue import MASKED_LM, get_task
-from xlt.tasks.record import Split, Task
+from xlt.tasks.record import ENGLISH, Split, Task
 
 if TYPE_CHECKING:
     from xlt.train.engine import EngineName, Precision
-
-EVALUATED_SPLITS: tuple[Split, ...] = ("dev", "test")
-ENGLISH = "en"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,20 +113,6 @@ def present_arms(arms: Mapping[str, Arm], source: Source) -> tuple[dict[str, Arm
         elif name not in left_out:
             present[name] = arm
     return present, left_out
-
-
-def training_rows(source: Source, task: Task, translated: Sequence[str] = ()) -> list[Row]:
-    """What ``task`` is trained on: text for masked LM, else its rows in English, or in the languages of translations.
-
-    A warning says how many of them training leaves out (see ``is_trainable``). Raises what ``source.rows`` raises.
-    """
-    if task.kind == "masked_lm":
-        return list(source.pretraining_text())
-    rows = [row for language in translated or (ENGLISH,) for row in source.rows(task, "train", language)]
-    if left_out := sum(not is_trainable(row) for row in rows):
-        why = "a text is blank, or the place of the answer is not known"
-        warnings.warn(f"{left_out} of {len(rows)} rows of '{task.key}' are left out of training: {why}.", stacklevel=2)
-    return rows
 
 
 class GridBuilder:
@@ -286,44 +266,3 @@ def _training(run: RunSpec) -> str:
     """What decides the weights that a run ends with."""
     lengths = {key: run.max_lengths[key] for key in run.train}
     return json.dumps([run.parent, run.train, run.recipe, lengths, run.translated], sort_keys=True)
-
-
-def evaluated(
-    task: Task, source: Source, languages: Collection[str] = (), splits: Collection[str] = ()
-) -> list[tuple[Split, str]]:
-    """Every labelled split and language of ``task`` that the source has, among those asked for.
-
-    Raises:
-        UsageFault: a language or split asked for is not there.
-        DataFault: there is none, or not the dev set that the scores of the others rest on.
-    """
-    from xlt.evaluate.cell import needs_dev  # not for the grid of a plan, which is shown without data
-
-    pairs = [(split, language) for split in EVALUATED_SPLITS for language in source.languages(task, split)]
-    if not pairs:
-        raise DataFault(
-            f"The source '{source.name}' has no dev or test data for '{task.key}'.",
-            mend=f"xlt tasks show {task.key}",
-        )
-    if any(needs_dev(task, split) for split, _ in pairs) and not source.languages(task, "dev"):
-        raise DataFault(
-            f"'{task.key}' is scored with the threshold that is best on its dev split, which the source "
-            f"'{source.name}' lacks.",
-            mend=f"xlt fetch {task.key} --data-root DIR, and then add --data-root DIR to this command",
-        )
-    for asked, known, noun in (
-        (languages, dict.fromkeys(language for _, language in pairs), "language"),
-        (splits, dict.fromkeys(split for split, _ in pairs), "split"),
-    ):
-        if unknown := [value for value in asked if value not in known]:
-            close = difflib.get_close_matches(unknown[0], list(known), n=1, cutoff=0.5)
-            raise UsageFault(
-                f"'{task.key}' has no {noun} '{unknown[0]}' in the source '{source.name}'.",
-                why=f"It has: {', '.join(known)}.",
-                mend=f"--{noun} {close[0] if close else next(iter(known))}",
-            )
-    return [
-        (split, language)
-        for split, language in pairs
-        if (not languages or language in languages) and (not splits or split in splits)
-    ]

@@ -23,7 +23,8 @@ from xlt.errors import EnvironmentFault, ExitCode, XltError
 from xlt.pipeline.run import Progress
 from xlt.pipeline.sources import SourceOptions
 from xlt.pipeline.spec import RunSpec
-from xlt.train.engine import PLACE, EngineSettings, free_port, name_accelerator, place
+from xlt.runtime import PLACE, free_port, name_accelerator, place
+from xlt.train.engine import EngineSettings
 from xlt.train.loop import StepRecord
 
 EVENT = "xlt-event "
@@ -162,7 +163,7 @@ class _Worker:
             order, self.order = self.order, None
             return order
         else:
-            fault = XltError(event["what"], why=event["why"], mend=event["mend"])
+            fault = XltError(event["what"], why=event["why"], fix=event["fix"])
             fault.exit_code = ExitCode(event["exit_code"])
             raise fault
         return None
@@ -177,7 +178,7 @@ class _Worker:
         return EnvironmentFault(
             f"The process {run}ended with exit code {self._process.wait()}.",
             why="Its last lines:\n" + "".join(self._last_lines) if self._last_lines else "It said nothing.",
-            mend="Give the same command again, with --processes 1 if memory was short; finished runs are kept.",
+            fix="Give the same command again, with --processes 1 if memory was short; finished runs are kept.",
         )
 
     def end(self) -> None:

@@ -12,13 +12,15 @@ from typing import Any, Protocol
 import torch
 
 from xlt.data.source import Source
+from xlt.files import write_text
 from xlt.pipeline.provenance import environment, peak_memory
 from xlt.pipeline.scoring import Metrics, score_run
 from xlt.pipeline.spec import RunSpec
 from xlt.pipeline.starting_point import load_model
-from xlt.pipeline.store import PROVENANCE, RunStore, write_text
+from xlt.pipeline.store import PROVENANCE, RunStore
 from xlt.pipeline.training import train_run
-from xlt.train.engine import EngineSettings, start_process_group, stop_process_group
+from xlt.runtime import start_process_group, stop_process_group
+from xlt.train.engine import EngineSettings
 from xlt.train.loop import StepRecord
 
 

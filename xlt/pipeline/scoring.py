@@ -12,20 +12,19 @@ from transformers import PreTrainedTokenizerBase
 
 from xlt.data.predictions import Prediction, write_predictions
 from xlt.data.rows import Row
-from xlt.data.source import Source
+from xlt.data.source import EVALUATED_SPLITS, Source, needs_dev
 from xlt.errors import UsageFault
-from xlt.evaluate.cell import Scored, needs_dev, score_cell
+from xlt.evaluate.cell import Scored, score_cell
 from xlt.evaluate.predict import predict
 from xlt.model.encoder import PackedModel
-from xlt.pipeline.grid import EVALUATED_SPLITS
 from xlt.pipeline.spec import RunSpec
 from xlt.pipeline.store import prediction_name
 from xlt.pipeline.training import evaluation_tokens
 from xlt.retrieval.bucc import mine_translations
 from xlt.retrieval.search import search_engine
 from xlt.retrieval.tatoeba import retrieve
+from xlt.runtime import device
 from xlt.tasks.record import Split, Task
-from xlt.train.engine import device
 
 Metrics = dict[str, dict[str, dict[str, dict[str, float]]]]
 
@@ -60,7 +59,7 @@ def score_run(
         if needs_dev(task, split) and (key, language) not in dev:
             raise UsageFault(
                 f"'{key}' is scored with the threshold that is best on its dev split.",
-                mend="Leave --split away, or add --split dev.",
+                fix="Leave --split away, or add --split dev.",
             )
         values = score_cell(task, rows, predictions, dev.get((key, language)), language)
         if split == "dev":

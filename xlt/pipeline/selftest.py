@@ -31,8 +31,9 @@ from xlt_kernels.varlen_attention import varlen_attention
 from xlt.data.packing import PackedBatch
 from xlt.model.encoder import PackedModel
 from xlt.retrieval.search import nearest, search_report
+from xlt.runtime import device, start_process_group
 from xlt.tasks.record import Recipe
-from xlt.train.engine import EngineSettings, Precision, build_engine, device, start_process_group
+from xlt.train.engine import EngineSettings, Precision, build_engine
 from xlt.train.graph import GraphEngine
 from xlt.train.seeding import deterministic
 

@@ -57,7 +57,7 @@ def check_name(model: str) -> None:
         raise UsageFault(
             f"'{model}' holds no model.",
             why="A model is a run's folder, a save_pretrained folder, or a hub name such as xlm-roberta-large.",
-            mend="ls RESULTS/runs/*/",
+            fix="ls RESULTS/runs/*/",
         )
 
 
@@ -76,14 +76,14 @@ def find_model(model: str) -> StartingModel:
             raise DataFault(
                 f"The run in '{model}' has no usable model.",
                 why=check.problem or "It is an evaluation: it trained nothing.",
-                mend="Give the command that made it again.",
+                fix="Give the command that made it again.",
             )
         return StartingModel(folder / "model", spec.backbone, spec.hash, spec.source.name)
     if (folder / "config.json").is_file():
         if not any(folder.glob("*.safetensors")):
             raise DataFault(
                 f"'{model}' holds no safetensors weights.",
-                mend="Save the model with save_pretrained(folder); pickled weights are never loaded.",
+                fix="Save the model with save_pretrained(folder); pickled weights are never loaded.",
             )
         digest = digest_of(file_digests(folder))
         return StartingModel(folder, Backbone(name=f"folder:{digest}", digest=digest))
@@ -100,12 +100,12 @@ def check_use(task_key: str, *, has_model: bool, train: bool) -> None:
     if get_task(task_key).kind == "retrieval" and train:
         raise UsageFault(
             f"'{task_key}' has no training data: retrieval uses the encoder as it is.",
-            mend=f"xlt retrieve {task_key} --model MODEL",
+            fix=f"xlt retrieve {task_key} --model MODEL",
         )
     if not has_model and task_key != MASKED_LM.key:
         raise UsageFault(
             f"'{task_key}' needs a model to start from.",
-            mend="Add --model with a run's folder, a saved model, or xlm-roberta-large.",
+            fix="Add --model with a run's folder, a saved model, or xlm-roberta-large.",
         )
 
 
@@ -154,7 +154,7 @@ def _tier(task_key: str, source: str, start: StartingModel | None, options: Sing
         plan = read_tier(options.tier).plan(source)
     elif start is None:
         raise UsageFault(
-            "Phase 1 on the spot needs the tier that describes the small backbone.", mend="Add --tier smoke."
+            "Phase 1 on the spot needs the tier that describes the small backbone.", fix="Add --tier smoke."
         )
     backbone = start.backbone if start else plan.backbone
     if options.layer is not None:

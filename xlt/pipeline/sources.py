@@ -15,10 +15,9 @@ from xlt.data.source import Source
 from xlt.data.world.source import WorldSource
 from xlt.errors import DataFault, UsageFault
 from xlt.tasks.catalogue import TASKS
-from xlt.tasks.record import Split, Task
+from xlt.tasks.record import ENGLISH, Split, Task
 
 GIVEN = (TRANSLATED, "text")
-ENGLISH = "en"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +117,7 @@ def open_source(options: SourceOptions) -> Source:
         if options.data_root is None:
             raise UsageFault(
                 "The source 'files' needs the folder that holds the task files.",
-                mend="Add --data-root DIR.",
+                fix="Add --data-root DIR.",
             )
         source = FilesSource(options.data_root)
     elif options.name == "hub":
@@ -128,7 +127,7 @@ def open_source(options: SourceOptions) -> Source:
         source = HubSource(FilesSource(options.data_root) if options.data_root else None)
     else:
         raise UsageFault(
-            f"There is no source '{options.name}'.", why="Sources: world, files, hub.", mend="--source world"
+            f"There is no source '{options.name}'.", why="Sources: world, files, hub.", fix="--source world"
         )
     if options.data_root is not None and any((options.data_root / name).is_dir() for name in GIVEN):
         source = _WithGiven(source, options.data_root)

@@ -7,19 +7,14 @@ import json
 from dataclasses import asdict, replace
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
-
+from xlt.frozen import Frozen
 from xlt.tasks.catalogue import get_task
 from xlt.tasks.record import Recipe, Task
 
 Phase = Literal["pretrain", "intermediate", "target"]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Backbone(_Frozen):
+class Backbone(Frozen):
     """The encoder: a public checkpoint by ``name``, or a fresh XLM-R of the ``config`` given.
 
     ``revision`` is the commit of a checkpoint on the hub, ``digest`` that of the bytes of its configuration, tokenizer
@@ -35,14 +30,14 @@ class Backbone(_Frozen):
     retrieval_layer: int = 14
 
 
-class SourceSpec(_Frozen):
+class SourceSpec(Frozen):
     """Which source of rows, with all its settings; never a path."""
 
     name: str
     settings: dict[str, int | str] = {}
 
 
-class RunSpec(_Frozen):
+class RunSpec(Frozen):
     """One training, one evaluation, or both.
 
     ``train`` lists the tasks whose English training sets are trained on, together if several, and ``recipe`` says

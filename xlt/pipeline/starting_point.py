@@ -70,14 +70,14 @@ def _check_pair(folder: Path, encoder: Any, tokenizer: PreTrainedTokenizerBase) 
         raise DataFault(
             f"The tokenizer in '{folder.name}' has {pieces} pieces, and the model {embeddings} embeddings.",
             why="A text with one of the other pieces could not be read: they do not belong together.",
-            mend="Use the tokenizer that the model was trained with.",
+            fix="Use the tokenizer that the model was trained with.",
         )
     first = first_position(encoder)
     if first and tokenizer.pad_token_id != first - 1:
         raise DataFault(
             f"By the model in '{folder.name}' token {first - 1} is padding, by its tokenizer {tokenizer.pad_token_id}.",
             why="Models of this family count positions from the padding token on: every token would stand elsewhere.",
-            mend="Correct pad_token_id in its config.json, or use the tokenizer that the model was trained with.",
+            fix="Correct pad_token_id in its config.json, or use the tokenizer that the model was trained with.",
         )
 
 
@@ -87,5 +87,5 @@ def _check_lengths(spec: RunSpec, model: PackedModel) -> None:
         if most is not None and length > most:
             raise UsageFault(
                 f"'{key}' is read with up to {length} tokens, and the model has positions for {most}.",
-                mend=f"Set max_length = {most} in the recipe of '{key}' in the tier's file, or use another model.",
+                fix=f"Set max_length = {most} in the recipe of '{key}' in the tier's file, or use another model.",
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -15,7 +14,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictFloat, TypeAdapter
 
-from xlt.errors import DataFault, EnvironmentFault, UsageFault
+from xlt.errors import DataFault
+from xlt.files import writable, write_text
 from xlt.pipeline.spec import RunSpec
 from xlt.printable import printable
 from xlt.strict_json import read_json, reason, regular
@@ -109,33 +109,7 @@ def _remove(folder: Path) -> None:
     try:
         shutil.rmtree(folder, ignore_errors=True)
     except RecursionError as error:
-        raise DataFault(f"'{folder}' is too deep to be removed from here.", mend=f"rm -r '{folder}'") from error
-
-
-@contextmanager
-def writable(root: Path) -> Iterator[None]:
-    """Turn the errors of a full disk or a read-only folder into one clear message."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise EnvironmentFault(
-                f"The disk that holds the results folder '{root}' is full.",
-                why="Finished runs are kept; the run in progress is not.",
-                mend="Free space and give the same command again; it resumes.",
-            ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise EnvironmentFault(
-                f"The results folder '{root}' cannot be written.",
-                why=error.strerror or "",
-                mend="Choose another with --results DIR, or change its permissions.",
-            ) from error
-        if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
-            way = "a file is in its way"
-            if error.errno == errno.EISDIR:
-                way = f"the folder '{Path(error.filename2 or error.filename).name}' stands in the place of a file"
-            raise UsageFault(f"'{root}' cannot be the results folder: {way}.", mend="--results DIR") from error
-        raise
+        raise DataFault(f"'{folder}' is too deep to be removed from here.", fix=f"rm -r '{folder}'") from error
 
 
 def write_manifest(folder: Path) -> None:
@@ -218,7 +192,7 @@ def read_spec(folder: Path) -> RunSpec:
         folder / SPEC,
         _RUN_SPEC,
         what=f"'{folder.name}' is not a run of xlt: its {SPEC} cannot be read.",
-        mend="Give the folder of a run, RESULTS/runs/PHASE/NAME-HASH.",
+        fix="Give the folder of a run, RESULTS/runs/PHASE/NAME-HASH.",
     )
 
 
@@ -229,7 +203,7 @@ def read_metrics(folder: Path) -> StoredMetrics:
         DataFault: there are none, or their file has another form.
     """
     form = "{task: {split: {language: {metric: number}}}}"
-    return read_json(folder / METRICS, _METRICS, what=f"{METRICS} cannot be read as {form}.", mend=_AGAIN)
+    return read_json(folder / METRICS, _METRICS, what=f"{METRICS} cannot be read as {form}.", fix=_AGAIN)
 
 
 def read_provenance(folder: Path) -> Provenance:
@@ -238,7 +212,7 @@ def read_provenance(folder: Path) -> Provenance:
     Raises:
         DataFault: there is none, or it cannot be read.
     """
-    return read_json(folder / PROVENANCE, _PROVENANCE, mend=_AGAIN)
+    return read_json(folder / PROVENANCE, _PROVENANCE, fix=_AGAIN)
 
 
 _AGAIN = "Remove the run's folder and give the same command again."
@@ -250,31 +224,6 @@ _PROVENANCE = TypeAdapter(Provenance)
 def prediction_name(task: str, split: str, language: str) -> str:
     """The file of the predictions of one task, split and language, below a run's folder."""
     return f"predictions/{task}.{split}.{language}.jsonl.gz"
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that it appears whole or not at all, even if the machine loses power."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.unlink(missing_ok=True)
-    # A new file: what a stranger's folder has under that name may be a link to a file of the user.
-    with temporary.open("x", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    """Bring the names in a folder to the disk; a new file is lost with its name."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # a file system that cannot
-            raise
-    finally:
-        os.close(descriptor)
 
 
 def _files(folder: Path) -> Iterator[Path]:

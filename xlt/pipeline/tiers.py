@@ -96,7 +96,7 @@ class Tier(BaseModel):
             raise UsageFault(
                 f"The tier '{self.name}' does not run on the source '{source}'.",
                 why=f"It runs on: {', '.join(self.sources)}.",
-                mend=f"xlt reproduce --tier {self.name} --source {next(iter(self.sources))}",
+                fix=f"xlt reproduce --tier {self.name} --source {next(iter(self.sources))}",
             )
         return self.sources[source]
 
@@ -137,7 +137,7 @@ def read_tier(name: str) -> Tier:
         raise UsageFault(
             f"There is no tier '{name}'.",
             why=f"Tiers: {', '.join(tier_names())}; or the path of a TOML file.",
-            mend="xlt reproduce --tier smoke",
+            fix="xlt reproduce --tier smoke",
         )
     try:
         tier = Tier.model_validate(tomllib.loads(path.read_text("utf-8")))
@@ -152,6 +152,6 @@ def read_tier(name: str) -> Tier:
         raise UsageFault(
             f"'{name}' is not a tier.",
             why=str(error),
-            mend="Compare it with artifact/tiers/smoke.toml.",
+            fix="Compare it with artifact/tiers/smoke.toml.",
         ) from error
     return tier

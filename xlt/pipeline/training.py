@@ -12,18 +12,18 @@ from transformers import PreTrainedTokenizerBase
 from xlt.data.features import encode
 from xlt.data.labels import with_labels
 from xlt.data.rows import Row
-from xlt.data.source import Source
+from xlt.data.source import Source, training_rows
 from xlt.errors import DataFault, UsageFault
 from xlt.evaluate.chance import better_guess, binomial_bound, chance, counted, majority, trials
 from xlt.evaluate.metrics import Metrics, score, task_score
 from xlt.evaluate.predict import predict
 from xlt.model.encoder import PackedModel
-from xlt.pipeline.grid import training_rows
 from xlt.pipeline.spec import RunSpec
 from xlt.pipeline.starting_point import starting_point
+from xlt.runtime import device
 from xlt.tasks.record import Task
 from xlt.train.batches import BatchStream
-from xlt.train.engine import EngineSettings, device
+from xlt.train.engine import EngineSettings
 from xlt.train.joint import JointStream
 from xlt.train.loop import DevResult, DevScore, StepRecord, Trained, train
 from xlt.train.masking import Vocabulary
@@ -90,7 +90,7 @@ def _fit_heads(model: PackedModel, tasks: Sequence[Task], seed: int) -> None:
     elif model.lm_head is None:
         raise UsageFault(
             "The model has no masked-LM head: it was left behind when a task was trained.",
-            mend="Give a model from phase 1 (--model).",
+            fix="Give a model from phase 1 (--model).",
         )
     model.heads.clear()
     for task in own:
@@ -113,7 +113,7 @@ def _stream(
         is_masked = task.kind == "masked_lm"
         sequences = encode(training_rows(source, task, spec.translated), task, tokenizer, training=True)
         if not sequences:
-            raise DataFault(f"There is nothing to train '{task.key}' on.", mend="xlt tasks check --data-root DIR")
+            raise DataFault(f"There is nothing to train '{task.key}' on.", fix="xlt tasks check --data-root DIR")
         streams.append(
             BatchStream(
                 sequences,

@@ -67,7 +67,7 @@ def main(path: str = "") -> int:
             made = execute_run(order.spec, order.parent_model, source(order.source), store, order.settings, _Lines())
         except (XltError, ModuleNotFoundError) as error:
             fault = error if isinstance(error, XltError) else package_fault(error)
-            _say(event="fault", what=fault.what, why=fault.why, mend=fault.mend, exit_code=int(fault.exit_code))
+            _say(event="fault", what=fault.what, why=fault.why, fix=fault.fix, exit_code=int(fault.exit_code))
             return int(fault.exit_code)
         if made is not None:
             _say(event="done")

@@ -39,7 +39,7 @@ def mine_translations(
     """
     sides = [row for row in rows if not row.english], [row for row in rows if row.english]
     if not all(sides):
-        raise DataFault("Mining needs sentences on both sides.", mend="A larger --limit, or none.")
+        raise DataFault("Mining needs sentences on both sides.", fix="A larger --limit, or none.")
     foreign, english = (
         embed(
             model,

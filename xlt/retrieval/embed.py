@@ -131,7 +131,7 @@ def _vectors(model: PackedModel, sequences: Sequence[Encoded], group: list[int],
         raise DataFault(
             "The model's sentence vectors are not finite numbers.",
             why="Its training diverged, or the checkpoint is damaged.",
-            mend="Look at the losses in log.jsonl of the run that trained it.",
+            fix="Look at the losses in log.jsonl of the run that trained it.",
         )
     return vectors
 

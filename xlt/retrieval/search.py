@@ -38,7 +38,7 @@ def search_engine(name: str | None = None) -> Engine:
     raise UsageFault(
         f"There is no search engine '{name}'.",
         why=f"Engines: {', '.join(get_args(Engine))}. All find the same.",
-        mend="export XLT_SEARCH=faiss",
+        fix="export XLT_SEARCH=faiss",
     )
 
 

@@ -368,6 +368,6 @@ def get_task(key: str) -> Task:
         raise UsageFault(
             f"There is no task named '{key}'.",
             why=f"Tasks: {', '.join(TASKS)}.",
-            mend="xlt tasks ls",
+            fix="xlt tasks ls",
         )
     return TASKS[key]

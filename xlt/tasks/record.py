@@ -9,6 +9,7 @@ from typing import Literal
 Kind = Literal["pair_classification", "multiple_choice", "span_qa", "tagging", "retrieval", "masked_lm"]
 Metric = Literal["accuracy", "squad", "squad_v2", "mlqa", "tag_f1", "mining_f1", "perplexity"]
 Split = Literal["train", "dev", "test"]
+ENGLISH = "en"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -106,7 +106,7 @@ class BatchStream:
             raise UsageFault(
                 f"A batch of {len(indices)} cannot be divided among {division.world} processes "
                 f"with {division.accumulation} micro-batches each.",
-                mend="Use fewer processes or a larger batch.",
+                fix="Use fewer processes or a larger batch.",
             )
         whole = [self.sequences[index] for index in indices]
         mine = [

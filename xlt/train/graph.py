@@ -15,8 +15,9 @@ from xlt_kernels.switch import serves
 
 from xlt.data.packing import PackedBatch
 from xlt.model.encoder import PackedModel
+from xlt.runtime import device
 from xlt.tasks.record import Recipe
-from xlt.train.engine import EngineSettings, check_settings, device, parameter_groups
+from xlt.train.engine import EngineSettings, check_settings, parameter_groups
 
 IGNORED = -100
 # What ``max_seqlen`` is rounded up to: it decides how many programs the attention kernel starts, and which.

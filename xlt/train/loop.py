@@ -12,8 +12,9 @@ from torch import Tensor
 
 from xlt.errors import EnvironmentFault
 from xlt.model.encoder import PackedModel
+from xlt.runtime import device
 from xlt.train.batches import BatchStream, scored_steps
-from xlt.train.engine import DeepSpeedEngine, Engine, EngineSettings, device, division
+from xlt.train.engine import DeepSpeedEngine, Engine, EngineSettings, division
 from xlt.train.graph import GraphEngine
 from xlt.train.joint import JointStream
 
@@ -169,6 +170,6 @@ def _records(stream: BatchStream | JointStream, waiting: Sequence[_Waiting], wor
             raise EnvironmentFault(
                 f"The loss of step {step + 1} is {value}.",
                 why="Training diverged; its weights are of no use.",
-                mend="Lower the learning rate (--learning-rate) or try another seed (--seed).",
+                fix="Lower the learning rate (--learning-rate) or try another seed (--seed).",
             )
         yield StepRecord(step + 1, stream.task_of(step), value, rate, int(tokens), stream.digest(step))

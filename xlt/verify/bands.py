@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pydantic import Field
 from scipy.stats import t
 
-from xlt.artifact import artifact_root
-from xlt.verify.literature import read_document
+from xlt.artifact import artifact_root, read_record
+from xlt.frozen import Frozen
 from xlt.verify.measured import Lineage, Record, read_records
-from xlt.verify.stored import Frozen
 
 SAME_SEED = "with the seed of this run"
 
@@ -144,7 +143,7 @@ def read_rule(tier: str, source: str) -> Rule | None:
         EnvironmentFault: the file cannot be read as a rule.
     """
     name = f"{tier}-{source}.toml"
-    return read_document(Rule, "expected", name) if (artifact_root() / "expected" / name).is_file() else None
+    return read_record(Rule, "expected", name) if (artifact_root() / "expected" / name).is_file() else None
 
 
 def read_shelf(tier: str, source: str) -> Shelf:

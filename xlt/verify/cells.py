@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from xlt.data.labels import only_label
 from xlt.data.predictions import Prediction, read_predictions
 from xlt.data.rows import Row, fingerprint
-from xlt.data.source import Source
+from xlt.data.source import Source, needs_dev
 from xlt.errors import DataFault, XltError
-from xlt.evaluate.cell import Scored, needs_dev, score_cell
+from xlt.evaluate.cell import Scored, score_cell
 from xlt.evaluate.chance import better_guess, binomial_bound, chance, counted, majority, trials
 from xlt.evaluate.metrics import Metrics, task_score
+from xlt.frozen import Frozen
 from xlt.pipeline.store import METRICS, RunStore, prediction_name, read_metrics
 from xlt.tasks.catalogue import get_task
 from xlt.tasks.record import Split, Task
-from xlt.verify.stored import CellKey, Frozen, GridFile, Problem, StoredRun, read_runs
+from xlt.verify.stored import CellKey, GridFile, Problem, StoredRun, read_runs
 
 MeanKey = tuple[str, str, Split]
 MetricKey = tuple[str, str, str, str]  # task, split, language, metric
@@ -141,12 +142,12 @@ def _gold(source: Source, key: CellKey, grid: GridFile) -> _Gold | Problem:
         if only_label(rows) is not None:
             raise DataFault(
                 f"All {len(rows)} gold labels of {_name(key)} are the same: placeholders, not labels.",
-                mend=f"Give the labelled files: xlt tasks show {task_key}",
+                fix=f"Give the labelled files: xlt tasks show {task_key}",
             )
         return _Gold(task, rows, dev, fingerprint(rows), chance(task, rows, language), majority(task, rows))
     except XltError as error:
         what = " ".join(str(error).split("\n")[:2])
-        return Problem(kind="gold", run="", where=_name(key), what=what, mend=error.mend or grid.command)
+        return Problem(kind="gold", run="", where=_name(key), what=what, fix=error.fix or grid.command)
 
 
 def _cell(store: RunStore, run: StoredRun, key: CellKey, gold: _Gold, grid: GridFile) -> Cell | Problem:
@@ -159,14 +160,14 @@ def _cell(store: RunStore, run: StoredRun, key: CellKey, gold: _Gold, grid: Grid
             run=folder,
             where=_name(key),
             what="The gold data is not what the run was scored on.",
-            mend=f"Verify against the data that the run had: {grid.verify_command}",
+            fix=f"Verify against the data that the run had: {grid.verify_command}",
         )
     try:
         predictions = read_predictions(store.path(folder) / prediction_name(*key))
         metrics = score_cell(gold.task, gold.rows, predictions, _dev(store, folder, key, gold), language)
     except XltError as error:
         what = " ".join(str(error).split("\n")[:2])
-        return Problem(kind="predictions", run=folder, where=_name(key), what=what, mend=grid.command)
+        return Problem(kind="predictions", run=folder, where=_name(key), what=what, fix=grid.command)
     return Cell(
         arm=run.entry.arm,
         task=task,
@@ -205,7 +206,7 @@ def _disagreements(store: RunStore, run: StoredRun, cells: Sequence[Cell], grid:
         metrics = read_metrics(store.path(run.entry.folder))
     except DataFault as fault:
         what = f"{fault.what} {fault.why}"
-        yield Problem(kind="disagreement", run=run.entry.folder, where=METRICS, what=what, mend=grid.command)
+        yield Problem(kind="disagreement", run=run.entry.folder, where=METRICS, what=what, fix=grid.command)
         return
     stored: dict[MetricKey, float] = {
         (task, split, language, metric): value
@@ -228,7 +229,7 @@ def _disagreements(store: RunStore, run: StoredRun, cells: Sequence[Cell], grid:
         if others := [other for other in recomputed if other != key and _alike(other, key, stored, recomputed)]:
             nearest = min(others, key=lambda other: other[1] != key[1])
             what += f" That is what {'.'.join(nearest[:3])} has: files were swapped or copied."
-        yield Problem(kind="disagreement", run=run.entry.folder, where=".".join(key), what=what, mend=grid.command)
+        yield Problem(kind="disagreement", run=run.entry.folder, where=".".join(key), what=what, fix=grid.command)
 
 
 def _alike(

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from xlt.data.source import Source
 from xlt.errors import ExitCode, UsageFault
+from xlt.frozen import Frozen
 from xlt.pipeline.deviations import Deviation, deviations
 from xlt.pipeline.spec import Backbone, SourceSpec
 from xlt.pipeline.store import RunStore, State
@@ -23,7 +24,7 @@ from xlt.verify.log import read_log
 from xlt.verify.measured import Lineage, device_of, digest, lineages, platform_of
 from xlt.verify.paper import Paper, judge_paper
 from xlt.verify.promise import promised_means
-from xlt.verify.stored import Frozen, GridFile, GridRun, Problem, StoredRun, read_grid
+from xlt.verify.stored import GridFile, GridRun, Problem, StoredRun, read_grid
 from xlt.verify.verdicts import Evidence, Statement, Verdict, VerdictWord, count_verdicts, judge_mean, state
 
 SEVERITY = (ExitCode.DEVIATES, ExitCode.DATA, ExitCode.INCOMPLETE, ExitCode.OK)
@@ -156,12 +157,12 @@ def join(verifications: Sequence[Verification], given: Given | None = None) -> V
     for other in further:
         _check_sibling(first, other)
     if len({each.seed for each in verifications}) < len(verifications):
-        raise UsageFault("Two of the results folders are of one seed.", mend="Give each seed once.")
+        raise UsageFault("Two of the results folders are of one seed.", fix="Give each seed once.")
     backbone, words = first.backbone, set[VerdictWord]()
     if backbone is None or not backbone.name:
         if given:
             raise UsageFault(
-                f"The paper's values are not compared with the tier '{first.tier}'.", mend="xlt reproduce --tier core"
+                f"The paper's values are not compared with the tier '{first.tier}'.", fix="xlt reproduce --tier core"
             )
         paper = None
     else:
@@ -181,7 +182,7 @@ def _check_sibling(first: Verification, other: Verification) -> None:
         raise UsageFault(
             f"The results of seed {other.seed} are not another seed of those of seed {first.seed}.",
             why="Tier, source, backbone, recipe or data differ.",
-            mend="Give folders that differ in nothing but the seed.",
+            fix="Give folders that differ in nothing but the seed.",
         )
 
 
@@ -190,7 +191,7 @@ def _check_source(grid: GridFile, source: Source) -> None:
         raise UsageFault(
             f"The results were made from the source '{grid.source.name}' {_settings(grid.source.settings)}.",
             why=f"The source given is '{source.name}' {_settings(source.settings)}.",
-            mend=grid.verify_command,
+            fix=grid.verify_command,
         )
 
 
@@ -241,7 +242,7 @@ def _passed_off(unlike: dict[str, str], grid: GridFile) -> Iterator[Problem]:
     for folder, how in unlike.items():
         if not how.startswith("starts from "):
             what = f"The run is {how}."
-            yield Problem(kind="spec", run=folder, where="spec.json", what=what, mend=grid.command)
+            yield Problem(kind="spec", run=folder, where="spec.json", what=what, fix=grid.command)
 
 
 def _unjudged(key: MeanKey, run: StoredRun | None, problems: Sequence[Problem], grid: GridFile) -> Verdict:
@@ -249,7 +250,7 @@ def _unjudged(key: MeanKey, run: StoredRun | None, problems: Sequence[Problem], 
     arm, task, split = key
     if run is None or run.state in ("absent", "unfinished"):
         reason = f"the run is {run.state}" if run else f"grid.json lists no such run of the tier '{grid.tier}'"
-        return Verdict(arm=arm, task=task, split=split, verdict="not run", reason=reason, mend=grid.command)
+        return Verdict(arm=arm, task=task, split=split, verdict="not run", reason=reason, fix=grid.command)
     found = [problem for problem in problems if _explains(problem, run, task, split)]
     return Verdict(
         arm=arm,
@@ -258,7 +259,7 @@ def _unjudged(key: MeanKey, run: StoredRun | None, problems: Sequence[Problem], 
         verdict="not verifiable",
         reason=found[0].what.rstrip(".") if found else "it could not be recomputed",
         run=run.entry.folder,
-        mend=found[0].mend if found else grid.command,
+        fix=found[0].fix if found else grid.command,
     )
 
 

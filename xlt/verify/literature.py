@@ -5,18 +5,17 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, Self, TypeVar
+from typing import Literal, Self
 
-from pydantic import Field, FiniteFloat, ValidationError, model_validator
+from pydantic import Field, FiniteFloat, model_validator
 
-from xlt.artifact import read_toml
-from xlt.errors import EnvironmentFault, UsageFault
+from xlt.artifact import read_record
+from xlt.errors import UsageFault
+from xlt.frozen import Frozen
 from xlt.strict_json import read_bytes, reason
 from xlt.tasks.record import Split
-from xlt.verify.stored import Frozen
 
 Text = Field(min_length=1)
-Document = TypeVar("Document", bound=Frozen)
 
 
 class Gain(Frozen):
@@ -180,7 +179,7 @@ class Literature(Frozen):
                     raise UsageFault(
                         f"No value can be given for '{key}'.",
                         why="It has one already." if key in places else "No table lists such a cell.",
-                        mend="Cells without a value: xlt verify --json, artifact/expected/paper.toml",
+                        fix="Cells without a value: xlt verify --json, artifact/expected/paper.toml",
                     )
                 new = {"expected": value, "source": row.source, "needs": ""}
                 printed[places[key]] = printed[places[key]].model_copy(update=new)
@@ -193,7 +192,7 @@ def read_claims() -> Claims:
     Raises:
         EnvironmentFault: the file is missing or wrong.
     """
-    return read_document(Claims, "claims.toml")
+    return read_record(Claims, "claims.toml")
 
 
 def read_literature() -> Literature:
@@ -202,7 +201,7 @@ def read_literature() -> Literature:
     Raises:
         EnvironmentFault: the file is missing or wrong.
     """
-    return read_document(Literature, "expected", "paper.toml")
+    return read_record(Literature, "expected", "paper.toml")
 
 
 def read_given(path: Path) -> Given:
@@ -217,23 +216,7 @@ def read_given(path: Path) -> Given:
         raise UsageFault(
             f"'{path}' holds no expected values.",
             why=f"{reason(error)}.",
-            mend="The form is shown at the top of artifact/expected/paper.toml.",
-        ) from error
-
-
-def read_document(model: type[Document], *parts: str) -> Document:
-    """A TOML file below ``artifact/`` as a record.
-
-    Raises:
-        EnvironmentFault: the file is missing or wrong.
-    """
-    try:
-        return model.model_validate(read_toml(*parts))
-    except (tomllib.TOMLDecodeError, ValidationError) as error:
-        raise EnvironmentFault(
-            f"The file 'artifact/{'/'.join(parts)}' cannot be read.",
-            why=" ".join(str(error).split("\n")[:3]),
-            mend="Restore it from the repository: git checkout -- artifact",
+            fix="The form is shown at the top of artifact/expected/paper.toml.",
         ) from error
 
 

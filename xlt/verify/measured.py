@@ -13,13 +13,14 @@ from typing import Any, Literal, Self
 
 from pydantic import TypeAdapter, model_validator
 
-from xlt.artifact import artifact_root
+from xlt.artifact import RESTORE, artifact_root
 from xlt.errors import DataFault, EnvironmentFault, UsageFault
 from xlt.evaluate.metrics import Metrics, task_score
+from xlt.frozen import Frozen
 from xlt.strict_json import read_json
 from xlt.tasks.catalogue import get_task
 from xlt.verify.cells import Cell
-from xlt.verify.stored import Frozen, StoredRun
+from xlt.verify.stored import StoredRun
 
 PLATFORM = (
     *("device", "cpu", "cpu_threads", "world_size", "engine", "zero", "precision"),
@@ -159,7 +160,7 @@ def read_records(tier: str, source: str) -> list[Record]:
             raise EnvironmentFault(
                 f"The reference run 'artifact/measured/{path.parent.name}/{path.name}' cannot be used.",
                 why=fault.why,
-                mend="Restore it from the repository: git checkout -- artifact",
+                fix=RESTORE,
             ) from fault
     return records
 

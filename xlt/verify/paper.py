@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from xlt.frozen import Frozen
 from xlt.pipeline.spec import Backbone
 from xlt.verify.literature import Claim, Claims, Literature, Printed
 from xlt.verify.printed import CellVerdict, judge_printed
 from xlt.verify.rules import Part, judge_parts, worst
 from xlt.verify.scores import BASELINE, Languages, Scores
-from xlt.verify.stored import Frozen
 from xlt.verify.verdicts import VERDICT_WORDS, VerdictWord
 
 if TYPE_CHECKING:
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 class ClaimVerdict(Frozen):
-    """What is said about one claim of the paper; ``mend`` is the command that runs what it lacks, with its cost."""
+    """What is said about one claim of the paper; ``fix`` is the command that runs what it lacks, with its cost."""
 
     claim: Claim
     verdict: VerdictWord
     reason: str
     parts: tuple[Part, ...] = ()
-    mend: str = ""
+    fix: str = ""
 
 
 class Paper(Frozen):
@@ -120,5 +120,5 @@ def _judge(claim: Claim, parts: Sequence[Part], command: str) -> ClaimVerdict:
         verdict=word,
         reason=f"{reasons[0]}{more}",
         parts=tuple(parts),
-        mend=f"{command}{seeds} (each: {claim.cost})" if lacks else "",
+        fix=f"{command}{seeds} (each: {claim.cost})" if lacks else "",
     )

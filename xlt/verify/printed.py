@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from xlt.frozen import Frozen
 from xlt.tasks.catalogue import get_task
 from xlt.verify.literature import Printed
 from xlt.verify.scores import Lacking, Scores, tasks_of
 from xlt.verify.statistics import Comparison, compare, holm, ladder
-from xlt.verify.stored import Frozen
 from xlt.verify.verdicts import Direction, VerdictWord
 
 ONE_SEED = "one seed shows no spread: give the folders of more seeds, each with --results"
@@ -27,7 +27,7 @@ class CellVerdict(Frozen):
     high: float | None = None
     direction: Direction | None = None
     seeds: tuple[int, ...] = ()
-    mend: str = ""
+    fix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +38,17 @@ class _Measured:
     seeds: tuple[int, ...]
 
 
-def judge_printed(cells: Sequence[Printed], scores: Scores, layer: int, mend: str) -> list[CellVerdict]:
+def judge_printed(cells: Sequence[Printed], scores: Scores, layer: int, fix: str) -> list[CellVerdict]:
     """A verdict on each cell, its p corrected over its table. ``layer`` is the block that was pooled for retrieval."""
     verdicts: list[CellVerdict] = []
     for table in dict.fromkeys(cell.table for cell in cells):
-        looked = [_measure(cell, scores, layer, mend) for cell in cells if cell.table == table]
+        looked = [_measure(cell, scores, layer, fix) for cell in cells if cell.table == table]
         corrected = iter(holm([each.found.p for each in looked if isinstance(each, _Measured)]))
         verdicts += [each if isinstance(each, CellVerdict) else _judge(each, next(corrected)) for each in looked]
     return verdicts
 
 
-def _measure(cell: Printed, scores: Scores, layer: int, mend: str) -> _Measured | CellVerdict:
+def _measure(cell: Printed, scores: Scores, layer: int, fix: str) -> _Measured | CellVerdict:
     try:
         if cell.expected is None:
             raise Lacking("not verifiable", cell.needs)
@@ -64,8 +64,8 @@ def _measure(cell: Printed, scores: Scores, layer: int, mend: str) -> _Measured 
         found = compare(values, cell.expected, cell.margin, trained=cell.trained)
         return _Measured(cell, found, scores.value(seeds[0], *where, guess=True), seeds)
     except Lacking as fault:
-        mend = mend if fault.word == "not run" else ""
-        return CellVerdict(key=cell.key, cell=cell, verdict=fault.word, reason=str(fault), mend=mend)
+        fix = fix if fault.word == "not run" else ""
+        return CellVerdict(key=cell.key, cell=cell, verdict=fault.word, reason=str(fault), fix=fix)
 
 
 def _judge(measured: _Measured, p: float) -> CellVerdict:

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from xlt.data.source import Source
+from xlt.data.source import Source, evaluated
 from xlt.errors import XltError
-from xlt.pipeline.grid import evaluated
 from xlt.pipeline.spec import RunSpec
 from xlt.tasks.catalogue import get_task
 from xlt.tasks.record import Split

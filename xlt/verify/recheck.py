@@ -15,8 +15,8 @@ from xlt.pipeline.scoring import predict_rows
 from xlt.pipeline.spec import RunSpec
 from xlt.pipeline.starting_point import load_model
 from xlt.pipeline.store import RunStore, prediction_name
+from xlt.runtime import device
 from xlt.strict_json import reason
-from xlt.train.engine import device
 from xlt.train.seeding import deterministic
 from xlt.verify.stored import CellKey, GridFile, Problem, StoredRun
 
@@ -42,11 +42,11 @@ def recheck(store: RunStore, source: Source, grid: GridFile, runs: Sequence[Stor
         raise UsageFault(
             "There is no model here to predict again with.",
             why="The runs are missing, or their models were left out when the results were shipped.",
-            mend=f"{grid.verify_command}, without --recheck",
+            fix=f"{grid.verify_command}, without --recheck",
         )
     for run, keys in _sample([run for run in runs if run.entry.folder in folders], count):
         for where, what in _differences(store, source, run, folders[run.entry.folder], keys):
-            problems.append(Problem(kind="recheck", run=run.entry.folder, where=where, what=what, mend=grid.command))
+            problems.append(Problem(kind="recheck", run=run.entry.folder, where=where, what=what, fix=grid.command))
     return problems
 
 

@@ -6,7 +6,7 @@ import datetime
 from pathlib import Path
 
 from xlt.errors import IncompleteFault
-from xlt.pipeline.store import writable, write_text
+from xlt.files import writable, write_text
 from xlt.verify.judge import Verification
 from xlt.verify.measured import MeasuredMean, Record, device_of, means_of, measured_cells, record_path
 from xlt.verify.verdicts import Evidence
@@ -22,7 +22,7 @@ def check_whole(verification: Verification, purpose: str) -> None:
         raise IncompleteFault(
             f"Only complete results without problems can be {purpose}.",
             why=" ".join([*(each.what for each in verification.problems[:1]), f"{verification.summary}."]),
-            mend=verification.command,
+            fix=verification.command,
         )
 
 

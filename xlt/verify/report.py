@@ -16,8 +16,9 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from xlt.errors import UsageFault
+from xlt.files import writable, write_text
 from xlt.pipeline.deviations import Deviation
-from xlt.pipeline.store import Provenance, read_provenance, writable, write_text
+from xlt.pipeline.store import Provenance, read_provenance
 from xlt.verify.chart import STYLES, Series, line_chart
 from xlt.verify.crate import CRATE, crate
 from xlt.verify.forest import forest_plot, gains
@@ -117,7 +118,7 @@ def write_report(verification: Verification, *folders: Path) -> Path:
     results = folders[0]
     folder = results / "report"
     if folder.is_symlink():
-        raise UsageFault(f"'{folder}' is a link: the report would be written elsewhere.", mend=f"rm '{folder}'")
+        raise UsageFault(f"'{folder}' is a link: the report would be written elsewhere.", fix=f"rm '{folder}'")
     document = json.dumps(verification.model_dump(mode="json"), indent=1, ensure_ascii=False)
     with writable(results):
         folder.mkdir(parents=True, exist_ok=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from xlt.frozen import Frozen
 from xlt.verify.literature import Claim, Gain
 from xlt.verify.printed import ONE_SEED, CellVerdict, compared
 from xlt.verify.scores import BASELINE, BEST, NINE, Lacking, Scores
 from xlt.verify.statistics import LEVEL, Comparison, Contrast, bootstrap, compare, contrast, holm, ladder
-from xlt.verify.stored import Frozen
 from xlt.verify.verdicts import VERDICT_WORDS, VerdictWord
 
 

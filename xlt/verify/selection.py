@@ -34,7 +34,7 @@ def select(verification: Verification, wanted: Selection) -> Verification:
         raise UsageFault(
             f"The tier '{verification.tier}' has no claims of the paper and no printed tables.",
             why="They are about XLM-R Large.",
-            mend="xlt reproduce --tier core",
+            fix="xlt reproduce --tier core",
         )
     if paper is not None:
         _known("claim", wanted.claims, [each.claim.id for each in paper.claims])
@@ -95,5 +95,5 @@ def _known(noun: str, asked: Sequence[str], names: Iterable[str]) -> None:
         raise UsageFault(
             f"There is no {noun} '{unknown[0]}' here.",
             why=f"There are: {', '.join(there[:40])}{', …' if len(there) > 40 else ''}.",
-            mend=f"--{noun} {close[0] if close else there[0] if there else 'NAME'}",
+            fix=f"--{noun} {close[0] if close else there[0] if there else 'NAME'}",
         )

@@ -12,7 +12,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from xlt.pipeline.store import MANIFEST, PROVENANCE, SPEC, prediction_name, writable
+from xlt.files import writable
+from xlt.pipeline.store import MANIFEST, PROVENANCE, SPEC, prediction_name
 from xlt.strict_json import read_json
 from xlt.verify.judge import Verification
 from xlt.verify.recording import check_whole

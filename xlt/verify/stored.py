@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, model_validator
 
+from xlt.data.source import EVALUATED_SPLITS, Source
 from xlt.errors import DataFault, IncompleteFault
+from xlt.frozen import Frozen
 from xlt.pipeline.checkpoint import known_sizes
-from xlt.pipeline.grid import EVALUATED_SPLITS
+from xlt.pipeline.sources import SourceOptions, open_source
 from xlt.pipeline.spec import Phase, RunSpec, SourceSpec
 from xlt.pipeline.store import Provenance, RunStore, State, check_folder, read_provenance, read_spec
 from xlt.printable import printable
@@ -45,14 +47,8 @@ Folder = Annotated[str, AfterValidator(_run_folder)]
 Shown = Annotated[str, BeforeValidator(printable)]
 
 
-class Frozen(BaseModel):
-    """A record that does not change and knows no other fields."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
 class Problem(Frozen):
-    """Something in the results that cannot be trusted: what, where, and what mends it.
+    """Something in the results that cannot be trusted: what, where, and what fixes it.
 
     ``where`` is a task, split and language, or a file; ``run`` is a folder, empty if all runs are meant.
     """
@@ -61,7 +57,7 @@ class Problem(Frozen):
     run: Shown
     where: Shown
     what: Shown
-    mend: Shown
+    fix: Shown
 
 
 class GridRun(Frozen):
@@ -143,6 +139,25 @@ class StoredRun:
         )
 
 
+def source_of(results: Path, data_root: Path | None) -> Source:
+    """The source that the results were made from, as their grid says; official files are below ``data_root``.
+
+    Raises:
+        IncompleteFault: the folder holds no grid.
+        DataFault: its grid file cannot be read, or the source has no data.
+    """
+    grid = read_grid(results)
+    settings = grid.source.settings
+    return open_source(
+        SourceOptions(
+            name=grid.source.name,
+            data_root=data_root,
+            seed=int(settings.get("seed", 0)),
+            limit=int(settings.get("limit", 0)),
+        )
+    )
+
+
 def read_grid(results: Path) -> GridFile:
     """The grid file of a results folder.
 
@@ -155,12 +170,12 @@ def read_grid(results: Path) -> GridFile:
             results / "grid.json",
             _GRID_FILE,
             what="The file grid.json of the results folder cannot be read.",
-            mend="xlt reproduce writes it again and keeps the finished runs.",
+            fix="xlt reproduce writes it again and keeps the finished runs.",
         )
     except DataFault as fault:
         if isinstance(fault.__cause__, FileNotFoundError):
             raise IncompleteFault(
-                "The results folder holds no grid.json: nothing was run there.", mend="xlt reproduce"
+                "The results folder holds no grid.json: nothing was run there.", fix="xlt reproduce"
             ) from fault
         raise
 
@@ -180,7 +195,7 @@ def _read_run(store: RunStore, grid: GridFile, entry: GridRun) -> tuple[StoredRu
     check = check_folder(folder)
     if check.state != "done":
         what = f"The run is {check.state}" + (f": {check.problem}." if check.problem else ".")
-        fault = Problem(kind="run", run=entry.folder, where="", what=what, mend=grid.command)
+        fault = Problem(kind="run", run=entry.folder, where="", what=what, fix=grid.command)
         return StoredRun(entry, check.state), fault
     try:
         spec, provenance = read_spec(folder), read_provenance(folder)
@@ -189,7 +204,7 @@ def _read_run(store: RunStore, grid: GridFile, entry: GridRun) -> tuple[StoredRu
         _right_size(folder, spec)
     except DataFault as error:
         what = " ".join(str(error).split("\n")[:2])
-        fault = Problem(kind="spec", run=entry.folder, where="spec.json", what=what, mend=grid.command)
+        fault = Problem(kind="spec", run=entry.folder, where="spec.json", what=what, fix=grid.command)
         return StoredRun(entry, "damaged"), fault
     return StoredRun(entry, "done", spec, provenance), None
 

@@ -9,15 +9,17 @@ from typing import Literal
 from xlt.data.labels import with_labels
 from xlt.data.predictions import read_predictions
 from xlt.data.rows import fingerprint
-from xlt.data.source import Source
+from xlt.data.source import Source, needs_dev
 from xlt.errors import DataFault, IncompleteFault, UsageFault
-from xlt.evaluate.cell import Scored, needs_dev, score_cell
+from xlt.evaluate.cell import Scored, score_cell
 from xlt.evaluate.submission import BENCHMARKS, FORMS
 from xlt.evaluate.submission_text import submission_text
-from xlt.pipeline.store import RunStore, prediction_name, writable
+from xlt.files import writable
+from xlt.frozen import Frozen
+from xlt.pipeline.store import RunStore, prediction_name
 from xlt.tasks.catalogue import get_task
 from xlt.tasks.record import Split
-from xlt.verify.stored import Frozen, StoredRun, read_grid, read_runs
+from xlt.verify.stored import StoredRun, read_grid, read_runs
 
 
 class Submission(Frozen):
@@ -43,11 +45,11 @@ def write_submission(results: Path, source: Source, arm: str, output: Path) -> S
     runs = [run for run in runs if run.entry.arm == arm]
     if not arm or not runs:
         arms = dict.fromkeys(entry.arm for entry in grid.runs if entry.arm)
-        raise UsageFault(f"The grid has no arm '{arm}'.", mend=f"--arm, one of: {', '.join(arms)}")
+        raise UsageFault(f"The grid has no arm '{arm}'.", fix=f"--arm, one of: {', '.join(arms)}")
     if fault := next((each for each in problems if each.run in {run.entry.folder for run in runs}), None):
-        raise IncompleteFault(f"The arm '{arm}' is not complete.", why=f"{fault.run}: {fault.what}", mend=fault.mend)
+        raise IncompleteFault(f"The arm '{arm}' is not complete.", why=f"{fault.run}: {fault.what}", fix=fault.fix)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UsageFault(f"'{output}' is not an empty folder.", mend="--output DIR, a new folder")
+        raise UsageFault(f"'{output}' is not an empty folder.", fix="--output DIR, a new folder")
     texts = {(task, language): _text(store, run, source, task, language) for run, task, language in _cells(runs)}
     written: dict[str, tuple[str, ...]] = {}
     with writable(output):
@@ -77,7 +79,7 @@ def _text(store: RunStore, run: StoredRun, source: Source, key: str, language: s
         if run.spec is None or run.spec.data.get(f"{key}/{split}/{language}") != fingerprint(rows):
             raise DataFault(
                 f"The rows of {key}.{split}.{language} are not what the run was scored on.",
-                mend="Give the data that the run had: --data-root DIR",
+                fix="Give the data that the run had: --data-root DIR",
             )
         return rows, read_predictions(store.path(run.entry.folder) / prediction_name(key, split, language))
 

@@ -24,7 +24,7 @@ class Finding:
 
     word: str
     reason: str
-    mend: str
+    fix: str
     verdicts: tuple[Verdict, ...]
 
 
@@ -103,7 +103,7 @@ def findings(verification: Verification) -> list[Finding]:
     for word in VERDICT_WORDS:
         for verdict in verification.verdicts:
             if verdict.verdict == word and word not in SOUND:
-                groups.setdefault((word, verdict.reason, verdict.mend), []).append(verdict)
+                groups.setdefault((word, verdict.reason, verdict.fix), []).append(verdict)
     return [Finding(*key, tuple(verdicts)) for key, verdicts in groups.items()]
 
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from xlt.evaluate.metrics import task_score
+from xlt.frozen import Frozen
 from xlt.tasks.catalogue import get_task
 from xlt.tasks.record import Split
 from xlt.verify.bands import Band, References
 from xlt.verify.cells import Cell, Mean, MeanKey
 from xlt.verify.log import Log
 from xlt.verify.measured import MeasuredCell, Record
-from xlt.verify.stored import Frozen
 
 VerdictWord = Literal["exact", "reproduced", "consistent", "deviates", "collapsed", "not run", "not verifiable"]
 # Failures first: the order in which people want to read them.
@@ -31,7 +31,7 @@ Direction = Literal["above", "below"]
 
 
 class Verdict(Frozen):
-    """What is said about one mean. ``mend`` is the command that fills it, where it was not run."""
+    """What is said about one mean. ``fix`` is the command that fills it, where it was not run."""
 
     arm: str
     task: str
@@ -42,7 +42,7 @@ class Verdict(Frozen):
     band: Band | None = None
     direction: Direction | None = None
     run: str = ""
-    mend: str = ""
+    fix: str = ""
 
 
 class Statement(Frozen):

@@ -40,7 +40,7 @@ def test_sorted_english_side_has_lost_its_order(write, tmp_path):
     with pytest.raises(FileFault, match="alphabetical order") as caught:
         tatoeba(tmp_path)
     assert "XTREME" in caught.value.why
-    assert TATOEBA.address in caught.value.mend
+    assert TATOEBA.address in caught.value.fix
 
 
 def test_a_few_sorted_lines_are_no_fault(write, tmp_path):

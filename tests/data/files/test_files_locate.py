@@ -66,8 +66,8 @@ def test_missing_file_says_what_it_is_for_and_where_it_belongs(monkeypatch, tmp_
     assert isinstance(fault, DataFault)
     assert fault.what == "xnli/dev-sw.tsv: no such file in the data root 'my data', neither plain nor as .gz."
     assert fault.why == "It holds XNLI (xnli), split 'dev', language 'sw'."
-    assert XNLI.address in fault.mend
-    assert str(Path("my data/xnli/dev-sw.tsv")) in fault.mend
+    assert XNLI.address in fault.fix
+    assert str(Path("my data/xnli/dev-sw.tsv")) in fault.fix
     assert str(tmp_path) not in str(fault)
 
 

@@ -137,8 +137,8 @@ def test_test_file_without_labels_points_to_the_labelled_release(write, tmp_path
     with pytest.raises(FileFault, match=r"^xnli/test-de\.tsv:1: the test label is missing") as caught:
         xnli(tmp_path, "test")
     assert "XTREME" in caught.value.why
-    assert "XNLI-1.0.zip" in caught.value.mend
-    assert "'de'" in caught.value.mend
+    assert "XNLI-1.0.zip" in caught.value.fix
+    assert "'de'" in caught.value.fix
 
 
 def anli(label: str, uid: str = "u1") -> str:
@@ -209,7 +209,7 @@ def test_faults_of_pawsx(write, tmp_path, name, text, message):
     write(f"pawsx/{name}", text)
     with pytest.raises(FileFault, match=message) as caught:
         pawsx(tmp_path)
-    assert ("x-final.tar.gz" in caught.value.mend) == ("missing" in message and "label" in message)
+    assert ("x-final.tar.gz" in caught.value.fix) == ("missing" in message and "label" in message)
 
 
 QQP_HEADER = "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n"

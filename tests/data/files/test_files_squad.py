@@ -171,7 +171,7 @@ def test_blanked_answers_point_to_the_labelled_release(write, tmp_path):
     with pytest.raises(FileFault, match="the answer is empty") as caught:
         xquad(tmp_path)
     assert "XTREME" in caught.value.why
-    assert XQUAD.address in caught.value.mend
+    assert XQUAD.address in caught.value.fix
 
 
 @pytest.mark.parametrize(

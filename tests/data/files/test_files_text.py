@@ -57,7 +57,7 @@ def test_truncated_gzip(write, kept):
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(FileFault, match="truncated") as caught:
         read_text(data_file(path))
-    assert caught.value.mend == "Get the file again: https://example.org/release"
+    assert caught.value.fix == "Get the file again: https://example.org/release"
 
 
 def test_damaged_gzip(write):

@@ -13,8 +13,8 @@ from tests.hub_server import Hub, serving
 from xlt.data.hub.fetch import fetch, wanted_data
 from xlt.data.hub.table import read_pins
 from xlt.data.rows import TextRow
+from xlt.data.source import training_rows
 from xlt.errors import UsageFault
-from xlt.pipeline.grid import training_rows
 from xlt.pipeline.sources import SourceOptions, open_source
 from xlt.tasks.catalogue import MASKED_LM, PANX_LANGUAGES, get_task
 

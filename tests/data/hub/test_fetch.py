@@ -148,7 +148,7 @@ def test_a_connection_that_breaks_is_taken_up_again_and_at_last_reported(hub: Hu
     hub.cut_after = [500] + [0] * 6
     with pytest.raises(IncompleteFault, match="broke off") as caught:
         fetch_xnli(hub)
-    assert "same command resumes" in caught.value.mend
+    assert "same command resumes" in caught.value.fix
     assert not (home / "artifact" / "data.lock").exists()
     hub.cut_after = [500]
     fetch_xnli(hub)
@@ -209,7 +209,7 @@ def test_one_repository_that_fails_keeps_no_other_from_being_fetched(hub: Hub, h
         fetch(wanted, Told(), mirror=hub.address)
     for part in ("no repository no/such", "has 90 rows, expected are 91", "no file 'tf_model.h5'"):
         assert part in caught.value.why
-    assert "Check the name" in caught.value.mend
+    assert "Check the name" in caught.value.fix
     assert caught.value.exit_code == ExitCode.DATA
     lock = json.loads(lock_text(home))
     assert list(lock["datasets"]["facebook/xnli"]["files"]) == [ENGLISH]
@@ -229,8 +229,8 @@ def test_a_gated_repository_says_how_to_get_access(hub: Hub) -> None:
     hub.gated.add(REPOSITORY)
     with pytest.raises(DataFault, match="restricted") as caught:
         fetch_xnli(hub)
-    assert "HF_TOKEN" in caught.value.mend
-    assert f"{hub.address}/datasets/facebook/xnli" in caught.value.mend
+    assert "HF_TOKEN" in caught.value.fix
+    assert f"{hub.address}/datasets/facebook/xnli" in caught.value.fix
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_a_hub_that_cannot_be_reached_is_a_data_error_that_names_the_mirror_opti
     wanted = [*wanted_data([get_task("xnli")]), wanted_model("some/encoder")]
     with pytest.raises(DataFault, match="cannot be reached") as caught:
         fetch(wanted, Told(), mirror="http://127.0.0.1:9")
-    assert "--mirror" in caught.value.mend
+    assert "--mirror" in caught.value.fix
 
 
 @pytest.mark.parametrize(
@@ -289,7 +289,7 @@ def test_a_disk_that_runs_full_is_said_and_the_download_resumes_later(hub: Hub) 
     full = OSError(errno.ENOSPC, "No space left on device")
     with pytest.raises(EnvironmentFault, match="full") as caught:
         fetch_xnli(hub, Told(full, after=1000))
-    assert "HF_HOME" in caught.value.mend
+    assert "HF_HOME" in caught.value.fix
     fetch_xnli(hub)
     assert hub.downloads()[1][1] == "bytes=1000-"
 

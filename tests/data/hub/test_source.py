@@ -341,7 +341,7 @@ def test_the_table_names_every_task_and_every_language_has_its_code(put: Put) ->
             for language in source.languages(task, split):
                 with pytest.raises(DataFault, match="was not fetched: ") as caught:
                     source.rows(task, split, language)
-                assert caught.value.mend == f"xlt fetch {task.key}"
+                assert caught.value.fix == f"xlt fetch {task.key}"
                 assert "{" not in caught.value.what
     assert len(source.languages(get_task("panx"), "test")) == 40
     assert len(source.languages(get_task("tatoeba"), "test")) == 36

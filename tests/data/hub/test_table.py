@@ -77,13 +77,13 @@ def test_every_archive_has_a_known_size_and_digest() -> None:
 @pytest.mark.parametrize(
     ("task", "split", "language"), [("hellaswag", "train", "en"), ("pawsx", "dev", "ko"), ("tydiqa", "test", "sw")]
 )
-def test_where_the_official_files_are_hard_to_get_the_mend_names_the_hub(
+def test_where_the_official_files_are_hard_to_get_the_fix_names_the_hub(
     tmp_path: Path, task: str, split: Split, language: str
 ) -> None:
     with pytest.raises(DataFault) as caught:
         FilesSource(tmp_path).rows(get_task(task), split, language)
-    assert f"xlt fetch {task}, and --source hub" in caught.value.mend
-    assert str(tmp_path) in caught.value.mend
+    assert f"xlt fetch {task}, and --source hub" in caught.value.fix
+    assert str(tmp_path) in caught.value.fix
 
 
 def test_licences_say_what_is_known_and_what_is_not() -> None:

@@ -79,7 +79,7 @@ def test_an_unknown_language_is_refused() -> None:
     with pytest.raises(UsageFault) as fault:
         get_language("xx")
     assert "qaa" in fault.value.why
-    assert fault.value.mend
+    assert fault.value.fix
 
 
 @pytest.mark.parametrize("code", FOREIGN)

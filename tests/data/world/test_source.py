@@ -165,4 +165,4 @@ def test_what_is_absent_is_refused(world: WorldSource, key: str, split: Split, c
     with pytest.raises(UsageFault) as fault:
         world.rows(TASKS[key], split, code)
     assert fault.value.why
-    assert fault.value.mend
+    assert fault.value.fix

@@ -25,7 +25,7 @@ def read_bitext(part: Part) -> list[BitextRow]:
         raise english_file.fault(
             f"{len(english)} lines, but {foreign_file.shown} has {len(foreign)}.",
             why="Line i of one file must be the translation of line i of the other.",
-            mend=f"Get both files again: {english_file.origin}",
+            fix=f"Get both files again: {english_file.origin}",
         )
     _check_order(english, english_file)
     return [
@@ -40,5 +40,5 @@ def _check_order(english: list[str], file: DataFile) -> None:
         raise file.fault(
             "the lines are in alphabetical order, so they cannot be matched with the other file.",
             why="XTREME's download script sorts the English side to hide which line translates which.",
-            mend=f"Use the files of the original release: {file.origin}",
+            fix=f"Use the files of the original release: {file.origin}",
         )

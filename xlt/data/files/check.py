@@ -8,13 +8,13 @@ from pathlib import Path
 
 from xlt.data.files.fault import FileFault
 from xlt.data.files.given import TRANSLATED, read_text_file, text_files, translated_languages
-from xlt.data.files.locate import ENGLISH, declared_languages, locate, some_file_exists
+from xlt.data.files.locate import declared_languages, locate, some_file_exists
 from xlt.data.files.part import Part
 from xlt.data.files.readers import read
 from xlt.data.files.source import check_root
 from xlt.data.rows import Row, SpanRow, is_blank
 from xlt.errors import DataFault, XltError
-from xlt.tasks.record import Split, Task
+from xlt.tasks.record import ENGLISH, Split, Task
 
 
 @dataclass(frozen=True, slots=True)

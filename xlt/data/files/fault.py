@@ -12,9 +12,9 @@ class FileFault(DataFault):
     no single line is to blame) and ``message`` is the fault without that place.
     """
 
-    def __init__(self, file: str, message: str, *, line: int | None = None, why: str = "", mend: str = "") -> None:
+    def __init__(self, file: str, message: str, *, line: int | None = None, why: str = "", fix: str = "") -> None:
         place = file if line is None else f"{file}:{line}"
-        super().__init__(f"{place}: {message}", why=why, mend=mend)
+        super().__init__(f"{place}: {message}", why=why, fix=fix)
         self.file = encodable(file)
         self.line = line
         self.message = encodable(message)

@@ -26,10 +26,10 @@ class Place:
         entry = f"{field}[{index}]"
         return Place(self.file, self.line, f"{self.path}.{entry}" if self.path else entry)
 
-    def fault(self, message: str, *, why: str = "", mend: str = "") -> FileFault:
+    def fault(self, message: str, *, why: str = "", fix: str = "") -> FileFault:
         """The error that names this place."""
         placed = f"{self.path}: {message}" if self.path else message
-        return self.file.fault(placed, line=self.line, why=why, mend=mend)
+        return self.file.fault(placed, line=self.line, why=why, fix=fix)
 
 
 def parse_json(text: str, file: DataFile, line: int = 1) -> Any:

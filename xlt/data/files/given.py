@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from xlt.data.files.locate import ENGLISH, found
+from xlt.data.files.locate import found
 from xlt.data.files.part import DataFile
 from xlt.data.files.text import read_lines
 from xlt.data.rows import TextRow
 from xlt.errors import DataFault, encodable
+from xlt.tasks.record import ENGLISH
 
 TRANSLATED = "translated"
 
@@ -26,7 +27,7 @@ def translated_languages(root: Path) -> list[str]:
     names = sorted(path.name for path in (root / TRANSLATED).glob("*") if path.is_dir() and path.name != ENGLISH)
     for name in names:
         if encodable(name) != name:
-            raise DataFault(f"The name of the folder '{TRANSLATED}/{name}' is not UTF-8.", mend="Rename the folder.")
+            raise DataFault(f"The name of the folder '{TRANSLATED}/{name}' is not UTF-8.", fix="Rename the folder.")
     return names
 
 

@@ -10,9 +10,7 @@ from xlt.data.files.fault import FileFault
 from xlt.data.files.part import DataFile, Part
 from xlt.data.files.tydiqa import NAMES
 from xlt.errors import UsageFault, encodable
-from xlt.tasks.record import Split, Task
-
-ENGLISH = "en"
+from xlt.tasks.record import ENGLISH, Split, Task
 
 
 def declared_languages(task: Task, split: Split) -> tuple[str, ...]:
@@ -77,7 +75,7 @@ def found(root: Path, pattern: str) -> list[str]:
     names = {path.relative_to(root).as_posix() for path in paths}
     for name in names:
         if encodable(name) != name:
-            raise FileFault(name, "the name of the file is not UTF-8.", mend="Rename the file.")
+            raise FileFault(name, "the name of the file is not UTF-8.", fix="Rename the file.")
     return sorted(name for name in names if not (name.endswith(".gz") and name.removesuffix(".gz") in names))
 
 
@@ -88,7 +86,7 @@ def _find(root: Path, name: str, task: Task, split: Split, language: str) -> lis
             name,
             f"no such file in the data root '{root}', neither plain nor as .gz.",
             why=f"It holds {task.name} ({task.key}), split '{split}', language '{language}'.",
-            mend=f"Get it from {task.address} and put it at {root / name}",
+            fix=f"Get it from {task.address} and put it at {root / name}",
         )
     return [DataFile(root / shown, shown, task.address) for shown in names]
 
@@ -98,7 +96,7 @@ def _check_asked(task: Task, split: Split, language: str) -> None:
         raise UsageFault(
             f"The task '{task.key}' has no split '{split}'.",
             why=f"Its splits: {', '.join(task.files) or 'none (it has no files of its own)'}.",
-            mend=f"xlt tasks show {task.key}",
+            fix=f"xlt tasks show {task.key}",
         )
     languages = declared_languages(task, split)
     if language not in languages:
@@ -107,5 +105,5 @@ def _check_asked(task: Task, split: Split, language: str) -> None:
         raise UsageFault(
             f"The task '{task.key}' has no language '{language}' in its split '{split}'.{question}",
             why=f"Its languages there: {' '.join(languages)}.",
-            mend=f"xlt tasks show {task.key}",
+            fix=f"xlt tasks show {task.key}",
         )

@@ -72,5 +72,5 @@ def _withheld_labels(part: Part, line: int) -> FileFault:
         "the test label is missing.",
         line=line,
         why="The test files that XTREME's download script writes hold no labels.",
-        mend=f"Get the labelled release, {_LABELLED[key].format(language=part.language)}" if key in _LABELLED else "",
+        fix=f"Get the labelled release, {_LABELLED[key].format(language=part.language)}" if key in _LABELLED else "",
     )

@@ -25,9 +25,9 @@ class DataFile:
         """The file name without the ending of its format and of its compression."""
         return Path(self.path.name.removesuffix(".gz")).stem
 
-    def fault(self, message: str, *, line: int | None = None, why: str = "", mend: str = "") -> FileFault:
-        """The error that names this file; by default it is mended by getting the file again."""
-        return FileFault(self.shown, message, line=line, why=why, mend=mend or f"Get the file again: {self.origin}")
+    def fault(self, message: str, *, line: int | None = None, why: str = "", fix: str = "") -> FileFault:
+        """The error that names this file; by default it is fixed by getting the file again."""
+        return FileFault(self.shown, message, line=line, why=why, fix=fix or f"Get the file again: {self.origin}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,6 @@ def read(part: Part) -> list[Row]:
     if part.split != "train" and (label := only_label(rows)) is not None:
         raise part.file.fault(
             f"all {len(rows)} labels are '{label}': placeholders, not labels.",
-            mend=f"Get the labelled release: {part.file.origin}",
+            fix=f"Get the labelled release: {part.file.origin}",
         )
     return rows

@@ -25,7 +25,7 @@ def check_root(root: Path) -> None:
     if not root.is_dir():
         raise DataFault(
             f"The data root '{root}' is not a folder.",
-            mend="Give the folder that holds the task folders (mnli, xnli, ...): --data-root DIR",
+            fix="Give the folder that holds the task folders (mnli, xnli, ...): --data-root DIR",
         )
 
 

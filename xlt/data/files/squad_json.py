@@ -84,7 +84,7 @@ def _answers(question: Any, context: str, part: Part, place: Place) -> tuple[Ans
             raise in_answer.fault(
                 "the answer is empty.",
                 why="The test files that XTREME's download script leaves behind hold no answers.",
-                mend=f"Get the labelled release: {part.task.address}",
+                fix=f"Get the labelled release: {part.task.address}",
             )
         answers.append(Answer(text, align(context, text, start)))
     if not answers and not (part.task.metric == "squad_v2" and question.get("is_impossible") is True):

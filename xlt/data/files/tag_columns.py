@@ -45,7 +45,7 @@ def _word_and_tag(part: Part, number: int, line: str) -> tuple[str, str]:
             f"the word '{word}' has no tag.",
             line=number,
             why="The test files that XTREME's download script writes hold no tags." if part.split == "test" else "",
-            mend=f"Get the tagged release: {part.file.origin}",
+            fix=f"Get the tagged release: {part.file.origin}",
         )
     if tag not in part.task.labels:
         raise part.unknown_label(tag, part.file, number)

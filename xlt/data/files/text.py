@@ -57,5 +57,5 @@ def _read_bytes(file: DataFile) -> bytes:
     except OSError as error:
         raise file.fault(
             f"the file cannot be read: {error.strerror or type(error).__name__}.",
-            mend="Make the file readable for the user that runs xlt.",
+            fix="Make the file readable for the user that runs xlt.",
         ) from error

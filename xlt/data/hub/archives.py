@@ -81,7 +81,7 @@ def _fetch(want: WantedArchive, root: Path, progress: FetchProgress, *, offline:
             done.write_text("\n".join(paths) + "\n", encoding="utf-8")
     paths = done.read_text(encoding="utf-8").splitlines()
     if absent := [path for path in paths if not (root / path).is_file()]:
-        raise DataFault(f"'{absent[0]}' is gone from the data root.", mend=f"Delete {done}, and fetch again.")
+        raise DataFault(f"'{absent[0]}' is gone from the data root.", fix=f"Delete {done}, and fetch again.")
     return paths
 
 
@@ -126,7 +126,7 @@ def _members(archive: Path, want: WantedArchive, folder: Path) -> list[str]:
                     continue
                 unpacked += member.size
                 if unpacked > MOST_UNPACKED:
-                    raise DataFault(f"{want.address} unpacks to more than {MOST_UNPACKED / 1e9:.0f} GB.", mend=_MEND)
+                    raise DataFault(f"{want.address} unpacks to more than {MOST_UNPACKED / 1e9:.0f} GB.", fix=_FIX)
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)
                 content = tar.extractfile(member)
                 if content is not None:
@@ -136,10 +136,10 @@ def _members(archive: Path, want: WantedArchive, folder: Path) -> list[str]:
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # of the disk; one of a damaged bz2 or gzip has no number
-        raise DataFault(f"{want.address} is no sound archive.", why=str(error), mend=_MEND) from error
+        raise DataFault(f"{want.address} is no sound archive.", why=str(error), fix=_FIX) from error
     if not paths:
-        raise DataFault(f"{want.address} holds none of: {' '.join(want.take)}.", mend=_MEND)
+        raise DataFault(f"{want.address} holds none of: {' '.join(want.take)}.", fix=_FIX)
     return paths
 
 
-_MEND = "Look at the release's page; artifact/hub.toml says what is expected."
+_FIX = "Look at the release's page; artifact/hub.toml says what is expected."

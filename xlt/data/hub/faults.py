@@ -1,4 +1,4 @@
-"""The errors of the hub's client as errors that say how to mend them, and several of them as one."""
+"""The errors of the hub's client as errors that say how to fix them, and several of them as one."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class SeveralFaults(XltError):
         super().__init__(
             f"{len(faults)} things could not be fetched; what else was wanted is here, or comes with the same command.",
             why="\n".join(f"- {fault.what} {fault.why}".rstrip() for fault in faults),
-            mend="\n".join(dict.fromkeys(fault.mend for fault in faults)),
+            fix="\n".join(dict.fromkeys(fault.fix for fault in faults)),
         )
 
 
@@ -74,7 +74,7 @@ def faults(endpoint: str, page: str = "", revision: str = "", path: str = "") ->
 
 def disk_full(why: str) -> EnvironmentFault:
     """There is no room for the download."""
-    return EnvironmentFault("The disk is full.", why=why, mend=f"Free space. {_OTHER_DISK} What has come is kept.")
+    return EnvironmentFault("The disk is full.", why=why, fix=f"Free space. {_OTHER_DISK} What has come is kept.")
 
 
 def never_fetched(repository: str, why: str) -> DataFault:
@@ -82,7 +82,7 @@ def never_fetched(repository: str, why: str) -> DataFault:
     return DataFault(
         f"{repository} is not wholly in the hub's cache, and the hub may not be asked.",
         why=why,
-        mend="xlt fetch without --offline and HF_HUB_OFFLINE, or bring the cache of another machine (HF_HOME).",
+        fix="xlt fetch without --offline and HF_HUB_OFFLINE, or bring the cache of another machine (HF_HOME).",
     )
 
 
@@ -95,44 +95,44 @@ def _fault(error: Exception, endpoint: str, page: str, revision: str, path: str)
     match error:
         case HFValidationError():
             return DataFault(
-                f"'{repository}' is no name of a repository.", why=reason, mend="Check the name: OWNER/NAME."
+                f"'{repository}' is no name of a repository.", why=reason, fix="Check the name: OWNER/NAME."
             )
         case JSONDecodeError():
             what, reason = f"{endpoint} does not answer as a hub does.", "A network's log-in page does so, or a proxy."
-            return DataFault(what, why=reason, mend="Log in to the network, or correct --mirror or HF_ENDPOINT.")
+            return DataFault(what, why=reason, fix="Log in to the network, or correct --mirror or HF_ENDPOINT.")
         case GatedRepoError():
             what = f"Access to {repository} is restricted."
             return DataFault(
-                what, why=reason, mend=f"Accept its terms at {endpoint}/{page} and set HF_TOKEN to a token of yours."
+                what, why=reason, fix=f"Accept its terms at {endpoint}/{page} and set HF_TOKEN to a token of yours."
             )
         case RevisionNotFoundError():
             what, reason = f"{repository} has no revision '{revision}'.", "data.lock or artifact/hub.toml names it."
-            return DataFault(what, why=reason, mend="Try without --mirror, or use the official files (--source files).")
+            return DataFault(what, why=reason, fix="Try without --mirror, or use the official files (--source files).")
         case RepositoryNotFoundError():
             what = f"{endpoint} has no repository {repository}, or not for everybody."
-            return DataFault(what, why=reason, mend="Check the name, or omit --mirror; for a private one set HF_TOKEN.")
+            return DataFault(what, why=reason, fix="Check the name, or omit --mirror; for a private one set HF_TOKEN.")
         case _ if isinstance(error, EntryNotFoundError) or (path and _status(error) == 404):
             what = f"{repository} has no file '{path}'" + (f" at the revision {revision}." if revision else ".")
-            return DataFault(what, why=reason, mend=f"See {endpoint}/{page}")
+            return DataFault(what, why=reason, fix=f"See {endpoint}/{page}")
         case _ if _status(error) in (401, 403):
             what = f"{endpoint} refuses access to {path if repository == endpoint else repository}."
-            mend = "Set HF_TOKEN to a valid token, or unset it: public data needs none." if page else f"See {endpoint}"
-            return DataFault(what, why=reason, mend=mend)
+            fix = "Set HF_TOKEN to a valid token, or unset it: public data needs none." if page else f"See {endpoint}"
+            return DataFault(what, why=reason, fix=fix)
         case _ if _status(error) == 429:
             what = f"{endpoint} was asked too much at a time."
-            mend = "Wait some minutes and repeat the command. The limit is higher with a token of yours in HF_TOKEN."
-            return IncompleteFault(what, why=reason, mend=mend)
+            fix = "Wait some minutes and repeat the command. The limit is higher with a token of yours in HF_TOKEN."
+            return IncompleteFault(what, why=reason, fix=fix)
         case OfflineModeIsEnabled():
             return never_fetched(repository, reason)
         case OSError(errno=errno.ENOSPC | errno.EDQUOT):
             return disk_full(f"It ran full while '{path}' of {repository} was written.")
         case OSError(errno=int()) if not isinstance(error, HTTPError):
-            return EnvironmentFault("The disk cannot be written.", why=reason, mend=_OTHER_DISK)
+            return EnvironmentFault("The disk cannot be written.", why=reason, fix=_OTHER_DISK)
     if path:
         what = f"The download of '{path}' of {repository} broke off."
-        return IncompleteFault(what, why=reason, mend="The same command resumes it. What has come is kept.")
+        return IncompleteFault(what, why=reason, fix="The same command resumes it. What has come is kept.")
     what = f"The hub at {endpoint} cannot be reached."
-    return DataFault(what, why=reason, mend="Check network and proxy, or name a mirror: xlt fetch --mirror URL")
+    return DataFault(what, why=reason, fix="Check network and proxy, or name a mirror: xlt fetch --mirror URL")
 
 
 def _status(error: Exception) -> int:

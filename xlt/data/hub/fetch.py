@@ -222,7 +222,7 @@ class _Hub:
         if REGEX_COMMIT_HASH.match(revision) and revision != info.sha:
             raise DataFault(
                 f"{self._endpoint} gives {info.sha} of {want.repository} where {revision} was asked for.",
-                mend="Try without --mirror.",
+                fix="Try without --mirror.",
             )
         siblings = info.siblings or ()
         return str(info.sha), {
@@ -266,7 +266,7 @@ def _select(
                 why="A loading script is never run, nor weights read that are not safetensors."
                 if pattern in MODEL_FILES or any(path.endswith(".py") for path in known)
                 else "artifact/hub.toml says where the files should lie; the repository may have changed.",
-                mend="Get the official files and use --source files, or name another model.",
+                fix="Get the official files and use --source files, or name another model.",
             )
             if want.kind == "model":
                 raise fault  # its other files are of no use
@@ -302,7 +302,7 @@ def _sound(
                 raise DataFault(
                     f"'{pattern}' of {want.repository} has {found} rows, expected are {expected}.",
                     why="The repository is no longer what artifact/hub.toml describes; these files were not locked.",
-                    mend="Look at the repository's page; correct artifact/hub.toml if the data is right all the same.",
+                    fix="Look at the repository's page; correct artifact/hub.toml if the data is right all the same.",
                 )
             sound |= of_pattern
     return list(sound.values())

@@ -68,7 +68,7 @@ def read_lock() -> DataLock:
             raise DataFault(
                 f"'{path.name}' is damaged.",
                 why=str(error),
-                mend="Restore it: git checkout -- artifact/data.lock; the file that XLT_DATA_LOCK names: delete it.",
+                fix="Restore it: git checkout -- artifact/data.lock; the file that XLT_DATA_LOCK names: delete it.",
             ) from error
         for earlier, later in ((lock.datasets, found.datasets), (lock.models, found.models)):
             for name, repository in later.items():
@@ -95,7 +95,7 @@ def write_lock(lock: DataLock) -> None:
         raise EnvironmentFault(
             f"'{path.name}' cannot be written, which records what was fetched.",
             why=str(error),
-            mend="Set XLT_DATA_LOCK to a file that you may write, for this and all later commands.",
+            fix="Set XLT_DATA_LOCK to a file that you may write, for this and all later commands.",
         ) from error
 
 

@@ -63,7 +63,7 @@ def read_rows(paths: list[Path], kind: Kind, entry: HubTask, part: HubFiles, pre
                 raise DataFault(
                     f"Row {number} of '{path.name}' is not what artifact/hub.toml says.",
                     why=f"{type(error).__name__}: {error}",
-                    mend="Compare the columns and labels there with the repository's page.",
+                    fix="Compare the columns and labels there with the repository's page.",
                 ) from error
             yield from rows
 
@@ -78,7 +78,7 @@ def _records(path: Path, entry: HubTask, id_column: str) -> Iterator[Record]:
             raise DataFault(
                 f"'{path.name}' has no column {', '.join(absent)}.",
                 why=f"Its columns: {', '.join(schema.names)}.",
-                mend="Correct the columns of the task in artifact/hub.toml.",
+                fix="Correct the columns of the task in artifact/hub.toml.",
             )
         _check_label_order(path, schema.metadata or {}, entry)
         for batch in pq.ParquetFile(path).iter_batches(BATCH, columns=sorted(wanted)):
@@ -97,12 +97,12 @@ def _check_label_order(path: Path, metadata: dict[bytes, bytes], entry: HubTask)
         raise DataFault(
             f"The labels of '{path.name}' have another order than artifact/hub.toml says.",
             why=f"There: {' '.join(names)}.",
-            mend="Correct the labels of the task in artifact/hub.toml.",
+            fix="Correct the labels of the task in artifact/hub.toml.",
         )
 
 
 def _damaged(path: Path, error: Exception) -> DataFault:
-    return DataFault(f"'{path.name}' is no sound parquet file.", why=str(error), mend="xlt fetch")
+    return DataFault(f"'{path.name}' is no sound parquet file.", why=str(error), fix="xlt fetch")
 
 
 def _pair(name: str, record: Record, entry: HubTask) -> Row | None:

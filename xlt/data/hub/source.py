@@ -102,6 +102,6 @@ class HubSource:
             raise DataFault(
                 f"The data of {task.name} was not fetched: {part.path} of {part.repository}.",
                 why="The source 'hub' reads what lies in the hub's cache (HF_HOME) and what data.lock names.",
-                mend=f"xlt fetch {task.key}",
+                fix=f"xlt fetch {task.key}",
             )
         return paths

@@ -9,9 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, TypeAdapter
 from xlt.artifact import read_toml
 from xlt.data.hub.lock import LockedFile
 from xlt.errors import DataFault, UsageFault
-from xlt.tasks.record import Split, Task
-
-ENGLISH = "en"
+from xlt.tasks.record import ENGLISH, Split, Task
 
 
 class HubFiles(BaseModel):
@@ -118,7 +116,7 @@ def on_hub(table: dict[str, HubTask], task: Task) -> HubTask:
         raise DataFault(
             f"{task.name} is not taken from the hub.",
             why=entry.absent,
-            mend=f"xlt fetch {task.key} --data-root DIR"
+            fix=f"xlt fetch {task.key} --data-root DIR"
             if entry.archives
             else f"Get the official files{task.address and f' from {task.address}'} and add --data-root DIR.",
         )
@@ -150,7 +148,7 @@ def parts(entry: HubTask, task: Task, split: Split, language: str) -> list[HubFi
         raise UsageFault(
             f"The hub has no split '{split}' of '{task.key}' in the language '{language}'.",
             why=f"Languages there: {' '.join(present) or 'none'}. {entry.note}".strip(),
-            mend=f"xlt tasks show {task.key}",
+            fix=f"xlt tasks show {task.key}",
         )
     code = entry.codes.get(language, language)
     return [

@@ -46,7 +46,7 @@ def bring(
     raise DataFault(
         f"{url} brought another file than expected, which was deleted.",
         why=why,
-        mend="Repeat the command, without --mirror, and after a log-in if the network asks for one. If it comes again, "
+        fix="Repeat the command, without --mirror, and after a log-in if the network asks for one. If it comes again, "
         "the file was moved or replaced: see its page.",
     )
 

@@ -100,6 +100,6 @@ def get_language(code: str) -> Language:
         raise UsageFault(
             f"The world has no language '{code}'.",
             why=f"Its languages: {', '.join(CODES)}.",
-            mend="xlt tasks show xnli --source world",
+            fix="xlt tasks show xnli --source world",
         )
     return LANGUAGES[code]

@@ -169,11 +169,11 @@ class WorldSource:
             raise UsageFault(
                 f"The world has no split '{split}' of the task '{task.key}'.",
                 why=f"It has {', '.join(HELD.get(task.key, ())) or 'no such task'}.",
-                mend=f"xlt tasks show {task.key}",
+                fix=f"xlt tasks show {task.key}",
             )
         if language not in HELD[task.key][split]:
             raise UsageFault(
                 f"The world has no language '{language}' in the split '{split}' of '{task.key}'.",
                 why=f"It has {', '.join(HELD[task.key][split])}.",
-                mend=f"xlt tasks show {task.key}",
+                fix=f"xlt tasks show {task.key}",
             )

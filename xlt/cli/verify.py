@@ -1,11 +1,11 @@
-"""``xlt verify`` and ``xlt report``, and the end of ``xlt reproduce``."""
+"""``xlt verify``, and the end of ``xlt reproduce``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -78,6 +78,7 @@ def verify(
     from xlt.verify.literature import read_given
     from xlt.verify.recording import record as record_run
     from xlt.verify.selection import Selection, select
+    from xlt.verify.stored import source_of
 
     given = read_given(expected) if expected else None
     folders = results or [DEFAULT_RESULTS]
@@ -92,45 +93,6 @@ def verify(
     raise typer.Exit(verification.exit_code)
 
 
-def report(
-    results: Folders = None,
-    data_root: DataRoot = None,
-    ship: Annotated[
-        Path | None,
-        typer.Option("--ship", metavar="FILE", help="Pack all that verify needs, without models and texts: x.tar.gz"),
-    ] = None,
-    json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Write the report: one page for people, report.json and an RO-Crate, below the (first) results folder."""
-    from pydantic import BaseModel
-
-    from xlt.verify.judge import join, recompute
-    from xlt.verify.report import write_report
-    from xlt.verify.shipment import ship as pack
-
-    class ReportFiles(BaseModel):
-        format: Literal[1] = 1
-        page: str
-        document: str
-        result_hash: str
-        archive: str | None = None
-
-    folders = results or [DEFAULT_RESULTS]
-    verification = join([recompute(folder, source_of(folder, data_root)) for folder in folders])
-    page = write_report(verification, *folders)
-    if ship:
-        pack(verification, tuple(folders), ship)
-    files = ReportFiles(
-        page=str(page),
-        document=str(page.with_name("report.json")),
-        result_hash=verification.result_hash,
-        archive=str(ship) if ship else None,
-    )
-    written = f"Report: {page}" + (f"\nArchive for others to verify: {ship}" if ship else "")
-    emit(files, lambda console: console.print(written, markup=False, soft_wrap=True))
-
-
 def conclude(results: Path, source: Source) -> None:
     """Verify, write the report, print the verdicts and leave with the exit code of the verdicts."""
     from xlt.verify.judge import verify as verify_results
@@ -141,23 +103,6 @@ def conclude(results: Path, source: Source) -> None:
     _show(verification)
     say(f"Report: {page}")
     raise typer.Exit(verification.exit_code)
-
-
-def source_of(results: Path, data_root: Path | None) -> Source:
-    """The source that the results were made from, as their grid says."""
-    from xlt.pipeline.sources import SourceOptions, open_source
-    from xlt.verify.stored import read_grid
-
-    grid = read_grid(results)
-    settings = grid.source.settings
-    return open_source(
-        SourceOptions(
-            name=grid.source.name,
-            data_root=data_root,
-            seed=int(settings.get("seed", 0)),
-            limit=int(settings.get("limit", 0)),
-        )
-    )
 
 
 def _show(verification: Verification) -> None:
@@ -174,19 +119,19 @@ def _show(verification: Verification) -> None:
 
 
 def _show_seed(verification: Verification, console: Console) -> None:
-    by_mend: dict[str, list[str]] = {}
+    by_fix: dict[str, list[str]] = {}
     for problem in verification.problems:
-        by_mend.setdefault(problem.mend, []).append(f"{problem.run} {problem.where}".strip() + f": {problem.what}")
-    for mend, found in by_mend.items():
+        by_fix.setdefault(problem.fix, []).append(f"{problem.run} {problem.where}".strip() + f": {problem.what}")
+    for fix, found in by_fix.items():
         more = [f"({len(found) - MOST_PROBLEMS} more like these: --json)"] if len(found) > MOST_PROBLEMS else []
         for line in (*found[:MOST_PROBLEMS], *more):
             console.print(f"PROBLEM  {line}", markup=False, soft_wrap=True)
-        console.print(f"         → {mend}", markup=False, soft_wrap=True)
+        console.print(f"         → {fix}", markup=False, soft_wrap=True)
     if verification.verdicts:
         console.print(_scores(verification))
         console.print(_verdicts(verification))
-        for mend in dict.fromkeys(verdict.mend for verdict in verification.verdicts if verdict.verdict == "not run"):
-            console.print(f"What was not run: {mend}", markup=False, soft_wrap=True)
+        for fix in dict.fromkeys(verdict.fix for verdict in verification.verdicts if verdict.verdict == "not run"):
+            console.print(f"What was not run: {fix}", markup=False, soft_wrap=True)
         for line in filter(None, (*verification.references, verification.unchecked)):
             console.print(line, markup=False, soft_wrap=True)
         console.print(f"Verdicts: {verification.summary}.  result_hash {verification.result_hash}", markup=False)

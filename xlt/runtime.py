@@ -1,0 +1,64 @@
+"""The device of this process, and the process group that it belongs to."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import socket
+from datetime import timedelta
+
+import torch
+
+# The environment variables that say a process's place in its process group.
+PLACE = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+def device() -> torch.device:
+    """The device of this process."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cpu")
+
+
+def name_accelerator() -> None:
+    """Tell DeepSpeed, before it is imported, that there is only a CPU: else it searches and warns."""
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+
+
+def start_process_group() -> None:
+    """Join the process group that the environment names, or make one of this process alone. Safe to call again."""
+    name_accelerator()
+    if torch.distributed.is_initialized():
+        return
+    if "RANK" not in os.environ:
+        os.environ.update(place(0, 1, free_port()))
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    if backend == "nccl":
+        torch.cuda.set_device(device())
+    # DeepSpeed takes this group for its own. Its limit: the others wait for process 0 while it scores.
+    own = device() if backend == "nccl" and os.environ["WORLD_SIZE"] != "1" else None
+    torch.distributed.init_process_group(backend, timeout=timedelta(minutes=30), device_id=own)
+    # A group that is still there when Python shuts down can abort the process after its work is done.
+    atexit.register(stop_process_group)
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def place(rank: int, world: int, port: int) -> dict[str, str]:
+    """The variables of process ``rank`` of ``world`` on this machine, which meet at ``port``."""
+    # Not by the machine's own name, which a container may not be able to resolve.
+    return dict(zip(PLACE, (str(rank), str(rank), str(world), "127.0.0.1", str(port)), strict=True))
+
+
+def stop_process_group() -> None:
+    """Leave the process group in step with the other processes."""
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
