@@ -41,6 +41,25 @@ def test_the_console_shows_texts_as_they_are_and_escapes_what_steers(
     assert all(each.isprintable() or each == "\n" for each in shown)
 
 
+def test_lines_and_tables_are_shown_with_one_rule_for_numbers_and_for_what_is_absent(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output, "settings", output.Settings())
+    rows = [("xnli", 9.96, None, 3), (NASTY, None, "why", 12)]
+    output.emit(Result(""), [output.table(["task", "score", "note", "rows"], rows, title="[b]Scores"), "x " * 200])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].strip() == "[b]Scores"
+    assert [[cell.strip() for cell in line.strip("│").split("│")] for line in lines if line.startswith("│")] == [
+        ["xnli", "10.0", "–", "3"],
+        [SHOWN, "–", "why", "12"],
+    ]
+    (first,) = (line for line in lines if "xnli" in line)
+    assert "│ xnli  " in first
+    assert "│  10.0 │" in first
+    assert "│ –    │" in first
+    assert lines[-1] == "x " * 200
+
+
 @pytest.mark.parametrize("as_json", [False, True])
 def test_a_fault_is_told_in_lines_that_harm_nothing(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, as_json: bool

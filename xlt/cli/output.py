@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
@@ -19,6 +20,9 @@ from xlt.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
+
+NUMBER = re.compile(r"[-+≤≈ /.,%–\d]*M?$")
 
 
 @dataclass(slots=True)
@@ -65,15 +69,43 @@ def _stream() -> TextIO:
     return _results or sys.stdout
 
 
-def emit(result: Any, render: Callable[[Console], None]) -> None:
-    """Print a command's typed result (a pydantic model or a dataclass): as one JSON document with ``--json``, for
-    people otherwise."""
+def emit(result: Any, shown: Iterable[str | Table] | Callable[[Console], None]) -> None:
+    """Print a command's typed result: as one JSON document with ``--json``, else as the lines and tables ``shown``.
+
+    ``shown`` may be a generator: with ``--json`` nothing of it is computed.
+    """
     if settings.as_json:
         from pydantic import TypeAdapter
 
         _print_document(TypeAdapter(type(result)).dump_python(result, mode="json"))
         return
-    render(console())
+    out = console()
+    if callable(shown):  # until every command yields what it shows
+        shown(out)
+        return
+    for item in shown:
+        # A line is left to the terminal to fold: folded here, a command in it could not be copied.
+        out.print(item, soft_wrap=isinstance(item, str))
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> Table:
+    """A table for people: None is a dash, a float has one decimal, and a column of numbers is right-aligned."""
+    from rich.table import Table
+
+    cells = [[_cell(value) for value in row] for row in rows]
+    made = Table(title=title or None)
+    for place, column in enumerate(columns):
+        numbers = all(NUMBER.match(row[place]) for row in cells)
+        made.add_column(column, justify="right" if numbers else "left")
+    for row in cells:
+        made.add_row(*row)
+    return made
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.1f}"
+    return "–" if value is None else str(value)
 
 
 def console() -> Console:
@@ -89,7 +121,7 @@ def console() -> Console:
 
     # Off a terminal, rich would fold tables to 80 columns.
     width = None if _stream().isatty() else 140
-    return PlainConsole(file=_stream(), width=width, highlight=False, soft_wrap=False)
+    return PlainConsole(file=_stream(), width=width, highlight=False)
 
 
 def say(message: str) -> None:
