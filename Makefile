@@ -77,7 +77,7 @@ report: install ## write results/report/index.html
 	$(BIN)/xlt report --results $(RESULTS) $(ARGS)
 
 expected: install ## write EXPECTED_RESULTS.md and the schema of report.json from what they describe
-	$(BIN)/python -m xlt.verify.expected > EXPECTED_RESULTS.new && mv EXPECTED_RESULTS.new EXPECTED_RESULTS.md
+	$(BIN)/python -m artifact.documents.expected > EXPECTED_RESULTS.new && mv EXPECTED_RESULTS.new EXPECTED_RESULTS.md
 	$(BIN)/python -m xlt.verify.report > artifact/schema/report.new && mv artifact/schema/report.new artifact/schema/report.schema.json
 
 test: $(VENV)/.installed-dev ## run the tests, in WORKERS processes

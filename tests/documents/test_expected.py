@@ -8,7 +8,7 @@ from statistics import fmean
 
 import pytest
 
-from xlt.verify import expected
+from artifact.documents import expected
 from xlt.verify.measured import MeasuredCell, MeasuredMean, Record
 
 PAGE = Path(__file__).parents[2] / "EXPECTED_RESULTS.md"

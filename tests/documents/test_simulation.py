@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from xlt.verify.simulation import contrast_rates, document, ladder_rates
+from artifact.documents.simulation import contrast_rates, document, ladder_rates
 
 STATISTICS = Path(__file__).parents[2] / "artifact" / "STATISTICS.md"
 

@@ -1,6 +1,6 @@
 """How often the rules of ``statistics`` say something false, with known effect and noise.
 
-``python -m xlt.verify.simulation > artifact/STATISTICS.md`` writes the tables again; the seed is fixed.
+``python -m artifact.documents.simulation > artifact/STATISTICS.md`` writes the tables again; the seed is fixed.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ WORDS: tuple[VerdictWord, ...] = ("reproduced", "consistent", "not verifiable", 
 INTRODUCTION = """\
 # How often a verdict is wrong
 
-Written by `python -m xlt.verify.simulation > artifact/STATISTICS.md`: the rules of `xlt/verify/statistics.py`, applied
-{repeats:,} times to drawn scores with known effect and noise, with a fixed seed. A share of 5 % is then known to
+Written by `python -m artifact.documents.simulation > artifact/STATISTICS.md`: the rules of `xlt/verify/statistics.py`,
+applied {repeats:,} times to drawn scores with known effect and noise, with a fixed seed. A share of 5 % is then known to
 ± {error:.1f} points.
 
 A printed value is one draw; the paper does not say of how many seeds it is the mean. It is taken to vary between seeds

@@ -1,4 +1,4 @@
-"""EXPECTED_RESULTS.md, written from what was recorded: ``python -m xlt.verify.expected`` (``make expected``)."""
+"""Writes EXPECTED_RESULTS.md from what was recorded: ``make expected``."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import sys
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from scipy.stats import t
 
 from xlt.artifact import artifact_root
@@ -274,13 +276,14 @@ def _file_tasks() -> list[dict[str, Any]]:
 
 def render() -> str:
     """The text of EXPECTED_RESULTS.md."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     series = read_series()
     times = tomllib.loads((artifact_root() / "measured" / "times.toml").read_text("utf-8"))
-    loader = PackageLoader("xlt.verify")
     pages = Environment(
-        loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+        loader=FileSystemLoader(Path(__file__).parent),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
     return pages.get_template("expected.md.j2").render(
         series=series,
