@@ -19,7 +19,7 @@ LOCKED := DS_ACCELERATOR=cpu DS_BUILD_OPS=0 \
 	$(PIP) install --quiet --no-deps --require-hashes --no-build-isolation --use-pep517 -r
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce verify report expected test lint lock image clean
+.PHONY: help install reproduce verify report expected world test lint lock image clean
 
 define PREREQUISITES
 import os, shutil, sys, sysconfig
@@ -80,6 +80,9 @@ expected: install ## write EXPECTED_RESULTS.md and the schema of report.json fro
 	$(BIN)/python -m artifact.documents.expected > EXPECTED_RESULTS.new && mv EXPECTED_RESULTS.new EXPECTED_RESULTS.md
 	$(BIN)/python -m xlt.verify.report > artifact/schema/report.new && mv artifact/schema/report.new artifact/schema/report.schema.json
 
+world: install ## write the data set of the constructed world, artifact/world, with its generator
+	$(BIN)/python -m artifact.world.generator
+
 test: $(VENV)/.installed-dev ## run the tests, in WORKERS processes
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
@@ -121,4 +124,4 @@ image: ## build the container images, xlt:latest for a GPU and xlt:cpu; DOCKER=p
 clean: ## remove .venv and what the tools cached; results stay
 	test ! -f $(VENV)/pyvenv.cfg || rm -rf $(VENV)
 	rm -rf build xlt.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
-	find xlt kernels tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find xlt kernels artifact tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import tests.kernels.interpreter  # noqa: F401 - before anything imports Triton
-from xlt.data.world.source import WorldSource
+from xlt.data.world import WorldSource
 
 PROJECT = Path(__file__).parent.parent
 
@@ -77,8 +77,8 @@ def data_root() -> Path:
 
 @pytest.fixture(scope="session")
 def world() -> WorldSource:
-    """The mini world of seed 0."""
-    return WorldSource(0)
+    """The constructed world of the smoke tier."""
+    return WorldSource()
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import torch
 
 from xlt.bench.controls import CONTROLS, Control, run_controls
 from xlt.data.packing import Encoded, PackedBatch, pack
-from xlt.data.world.source import WorldSource
+from xlt.data.world import WorldSource
 from xlt.errors import IncompleteFault, UsageFault
 from xlt.model.encoder import PackedModel
 from xlt.pipeline import scoring, training
@@ -112,5 +112,5 @@ def test_what_cannot_be_run_is_said(name: str, fault: type[Exception], grid: Gri
     options, tier = SourceOptions(), read_tier("smoke")
     with pytest.raises(fault):
         run_controls(
-            [name], grid, tier, WorldSource(0), options, RunStore(tmp_path), tmp_path / "controls", progress=None
+            [name], grid, tier, WorldSource(), options, RunStore(tmp_path), tmp_path / "controls", progress=None
         )

@@ -11,7 +11,7 @@ import pytest
 
 from xlt.data.predictions import Prediction
 from xlt.data.rows import Answer, BitextRow, ChoiceRow, PairRow, Row, SpanRow, TagRow
-from xlt.data.world.source import WorldSource
+from xlt.data.world import WorldSource
 from xlt.errors import DataFault, UsageFault
 from xlt.evaluate.metrics import score, tag_f1, task_score
 from xlt.tasks.catalogue import ENTITY_TAGS, UNIVERSAL_TAGS, get_task

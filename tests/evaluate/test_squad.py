@@ -12,8 +12,7 @@ import pytest
 
 from xlt.data.predictions import Prediction
 from xlt.data.rows import Answer, SpanRow
-from xlt.data.world.language import CODES
-from xlt.data.world.source import WorldSource
+from xlt.data.world import WorldSource, languages
 from xlt.evaluate.chance import chance
 from xlt.evaluate.metrics import score
 from xlt.evaluate.squad import best_or_no_answer, best_over_golds, exact_and_f1, normalise
@@ -158,7 +157,7 @@ def test_mlqa_agrees_with_a_second_formulation_on_random_texts(language: str) ->
         assert best_over_golds(predicted, [gold], language) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("code", languages())
 def test_single_words_of_the_constructed_world_score_as_by_the_rules_of_squad(world: WorldSource, code: str) -> None:
     task = get_task("mlqa")
     rng = random.Random(code)

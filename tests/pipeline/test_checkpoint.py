@@ -17,7 +17,7 @@ from tests.hub_server import Hub, serving
 from xlt.data.hub.fetch import fetch, wanted_model
 from xlt.data.hub.lock import cached, lock_path
 from xlt.data.tokenizer import train_tokenizer
-from xlt.data.world.source import WorldSource
+from xlt.data.world import WorldSource
 from xlt.errors import DataFault
 from xlt.model.encoder import PackedModel
 from xlt.pipeline.checkpoint import checkpoint_folder, identified, pinned

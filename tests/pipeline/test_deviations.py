@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from xlt.data.files.source import FilesSource
-from xlt.data.world.source import WorldSource
+from xlt.data.world import WorldSource
 from xlt.pipeline.deviations import deviations
 from xlt.pipeline.grid import GridBuilder
 from xlt.pipeline.tiers import read_tier

@@ -10,7 +10,7 @@ import pytest
 from tests.pipeline.conftest import TinyGrid
 from xlt.data.files.source import FilesSource
 from xlt.data.source import evaluated
-from xlt.data.world.source import WorldSource
+from xlt.data.world import WorldSource
 from xlt.errors import DataFault, UsageFault
 from xlt.pipeline.grid import Grid, GridBuilder, present_arms
 from xlt.pipeline.sources import SourceOptions, open_source

@@ -116,11 +116,11 @@ Splits = Annotated[
 DEFAULT_RESULTS = Path(os.environ.get("XLT_RESULTS") or "results")
 
 
-def source_options(name: str | None, data_root: Path | None, limit: int, seed: int = 0) -> SourceOptions:
-    """The source that the options name. The world's seed is that of the tier, not of training."""
+def source_options(name: str | None, data_root: Path | None, limit: int) -> SourceOptions:
+    """The source that the options name."""
     from xlt.pipeline.sources import SourceOptions
 
-    return SourceOptions(name=name or "world", data_root=data_root, seed=seed, limit=limit)
+    return SourceOptions(name=name or "world", data_root=data_root, limit=limit)
 
 
 def engine_settings(zero: str, accumulation: int, engine: EngineName, sharing: int) -> EngineSettings:

@@ -12,7 +12,7 @@ from xlt.data.files.pretraining import pretraining_sentences
 from xlt.data.files.source import FilesSource
 from xlt.data.rows import MiningRow, Row, TextRow
 from xlt.data.source import Source
-from xlt.data.world.source import WorldSource
+from xlt.data.world import WorldSource
 from xlt.errors import DataFault, UsageFault
 from xlt.tasks.catalogue import TASKS
 from xlt.tasks.record import ENGLISH, Split, Task
@@ -22,11 +22,11 @@ GIVEN = (TRANSLATED, "text")
 
 @dataclass(frozen=True, slots=True)
 class SourceOptions:
-    """How the user named a source."""
+    """How the user named a source. ``seed`` is the seed of the world that results were made from, if it is known."""
 
     name: str = "world"
     data_root: Path | None = None
-    seed: int = 0
+    seed: int | None = None
     limit: int = 0
 
 

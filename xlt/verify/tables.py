@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from xlt.data.world.language import LANGUAGES
+from xlt.data.world import languages as world_languages
 from xlt.evaluate.metrics import Metrics
 from xlt.tasks.catalogue import TASKS
 from xlt.tasks.record import Split
@@ -61,7 +61,8 @@ class LanguageRow:
     @property
     def distance(self) -> float | None:
         """How far the language is from English, if it is constructed."""
-        return LANGUAGES[self.language].distance() if self.language in LANGUAGES else None
+        constructed = world_languages().get(self.language)
+        return constructed.distance if constructed else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +175,8 @@ def _language_row(code: str, names: Sequence[str], by_place: dict[tuple[str, str
     gaps = tuple(
         here.score - there.score if here and there else None for here, there in zip(found, english, strict=True)
     )
-    name = LANGUAGES[code].name if code in LANGUAGES else ""
+    constructed = world_languages().get(code)
+    name = constructed.name if constructed else ""
     return LanguageRow(code, name, found, gaps)
 
 

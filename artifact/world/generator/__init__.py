@@ -1,0 +1,1 @@
+"""The generator of the constructed world: facts, languages, and the items of every task."""

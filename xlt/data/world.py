@@ -1,0 +1,125 @@
+"""The source ``world``: constructed languages with exact gold, shipped as a data set in ``artifact/world``.
+
+Its files are in the official layouts of the tasks, so that the smoke tier goes through the same readers as real data.
+``python -m artifact.world.generator`` writes them.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from xlt.artifact import RESTORE, artifact_root, read_json
+from xlt.data.files.source import FilesSource
+from xlt.data.rows import MiningRow, Row, TextRow
+from xlt.errors import EnvironmentFault, UsageFault
+from xlt.tasks.record import Split, Task
+
+TEXT = "mlm/train.jsonl"
+MINING_ORDER = "bucc2018/{lang}-en/{split}.order.txt"
+# Splits for which the official layout has no file, and ANLI+, whose official files include those of other tasks.
+_OWN_FILES: dict[str, dict[Split, str]] = {
+    "anli_plus": {"train": "anli_plus/train.jsonl", "dev": "anli_plus/dev.jsonl"},
+    "xquad": {"dev": "xquad/dev/xquad.{lang}.json"},
+    "tydiqa": {"dev": "tydiqa/dev/tydiqa.goldp.{lang}.dev.json"},
+    "tatoeba": {"dev": "tatoeba/dev/{lang}-en.{lang} tatoeba/dev/{lang}-en.en"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Language:
+    """A language of the world; ``distance`` from English is 0 for English itself and at most 1."""
+
+    name: str
+    distance: float
+
+
+@cache
+def _about() -> dict[str, Any]:
+    """``world.json``: the settings of the world, its languages, and the SHA-256 of every file."""
+    return read_json("world", "world.json")
+
+
+@cache
+def languages() -> dict[str, Language]:
+    """The languages of the world by their codes, English first."""
+    return {code: Language(**fields) for code, fields in _about()["languages"].items()}
+
+
+def in_world(task: Task, codes: Iterable[str]) -> Task:
+    """The record of ``task`` with the languages ``codes`` and the files that the world has of it."""
+    files = {**task.files, **_OWN_FILES.get(task.key, {})}
+    # Cosmos QA's own layout repeats the question in every choice; here it is part of the prompt.
+    layout = "hellaswag_jsonl" if task.key == "cosmosqa" else task.layout
+    return replace(task, languages=tuple(codes), files=files, layout=layout)
+
+
+class WorldSource:
+    """Rows of the constructed world. The items of a split are the same in every language."""
+
+    name = "world"
+
+    def __init__(self, seed: int | None = None) -> None:
+        """Opens the data set, which must be the world of ``seed`` if one is given.
+
+        Raises:
+            UsageFault: the shipped world has another seed.
+            EnvironmentFault: a file of the data set is missing or altered.
+        """
+        self.settings: dict[str, int | str] = dict(_about()["settings"])
+        if seed not in (None, self.settings["seed"]):
+            raise UsageFault(
+                f"The world of seed {seed} is not there: 'artifact/world' holds that of seed {self.settings['seed']}.",
+                fix=f"Write it in the place of the other one: python -m artifact.world.generator --seed {seed}",
+            )
+        self._root = artifact_root() / "world" / "data"
+        _check(self._root)
+        self._files = FilesSource(self._root)
+
+    def languages(self, task: Task, split: Split) -> tuple[str, ...]:
+        """The languages in which the world has that split; none where it lacks the task or the split."""
+        return self._files.languages(in_world(task, languages()), split)
+
+    def rows(self, task: Task, split: Split, language: str) -> list[Row]:
+        """All rows of one split in one language.
+
+        Raises:
+            UsageFault: the world has no such task, split or language.
+        """
+        if language not in (present := self.languages(task, split)):
+            raise UsageFault(
+                f"The world has no split '{split}' of '{task.key}' in the language '{language}'.",
+                why=f"It has that split in: {', '.join(present)}." if present else "It has no such split.",
+                fix=f"xlt tasks show {task.key}",
+            )
+        rows = self._files.rows(in_world(task, languages()), split, language)
+        if isinstance(rows[0], MiningRow):
+            # BUCC has a file for each side, while the rows of the world are in one random order.
+            order = _lines(self._root / f"{MINING_ORDER.format(lang=language, split=split)}.gz")
+            place = {name: number for number, name in enumerate(order)}
+            return sorted(rows, key=lambda row: place[row.id])
+        # Where a layout has no ids, its reader numbers the rows from 1; ids of the world name the task, too.
+        numbered = rows[0].id.startswith(f"{split}-")
+        return [replace(row, id=f"{task.key}-{split}-{n}") for n, row in enumerate(rows)] if numbered else rows
+
+    def pretraining_text(self) -> list[TextRow]:
+        """Lines in all languages, shuffled; each is in one language and states known facts or invented ones."""
+        return [TextRow(**json.loads(line)) for line in _lines(self._root / f"{TEXT}.gz")]
+
+
+def _lines(path: Path) -> list[str]:
+    return gzip.decompress(path.read_bytes()).decode().splitlines()
+
+
+def _check(root: Path) -> None:
+    for name, digest in _about()["sha256"].items():
+        path = root / name
+        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+            state = "altered" if path.is_file() else "missing"
+            raise EnvironmentFault(f"The file 'artifact/world/data/{name}' is {state}.", fix=RESTORE)
