@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,14 +19,12 @@ from xlt.tasks.record import Split
 
 
 @pytest.fixture
-def own_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def own_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the data set that a test may alter."""
     copy = tmp_path / "artifact" / "world"
     shutil.copytree(PROJECT / "artifact" / "world", copy, ignore=shutil.ignore_patterns("generator"))
     monkeypatch.setenv("XLT_ARTIFACT", str(tmp_path / "artifact"))
-    world._about.cache_clear()
-    yield copy
-    world._about.cache_clear()
+    return copy
 
 
 def test_settings_hold_what_determines_the_rows() -> None:
@@ -57,6 +54,13 @@ def test_languages_have_a_name_and_a_distance() -> None:
     assert list(languages()) == ["en", "qaa", "qab", "qac", "qad", "qae", "qaf", "qag", "qah"]
     assert languages()["en"] == world.Language("English", 0.0)
     assert all(0 < each.distance <= 1 for code, each in languages().items() if code != "en")
+
+
+def test_without_a_shipped_world_there_are_no_constructed_languages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XLT_ARTIFACT", str(tmp_path))
+    assert languages() == {}
 
 
 def test_both_sides_of_mining_are_mixed(world: WorldSource) -> None:

@@ -41,15 +41,20 @@ class Language:
 
 
 @cache
-def _about() -> dict[str, Any]:
+def _about(root: Path) -> dict[str, Any]:
     """``world.json``: the settings of the world, its languages, and the SHA-256 of every file."""
-    return read_json("world", "world.json")
+    return read_json(root.name, "world.json")
 
 
-@cache
+def _root() -> Path:
+    return artifact_root() / "world"
+
+
 def languages() -> dict[str, Language]:
-    """The languages of the world by their codes, English first."""
-    return {code: Language(**fields) for code, fields in _about()["languages"].items()}
+    """The languages of the world by their codes, English first; none where no world is shipped."""
+    if not _root().is_dir():
+        return {}
+    return {code: Language(**fields) for code, fields in _about(_root())["languages"].items()}
 
 
 def in_world(task: Task, codes: Iterable[str]) -> Task:
@@ -72,15 +77,19 @@ class WorldSource:
             UsageFault: the shipped world has another seed.
             EnvironmentFault: a file of the data set is missing or altered.
         """
-        self.settings: dict[str, int | str] = dict(_about()["settings"])
+        self.settings: dict[str, int | str] = dict(_about(_root())["settings"])
         if seed not in (None, self.settings["seed"]):
             raise UsageFault(
                 f"The world of seed {seed} is not there: 'artifact/world' holds that of seed {self.settings['seed']}.",
                 fix=f"Write it in the place of the other one: python -m artifact.world.generator --seed {seed}",
             )
-        self._root = artifact_root() / "world" / "data"
-        _check(self._root)
-        self._files = FilesSource(self._root)
+        self._data = _root() / "data"
+        for name, digest in _about(_root())["sha256"].items():
+            path = self._data / name
+            if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+                state = "altered" if path.is_file() else "missing"
+                raise EnvironmentFault(f"The file 'artifact/world/data/{name}' is {state}.", fix=RESTORE)
+        self._files = FilesSource(self._data)
 
     def languages(self, task: Task, split: Split) -> tuple[str, ...]:
         """The languages in which the world has that split; none where it lacks the task or the split."""
@@ -101,7 +110,7 @@ class WorldSource:
         rows = self._files.rows(in_world(task, languages()), split, language)
         if isinstance(rows[0], MiningRow):
             # BUCC has a file for each side, while the rows of the world are in one random order.
-            order = _lines(self._root / f"{MINING_ORDER.format(lang=language, split=split)}.gz")
+            order = _lines(self._data / f"{MINING_ORDER.format(lang=language, split=split)}.gz")
             place = {name: number for number, name in enumerate(order)}
             return sorted(rows, key=lambda row: place[row.id])
         # Where a layout has no ids, its reader numbers the rows from 1; ids of the world name the task, too.
@@ -110,16 +119,8 @@ class WorldSource:
 
     def pretraining_text(self) -> list[TextRow]:
         """Lines in all languages, shuffled; each is in one language and states known facts or invented ones."""
-        return [TextRow(**json.loads(line)) for line in _lines(self._root / f"{TEXT}.gz")]
+        return [TextRow(**json.loads(line)) for line in _lines(self._data / f"{TEXT}.gz")]
 
 
 def _lines(path: Path) -> list[str]:
     return gzip.decompress(path.read_bytes()).decode().splitlines()
-
-
-def _check(root: Path) -> None:
-    for name, digest in _about()["sha256"].items():
-        path = root / name
-        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
-            state = "altered" if path.is_file() else "missing"
-            raise EnvironmentFault(f"The file 'artifact/world/data/{name}' is {state}.", fix=RESTORE)
