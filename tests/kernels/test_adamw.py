@@ -84,7 +84,7 @@ class _Run:
                 group["lr"] = group["lr"].fill_(rate) if isinstance(group["lr"], Tensor) else rate
             optimizer.step()
 
-    def check(self, tolerance: tuple[float, float]) -> None:
+    def assert_close_to_dense(self, tolerance: tuple[float, float]) -> None:
         for mine, other in zip(self.ours, self.theirs, strict=True):
             torch.testing.assert_close(mine, other, rtol=tolerance[0], atol=tolerance[1])
             for name in ("exp_avg", "exp_avg_sq", "step"):
@@ -106,7 +106,7 @@ def test_equals_dense_adamw_on_every_weight(form, decay, max_norm):
     assert torch.equal(run.theirs[0][waiting], start[waiting]) == (decay == 0)
     run.optimizer.flush()
     assert torch.equal(run.ours[0][waiting], run.theirs[0][waiting])
-    run.check(tolerance)
+    run.assert_close_to_dense(tolerance)
 
 
 def test_a_row_is_brought_to_the_present_before_it_is_read_first_and_after_a_flush(form):
@@ -125,7 +125,7 @@ def test_a_row_is_brought_to_the_present_before_it_is_read_first_and_after_a_flu
     assert torch.equal(run.ours[0][late], run.theirs[0][late])
     run.step(4)
     run.optimizer.flush()
-    run.check(tolerance)
+    run.assert_close_to_dense(tolerance)
 
 
 def test_without_a_lazy_parameter_every_row_is_updated(form):
@@ -134,7 +134,7 @@ def test_without_a_lazy_parameter_every_row_is_updated(form):
     for step in range(3):
         run.step(step)
     run.optimizer.touch(torch.tensor([1], device=device))
-    run.check(tolerance)
+    run.assert_close_to_dense(tolerance)
 
 
 def test_many_more_decays_than_one_unrolled_loop_at_the_rate_of_the_recipe(form):
@@ -226,7 +226,7 @@ def test_training_goes_on_from_its_state(form):
     for step in range(3, 5):
         resumed.step(step)
     resumed.optimizer.flush()
-    resumed.check(tolerance)
+    resumed.assert_close_to_dense(tolerance)
 
 
 def test_what_it_cannot_take_is_refused():
