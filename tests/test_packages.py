@@ -17,8 +17,16 @@ from xlt.runtime import PLACE
 # The parts of xlt that need a package as soon as they are imported; of the others no module does.
 NEEDING = {
     "deepspeed,faiss,seqeval,datasets": ("xlt.bench.load",),
-    # Hashes, settings and results are checked by it; the model, its training and the self-test of a GPU are not.
-    "pydantic": ("xlt.bench", "xlt.data.hub", "xlt.frozen", "xlt.pipeline", "xlt.verify"),
+    # It checks hashes, settings, results and data files; the model, its training and the self-test of a GPU do not need it.
+    "pydantic": (
+        "xlt.bench",
+        "xlt.data.files",
+        "xlt.data.hub",
+        "xlt.data.world",
+        "xlt.frozen",
+        "xlt.pipeline",
+        "xlt.verify",
+    ),
     # transformers needs it too.
     "huggingface_hub": (
         "xlt.bench",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from xlt.data.files.fault import FileFault
+from xlt.data.files.reading import FileFault
 from xlt.data.files.source import FilesSource
 from xlt.data.rows import MiningRow, SpanRow, TextRow
 from xlt.data.source import training_rows

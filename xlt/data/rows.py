@@ -71,15 +71,14 @@ class BitextRow:
 
 @dataclass(frozen=True, slots=True)
 class MiningRow:
-    """A sentence of one of the two sides that are searched for translations of each other.
-
-    ``english`` says which side; ``matches`` are the ids of its translations on the other side, on foreign rows only.
-    """
+    """A sentence of one of the two sides that are searched for translations of each other."""
 
     id: str
     text: str
     english: bool
+    """Whether it is of the English side."""
     matches: tuple[str, ...] = ()
+    """The ids of its translations on the other side, on foreign rows only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,29 +92,42 @@ class TextRow:
 Row: TypeAlias = PairRow | ChoiceRow | SpanRow | TagRow | BitextRow | MiningRow | TextRow
 
 
+def texts(row: Row) -> tuple[str, ...]:
+    """The texts that the label of the row is about; the words of a sentence are one text."""
+    match row:
+        case PairRow():
+            return row.text_a, row.text_b
+        case SpanRow():
+            return row.question, row.context
+        case ChoiceRow():
+            return row.prompt, *row.choices
+        case TagRow():
+            return (" ".join(row.words),)
+        case BitextRow():
+            return row.foreign, row.english
+        case MiningRow() | TextRow():
+            return (row.text,)
+
+
+def running_texts(row: Row) -> tuple[str, ...]:
+    """The texts of the row that masked-LM training can use."""
+    match row:
+        case SpanRow():
+            return (row.context,)
+        case ChoiceRow():
+            # The other choices are wrong or make no text.
+            return (f"{row.prompt} {row.choices[row.label]}",)
+    return texts(row)
+
+
 def retrieval_texts(row: Row) -> tuple[str, ...]:
-    """The sentences of a row of a retrieval task; none of another one."""
-    if isinstance(row, BitextRow):
-        return row.foreign, row.english
-    return (row.text,) if isinstance(row, MiningRow) else ()
+    """The sentences of a row of a retrieval task; a row of another task has none."""
+    return texts(row) if isinstance(row, BitextRow | MiningRow) else ()
 
 
 def is_blank(row: Row) -> bool:
-    """Whether a text of the row that its label is about has no visible character; of a sentence of words, all of it."""
-    match row:
-        case PairRow():
-            texts: tuple[str, ...] = (row.text_a, row.text_b)
-        case SpanRow():
-            texts = (row.question, row.context)
-        case ChoiceRow():
-            texts = (row.prompt, *row.choices)
-        case TagRow():
-            texts = ("".join(row.words),)
-        case BitextRow():
-            texts = (row.foreign, row.english)
-        case MiningRow() | TextRow():
-            texts = (row.text,)
-    return not all(any(map(_is_visible, text)) for text in texts)
+    """Whether one of its texts has no visible character."""
+    return not all(any(map(_is_visible, text)) for text in texts(row))
 
 
 def is_trainable(row: Row) -> bool:

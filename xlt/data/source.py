@@ -14,15 +14,17 @@ from xlt.tasks.record import ENGLISH, Split, Task
 EVALUATED_SPLITS: tuple[Split, ...] = ("dev", "test")
 
 
-class Source(Protocol):
-    """Rows of tasks. ``name`` is ``world``, ``files`` or ``hub``.
+class NotFetched(DataFault):
+    """The source knows this data, but it has not been downloaded."""
 
-    ``settings`` holds everything (JSON values) that determines the rows beside the data itself, for the spec of a
-    run; never a path of the machine.
-    """
+
+class Source(Protocol):
+    """Rows of tasks."""
 
     name: str
+    """``world``, ``files`` or ``hub``."""
     settings: dict[str, int | str]
+    """What determines the rows beside the data itself, for the spec of a run; never a path of the machine."""
 
     def languages(self, task: Task, split: Split) -> tuple[str, ...]:
         """The languages in which the source has that split of the task, in the task's order; English among them

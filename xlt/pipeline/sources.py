@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from xlt.data.files.given import TRANSLATED, read_text_file, text_files, translated_languages
-from xlt.data.files.pretraining import pretraining_sentences
-from xlt.data.files.source import FilesSource
+from xlt.data.files.source import FilesSource, UserFiles
 from xlt.data.rows import MiningRow, Row, TextRow
 from xlt.data.source import Source
 from xlt.data.world import WorldSource
-from xlt.errors import DataFault, UsageFault
-from xlt.tasks.catalogue import TASKS
-from xlt.tasks.record import ENGLISH, Split, Task
-
-GIVEN = (TRANSLATED, "text")
+from xlt.errors import UsageFault
+from xlt.tasks.record import Split, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,45 +59,6 @@ def _first_of_each_side(rows: list[MiningRow], limit: int) -> Iterator[MiningRow
     yield from (row for row in rows if row.english and row.id in read)
 
 
-class _WithGiven:
-    """Another source and what the user put beside the official files, below the data root.
-
-    The files of ``text``, where there are any, are all the text for masked LM. A sentence of a test split is left out
-    of it.
-    """
-
-    def __init__(self, source: Source, root: Path) -> None:
-        self.name = source.name
-        self.settings = source.settings
-        self._source = source
-        self._translated = {
-            language: FilesSource(root, f"{TRANSLATED}/{language}") for language in translated_languages(root)
-        }
-        self._texts = text_files(root)
-
-    def languages(self, task: Task, split: Split) -> tuple[str, ...]:
-        translated = self._translated.items() if split == "train" else ()
-        given = (language for language, files in translated if files.languages(task, split))
-        return (*self._source.languages(task, split), *given)
-
-    def rows(self, task: Task, split: Split, language: str) -> list[Row]:
-        if split == "train" and language in self._translated:
-            return self._translated[language].rows(task, split, ENGLISH)
-        return self._source.rows(task, split, language)
-
-    def pretraining_text(self) -> list[TextRow]:
-        if not self._texts:
-            return self._source.pretraining_text()
-        groups = ((file.shown.partition(".")[0], read_text_file(file)) for file in self._texts)
-        return pretraining_sentences(groups, self._test_rows())
-
-    def _test_rows(self) -> Iterator[Row]:
-        for task in TASKS.values():
-            for language in self._source.languages(task, "test"):
-                with suppress(DataFault):  # not fetched, so that nothing can be scored on it either
-                    yield from self._source.rows(task, "test", language)
-
-
 def open_source(options: SourceOptions) -> Source:
     """The source that ``options`` name.
 
@@ -129,6 +84,6 @@ def open_source(options: SourceOptions) -> Source:
         raise UsageFault(
             f"There is no source '{options.name}'.", why="Sources: world, files, hub.", fix="--source world"
         )
-    if options.data_root is not None and any((options.data_root / name).is_dir() for name in GIVEN):
-        source = _WithGiven(source, options.data_root)
+    if options.data_root is not None:
+        source = UserFiles(source, options.data_root)
     return _Limited(source, options.limit) if options.limit else source

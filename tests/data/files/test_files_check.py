@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from xlt.data.files.check import Problem, check
+from xlt.data.files.check import FileProblem, check
 from xlt.errors import DataFault
 from xlt.tasks.catalogue import TASKS, get_task
 
@@ -47,7 +47,7 @@ def squad(*starts: int) -> str:
 def test_what_becomes_of_answers_without_a_place_is_said(write, tmp_path, task, name, fate):
     write(name, squad(101, 102, 1, 2))
     assert check(tmp_path, [get_task(task)]).problems == [
-        Problem(name, None, f"2 rows have an answer whose place in the context is not known, first 'q1': {fate}")
+        FileProblem(name, None, f"2 rows have an answer whose place in the context is not known, first 'q1': {fate}")
     ]
 
 
@@ -168,7 +168,7 @@ def test_report_is_plain_json(write, tmp_path):
 
 def test_data_root_without_any_task_file_is_a_problem(tmp_path):
     report = check(tmp_path, [XNLI])
-    assert report.problems == [Problem("", None, f"no file of any of the tasks in the data root '{tmp_path}'")]
+    assert report.problems == [FileProblem("", None, f"no file of any of the tasks in the data root '{tmp_path}'")]
 
 
 def test_data_root_must_be_a_folder(tmp_path):

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from xlt.data.files.fault import FileFault
 from xlt.data.files.locate import declared_languages, locate, present_languages, some_file_exists
+from xlt.data.files.reading import FileFault
 from xlt.errors import DataFault, UsageFault
 from xlt.tasks.catalogue import get_task
 

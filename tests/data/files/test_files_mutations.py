@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from xlt.data.files.readers import READERS
-from xlt.data.files.source import FilesSource
+from xlt.data.files.source import READERS, FilesSource
 from xlt.data.rows import fingerprint, is_trainable
 from xlt.errors import DataFault
 from xlt.tasks.catalogue import get_task

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from xlt.data.files.part import DataFile, Part
+from xlt.data.files.reading import DataFile, SplitFiles
 from xlt.data.files.source import FilesSource
-from xlt.data.files.tag_columns import read_tag_columns
+from xlt.data.files.tags import read_tags
 from xlt.data.rows import BitextRow, MiningRow, PairRow, Row, SpanRow, TagRow
 from xlt.tasks.catalogue import TASKS, TATOEBA_LANGUAGES, XNLI_LANGUAGES, get_task
 
@@ -57,8 +57,8 @@ def test_counts(source, key, split, languages, first, rows):
 
 def test_treebanks_and_columns_agree_where_no_word_is_fused(data_root, source):
     task = get_task("udpos")
-    columns = Part(task, "test", "te", (DataFile(data_root / "udpos/test-te.tsv.gz", "test-te.tsv.gz", ""),))
-    assert source.rows(task, "test", "te") == read_tag_columns(columns)
+    columns = SplitFiles(task, "test", "te", (DataFile(data_root / "udpos/test-te.tsv.gz", "test-te.tsv.gz", ""),))
+    assert source.rows(task, "test", "te") == list(read_tags(columns))
 
 
 @pytest.mark.parametrize(("split", "each"), [("dev", 830), ("test", 500)])

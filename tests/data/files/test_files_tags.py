@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from xlt.data.files.fault import FileFault
+from xlt.data.files.reading import FileFault
 from xlt.data.files.source import FilesSource
 from xlt.data.rows import TagRow
 from xlt.tasks.catalogue import get_task

@@ -1,1 +1,1 @@
-"""The source of official release files: one short module per format, the source itself, and its check."""
+"""The source of official release files: one reader per format, one module per family of formats."""

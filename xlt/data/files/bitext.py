@@ -1,25 +1,23 @@
-"""Two aligned files of sentences: the layout of Tatoeba."""
+"""Sentences and their translations: the aligned files of Tatoeba, and the two lists and the gold pairs of BUCC 2018."""
 
 from __future__ import annotations
 
-from xlt.data.files.part import DataFile, Part
-from xlt.data.files.text import read_lines
-from xlt.data.rows import BitextRow
+from collections.abc import Iterable, Iterator
+
+from xlt.data.files.reading import DataFile, SplitFiles, read_lines
+from xlt.data.rows import BitextRow, MiningRow
 
 # Fewer lines than this may be in alphabetical order by chance or by hand.
 _ENOUGH_TO_BE_SORTED = 50
 
 
-def read_bitext(part: Part) -> list[BitextRow]:
+def read_bitext(split: SplitFiles) -> Iterator[BitextRow]:
     """Reads two files of which line i of one translates line i of the other.
 
-    This is the form of data/tatoeba/v1 in https://github.com/facebookresearch/LASER, under XTREME's names. A
-    line that is blank on both sides is left out; the id is the split and the line number.
-
-    Raises:
-        FileFault: a file is broken, the line counts differ, or the English side has lost its order.
+    This is the form of data/tatoeba/v1 in https://github.com/facebookresearch/LASER, under XTREME's names. A line that
+    is blank on both sides is left out; the id is the split and the line number.
     """
-    foreign_file, english_file = part.files
+    foreign_file, english_file = split.files
     foreign, english = read_lines(foreign_file), read_lines(english_file)
     if len(foreign) != len(english):
         raise english_file.fault(
@@ -27,18 +25,58 @@ def read_bitext(part: Part) -> list[BitextRow]:
             why="Line i of one file must be the translation of line i of the other.",
             fix=f"Get both files again: {english_file.origin}",
         )
-    _check_order(english, english_file)
+    if len(english) >= _ENOUGH_TO_BE_SORTED and english == sorted(english):
+        raise english_file.fault(
+            "the lines are in alphabetical order, so they cannot be matched with the other file.",
+            why="XTREME's download script sorts the English side to hide which line translates which.",
+            fix=f"Use the files of the original release: {english_file.origin}",
+        )
+    for number, (source, target) in enumerate(zip(foreign, english, strict=True), start=1):
+        if source.strip() or target.strip():
+            yield BitextRow(f"{split.split}-{number}", source, target)
+
+
+def read_bucc(split: SplitFiles) -> list[MiningRow]:
+    """Reads ``id<TAB>sentence`` for either side and ``foreign id<TAB>English id`` for the gold pairs.
+
+    This is the form of https://comparable.limsi.fr/bucc2018/, whose "sample" is XTREME's dev and whose "training" is
+    its test.
+    """
+    foreign_file, english_file, gold_file = split.files
+    foreign, english = _sentences(foreign_file), _sentences(english_file)
+    pairs = []
+    for number, source, target in _columns(gold_file):
+        for key, side in ((source, foreign), (target, english)):
+            if key not in side:
+                raise gold_file.fault(f"no sentence has the id '{key}'.", line=number)
+        pairs.append((source, target))
+    return mining_rows(foreign, english, pairs)
+
+
+def mining_rows(foreign: dict[str, str], english: dict[str, str], pairs: Iterable[tuple[str, str]]) -> list[MiningRow]:
+    """The sentences of both sides by id, the foreign side first, each of its rows with the ids of its translations."""
+    matches: dict[str, list[str]] = {}
+    for source, target in pairs:
+        matches.setdefault(source, []).append(target)
     return [
-        BitextRow(f"{part.split}-{number}", source, target)
-        for number, (source, target) in enumerate(zip(foreign, english, strict=True), start=1)
-        if source.strip() or target.strip()
+        *(MiningRow(key, text, False, tuple(matches.get(key, ()))) for key, text in foreign.items()),
+        *(MiningRow(key, text, True) for key, text in english.items()),
     ]
 
 
-def _check_order(english: list[str], file: DataFile) -> None:
-    if len(english) >= _ENOUGH_TO_BE_SORTED and english == sorted(english):
-        raise file.fault(
-            "the lines are in alphabetical order, so they cannot be matched with the other file.",
-            why="XTREME's download script sorts the English side to hide which line translates which.",
-            fix=f"Use the files of the original release: {file.origin}",
-        )
+def _sentences(file: DataFile) -> dict[str, str]:
+    sentences: dict[str, str] = {}
+    for number, key, text in _columns(file):
+        if key in sentences:
+            raise file.fault(f"the id '{key}' occurs twice.", line=number)
+        sentences[key] = text
+    return sentences
+
+
+def _columns(file: DataFile) -> Iterator[tuple[int, str, str]]:
+    for number, line in enumerate(read_lines(file), start=1):
+        first, tab, second = line.partition("\t")
+        if line and not tab:
+            raise file.fault("no tab: expected an id, a tab, and a sentence or another id.", line=number)
+        if line:
+            yield number, first, second.strip(" ")

@@ -2,40 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from xlt.data.files.fault import FileFault
-from xlt.data.files.given import TRANSLATED, read_text_file, text_files, translated_languages
-from xlt.data.files.locate import declared_languages, locate, some_file_exists
-from xlt.data.files.part import Part
-from xlt.data.files.readers import read
-from xlt.data.files.source import check_root
+from xlt.data.files.locate import check_root, declared_languages, locate, some_file_exists
+from xlt.data.files.reading import FileFault
+from xlt.data.files.source import TRANSLATED, read, read_text_file, text_files, translated_languages
 from xlt.data.rows import Row, SpanRow, is_blank
 from xlt.errors import DataFault, XltError
 from xlt.tasks.record import ENGLISH, Split, Task
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
-    """One thing that is wrong: the file below the data root, its line if one is to blame, and what it is."""
+class FileProblem:
+    """One thing that is wrong with a file."""
 
     file: str
+    """The path below the data root."""
     line: int | None
+    """The line, counted from 1, where a single one is to blame."""
     message: str
+    """What is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """Rows per task, split and language of every sound file, and all problems."""
+    """What a data root holds."""
 
     tasks: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
-    problems: list[Problem] = field(default_factory=list)
+    """The number of rows by task, split and language, of the files without fault."""
+    problems: list[FileProblem] = field(default_factory=list)
+    """All problems, those of rows in files without fault among them."""
+
+    def add(self, fault: XltError, file: str = "") -> None:
+        """Reports a fault of a file."""
+        problem = FileProblem(file, None, fault.what)
+        if isinstance(fault, FileFault):
+            problem = FileProblem(fault.file, fault.line, fault.message)
+        self.problems.append(problem)
 
 
 def check(root: Path, tasks: Iterable[Task]) -> CheckReport:
-    """Loads every file of the tasks that is found, and those of ``translated`` and ``text``, as a run does.
+    """Loads every file of the tasks that is found, and those in ``translated`` and ``text``, as a run does.
 
     A broken file is reported and does not stop the rest. A task without files is no problem; a data root without any
     file of the tasks is one.
@@ -49,58 +58,44 @@ def check(root: Path, tasks: Iterable[Task]) -> CheckReport:
     for task in tasks:
         splits = report.tasks.setdefault(task.key, {})
         for split in task.files:
-            languages = declared_languages(task, split)
-            splits[split] = _check_languages(root, task, split, dict.fromkeys(languages, ""), report.problems)
-        if "train" in task.files:
-            given = {language: f"{TRANSLATED}/{language}" for language in translations}
-            splits["train"] |= _check_languages(root, task, "train", given, report.problems)
+            splits[split] = {}
+            # Every language as it is declared, then translations of the English training set.
+            for language in declared_languages(task, split):
+                _check(root, task, split, language, "", report)
+            for language in translations if split == "train" else ():
+                _check(root, task, split, language, f"{TRANSLATED}/{language}", report)
         if task.kind == "masked_lm":
-            splits |= _check_texts(root, report.problems)
+            _check_texts(root, splits, report)
     if not report.problems and not any(counts for splits in report.tasks.values() for counts in splits.values()):
-        report.problems.append(_problem(DataFault(f"no file of any of the tasks in the data root '{root}'"), ""))
+        report.add(DataFault(f"no file of any of the tasks in the data root '{root}'"))
     return report
 
 
-def _check_languages(
-    root: Path, task: Task, split: Split, folders: Mapping[str, str], problems: list[Problem]
-) -> dict[str, int]:
-    """The rows of each language, which lies in the folder that ``folders`` names; translations are of English."""
-    counts: dict[str, int] = {}
-    for language, within in folders.items():
-        of = ENGLISH if within else language
-        try:
-            if not some_file_exists(root / within, task, split, of):
-                continue
-            part = locate(root, task, split, of, within)
-            rows = read(part)
-        except XltError as fault:
-            problems.append(_problem(fault, task.files[split]))
-            continue
-        counts[language] = len(rows)
-        problems.extend(_remarks(part, rows))
-    return counts
+def _check(root: Path, task: Task, split: Split, language: str, within: str, report: CheckReport) -> None:
+    of = ENGLISH if within else language
+    try:
+        if not some_file_exists(root / within, task, split, of):
+            return
+        files = locate(root, task, split, of, within)
+        rows = read(files)
+    except XltError as fault:
+        report.add(fault, task.files[split])
+        return
+    report.tasks[task.key][split][language] = len(rows)
+    report.problems.extend(FileProblem(files.file.shown, None, text) for text in _remarks(rows, split))
 
 
-def _check_texts(root: Path, problems: list[Problem]) -> dict[str, dict[str, int]]:
-    """The lines of each file of ``text``."""
-    counts: dict[str, int] = {}
+def _check_texts(root: Path, splits: dict[str, dict[str, int]], report: CheckReport) -> None:
     try:
         for file in text_files(root):
-            counts[file.stem] = len(read_text_file(file))
+            splits.setdefault("train", {})[file.stem] = len(read_text_file(file))
     except FileFault as fault:
-        problems.append(_problem(fault, ""))
-    return {"train": counts} if counts else {}
+        report.add(fault)
 
 
-def _problem(fault: XltError, file: str) -> Problem:
-    if isinstance(fault, FileFault):
-        return Problem(fault.file, fault.line, fault.message)
-    return Problem(file, None, fault.what)
-
-
-def _remarks(part: Part, rows: list[Row]) -> Iterator[Problem]:
-    """Rows that are sound in form but say nothing, or that training cannot use."""
-    training = part.split == "train"
+def _remarks(rows: list[Row], split: Split) -> Iterator[str]:
+    """What to say of rows that are sound in form but say nothing, or that training cannot use."""
+    training = split == "train"
     answers = ((row, row.answers[: 1 if training else None]) for row in rows if isinstance(row, SpanRow))
     found = {
         "have a blank text": [row.id for row in rows if is_blank(row)],
@@ -111,4 +106,4 @@ def _remarks(part: Part, rows: list[Row]) -> Iterator[Problem]:
     fate = "they are left out of training" if training else "they count in every score"
     for what, ids in found.items():
         if ids:
-            yield Problem(part.file.shown, None, f"{len(ids)} rows {what}, first '{ids[0]}': {fate}")
+            yield f"{len(ids)} rows {what}, first '{ids[0]}': {fate}"

@@ -1,80 +1,70 @@
-"""The files of the multiple-choice tasks: HellaSwag, Cosmos QA and CommonsenseQA."""
+"""Multiple choice: the JSON lines of HellaSwag and CommonsenseQA and the tables of Cosmos QA."""
 
 from __future__ import annotations
 
-from xlt.data.files.fields import (
-    Place,
-    get_list,
-    get_object,
-    get_text,
-    get_texts,
-    get_whole_number,
-    read_records,
-)
-from xlt.data.files.part import Part
-from xlt.data.files.table import read_table
+from collections.abc import Iterator
+
+from xlt.data.files.reading import JsonRecord, SplitFiles, read_json_lines, read_table
 from xlt.data.rows import ChoiceRow
 
 _COSMOS_HEADER = ["id", "context", "question", "answer0", "answer1", "answer2", "answer3", "label"]
 
 
-def read_hellaswag(part: Part) -> list[ChoiceRow]:
+class _Ending(JsonRecord):
+    ctx_a: str
+    ctx_b: str
+    endings: list[str]
+    label: int
+
+
+class _Choice(JsonRecord):
+    label: str
+    text: str
+
+
+class _Question(JsonRecord):
+    stem: str
+    choices: list[_Choice]
+
+
+class _Guess(JsonRecord):
+    question: _Question
+    answerKey: str  # noqa: N815 (the name in the file)
+
+
+def read_hellaswag(split: SplitFiles) -> Iterator[ChoiceRow]:
     """Reads the JSON lines of HellaSwag (https://github.com/rowanz/hellaswag).
 
-    As in jiant the prompt is ``ctx_a`` and a choice is ``ctx_b``, the beginning of the sentence, with an ending.
-
-    Raises:
-        FileFault: the file is broken, a field is missing, or no ending has the number of the label.
+    As in jiant the prompt is ``ctx_a``, and a choice is ``ctx_b``, the beginning of the sentence, with an ending.
     """
-    rows: list[ChoiceRow] = []
-    for record, place in read_records(part.file):
-        start = get_text(record, "ctx_b", place)
-        choices = tuple(f"{start} {ending}".strip(" ") for ending in get_texts(record, "endings", place))
-        label = get_whole_number(record, "label", place)
-        rows.append(_row(part, len(rows), get_text(record, "ctx_a", place), choices, label, place))
-    return rows
+    for number, (line, record) in enumerate(read_json_lines(split.file, _Ending), start=1):
+        choices = [f"{record.ctx_b} {ending}".strip(" ") for ending in record.endings]
+        yield _row(split, number, line, record.ctx_a, choices, record.label)
 
 
-def read_commonsenseqa(part: Part) -> list[ChoiceRow]:
-    """Reads the JSON lines of CommonsenseQA 1.11 (https://www.tau-nlp.sites.tau.ac.il/commonsenseqa).
-
-    Raises:
-        FileFault: the file is broken, a field is missing, or no choice has the letter of the answer.
-    """
-    rows: list[ChoiceRow] = []
-    for record, place in read_records(part.file):
-        question = get_object(record, "question", place)
-        choices = get_list(question, "choices", place)
-        letters = [get_text(choice, "label", place) for choice in choices]
-        answer = get_text(record, "answerKey", place)
-        label = letters.index(answer) if answer in letters else -1
-        texts = tuple(get_text(choice, "text", place) for choice in choices)
-        rows.append(_row(part, len(rows), get_text(question, "stem", place), texts, label, place))
-    return rows
+def read_commonsenseqa(split: SplitFiles) -> Iterator[ChoiceRow]:
+    """Reads the JSON lines of CommonsenseQA 1.11 (https://www.tau-nlp.sites.tau.ac.il/commonsenseqa)."""
+    for number, (line, record) in enumerate(read_json_lines(split.file, _Guess), start=1):
+        letters = [choice.label for choice in record.question.choices]
+        label = letters.index(record.answerKey) if record.answerKey in letters else -1
+        choices = [choice.text for choice in record.question.choices]
+        yield _row(split, number, line, record.question.stem, choices, label)
 
 
-def read_cosmosqa(part: Part) -> list[ChoiceRow]:
-    """Reads the comma-separated files of Cosmos QA (https://github.com/wilburOne/cosmosqa).
-
-    The prompt is the context and a choice is the question with an answer: of a pair too long for the model the
-    prompt loses its end, which must not be the question.
-
-    Raises:
-        FileFault: the file is broken, its header is another, or a label is no number from 0 to 3.
-    """
-    rows: list[ChoiceRow] = []
-    for line, columns in read_table(part.file, _COSMOS_HEADER):
-        place = Place(part.file, line)
+def read_cosmosqa(split: SplitFiles) -> Iterator[ChoiceRow]:
+    """Reads the comma-separated files of Cosmos QA (https://github.com/wilburOne/cosmosqa)."""
+    for number, (line, columns) in enumerate(read_table(split.file, _COSMOS_HEADER), start=1):
         if len(columns) != len(_COSMOS_HEADER):
-            raise place.fault(f"{len(columns)} columns, expected {len(_COSMOS_HEADER)}.")
-        _, context, question, *answers, number = columns
-        choices = tuple(f"{question} {answer}" for answer in answers)
-        label = int(number) if number.isdecimal() and len(number) == 1 else -1
-        rows.append(_row(part, len(rows), context, choices, label, place))
-    return rows
+            raise split.file.fault(f"{len(columns)} columns, expected {len(_COSMOS_HEADER)}.", line=line)
+        _, context, question, *answers, digit = columns
+        # The question goes with the answers: a pair that is too long for the model loses the end of its prompt.
+        choices = [f"{question} {answer}" for answer in answers]
+        label = int(digit) if digit.isdecimal() and len(digit) == 1 else -1
+        yield _row(split, number, line, context, choices, label)
 
 
-def _row(part: Part, count: int, prompt: str, choices: tuple[str, ...], label: int, place: Place) -> ChoiceRow:
+def _row(split: SplitFiles, number: int, line: int, prompt: str, choices: list[str], label: int) -> ChoiceRow:
     if not 0 <= label < len(choices):
-        raise place.fault(f"the label is none of the {len(choices)} choices.", why="Test files hold no true labels.")
-    return ChoiceRow(f"{part.split}-{count + 1}", prompt, choices, label)
+        why = "Test files hold no true labels."
+        raise split.file.fault(f"the label is none of the {len(choices)} choices.", line=line, why=why)
+    return ChoiceRow(f"{split.split}-{number}", prompt, tuple(choices), label)

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
 from pathlib import Path
 
-from xlt.data.files.fault import FileFault
-from xlt.data.files.part import DataFile, Part
-from xlt.data.files.tydiqa import NAMES
-from xlt.errors import UsageFault, encodable
+from xlt.data.files.reading import DataFile, FileFault, SplitFiles
+from xlt.data.files.spans import LANGUAGE_NAMES
+from xlt.errors import DataFault, UsageFault, encodable
 from xlt.tasks.record import ENGLISH, Split, Task
 
 
+def check_root(root: Path) -> None:
+    """A data root that is no folder is an error."""
+    if not root.is_dir():
+        raise DataFault(
+            f"The data root '{root}' is not a folder.",
+            fix="Give the folder that holds the task folders (mnli, xnli, ...): --data-root DIR",
+        )
+
+
 def declared_languages(task: Task, split: Split) -> tuple[str, ...]:
-    """The languages that the record gives the split: English alone where the file name has no language."""
+    """The languages that the task's record gives the split: English alone where the file name has no language."""
     if split not in task.files:
         return ()
     return task.languages if "{lang}" in task.files[split] else (ENGLISH,)
@@ -39,38 +46,36 @@ def some_file_exists(root: Path, task: Task, split: Split, language: str) -> boo
     )
 
 
-def locate(root: Path, task: Task, split: Split, language: str, within: str = "") -> Part:
-    """Finds the files of one split of a task in one language; a plain file goes before its ``.gz``.
+def locate(root: Path, task: Task, split: Split, language: str, within: str = "") -> SplitFiles:
+    """Finds the files of one split of a task in one language.
 
-    Of the record's alternatives the first counts of which every file exists. ``within`` is the folder below the data
-    root that holds them, where it is not the root itself.
+    The task's record separates alternatives by ``|``; the first whose files all exist is used. ``within`` is the folder
+    below the data root that holds them, where it is not the root itself.
 
     Raises:
         UsageFault: the task has no such split or language.
         FileFault: a file is absent.
     """
     _check_asked(task, split, language)
-    alternatives = list(_alternatives(task, split, language))
-    # Without a whole alternative the one that is there in part is the one meant: its gap is what to name.
+    alternatives = _alternatives(task, split, language)
+    # Where none is whole, the user means the one of which some files exist: the error names the file that it lacks.
     folder = root / within
     names = max(alternatives, key=lambda names: (all(parts := [bool(found(folder, n)) for n in names]), any(parts)))
-    shown = [Path(within, name).as_posix() for name in names]
-    files = tuple(file for name in shown for file in _find(root, name, task, split, language))
-    return Part(task, split, language, files)
-
-
-def _alternatives(task: Task, split: Split, language: str) -> Iterator[list[str]]:
-    pattern = task.files[split].replace("{lang}", language).replace("{name}", NAMES.get(language, language))
-    for alternative in pattern.split("|"):
-        yield alternative.split()
+    files: list[DataFile] = []
+    for name in (Path(within, name).as_posix() for name in names):
+        if not (shown := found(root, name)):
+            raise FileFault(
+                name,
+                f"no such file in the data root '{root}', neither plain nor as .gz.",
+                why=f"It holds {task.name} ({task.key}), split '{split}', language '{language}'.",
+                fix=f"Get it from {task.address} and put it at {root / name}",
+            )
+        files += (DataFile(root / each, each, task.address) for each in shown)
+    return SplitFiles(task, split, language, tuple(files))
 
 
 def found(root: Path, pattern: str) -> list[str]:
-    """The files that the pattern means, sorted, below the root; a plain one goes before its ``.gz``.
-
-    Raises:
-        FileFault: the name of one is not UTF-8.
-    """
+    """The paths of the files that match the pattern, sorted, below the root; a plain file goes before its ``.gz``."""
     paths = (path for ending in ("", ".gz") for path in root.glob(pattern + ending) if path.is_file())
     names = {path.relative_to(root).as_posix() for path in paths}
     for name in names:
@@ -79,25 +84,17 @@ def found(root: Path, pattern: str) -> list[str]:
     return sorted(name for name in names if not (name.endswith(".gz") and name.removesuffix(".gz") in names))
 
 
-def _find(root: Path, name: str, task: Task, split: Split, language: str) -> list[DataFile]:
-    names = found(root, name)
-    if not names:
-        raise FileFault(
-            name,
-            f"no such file in the data root '{root}', neither plain nor as .gz.",
-            why=f"It holds {task.name} ({task.key}), split '{split}', language '{language}'.",
-            fix=f"Get it from {task.address} and put it at {root / name}",
-        )
-    return [DataFile(root / shown, shown, task.address) for shown in names]
+def _alternatives(task: Task, split: Split, language: str) -> list[list[str]]:
+    name = LANGUAGE_NAMES.get(language, language)
+    pattern = task.files[split].replace("{lang}", language).replace("{name}", name)
+    return [alternative.split() for alternative in pattern.split("|")]
 
 
 def _check_asked(task: Task, split: Split, language: str) -> None:
+    fix = f"xlt tasks show {task.key}"
     if split not in task.files:
-        raise UsageFault(
-            f"The task '{task.key}' has no split '{split}'.",
-            why=f"Its splits: {', '.join(task.files) or 'none (it has no files of its own)'}.",
-            fix=f"xlt tasks show {task.key}",
-        )
+        splits = ", ".join(task.files) or "none (it has no files of its own)"
+        raise UsageFault(f"The task '{task.key}' has no split '{split}'.", why=f"Its splits: {splits}.", fix=fix)
     languages = declared_languages(task, split)
     if language not in languages:
         close = difflib.get_close_matches(language.lower(), languages, n=1, cutoff=0.5)
@@ -105,5 +102,5 @@ def _check_asked(task: Task, split: Split, language: str) -> None:
         raise UsageFault(
             f"The task '{task.key}' has no language '{language}' in its split '{split}'.{question}",
             why=f"Its languages there: {' '.join(languages)}.",
-            fix=f"xlt tasks show {task.key}",
+            fix=fix,
         )

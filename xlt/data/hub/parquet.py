@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
-from xlt.data.files.squad_json import align
+from xlt.data.files.spans import align
 from xlt.data.hub.table import HubFiles, HubTask
 from xlt.data.rows import Answer, BitextRow, ChoiceRow, MiningRow, PairRow, Row, SpanRow, TagRow, TextRow
 from xlt.errors import DataFault

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from xlt.data.files.pretraining import pretraining_sentences
+from xlt.data.files.pretraining import groups, pretraining_sentences
 from xlt.data.files.source import FilesSource
 from xlt.data.hub.lock import cached, matching, read_lock
 from xlt.data.hub.parquet import read_rows
 from xlt.data.hub.table import HubFiles, languages, on_hub, parts, read_table
 from xlt.data.rows import Row, TextRow
-from xlt.errors import DataFault
-from xlt.tasks.catalogue import INTERMEDIATE, MASKED_LM, TARGET
+from xlt.data.source import NotFetched
+from xlt.tasks.catalogue import MASKED_LM
 from xlt.tasks.record import Split, Task
 
 
@@ -46,7 +45,8 @@ class HubSource:
         """All rows of one split in one language, in the order of the files.
 
         Raises:
-            DataFault: a file was not fetched, or is broken.
+            NotFetched: a file was not fetched.
+            DataFault: a file is broken.
             UsageFault: the task has no such split or language.
         """
         if files := self._files_of(task):
@@ -65,25 +65,14 @@ class HubSource:
     def pretraining_text(self) -> list[TextRow]:
         """The sentences of the corpus for masked LM in the languages that were fetched; where none was, those of the
         fetched training and development files, as the source ``files`` draws them."""
-        tasks = (*INTERMEDIATE, *TARGET)
-        found = list(self._fetched([MASKED_LM], "train")) or self._fetched(tasks, "train", "dev")
-        groups = ((f"{task.key}.{split}.{language}", rows) for task, split, language, rows in found)
-        return pretraining_sentences(groups, (row for *_, rows in self._fetched(tasks, "test") for row in rows))
+        corpus = list(groups(self, "train", tasks=[MASKED_LM]))
+        return pretraining_sentences(corpus or groups(self, "train", "dev"), groups(self, "test"))
 
     def _files_of(self, task: Task) -> FilesSource | None:
         entry = self._table.get(task.key)
         whole = entry and not entry.absent and not entry.note
         files = None if whole else self._files
         return files if files and any(files.languages(task, split) for split in task.files) else None
-
-    def _fetched(self, tasks: Iterable[Task], *splits: Split) -> Iterator[tuple[Task, Split, str, list[Row]]]:
-        for task in tasks:
-            for split in splits:
-                for language in self.languages(task, split):
-                    if self._files_of(task) or all(
-                        map(self._present, parts(self._table[task.key], task, split, language))
-                    ):
-                        yield task, split, language, self.rows(task, split, language)
 
     def _present(self, part: HubFiles) -> list[Path]:
         """The files of the part; none where one of them was not fetched, or is not of its locked size."""
@@ -99,7 +88,7 @@ class HubSource:
     def _paths(self, part: HubFiles, task: Task) -> list[Path]:
         paths = self._present(part)
         if not paths:
-            raise DataFault(
+            raise NotFetched(
                 f"The data of {task.name} was not fetched: {part.path} of {part.repository}.",
                 why="The source 'hub' reads what lies in the hub's cache (HF_HOME) and what data.lock names.",
                 fix=f"xlt fetch {task.key}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from xlt.data.files.sentences import split_sentences
+from xlt.data.files.pretraining import split_sentences
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from xlt.data.files.fault import FileFault
-from xlt.data.files.part import DataFile
-from xlt.data.files.text import read_lines, read_text
+from xlt.data.files.reading import DataFile, FileFault, read_lines, read_text
 
 
 def data_file(path: Path) -> DataFile:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from xlt.data.files.fault import FileFault
+from xlt.data.files.reading import FileFault
 from xlt.data.files.source import FilesSource
-from xlt.data.files.squad_json import align
+from xlt.data.files.spans import align
 from xlt.data.rows import Answer, SpanRow
 from xlt.tasks.catalogue import get_task
 
@@ -101,13 +101,13 @@ def test_only_squad_v2_has_questions_without_an_answer(write, tmp_path):
         write(name, squad(question() | {"is_impossible": False}, IMPOSSIBLE))
     source = FilesSource(tmp_path)
     assert [len(row.answers) for row in source.rows(SQUAD_V2, "dev", "en") if isinstance(row, SpanRow)] == [1, 0]
-    with pytest.raises(FileFault, match="the question has no answer"):
+    with pytest.raises(FileFault, match="question 'q2' has no answer"):
         source.rows(SQUAD, "dev", "en")
 
 
 def test_an_unmarked_question_of_squad_v2_needs_an_answer(write, tmp_path):
     write("squad_v2/dev-v2.0.json", squad(IMPOSSIBLE | {"is_impossible": False}))
-    with pytest.raises(FileFault, match="the question has no answer"):
+    with pytest.raises(FileFault, match="question 'q2' has no answer"):
         FilesSource(tmp_path).rows(SQUAD_V2, "dev", "en")
 
 
@@ -125,7 +125,7 @@ def test_tydiqa_of_all_languages_gives_the_english_questions(write, tmp_path):
 
 def test_tydiqa_of_the_release_goes_before_that_without_answers(write, tmp_path):
     write("tydiqa/tydiqa-goldp-v1.1-dev/tydiqa.goldp.fi.dev.json", squad(question("q1", ("", 0))))
-    with pytest.raises(FileFault, match="the answer is empty"):
+    with pytest.raises(FileFault, match="the answer to question 'q1' is empty"):
         FilesSource(tmp_path).rows(TYDIQA, "test", "fi")
     write("tydiqa/tydiqa-goldp-v1.1-dev/tydiqa-goldp-dev-finnish.json", squad(question("finnish-1-0")))
     assert [row.id for row in FilesSource(tmp_path).rows(TYDIQA, "test", "fi")] == ["finnish-1-0"]
@@ -144,31 +144,31 @@ def without(record: dict[str, Any], field: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (without(question(), "id"), "field 'id' is missing; found: question, answers"),
-        (without(question("q2"), "question"), "field 'question' is missing"),
-        (without(question("q2"), "answers"), "field 'answers' is missing"),
-        (question(7), "field 'id' should be text, found 7"),
-        (question("q2", answers={}), "field 'answers' should be a list, found {}"),
-        (question("q2", answers=[]), "the question has no answer"),
-        (question("q2", answers=["Isar"]), 'answers[0]: expected a JSON object, found "Isar"'),
-        (question("q2", answers=[{"text": "Isar"}]), "answers[0]: field 'answer_start' is missing"),
-        (question("q2", ("Isar", "21")), "answers[0]: field 'answer_start' should be a whole number"),
-        (question("q2", ("Isar", True)), "answers[0]: field 'answer_start' should be a whole number"),
+        (without(question(), "id"), "field '{place}.id' is missing; found: question, answers"),
+        (without(question("q2"), "question"), "field '{place}.question' is missing"),
+        (without(question("q2"), "answers"), "field '{place}.answers' is missing"),
+        (question(7), "field '{place}.id' should be a valid string, found 7"),
+        (question("q2", answers={}), "field '{place}.answers' should be a valid array, found {{}}"),
+        (question("q2", answers=[]), "question 'q2' has no answer"),
+        (question("q2", answers=["Isar"]), "field '{place}.answers[0]' should be an object, found \"Isar\""),
+        (question("q2", answers=[{"text": "Isar"}]), "field '{place}.answers[0].answer_start' is missing"),
+        (question("q2", ("Isar", "21")), "field '{place}.answers[0].answer_start' should be a valid integer"),
+        (question("q2", ("Isar", True)), "field '{place}.answers[0].answer_start' should be a valid integer"),
         (question("q1"), "the id 'q1' occurs twice"),
-        (None, "expected a JSON object, found null"),
+        (None, "field '{place}' should be an object, found null"),
     ],
 )
 def test_faults_name_the_place_in_the_file(write, tmp_path, wrong, message):
     write("xquad/xquad.de.json", squad(question(), wrong))
     with pytest.raises(FileFault) as caught:
         xquad(tmp_path)
-    separator = "." if message.startswith("answers") else ": "
-    assert caught.value.what.startswith(f"xquad/xquad.de.json: data[0].paragraphs[0].qas[1]{separator}{message}")
+    place = "data[0].paragraphs[0].qas[1]"
+    assert caught.value.what.startswith(f"xquad/xquad.de.json: {message.format(place=place)}")
 
 
 def test_blanked_answers_point_to_the_labelled_release(write, tmp_path):
     write("xquad/xquad.de.json", squad(question("q1", ("", 0))))
-    with pytest.raises(FileFault, match="the answer is empty") as caught:
+    with pytest.raises(FileFault, match="the answer to question 'q1' is empty") as caught:
         xquad(tmp_path)
     assert "XTREME" in caught.value.why
     assert XQUAD.address in caught.value.fix
@@ -177,12 +177,12 @@ def test_blanked_answers_point_to_the_labelled_release(write, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[]", r"xquad\.de\.json: expected a JSON object"),
+        ("[]", r"xquad\.de\.json: the record should be an object"),
         ('{"version": "1.1"}', "field 'data' is missing; found: version"),
-        ('{"data": [{"title": "t"}]}', r"data\[0\]: field 'paragraphs' is missing"),
+        ('{"data": [{"title": "t"}]}', r"field 'data\[0\]\.paragraphs' is missing"),
         (
             '{"data": [{"paragraphs": [{"qas": []}]}]}',
-            r"data\[0\]\.paragraphs\[0\]: field 'context' is missing",
+            r"field 'data\[0\]\.paragraphs\[0\]\.context' is missing",
         ),
         ('{"data": []}', "no row"),
         ('{"data":\n [\n {"title": nil}]}', r"xquad\.de\.json:3: not valid JSON"),
