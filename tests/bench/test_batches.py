@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.bench.conftest import LONGEST
-from xlt.bench.batches import POLICIES, Policy, SameBatch, Shape, same_batches, together
+from xlt.bench.batches import POLICIES, Policy, SameBatch, Shape, is_token, pad, padded_inputs, same_batch, same_batches
 from xlt.data.packing import Encoded
 from xlt.errors import UsageFault
 from xlt.tasks.record import Kind
@@ -77,13 +77,27 @@ def test_too_few_examples_are_named(sequences: list[Encoded]) -> None:
         same_batches(sequences[:10], KIND, "fixed padding", SHAPE, 2)
 
 
-def test_the_choices_of_an_example_stay_together() -> None:
+def test_the_choices_of_an_example_stay_same_batch() -> None:
     pieces = [np.full(length, 7, dtype=np.int32) for length in (3, 5, 4, 2)]
     pairs = [
         Encoded(str(n), np.concatenate(pieces[n : n + 2]), (1,), lengths=(len(pieces[n]), len(pieces[n + 1])))
         for n in (0, 2)
     ]
-    batch = together(pairs, "multiple_choice", first_position=2)
+    batch = same_batch(pairs, "multiple_choice", first_position=2)
     assert batch.padded["attention_mask"].sum(2).tolist() == [[3, 5], [4, 2]]
     assert batch.padded["labels"].tolist() == [1, 1]
     assert torch.equal((batch.padded["input_ids"] == 7).long(), batch.padded["attention_mask"])
+
+
+def test_padding_and_back() -> None:
+    tokens = torch.arange(12.0).view(6, 2)
+    laid = pad(tokens, [1, 3, 2], -1)
+    assert laid.tolist()[0] == [[0, 1], [-1, -1], [-1, -1]]
+    assert torch.equal(laid[is_token([1, 3, 2], "cpu")], tokens)
+
+
+def test_ids_and_mask_are_padded_to_the_longest_sequence_or_to_a_width() -> None:
+    ids, mask = padded_inputs(torch.tensor([0, 2, 0, 7, 2]), [2, 3])
+    assert (ids.tolist(), mask.tolist()) == ([[0, 2, 1], [0, 7, 2]], [[1, 1, 0], [1, 1, 1]])
+    ids, mask = padded_inputs(torch.tensor([0, 2, 0, 7, 2]), [2, 3], width=4)
+    assert (ids.tolist(), mask.tolist()) == ([[0, 2, 1, 1], [0, 7, 2, 1]], [[1, 1, 0, 0], [1, 1, 1, 0]])

@@ -15,7 +15,7 @@ from xlt_kernels.layer_norm import layer_norm
 
 from xlt.bench import kernels, workload
 from xlt.bench.kernels import bench_kernels
-from xlt.bench.shapes import draw_lengths
+from xlt.bench.shapes import sample_lengths
 from xlt.bench.workload import Bench
 
 TOKENS = 400
@@ -78,7 +78,7 @@ def test_compared_without_dropout_and_timed_with_it(result: Bench, rates: list[f
 
 
 def first(task: str) -> list[int]:
-    drawn = draw_lengths(task, 100)
+    drawn = sample_lengths(task, 100)
     return [length for length, end in zip(drawn, accumulate(drawn), strict=True) if end <= TOKENS]
 
 

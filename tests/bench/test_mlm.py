@@ -1,4 +1,4 @@
-"""Peers of the benchmark of masked LM, its counts, and that another loss stops it."""
+"""Baselines of the benchmark of masked LM, its counts, and that another loss stops it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from xlt.bench import mlm, shapes, workload
 from xlt.bench.mlm import TASK, bench_mlm, masked_batch
-from xlt.bench.peers import lengths_of
+from xlt.bench.shapes import fitting_lengths
 from xlt.bench.workload import Bench
 
 
@@ -25,8 +25,8 @@ def _tiny() -> Iterator[None]:
         patch.setattr(workload, "MATMUL", {"cpu": 64, "cuda": 64})
         patch.setattr(workload, "COPIED", {"cpu": 1 << 16, "cuda": 1 << 16})
         patch.setattr(torch.cuda, "is_available", lambda: False)
-        for peer in ("liger_kernel", "cut_cross_entropy"):
-            patch.setitem(sys.modules, peer, None)
+        for package in ("liger_kernel", "cut_cross_entropy"):
+            patch.setitem(sys.modules, package, None)
         yield
 
 
@@ -35,7 +35,7 @@ def result() -> Bench:
     return bench_mlm("small", 2)
 
 
-def test_ours_first_and_every_peer_runs_or_says_why_not(result: Bench) -> None:
+def test_ours_first_and_every_baseline_runs_or_says_why_not(result: Bench) -> None:
     (row,) = result.workloads
     names = [each.name for each in row.timings]
     assert names[0] == "ours, in its plain form: no kernel here"
@@ -54,7 +54,7 @@ def test_ours_first_and_every_peer_runs_or_says_why_not(result: Bench) -> None:
 
 
 def test_the_batch_is_masked_as_in_training() -> None:
-    lengths = lengths_of(TASK, 5000)
+    lengths = fitting_lengths(TASK, 5000)
     batch = masked_batch(lengths, "small", 2)
     assert batch.cu_seqlens.diff().tolist() == lengths
     assert batch.labels is not None
@@ -66,7 +66,7 @@ def test_the_batch_is_masked_as_in_training() -> None:
 
 
 def test_products_are_as_many_as_a_counter_sees() -> None:
-    lengths = lengths_of(TASK, 300)
+    lengths = fitting_lengths(TASK, 300)
     assert len(lengths) == 1  # nothing is padded
     model = shapes.fresh_model("small", dropout=0.0)
     batch = masked_batch(lengths, "small", model.first_position)
@@ -76,7 +76,7 @@ def test_products_are_as_many_as_a_counter_sees() -> None:
 
 
 def test_another_loss_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    library = mlm._library
+    library = mlm.library_masked_lm
 
     def other(*arguments: Any) -> Any:
         model = library(*arguments)
@@ -84,6 +84,6 @@ def test_another_loss_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
             model.lm_head.decoder.bias[::2] += 0.01
         return model
 
-    monkeypatch.setattr(mlm, "_library", other)
+    monkeypatch.setattr(mlm, "library_masked_lm", other)
     (row,) = bench_mlm("small", 2).workloads
     assert "computes something else" in row.timings[0].not_run

@@ -1,4 +1,4 @@
-"""Neighbours against peers: all find the same before any clock runs, and XTREME's loops mine the same pairs."""
+"""Neighbours against baselines: all find the same before any clock runs, and XTREME's loops mine the same pairs."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def test_other_neighbours_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> None
         return first[0], first[1]
 
     monkeypatch.setattr(retrieval, "_one_product", lambda x, y: tuple(side.ids for side in wrong(x, y)))
-    peer = bench_retrieval("small", 1).workloads[0].timings[2]
-    assert (peer.name, peer.seconds) == ("torch fp32, one product", None)
-    assert "computes something else" in peer.not_run
+    baseline = bench_retrieval("small", 1).workloads[0].timings[2]
+    assert (baseline.name, baseline.seconds) == ("torch fp32, one product", None)
+    assert "computes something else" in baseline.not_run
     monkeypatch.setattr(retrieval, "mutual_top_k", wrong)
     row = bench_retrieval("small", 1).workloads[0]
     assert "computes something else" in row.timings[0].not_run

@@ -4,7 +4,16 @@ import pytest
 import torch
 
 from xlt.bench import shapes
-from xlt.bench.shapes import Lengths, draw_lengths, fresh_model, measure_lengths, measured_lengths, random_sequences
+from xlt.bench.shapes import (
+    Lengths,
+    fitting_lengths,
+    forward_flop,
+    fresh_model,
+    measure_lengths,
+    measured_lengths,
+    random_sequences,
+    sample_lengths,
+)
 from xlt.errors import EnvironmentFault, UsageFault
 from xlt.model.backbone import new_backbone
 from xlt.pipeline.sources import SourceOptions, open_source
@@ -13,8 +22,8 @@ from xlt.pipeline.sources import SourceOptions, open_source
 def test_lengths_are_drawn_like_the_measured_ones_and_the_same_each_time() -> None:
     counts = measured_lengths().tasks["mnli"]
     mean = sum(length * count for length, count in counts.items()) / sum(counts.values())
-    drawn = draw_lengths("mnli", 4000)
-    assert drawn == draw_lengths("mnli", 4000)
+    drawn = sample_lengths("mnli", 4000)
+    assert drawn == sample_lengths("mnli", 4000)
     assert set(drawn) <= set(counts)
     # The standard error of the mean of 4000 lengths of at most 128 is under 1 token.
     assert sum(drawn) / len(drawn) == pytest.approx(mean, abs=3)
@@ -22,7 +31,7 @@ def test_lengths_are_drawn_like_the_measured_ones_and_the_same_each_time() -> No
 
 def test_a_task_without_lengths_is_refused() -> None:
     with pytest.raises(UsageFault, match="udpos"):
-        draw_lengths("udpos", 1)
+        sample_lengths("udpos", 1)
 
 
 def test_random_sequences_begin_and_end_as_xlm_r_has_it() -> None:
@@ -57,3 +66,15 @@ def test_damaged_lengths_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: ob
     with pytest.raises(EnvironmentFault, match=r"lengths\.json"):
         measured_lengths()
     measured_lengths.cache_clear()
+
+
+def test_lengths_fill_the_tokens_and_are_those_of_random_sequences() -> None:
+    lengths = fitting_lengths("squad", 5000)
+    assert 5000 - 384 < sum(lengths) <= 5000
+    assert [len(each.input_ids) for each in random_sequences("squad", len(lengths), "small")] == lengths
+
+
+def test_flop_are_those_counted_from_the_shapes() -> None:
+    # Twice 302 M linear weights a token, and 24 blocks of 4 x 128 x 1024 for attention: 0.617 GFLOP a token.
+    assert forward_flop(shapes.CONFIGS["large"], [128]) / 128 == pytest.approx(0.617e9, rel=1e-3)
+    assert forward_flop(shapes.CONFIGS["large"], [128], 6) == forward_flop(shapes.CONFIGS["large"], [128]) / 4

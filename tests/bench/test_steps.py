@@ -11,8 +11,8 @@ from torch import nn
 from xlt.bench import steps, workload
 from xlt.bench.batches import SameBatch
 from xlt.bench.shapes import CONFIGS
-from xlt.bench.sides import GraphSide
 from xlt.bench.steps import bench_steps
+from xlt.bench.trainers import GraphTrainer
 from xlt.bench.workload import Bench, NotRun
 
 TINY = {
@@ -51,7 +51,7 @@ def test_every_row_has_ours_first_and_names_who_did_not_run(result: Bench) -> No
         idle = {timing.name for timing in row.timings if timing.not_run}
         assert idle
         assert all("torch.compile" in name for name in idle)
-    assert [timing.name for timing in result.workloads[1].timings][:5] == [*PACKED, steps.PEER]
+    assert [timing.name for timing in result.workloads[1].timings][:5] == [*PACKED, steps.BASELINE]
     assert {timing.not_run for timing in result.workloads[0].timings} == {
         "on a CPU a call returns when the step is done"
     }
@@ -72,32 +72,32 @@ def test_what_a_round_does_is_counted(result: Bench) -> None:
 
 @pytest.mark.parametrize("task", ["squad", "hellaswag"])
 def test_spans_and_choices_compute_the_same_packed_and_padded(task: str) -> None:
-    field = steps._field(task, "small", False)
-    assert not [side for name, side in field.sides.items() if isinstance(side, NotRun) and "compile" not in name]
+    found = steps._candidates(task, "small", 1, False)
+    assert not [each for name, each in found.trainers.items() if isinstance(each, NotRun) and "compile" not in name]
     rates = {
         module.p
-        for side in field.sides.values()
-        if not isinstance(side, NotRun)
-        for module in side.model.modules()
+        for each in found.trainers.values()
+        if not isinstance(each, NotRun)
+        for module in each.model.modules()
         if isinstance(module, nn.Dropout)
     }
     assert rates == {0.1}
 
 
-def test_a_side_that_computes_something_else_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def off(self: GraphSide, batch: SameBatch) -> tuple[float, float]:
+def test_a_trainer_that_computes_something_else_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def off(self: GraphTrainer, batch: SameBatch) -> tuple[float, float]:
         return 1.0, 1.0
 
-    monkeypatch.setattr(GraphSide, "loss_and_gradient", off)
+    monkeypatch.setattr(GraphTrainer, "loss_and_gradient", off)
     result = bench_steps("small", 1, compile=False, rows=("B1",))
     assert not result.sound
     assert "Nothing was timed: the loss is 1 packed" in result.workloads[0].timings[0].not_run
 
 
-def test_a_peer_that_fails_is_named_with_its_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_baseline_that_fails_is_named_with_its_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(*_: Any) -> None:
         raise ModuleNotFoundError("No module named 'deepspeed'")
 
-    monkeypatch.setattr(steps, "DeepSpeedSide", absent)
-    side = steps._field("mnli", "small", False).sides[steps.DEEPSPEED]
-    assert side == NotRun(steps.DEEPSPEED, "ModuleNotFoundError: No module named 'deepspeed'")
+    monkeypatch.setattr(steps, "DeepSpeedTrainer", absent)
+    trainer = steps._candidates("mnli", "small", 1, False).trainers[steps.DEEPSPEED]
+    assert trainer == NotRun(steps.DEEPSPEED, "No module named 'deepspeed'")

@@ -1,9 +1,9 @@
-"""Batches of the same examples: packed for us, padded for the peer in the ways of a Hugging Face user."""
+"""Batches of the same examples: packed for us, padded for the library in the ways of a Hugging Face user."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
@@ -47,6 +47,23 @@ class Shape:
     max_length: int
 
 
+def pad(tokens: Tensor, lengths: Sequence[int], filler: float = 0) -> Tensor:
+    """``tokens [T, ...]`` of sequences of ``lengths`` as ``[B, L, ...]``, ``filler`` after the end of each."""
+    return pad_sequence(list(tokens.split(list(lengths))), batch_first=True, padding_value=filler)
+
+
+def is_token(lengths: Sequence[int], device: torch.device | str) -> Tensor:
+    """``[B, L]`` bool: what of a padded batch is not padding. ``pad(x, lengths)[is_token(...)]`` is ``x`` again."""
+    return pad(torch.ones(sum(lengths), dtype=torch.bool, device=device), lengths)
+
+
+def padded_inputs(ids: Tensor, lengths: Sequence[int], width: int = 0) -> tuple[Tensor, Tensor]:
+    """Ids and attention mask ``[B, L]`` of packed ``ids``, padded to the longest sequence or to ``width``."""
+    padded, mask = pad(ids, lengths, PADDING), is_token(lengths, ids.device).long()
+    more = (0, max(0, width - padded.shape[1]))
+    return F.pad(padded, more, value=PADDING), F.pad(mask, more)
+
+
 def same_batches(
     sequences: Sequence[Encoded], kind: Kind, policy: Policy, shape: Shape, first_position: int
 ) -> list[SameBatch]:
@@ -56,24 +73,21 @@ def same_batches(
         UsageFault: there are too few examples for so many full batches.
     """
     width = shape.max_length if policy == "fixed padding" else 0
-    return [together(members, kind, first_position, width) for members in draw(sequences, policy, shape)]
+    return [same_batch(members, kind, first_position, width) for members in sample_batches(sequences, policy, shape)]
 
 
-def together(members: Sequence[Encoded], kind: Kind, first_position: int, width: int = 0) -> SameBatch:
+def same_batch(members: Sequence[Encoded], kind: Kind, first_position: int, width: int = 0) -> SameBatch:
     """``members`` as one batch, padded to the longest sequence or to ``width``."""
     packed = pack(members, task=kind, kind=kind, first_position=first_position, denominator=len(members))
     assert packed.labels is not None
-    lengths = packed.cu_seqlens.diff()
-    ids = pad_sequence(list(packed.input_ids.split(lengths.tolist())), batch_first=True, padding_value=PADDING)
-    ids = F.pad(ids, (0, max(0, width - ids.shape[1])), value=PADDING)
-    mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
+    ids, mask = padded_inputs(packed.input_ids, packed.cu_seqlens.diff().tolist(), width)
     shape = (len(members), -1, ids.shape[1]) if kind == "multiple_choice" else ids.shape
     return SameBatch(
         packed, {"input_ids": ids.view(shape), "attention_mask": mask.view(shape), "labels": packed.labels}
     )
 
 
-def draw(sequences: Sequence[Encoded], policy: Policy, shape: Shape) -> list[list[Encoded]]:
+def sample_batches(sequences: Sequence[Encoded], policy: Policy, shape: Shape) -> list[list[Encoded]]:
     """The examples of each batch; see :func:`same_batches`."""
     size, order = shape.batch_size, list(range(len(sequences)))
     full = len(order) // size
@@ -88,3 +102,12 @@ def draw(sequences: Sequence[Encoded], policy: Policy, shape: Shape) -> list[lis
     batches = [order[start : start + size] for start in range(0, full * size, size)]
     # The sampler hands out its long batches first: only batches from all over the order have its mean length.
     return [[sequences[index] for index in batch] for batch in random.Random(0).sample(batches, shape.steps)]
+
+
+def counts(batches: Iterable[SameBatch]) -> dict[str, float]:
+    """Real tokens of the batches, and the slots that they take where they are padded."""
+    every = list(batches)
+    return {
+        "tokens": float(sum(batch.packed.tokens for batch in every)),
+        "slots": float(sum(batch.padded["input_ids"].numel() for batch in every)),
+    }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,23 +12,22 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import normalize
-from transformers import AutoModel, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
-from xlt.bench.peers import admit, later, padded
-from xlt.bench.shapes import CONFIGS, RETRIEVAL_LAYER, Size, fresh_model, random_ids, random_sequences
-from xlt.bench.workload import Bench, Contestant, NotRun, Workload, bench, compete
+from xlt.bench.batches import padded_inputs
+from xlt.bench.library import library_encoder
+from xlt.bench.shapes import CONFIGS, RETRIEVAL_LAYER, Size, forward_flop, fresh_model, random_ids, random_sequences
+from xlt.bench.workload import Bench, Candidate, NotRun, Workload, bench, check_output, compare, deferred, reason
 from xlt.data.packing import Encoded, pack
 from xlt.model.encoder import PackedModel
 from xlt.pipeline.training import evaluation_tokens
 from xlt.retrieval.embed import embed_sequences
 
 SENTENCES: dict[Size, int] = {"small": 512, "large": 32_768}
-SLOTS: dict[Size, int] = {
-    "small": 1024,
-    "large": 16_384,
-}  # of a padded batch: less padding on a CPU, which needs no more
+# Of a padded batch: small ones have less padding, and a CPU is full with them.
+SLOTS: dict[Size, int] = {"small": 1024, "large": 16_384}
 BATCH: dict[Size, int] = {"small": 16, "large": 128}  # of B8
 LENGTH = 128
 # 1 - cosine with the library. fp32: the same sums in another order. bf16 keeps 8 bits: packed and padded, 8e-3 apart
@@ -41,8 +39,8 @@ Means = Callable[[Tensor, Tensor], Tensor]
 def bench_embed(size: Size, rounds: int, *, compile: bool | None = None) -> Bench:  # noqa: A002
     """Time vectors of sentences of BUCC's lengths, from token ids to host memory, and whole forwards of full batches.
 
-    ``compile`` asks for the peers that torch compiles; by default they run where there is a GPU.
-    Whoever gives other vectors than the library is not timed; where that is ours, nobody is.
+    ``compile`` asks for the baselines that torch compiles; by default they run where there is a GPU.
+    Implementations whose vectors differ from the library's are skipped; if ours differ, the workload is skipped.
     """
     gpu = torch.cuda.is_available()
     model = fresh_model(size, dropout=0.0).to(torch.bfloat16 if gpu else torch.float32)
@@ -54,20 +52,7 @@ def bench_embed(size: Size, rounds: int, *, compile: bool | None = None) -> Benc
     return bench("embed", {**settings, "dtype": str(model.backbone.dtype).removeprefix("torch.")}, rows)
 
 
-def library_encoder(model: PackedModel, layers: int) -> nn.Module:
-    """The library's own encoder with SDPA and the first ``layers`` blocks of ``model``, on its device in its type."""
-    config = copy.deepcopy(model.backbone.config)
-    config.num_hidden_layers = layers
-    with torch.device(model.device):
-        encoder = AutoModel.from_config(
-            config, attn_implementation="sdpa", dtype=model.backbone.dtype, add_pooling_layer=False
-        )
-    names = encoder.state_dict().keys()
-    encoder.load_state_dict({name: value for name, value in model.backbone.state_dict().items() if name in names})
-    return encoder.eval()  # type: ignore[no-any-return]
-
-
-def unit_means_of(encoder: nn.Module, layer: int | None = None) -> Means:
+def unit_means_of(encoder: Any, layer: int | None = None) -> Means:
     """From ids and mask ``[B, L]`` the unit means ``[B, H]`` of the last block, or, with all of them run, of one."""
 
     def run(ids: Tensor, mask: Tensor) -> Tensor:
@@ -83,19 +68,17 @@ def padded_vectors(
 ) -> Tensor:
     """Vectors ``like`` ours of ``sequences`` in ``batches`` of indices, padded, moved and brought back one by one."""
     vectors = torch.empty((len(sequences), like.shape[1]), dtype=like.dtype)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     for batch in batches:
-        ids, mask = padded_batch([sequences[index] for index in batch], device)
-        vectors[batch] = means(ids, mask).to(like.dtype).cpu()
+        vectors[batch] = means(*padded_batch([sequences[index] for index in batch])).to(like.dtype).cpu()
     return vectors
 
 
-def padded_batch(sequences: Sequence[Encoded], device: str) -> tuple[Tensor, Tensor]:
-    """Ids and mask ``[B, L]`` on the device."""
+def padded_batch(sequences: Sequence[Encoded]) -> tuple[Tensor, Tensor]:
+    """Ids and mask ``[B, L]`` of ``sequences`` on the device."""
     rows = [torch.from_numpy(each.input_ids) for each in sequences]
-    lengths = [len(row) for row in rows]
-    ids = padded(torch.cat(rows), lengths, 1).to(device)
-    return ids, (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).to(device, torch.int64)
+    ids, mask = padded_inputs(torch.cat(rows), [len(row) for row in rows])
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return ids.to(device), mask.to(device)
 
 
 def batches_of_slots(sequences: Sequence[Encoded], slots: int, *, by_length: bool) -> list[list[int]]:
@@ -113,56 +96,52 @@ def batches_of_slots(sequences: Sequence[Encoded], slots: int, *, by_length: boo
     return batches
 
 
-def forward_flop(size: Size, layers: int, lengths: Sequence[int]) -> float:
-    """FLOP of the products in ``layers`` blocks over sequences of ``lengths``, without any padding."""
-    width, inner = CONFIGS[size]["hidden_size"], CONFIGS[size]["intermediate_size"]
-    linear = 2 * (4 * width**2 + 2 * width * inner)
-    return float(layers * sum(length * linear + 4 * width * length**2 for length in lengths))
-
-
 def _sentences(model: PackedModel, size: Size, rounds: int, compile: bool) -> Workload:  # noqa: A002
-    layer = RETRIEVAL_LAYER[size]
+    layer, layers = RETRIEVAL_LAYER[size], int(CONFIGS[size]["num_hidden_layers"])
     sequences = [replace(each, label=()) for each in random_sequences("bucc2018", SENTENCES[size], size)]
-
-    def packed(*_: Tensor) -> Tensor:
-        return torch.from_numpy(
-            embed_sequences(model, sequences, layer=layer, max_tokens=evaluation_tokens(), device=model.device)
-        )
-
-    truncated = unit_means_of(library_encoder(model, layer))
-    layers = CONFIGS[size]["num_hidden_layers"]
-    whole = unit_means_of(library_encoder(model, layers), layer)
+    lengths = [len(each.input_ids) for each in sequences]
     by_length, as_they_come = (batches_of_slots(sequences, SLOTS[size], by_length=each) for each in (True, False))
     dtype = torch.float16 if model.backbone.dtype == torch.bfloat16 else torch.float32  # that of ours
     like = torch.empty((0, CONFIGS[size]["hidden_size"]), dtype=dtype)
+    truncated = unit_means_of(library_encoder(model, layer))
+    whole = unit_means_of(library_encoder(model, layers), layer)
     wanted = padded_vectors(sequences, by_length, like, truncated)
 
-    def admitted(name: str, batches: list[list[int]], way: Means | NotRun) -> Contestant | NotRun:
-        return _admitted(name, way, partial(padded_vectors, sequences, batches, like), wanted)
+    def packed() -> Tensor:
+        limit = evaluation_tokens()
+        return torch.from_numpy(embed_sequences(model, sequences, layer=layer, max_tokens=limit, device=model.device))
 
-    def compiled(name: str) -> Contestant | NotRun:
-        return admitted(name, by_length, unit_means_of(_compiled(model, layer)))
+    def padded(name: str, batches: list[list[int]], means: Means) -> Candidate | NotRun:
+        return _checked(name, partial(padded_vectors, sequences, batches, like, means), wanted)
 
-    ways: list[tuple[str, list[list[int]], Means | NotRun]] = [
-        (f"library, {layer} layers, padded by length", by_length, truncated),
-        (f"library, {layers} layers, padded by length", by_length, whole),
-        (f"library, {layers} layers, padded as they come", as_they_come, whole),
-        (f"sentence-transformers, {layer} layers, padded by length", by_length, _sentence_transformers(model, layer)),
-    ]
-    peers = [admitted(*way) for way in ways]
-    late = later(f"library, {layer} layers, padded by length, torch.compile of its blocks", compile, compiled)
-    lengths = [len(each.input_ids) for each in sequences]
-    return compete(
+    def of_sentence_transformers(name: str) -> Candidate | NotRun:
+        try:
+            return padded(name, by_length, _sentence_transformers(model, layer))
+        except ImportError as error:
+            return NotRun(name, reason(error))
+
+    return compare(
         "B7 sentence vectors",
         f"{len(sequences)} sentences of BUCC's lengths, {sum(lengths) / len(lengths):.1f} tokens in the mean, from ids "
         f"to vectors in host memory; read after block {layer}; slots per token by length "
         f"{_slots(by_length, lengths):.2f}, as they come {_slots(as_they_come, lengths):.2f}",
-        [_admitted(f"xlt, {layer} layers, packed", packed, lambda run: run(wanted, wanted), wanted), *peers, late],
+        [
+            _checked(f"xlt, {layer} layers, packed", packed, wanted),
+            padded(f"library, {layer} layers, padded by length", by_length, truncated),
+            padded(f"library, {layers} layers, padded by length", by_length, whole),
+            padded(f"library, {layers} layers, padded as they come", as_they_come, whole),
+            of_sentence_transformers(f"sentence-transformers, {layer} layers, padded by length"),
+            deferred(
+                f"library, {layer} layers, padded by length, torch.compile of its blocks",
+                compile,
+                lambda name: padded(name, by_length, unit_means_of(_compiled(model, layer))),
+            ),
+        ],
         rounds=rounds,
         quantity={
             "sentences": len(sequences),
             "tokens": sum(lengths),
-            "flop": forward_flop(size, layer, lengths),
+            "flop": forward_flop(CONFIGS[size], lengths, layer),
         },
         ceiling="matmul",
         warm_up=1,
@@ -170,82 +149,70 @@ def _sentences(model: PackedModel, size: Size, rounds: int, compile: bool) -> Wo
 
 
 def _forwards(model: PackedModel, size: Size, rounds: int, compile: bool) -> Workload:  # noqa: A002
-    layers = CONFIGS[size]["num_hidden_layers"]
+    layers = int(CONFIGS[size]["num_hidden_layers"])
     generator = torch.Generator().manual_seed(0)
     ids = [random_ids(LENGTH, CONFIGS[size]["vocab_size"], generator).int().numpy() for _ in range(BATCH[size])]
     sequences = [Encoded("", each) for each in ids]
     batch = pack(sequences, task="", kind="retrieval", first_position=model.first_position).to(model.device)
-    both = padded_batch(sequences, model.device.type)
+    padded_ids, mask = padded_batch(sequences)
 
-    def library(encoder: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
-        hidden: Tensor = encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+    def library(encoder: Any) -> Tensor:
+        hidden: Tensor = encoder(input_ids=padded_ids, attention_mask=mask).last_hidden_state
         return hidden.flatten(0, 1)
 
-    def packed(*_: Tensor) -> Tensor:
-        return model.hidden_states(batch, layers)
-
-    def admitted(name: str, way: Means) -> Contestant | NotRun:
-        return _admitted(name, way, lambda run: run(*both), wanted)
-
-    def compiled(name: str) -> Contestant | NotRun:
-        return admitted(name, partial(library, _compiled(model, layers)))
-
     plain = partial(library, library_encoder(model, layers))
-    wanted = plain(*both)
-    return compete(
+    wanted = plain()
+    return compare(
         "B8 whole forward",
         f"{layers} blocks on {BATCH[size]} sequences of {LENGTH} tokens: nothing to pad, so nothing to gain by packing",
         [
-            admitted("xlt, packed", packed),
-            admitted("library", plain),
-            later("library, torch.compile of its blocks", compile, compiled),
+            _checked("xlt, packed", partial(model.hidden_states, batch, layers), wanted),
+            _checked("library", plain, wanted),
+            deferred(
+                "library, torch.compile of its blocks",
+                compile,
+                lambda name: _checked(name, partial(library, _compiled(model, layers)), wanted),
+            ),
         ],
         rounds=rounds,
         quantity={
             "sequences": BATCH[size],
             "tokens": BATCH[size] * LENGTH,
-            "flop": forward_flop(size, layers, [LENGTH] * BATCH[size]),
+            "flop": forward_flop(CONFIGS[size], [LENGTH] * BATCH[size]),
         },
         ceiling="matmul",
     )
 
 
-def _admitted(name: str, way: Means | NotRun, call: Callable[[Means], Tensor], wanted: Tensor) -> Contestant | NotRun:
-    """A contestant, if the cosine of each of its vectors with the library's is near enough to 1."""
-    if isinstance(way, NotRun):
-        return NotRun(name, way.why)
-    run = partial(call, way)
+def _checked(name: str, run: Callable[[], Tensor], wanted: Tensor) -> Candidate | NotRun:
+    """A candidate, if the cosine of each of its vectors with the library's is near enough to 1."""
     kind = torch.bfloat16 if torch.cuda.is_available() else torch.float32
 
     def cosines() -> list[Tensor]:
         return [torch.cosine_similarity(run().double(), wanted.double(), dim=1)]
 
-    return admit(name, run, cosines, [torch.ones(len(wanted), device=wanted.device)], TOLERANCE[kind])
+    return check_output(name, run, cosines, [torch.ones(len(wanted), device=wanted.device)], TOLERANCE[kind])
 
 
-def _compiled(model: PackedModel, layers: int) -> nn.Module:
-    encoder: Any = library_encoder(model, layers)
+def _compiled(model: PackedModel, layers: int) -> Any:
+    encoder = library_encoder(model, layers)
     for block in encoder.encoder.layer:  # they are alike: one compilation serves all
         block.compile(dynamic=True)
-    return encoder  # type: ignore[no-any-return]
+    return encoder
 
 
-def _sentence_transformers(model: PackedModel, layers: int) -> Means | NotRun:
+def _sentence_transformers(model: PackedModel, layers: int) -> Means:
     """Its modules on the same weights, fed with ids; its own way from texts to ids is no part of the workload."""
-    try:
-        package = import_module("sentence_transformers")
-        base = import_module("sentence_transformers.base.modules")
-        pooling = import_module("sentence_transformers.sentence_transformer.modules")
-    except ImportError as error:
-        return NotRun("sentence-transformers", str(error))
+    package = import_module("sentence_transformers")
+    base = import_module("sentence_transformers.base.modules")
+    pooling = import_module("sentence_transformers.sentence_transformer.modules")
     with tempfile.TemporaryDirectory(prefix="xlt-bench-") as folder:
-        library_encoder(model, layers).save_pretrained(folder)  # type: ignore[operator]
+        library_encoder(model, layers).save_pretrained(folder)
         tokenizer = Tokenizer(WordLevel({"<unk>": 0}, unk_token="<unk>"))
         PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<unk>").save_pretrained(folder)
         options = {"attn_implementation": "sdpa", "dtype": model.backbone.dtype, "add_pooling_layer": False}
         transformer = base.Transformer(folder, model_kwargs=options)
-    width = model.backbone.config.hidden_size
-    modules = [transformer, pooling.Pooling(width), base.Normalize()]
+    modules = [transformer, pooling.Pooling(model.backbone.config.hidden_size), base.Normalize()]
     sentences = package.SentenceTransformer(modules=modules, device=model.device.type).eval()
 
     def run(ids: Tensor, mask: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Each kernel alone beside its peers, at the shapes of training; mutual top-k is in the benchmark of retrieval."""
+"""Each kernel alone beside its baselines, at the shapes of training; mutual top-k is in the benchmark of retrieval."""
 
 from __future__ import annotations
 
@@ -17,10 +17,22 @@ from xlt_kernels.layer_norm import layer_norm, layer_norm_reference
 from xlt_kernels.plan import plan_attention
 from xlt_kernels.pooling import unit_means, unit_means_reference
 
-from xlt.bench import sides
-from xlt.bench.peers import NEEDS_GPU, NOT_ASKED, admit, lengths_of, our_name, padded, real_slots
-from xlt.bench.shapes import CONFIGS, Size
-from xlt.bench.workload import Bench, Contestant, Later, NotRun, Workload, bench, compete
+from xlt.bench import trainers
+from xlt.bench.batches import is_token, pad
+from xlt.bench.shapes import CONFIGS, Size, fitting_lengths
+from xlt.bench.workload import (
+    NEEDS_GPU,
+    NOT_ASKED,
+    Bench,
+    Candidate,
+    Deferred,
+    NotRun,
+    Workload,
+    bench,
+    check_output,
+    compare,
+    our_name,
+)
 from xlt.pipeline import selftest
 
 TOKENS: dict[Size, int] = {"large": 16_384, "small": 2048}
@@ -28,7 +40,7 @@ DROPOUT = 0.1
 EPS = 1e-5
 # As often in a round: on a GPU as one CUDA graph, since one call from Python takes longer than what it starts.
 REPEATS = {"cuda": 10, "cpu": 1}
-TOLERANCE = {"cuda": selftest.TOLERANCE[torch.bfloat16], "cpu": sides.TOLERANCE["cpu"]}
+TOLERANCE = {"cuda": selftest.TOLERANCE[torch.bfloat16], "cpu": trainers.TOLERANCE["cpu"]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +89,7 @@ class _Place:
 def bench_kernels(size: Size, rounds: int, *, compile: bool | None = None) -> Bench:  # noqa: A002
     """Time attention, LayerNorm, GELU and pooling, each checked first against its oracle in double precision.
 
-    ``compile`` asks for the peers that torch compiles; by default they run where there is a GPU.
+    ``compile`` asks for the baselines that torch compiles; by default they run where there is a GPU.
     """
     gpu = torch.cuda.is_available()
     device, dtype = ("cuda", torch.bfloat16) if gpu else ("cpu", torch.float32)
@@ -90,7 +102,7 @@ def bench_kernels(size: Size, rounds: int, *, compile: bool | None = None) -> Be
 def _attention(place: _Place, task: str) -> Workload:
     heads = CONFIGS[place.size]["num_attention_heads"]
     dim = CONFIGS[place.size]["hidden_size"] // heads
-    lengths = lengths_of(task, TOKENS[place.size])
+    lengths = fitting_lengths(task, TOKENS[place.size])
     inputs = [place.random(sum(lengths), heads, dim, seed=part) for part in range(3)]
     bounds, scale = place.bounds(lengths), dim**-0.5
     packed: dict[str, Any] = {"cu_seqlens": bounds, "max_seqlen": max(lengths), "scale": scale}
@@ -117,11 +129,11 @@ def _attention(place: _Place, task: str) -> Workload:
 
 
 def _padded_attention(place: _Place, lengths: Sequence[int], scale: float) -> list[Form | NotRun]:
-    real = real_slots(lengths, place.device)
+    real = is_token(lengths, place.device)
     mask = real[:, None, None, :]
 
     def lay(tensor: Tensor) -> Tensor:
-        return padded(tensor, lengths).transpose(1, 2).contiguous()
+        return pad(tensor, lengths).transpose(1, 2).contiguous()
 
     def pick(tensor: Tensor) -> Tensor:
         return tensor.transpose(1, 2)[real]
@@ -196,15 +208,15 @@ def _gelu(place: _Place) -> Workload:
 
 
 def _pooling(place: _Place) -> Workload:
-    hidden, lengths = CONFIGS[place.size]["hidden_size"], lengths_of("bucc2018", TOKENS[place.size])
+    hidden, lengths = CONFIGS[place.size]["hidden_size"], fitting_lengths("bucc2018", TOKENS[place.size])
     inputs, bounds = [place.random(sum(lengths), hidden)], place.bounds(lengths)
-    real = real_slots(lengths, place.device)
+    real = is_token(lengths, place.device)
 
     def means(_: float, rows: Tensor) -> Tensor:
         total = (rows * real.unsqueeze(2)).sum(1, dtype=torch.float32)
         return F.normalize(total / real.sum(1, keepdim=True), dim=1)
 
-    eager = Form("eager torch, padded", means, lambda tensor: padded(tensor, lengths))
+    eager = Form("eager torch, padded", means, lambda tensor: pad(tensor, lengths))
     forms = [
         place.ours("pooling", lambda _, rows: unit_means(rows, bounds)),
         Form("eager torch, packed", lambda _, rows: unit_means_reference(rows, bounds)),
@@ -233,18 +245,18 @@ def _row(
     gradient = place.random(*inputs[0].shape, seed=9) if backward else None
     wanted = _call(oracle, [each.double() for each in inputs], gradient if gradient is None else gradient.double())(0.0)
 
-    def make(form: Form) -> Contestant | NotRun:
+    def make(form: Form) -> Candidate | NotRun:
         call = _call(form, inputs, gradient)
         run = _repeated(partial(call, DROPOUT), times, gpu and form.graph)
-        return admit(form.name, run, partial(call, 0.0, form.pick), wanted, TOLERANCE[place.device])
+        return check_output(form.name, run, partial(call, 0.0, form.pick), wanted, TOLERANCE[place.device])
 
-    contestants = [
-        form if isinstance(form, NotRun) else Later(form.name, partial(make, form)) if form.late else make(form)
+    candidates = [
+        form if isinstance(form, NotRun) else Deferred(form.name, partial(make, form)) if form.late else make(form)
         for form in forms
     ]
     how = about + gpu * f"; {times} times a round as one CUDA graph, whose memory is not in the peaks"
     quantity = {unit: times * amount for unit, amount in count.items()}
-    return compete(name, how, contestants, rounds=place.rounds, quantity=quantity, ceiling="copy")
+    return compare(name, how, candidates, rounds=place.rounds, quantity=quantity, ceiling="copy")
 
 
 def _call(form: Form, inputs: Sequence[Tensor], gradient: Tensor | None) -> Callable[..., list[Tensor]]:

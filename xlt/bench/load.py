@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -16,13 +14,14 @@ from datasets.utils.logging import disable_progress_bar
 from pydantic import BaseModel
 from transformers import PreTrainedTokenizerBase
 
+from xlt.bench.shapes import trained_tokenizer
 from xlt.data.features import encode
 from xlt.data.hub.table import hub_model
 from xlt.data.labels import with_labels
 from xlt.data.packing import Encoded, pack
 from xlt.data.rows import BitextRow, ChoiceRow, PairRow, Row, SpanRow, TagRow, TextRow
 from xlt.data.source import Source
-from xlt.data.tokenizer import load_tokenizer, train_tokenizer
+from xlt.data.tokenizer import load_tokenizer
 from xlt.errors import EnvironmentFault
 from xlt.pipeline.provenance import cpu_name, versions
 from xlt.tasks.catalogue import get_task
@@ -83,7 +82,7 @@ def bench_load(
     source = open_source()
     task = get_task(task_key)
     task = with_labels(get_task(task.trains_on or task.key), source)
-    fast = _tokenizer(source, tokenizer, vocabulary)
+    fast = load_tokenizer(hub_model(tokenizer).repository) if tokenizer else trained_tokenizer(source, vocabulary)
     loaded = _rows(source, task)
     rows = _agreeing(loaded, task, fast)
     table = Dataset.from_dict(_columns(rows))
@@ -129,14 +128,6 @@ def _stage(name: Stage, seconds: Any, index: int, rows: int) -> LoadRow:
         ratio_p90=high,
         repeats=len(seconds),
     )
-
-
-def _tokenizer(source: Source, name: str, vocabulary: int) -> PreTrainedTokenizerBase:
-    if name:
-        return load_tokenizer(hub_model(name).repository)
-    with tempfile.TemporaryDirectory(prefix="xlt-bench-") as folder:
-        train_tokenizer((row.text for row in source.pretraining_text()), vocabulary, Path(folder))
-        return load_tokenizer(folder)
 
 
 def _rows(source: Source, task: Task) -> Sequence[Row]:

@@ -1,8 +1,7 @@
-"""A step of masked-LM training beside its peers: forward, loss and backward of one batch, 15 % of it masked."""
+"""A step of masked-LM training beside its baselines: forward, loss and backward of one batch, 15 % of it masked."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,14 +10,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
-from transformers import AutoModelForMaskedLM
-from xlt_kernels.mlm_loss import IGNORED
 
-from xlt.bench.embed import forward_flop
-from xlt.bench.peers import admit, later, lengths_of, our_name, padded, real_slots
-from xlt.bench.shapes import CONFIGS, RESERVED, Size, fresh_model, random_sequences
-from xlt.bench.sides import TOLERANCE
-from xlt.bench.workload import Bench, Contestant, NotRun, bench, compete
+from xlt.bench.batches import pad, padded_inputs
+from xlt.bench.library import library_masked_lm
+from xlt.bench.shapes import CONFIGS, RESERVED, Size, fitting_lengths, forward_flop, fresh_model, random_sequences
+from xlt.bench.trainers import TOLERANCE
+from xlt.bench.workload import Bench, Candidate, NotRun, bench, check_output, compare, deferred, our_name
 from xlt.data.packing import PackedBatch, pack
 from xlt.model.encoder import PackedModel
 from xlt.train.masking import Vocabulary, choose_masks, with_masks
@@ -26,6 +23,7 @@ from xlt.train.masking import Vocabulary, choose_masks, with_masks
 TOKENS: dict[Size, int] = {"large": 8192, "small": 1024}
 TASK = "squad"  # of the measured lengths those of paragraphs
 MASKED = 0.15
+IGNORED = -100  # the label that a cross entropy leaves out
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,40 +51,40 @@ class Step:
 
 
 def bench_mlm(size: Size, rounds: int, *, compile: bool | None = None) -> Bench:  # noqa: A002
-    """Time a step of our packed model, with the loss over the masked rows alone, and those of its peers.
+    """Time a step of our packed model, with the loss over the masked rows alone, and those of its baselines.
 
-    All have the same weights, on a GPU in bf16, and no optimiser. ``compile`` asks for the peer that torch compiles; by
-    default it runs where there is a GPU.
+    All have the same weights, on a GPU in bf16, and no optimiser. ``compile`` asks for the baseline that torch
+    compiles; by default it runs where there is a GPU.
     """
     model = fresh_model(size)
     kind = model.device.type
     model.to(torch.bfloat16 if kind == "cuda" else torch.float32)
-    lengths = lengths_of(TASK, TOKENS[size])
+    lengths = fitting_lengths(TASK, TOKENS[size])
     batch = masked_batch(lengths, size, model.first_position).to(model.device)
     ours, *others = _packed_steps(model, batch)
-    library = _library(model)
+    library = library_masked_lm(model)
     every, some = _padded_steps(library, batch, lengths)
     wanted = every.results()
 
-    def admitted(step: Step) -> Contestant | NotRun:
-        return admit(step.name, step.run, step.results, wanted, TOLERANCE[kind])
+    def checked(step: Step) -> Candidate | NotRun:
+        return check_output(step.name, step.run, step.results, wanted, TOLERANCE[kind])
 
-    def compiled(name: str) -> Contestant | NotRun:
+    def compiled(name: str) -> Candidate | NotRun:
         for block in library.base_model.encoder.layer:  # they are alike: one compilation serves all
             block.compile(dynamic=False)
-        return admitted(replace(some, name=name))
+        return checked(replace(some, name=name))
 
-    late = later(f"{some.name}, blocks compiled", kind == "cuda" if compile is None else compile, compiled)
-    contestants = [*(admitted(each) for each in (ours, every, some, *others)), late]
+    late = deferred(f"{some.name}, blocks compiled", kind == "cuda" if compile is None else compile, compiled)
+    candidates = [*(checked(each) for each in (ours, every, some, *others)), late]
     masked = int(batch.denominator)
     about = f"forward, loss and backward, lengths of {TASK}: {len(lengths)} sequences, {masked} masked tokens"
     quantity = {"tokens": float(batch.tokens), "flop": _flop(size, lengths, masked)}
-    row = compete("masked-LM step", about, contestants, rounds=rounds, quantity=quantity, ceiling="matmul")
+    row = compare("masked-LM step", about, candidates, rounds=rounds, quantity=quantity, ceiling="matmul")
     return bench("mlm", {"size": size, "tokens": batch.tokens, "masked": masked, "model": CONFIGS[size]}, [row])
 
 
 def masked_batch(lengths: list[int], size: Size, first_position: int) -> PackedBatch:
-    """Random sequences of ``lengths``, as ``lengths_of`` draws them, packed and masked as in training."""
+    """Random sequences of ``lengths``, as ``fitting_lengths`` draws them, packed and masked as in training."""
     sequences = random_sequences(TASK, len(lengths), size)
     words = CONFIGS[size]["vocab_size"]
     vocabulary = Vocabulary(words, words - 1, (*range(RESERVED), words - 1))
@@ -95,26 +93,12 @@ def masked_batch(lengths: list[int], size: Size, first_position: int) -> PackedB
     return with_masks(batch, masks, float(sum(len(chosen) for chosen, _ in masks)))
 
 
-def _library(model: PackedModel) -> Any:
-    """The library's own model (SDPA, attention mask) with a copy of ``model``'s weights."""
-    assert model.lm_head is not None
-    library = AutoModelForMaskedLM.from_config(
-        copy.deepcopy(model.backbone.config), attn_implementation="sdpa", dtype=torch.float32
-    )
-    library.base_model.load_state_dict(model.backbone.state_dict())
-    library.lm_head.load_state_dict(model.lm_head.state_dict())
-    return library.to(model.device, model.backbone.dtype)
-
-
 def _padded_steps(library: Any, batch: PackedBatch, lengths: list[int]) -> tuple[Step, Step]:
     words: Any = batch.labels
     scored: Any = batch.scored_positions
     labels = torch.full_like(batch.input_ids, IGNORED).index_copy(0, scored, words)
-    inputs = {
-        "input_ids": padded(batch.input_ids, lengths, library.config.pad_token_id),
-        "attention_mask": real_slots(lengths, batch.input_ids.device.type).long(),
-    }
-    everywhere = padded(labels, lengths, IGNORED)
+    inputs = dict(zip(("input_ids", "attention_mask"), padded_inputs(batch.input_ids, lengths), strict=True))
+    everywhere = pad(labels, lengths, IGNORED)
     places = (everywhere.flatten() != IGNORED).nonzero()[:, 0]
 
     def gathered() -> Tensor:
@@ -167,4 +151,4 @@ def _flop(size: Size, lengths: list[int], masked: int) -> float:
     config: dict[str, int] = CONFIGS[size]
     hidden = config["hidden_size"]
     head = hidden**2 + hidden * config["vocab_size"]
-    return 3 * (forward_flop(size, config["num_hidden_layers"], lengths) + 2 * head * masked)
+    return 3 * (forward_flop(config, lengths) + 2 * head * masked)

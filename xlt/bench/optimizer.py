@@ -1,4 +1,4 @@
-"""The optimiser alone beside its peers: one update of all parameters, with clipping, on gradients set before."""
+"""The optimiser alone beside its baselines: one update of all parameters, with clipping, on gradients set before."""
 
 from __future__ import annotations
 
@@ -9,9 +9,19 @@ import torch
 from torch import Tensor, nn
 from xlt_kernels.adamw import AdamW
 
-from xlt.bench.peers import NEEDS_GPU, admit, our_name
 from xlt.bench.shapes import CONFIGS, Size
-from xlt.bench.workload import WARM_UP, Bench, Contestant, NotRun, Workload, bench, compete
+from xlt.bench.workload import (
+    NEEDS_GPU,
+    WARM_UP,
+    Bench,
+    Candidate,
+    NotRun,
+    Workload,
+    bench,
+    check_output,
+    compare,
+    our_name,
+)
 from xlt.model.backbone import new_backbone
 from xlt.pipeline.selftest import ADAMW_TOLERANCE
 
@@ -44,23 +54,23 @@ def _row(name: str, shapes: Sequence[torch.Size], used: int | None, rounds: int)
         return _weights(shapes, some, device)
 
     ours = _ours(weights(), some if used else None, rounds)
-    peers: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    baselines: dict[str, Callable[..., torch.optim.Optimizer]] = {
         "torch fused AdamW": lambda each: torch.optim.AdamW(each, fused=True, **SETTINGS),
         "torch foreach AdamW": lambda each: torch.optim.AdamW(each, foreach=True, **SETTINGS),
         "DeepSpeed FusedAdam": _deepspeed,
     }
-    (first, make), *others = peers.items()
-    run, results = _peer(weights(), make)
+    (first, make), *others = baselines.items()
+    run, results = _baseline(weights(), make)
     wanted = results()
-    contestants: list[Contestant | NotRun] = [
-        admit(our_name("adamw", device), *ours, wanted, ADAMW_TOLERANCE),
-        Contestant(first, run),
+    candidates: list[Candidate | NotRun] = [
+        check_output(our_name("adamw", device), *ours, wanted, ADAMW_TOLERANCE),
+        Candidate(first, run),
     ]
-    for peer, make in others:
-        if peer.startswith("DeepSpeed") and device == "cpu":
-            contestants.append(NotRun(peer, NEEDS_GPU))
+    for baseline, make in others:
+        if baseline.startswith("DeepSpeed") and device == "cpu":
+            candidates.append(NotRun(baseline, NEEDS_GPU))
         else:
-            contestants.append(admit(peer, *_peer(weights(), make), wanted, ADAMW_TOLERANCE))
+            candidates.append(check_output(baseline, *_baseline(weights(), make), wanted, ADAMW_TOLERANCE))
     parameters = sum(shape.numel() for shape in shapes)
     updated = parameters - (words - used) * width if used else parameters
     about = f"{parameters:,} parameters, clipped by norm; " + (
@@ -69,7 +79,7 @@ def _row(name: str, shapes: Sequence[torch.Size], used: int | None, rounds: int)
         else "every word has a gradient, as in masked LM"
     )
     quantity = {"bytes": float(BYTES * updated), "parameters": float(parameters)}
-    return compete(name, about, contestants, rounds=rounds, quantity=quantity, ceiling="copy")
+    return compare(name, about, candidates, rounds=rounds, quantity=quantity, ceiling="copy")
 
 
 def _weights(shapes: Sequence[torch.Size], used: Tensor, device: str) -> list[nn.Parameter]:
@@ -107,7 +117,7 @@ def _ours(weights: list[nn.Parameter], used: Tensor | None, rounds: int) -> _Pai
     return run, results
 
 
-def _peer(weights: list[nn.Parameter], make: Callable[..., torch.optim.Optimizer]) -> _Pair:
+def _baseline(weights: list[nn.Parameter], make: Callable[..., torch.optim.Optimizer]) -> _Pair:
     made: list[torch.optim.Optimizer] = []
 
     def run() -> None:

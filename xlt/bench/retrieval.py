@@ -11,21 +11,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import normalize
 from xlt_kernels.mutual_top_k import mutual_top_k
 
-from xlt.bench.embed import (
-    SLOTS,
-    batches_of_slots,
-    library_encoder,
-    padded_batch,
-    padded_vectors,
-    unit_means_of,
-)
-from xlt.bench.peers import NEEDS_GPU, admit
+from xlt.bench.embed import SLOTS, batches_of_slots, padded_batch, padded_vectors, unit_means_of
+from xlt.bench.library import library_encoder
 from xlt.bench.shapes import CONFIGS, RESERVED, RETRIEVAL_LAYER, Size, fresh_model, random_sequences
-from xlt.bench.workload import Bench, Contestant, NotRun, Workload, bench, compete
+from xlt.bench.workload import NEEDS_GPU, Bench, Candidate, NotRun, Workload, bench, check_output, compare, reason
 from xlt.data.packing import Encoded
 from xlt.data.predictions import Prediction
 from xlt.evaluate.mining import best_threshold
@@ -37,9 +30,9 @@ from xlt.retrieval.search import Floats, nearest_both, search_report
 K = 4
 # German and English of BUCC, at XLM-R Large's width; and what a CPU does in a second.
 SIZES: dict[Size, tuple[int, int, int]] = {"large": (413_869, 399_337, 1024), "small": (4096, 4000, 256)}
-SLICE: dict[Size, int] = {"large": 16, "small": 1}  # peers in fp32 get one in so many vectors of either side
+SLICE: dict[Size, int] = {"large": 16, "small": 1}  # baselines in fp32 get one in so many vectors of either side
 SENTENCES: dict[Size, int] = {"large": 8192, "small": 200}  # of B10, a side
-TILE = {"cpu": 1 << 24, "cuda": 1 << 30}  # scores that peers hold at a time
+TILE = {"cpu": 1 << 24, "cuda": 1 << 30}  # scores that baselines hold at a time
 REPLACED = 3  # one token in so many, of the copies that are the translations of B10
 BATCH = 100  # XTREME's
 Both = tuple[Tensor, Tensor]
@@ -47,14 +40,16 @@ Both = tuple[Tensor, Tensor]
 
 def bench_retrieval(size: Size, rounds: int) -> Bench:
     """Time the search for neighbours of both sides (B9), and mining from token ids to F1 (B10).
-    Whoever finds other neighbours than a plain product, ties aside, is not timed; where that is ours, nobody is.
+
+    Implementations whose neighbours differ from those of a plain product (except at ties) are skipped; if ours differ,
+    the workload is skipped.
     """
     rows, columns, width = SIZES[size]
     part = SLICE[size]
     x, y = _vectors(rows, width, 1), _vectors(columns, width, 2)
     workloads = [_search("B9 neighbours, both directions", "all", x, y, rounds)]
     if part > 1:
-        about = f"1/{part} of either side, where the products are 1/{part**2} of all: peers too slow for the whole"
+        about = f"1/{part} of either side, where the products are 1/{part**2} of all: baselines too slow for the whole"
         workloads.append(_search("B9 slice", about, x[: rows // part], y[: columns // part], rounds, slow=True))
     x, y = _vectors(rows // part, width, 1, centre=3.0), _vectors(columns, width, 2, centre=3.0)
     about = "cosines about 0.9, as an encoder's are" + (f"; 1/{part} of one side" if part > 1 else "")
@@ -89,30 +84,27 @@ def _search(name: str, about: str, x: Tensor, y: Tensor, rounds: int, *, slow: b
     rounding = 2**-11 if x.dtype == torch.float16 else 0.0
     ties = 4 * (rounding + (width + 8) * 2**-22 / min(float(side.max()) for side in wanted))
 
-    def peer(name: str, way: Callable[[], Both] | NotRun) -> Contestant | NotRun:
-        return (
-            NotRun(name, way.why) if isinstance(way, NotRun) else admit(name, way, partial(scores, way), wanted, ties)
-        )
+    def checked(name: str, way: Callable[[], Both]) -> Candidate | NotRun:
+        return check_output(name, way, partial(scores, way), wanted, ties)
 
+    candidates = [checked("xlt, one product, exact scores", ours)]
     if x.is_cuda and not slow:
-        each_way, once = partial(_two_products, x, y), partial(_one_product, x, y)
-        peers = [
-            peer("torch fp16, a product each way", each_way),
-            peer("torch fp16, one product", once),
-        ]
+        candidates.append(checked("torch fp16, a product each way", partial(_two_products, x, y)))
+        candidates.append(checked("torch fp16, one product", partial(_one_product, x, y)))
     else:
         wide = x.float(), y.float()
-        peers = [
-            peer("torch fp32, a product each way", partial(_two_products, *wide)),
-            peer("torch fp32, one product", partial(_one_product, *wide)),
-            peer("FAISS, a search each way", _faiss(*wide)),
-            peer("xlt, FAISS each way, exact scores", partial(_by_faiss, *wide)),
-            peer("cupy fp32, a product each way", _cupy(*wide)),
-        ]
-    return compete(
+        candidates.append(checked("torch fp32, a product each way", partial(_two_products, *wide)))
+        candidates.append(checked("torch fp32, one product", partial(_one_product, *wide)))
+        candidates.append(checked("xlt, FAISS each way, exact scores", partial(_by_faiss, *wide)))
+        for name, make in (("FAISS, a search each way", _faiss), ("cupy fp32, a product each way", _cupy)):
+            try:
+                candidates.append(checked(name, make(*wide)))
+            except (ImportError, NotImplementedError) as error:
+                candidates.append(NotRun(name, reason(error)))
+    return compare(
         name,
         f"{len(x)} x {len(y)} unit vectors of width {width}, {K} neighbours of each; {about}",
-        [peer("xlt, one product, exact scores", ours), *peers],
+        candidates,
         rounds=rounds,
         # FLOP of one product; whoever makes two does twice as much.
         quantity={"vectors": len(x) + len(y), "flop": 2.0 * len(x) * len(y) * width},
@@ -156,11 +148,8 @@ def _rows(keys: Tensor) -> int:
     return max(1, TILE[keys.device.type] // len(keys))
 
 
-def _faiss(x: Tensor, y: Tensor) -> Callable[[], Both] | NotRun:
-    try:
-        faiss, where = import_module("faiss"), search_report()
-    except ImportError as error:
-        return NotRun("FAISS", str(error))
+def _faiss(x: Tensor, y: Tensor) -> Callable[[], Both]:
+    faiss, where = import_module("faiss"), search_report()
     arrays = x.cpu().numpy(), y.cpu().numpy()
     resources = faiss.StandardGpuResources() if where["device"] == "cuda" else None
 
@@ -178,13 +167,10 @@ def _by_faiss(x: Tensor, y: Tensor) -> Both:
     return torch.from_numpy(there), torch.from_numpy(back)
 
 
-def _cupy(x: Tensor, y: Tensor) -> Callable[[], Both] | NotRun:
+def _cupy(x: Tensor, y: Tensor) -> Callable[[], Both]:
     if not x.is_cuda:
-        return NotRun("cupy", NEEDS_GPU)
-    try:
-        cupy = import_module("cupy")
-    except ImportError as error:
-        return NotRun("cupy", str(error))
+        raise NotImplementedError(NEEDS_GPU)
+    cupy = import_module("cupy")
     rows = _rows(y)
 
     def search(queries: Tensor, keys: Tensor) -> Tensor:
@@ -229,49 +215,47 @@ def _mining(size: Size, rounds: int) -> Workload:
 
     f1 = as_xtreme()
     searched = "FAISS" if find_spec("faiss") else "torch fp32 for FAISS"
-    ways = [
-        ("xlt", ours),
-        (f"library, {layer} layers, by length; FAISS each way", tuned),
-        (f"XTREME's way, {searched}", as_xtreme),
-    ]
-    return compete(
+    ways = {
+        "xlt": ours,
+        f"library, {layer} layers, by length; FAISS each way": tuned,
+        f"XTREME's way, {searched}": as_xtreme,
+    }
+    return compare(
         "B10 mining, from token ids to F1",
         f"{count} sentences a side, of BUCC's lengths; half are translations, copies with one token in {REPLACED} "
         f"replaced; F1 {f1:.1f}, which all reach to 1 %, since vectors differ in their last bits",
-        [admit(name, run, partial(_as_tensors, run), [torch.tensor([f1])], 0.01) for name, run in ways],
+        [
+            check_output(name, run, lambda run=run: [torch.tensor([run()])], [torch.tensor([f1])], 0.01)  # type: ignore[misc]
+            for name, run in ways.items()
+        ],
         rounds=rounds,
         quantity={"sentences": 2 * count},
         warm_up=1,
     )
 
 
-def _as_tensors(run: Callable[[], float]) -> list[Tensor]:
-    return [torch.tensor([run()])]
-
-
 def _bitext(size: Size) -> tuple[list[Encoded], list[Encoded]]:
     """Foreign and English sequences; the first half of the foreign ones are copies of the English with other tokens."""
     english = [replace(each, label=()) for each in random_sequences("bucc2018", SENTENCES[size], size)]
-    draw = np.random.default_rng(1)
+    rng = np.random.default_rng(1)
     foreign = []
     for index, each in enumerate(english):
-        other = draw.integers(RESERVED, CONFIGS[size]["vocab_size"], len(each.input_ids), dtype=np.int32)
-        kept = draw.random(len(other)) * REPLACED > 1 if index < len(english) // 2 else np.zeros(len(other), dtype=bool)
+        other = rng.integers(RESERVED, CONFIGS[size]["vocab_size"], len(each.input_ids), dtype=np.int32)
+        kept = rng.random(len(other)) * REPLACED > 1 if index < len(english) // 2 else np.zeros(len(other), dtype=bool)
         kept[[0, -1]] = True
         foreign.append(replace(each, input_ids=np.where(kept, each.input_ids, other)))
     return foreign, english
 
 
-def _every_layer(encoder: nn.Module, sequences: Sequence[Encoded]) -> list[Floats]:
+def _every_layer(encoder: Any, sequences: Sequence[Encoded]) -> list[Floats]:
     """The unit mean of every block's output, each copied to the host, in batches of 100 sentences as they come."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     found = []
     for start in range(0, len(sequences), BATCH):
-        ids, mask = padded_batch(sequences[start : start + BATCH], device)
+        ids, mask = padded_batch(sequences[start : start + BATCH])
         states = encoder(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
         weights = mask[:, :, None]
         found.append([((state.float() * weights).sum(1) / weights.sum(1)).cpu().numpy() for state in states])
-        if device == "cuda":
+        if ids.is_cuda:
             torch.cuda.empty_cache()
     layers = [np.concatenate(parts) for parts in zip(*found, strict=True)]
     return [each / np.linalg.norm(each, axis=1, keepdims=True) for each in layers]

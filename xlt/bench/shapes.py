@@ -6,6 +6,7 @@ import json
 import random
 import tempfile
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from pydantic import BaseModel, Field, ValidationError
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from xlt.artifact import RESTORE, artifact_root
 from xlt.data.features import encode, encode_texts
@@ -81,8 +83,8 @@ def fresh_model(size: Size, *, dropout: float = 0.1, **changes: Any) -> PackedMo
     return PackedModel.fresh({**CONFIGS[size], **rates, **changes}).to("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def draw_lengths(task: str, count: int, longest: int = 512) -> list[int]:
-    """``count`` lengths of sequences of the task, drawn at random from the measured ones, the same at every call.
+def sample_lengths(task: str, count: int, longest: int = 512) -> list[int]:
+    """``count`` lengths of sequences of the task, sampled from the measured ones, the same at every call.
 
     Raises:
         UsageFault: the task's lengths were not measured.
@@ -111,15 +113,34 @@ def random_sequences(task: str, count: int, size: Size, *, classes: int = 3, lon
             input_ids=random_ids(length, vocabulary, generator).numpy().astype(np.int32),
             label=(index % classes,),
         )
-        for index, length in enumerate(draw_lengths(task, count, longest))
+        for index, length in enumerate(sample_lengths(task, count, longest))
     ]
+
+
+def forward_flop(config: Mapping[str, Any], lengths: Sequence[int], layers: int = 0) -> float:
+    """FLOP of the products in ``layers`` blocks (0: all) over sequences of ``lengths``, without any padding."""
+    width, inner = config["hidden_size"], config["intermediate_size"]
+    linear = 2 * (4 * width**2 + 2 * width * inner)
+    per_block = sum(length * linear + 4 * width * length**2 for length in lengths)
+    return float((layers or config["num_hidden_layers"]) * per_block)
+
+
+def fitting_lengths(task: str, tokens: int) -> list[int]:
+    """The first lengths that :func:`sample_lengths` gives, as many as fit in ``tokens``."""
+    lengths = torch.tensor(sample_lengths(task, tokens))
+    return lengths[lengths.cumsum(0) <= tokens].tolist()
+
+
+def trained_tokenizer(source: Source, vocabulary: int) -> PreTrainedTokenizerBase:
+    """A tokenizer of ``vocabulary`` pieces trained on the source's text, which leaves no file behind."""
+    with tempfile.TemporaryDirectory(prefix="xlt-bench-") as folder:
+        train_tokenizer((row.text for row in source.pretraining_text()), vocabulary, Path(folder))
+        return load_tokenizer(folder)
 
 
 def measure_lengths(source: Source, vocabulary: int) -> Lengths:
     """Count the tokens of the sequences of ``MEASURED`` in ``source``: English training rows, texts of retrieval."""
-    with tempfile.TemporaryDirectory(prefix="xlt-bench-") as folder:
-        train_tokenizer((row.text for row in source.pretraining_text()), vocabulary, Path(folder))
-        tokenizer = load_tokenizer(folder)
+    tokenizer = trained_tokenizer(source, vocabulary)
     counted: dict[str, dict[int, int]] = {}
     for key in MEASURED:
         task = get_task(key)

@@ -13,42 +13,43 @@ import numpy as np
 import torch
 from torch import nn
 
-from xlt.bench.batches import Policy, SameBatch, Shape, draw, together
-from xlt.bench.embed import forward_flop
-from xlt.bench.shapes import CONFIGS, Size, fresh_model, random_sequences
-from xlt.bench.sides import DeepSpeedSide, GraphSide, Side, Trainee, check_parity, library_modules, ours, peer
+from xlt.bench.batches import Policy, SameBatch, Shape, counts, same_batch, sample_batches
+from xlt.bench.shapes import CONFIGS, Size, forward_flop, fresh_model, random_sequences
+from xlt.bench.trainers import (
+    DeepSpeedTrainer,
+    GraphTrainer,
+    TorchTrainer,
+    Trainer,
+    check_parity,
+    library_modules,
+    packed_trainer,
+    padded_trainer,
+)
 from xlt.bench.workload import (
     PATIENCE,
     Bench,
-    Contestant,
-    Later,
+    Candidate,
+    Deferred,
     NotRun,
-    Timing,
     Workload,
     bench,
-    compete,
+    compare,
+    reason,
     synchronize,
     time_limit,
 )
 from xlt.data.packing import Encoded
-from xlt.errors import XltError
 from xlt.model.encoder import PackedModel
 from xlt.tasks.catalogue import get_task
 from xlt.tasks.record import Task
 
-ROWS = {
-    "issue": "mnli",
-    "B1": "mnli",
-    "B4": "mnli",
-    "B2": "squad",
-    "B3": "hellaswag",
-}
-OURS, PEER = "packed, graph engine", "Hugging Face, padded"
-# The others of ours, and the peers, in the order in which they are made.
+ROWS = {"issue": "mnli", "B1": "mnli", "B4": "mnli", "B2": "squad", "B3": "hellaswag"}
+OURS, BASELINE = "packed, graph engine", "Hugging Face, padded"
+# The others of ours, and the baselines, in the order in which they are made.
 UNCAPTURED, DEEPSPEED = "packed, graph engine without graphs", "packed, DeepSpeed"
 TORCH, COMPILED = "packed, torch AdamW", "packed, torch AdamW, torch.compile"
-NESTED, PEER_COMPILED = "packed, torch's nested tensors", "Hugging Face, padded, torch.compile"
-NO_COMPILE = NotRun("", "torch.compile was not asked for; on a CPU it gains little and compiles for minutes")
+NESTED, BASELINE_COMPILED = "packed, torch's nested tensors", "Hugging Face, padded, torch.compile"
+NO_COMPILE = "torch.compile was not asked for; on a CPU it gains little and compiles for minutes"
 BATCHES = {"cpu": 2, "cuda": 8}  # of various shapes; a round makes a step on each
 POOL = 4 * 50  # batches: length grouping sorts within 50 of them where there are four times as many
 PARTS = 8  # micro-batches of a step in the authors' own code
@@ -58,13 +59,26 @@ Steps = Sequence[tuple[SameBatch, ...]]  # of a round: each step's micro-batches
 
 
 @dataclass(slots=True)
-class _Field:
-    """All that can take part with one kind of head, and the bytes that each keeps on the GPU between steps."""
+class Candidates:
+    """All that can take part with one kind of head, the examples, and the bytes that each keeps on the GPU between
+    steps."""
 
-    sides: dict[str, Trainee | NotRun]
-    kept: dict[str, int]
-    sequences: list[Encoded]
+    size: Size
+    rounds: int
     task: Task
+    sequences: list[Encoded]
+    trainers: dict[str, Trainer | NotRun]
+    kept: dict[str, int]
+
+    def sample(self, policy: Policy) -> list[list[Encoded]]:
+        """The examples of each batch of a round."""
+        steps = BATCHES["cuda" if torch.cuda.is_available() else "cpu"] // (2 if self.task.choices > 1 else 1)
+        recipe = self.task.recipe
+        return sample_batches(self.sequences, policy, Shape(steps, recipe.batch_size, recipe.max_length))
+
+    def batch(self, members: Sequence[Encoded]) -> SameBatch:
+        """``members`` as one batch."""
+        return same_batch(members, self.task.kind, 2)
 
 
 def bench_steps(
@@ -77,211 +91,194 @@ def bench_steps(
     """Time the ``rows`` (of ``ROWS``) on a fresh XLM-R of ``size`` with dropout, a round being a pass over a few
     batches of different shapes, all of them on the host when the clock starts.
 
-    Before a clock runs every contestant that is not a compiled form of another shows the loss and gradient norm of
-    the library's padded model without dropout. ``peak_bytes`` of a row are what the contestant needs alone, in a step
-    that is not replayed from a graph. ``compile`` asks for the contestants that torch compiles; by default they run
+    Before a clock runs every candidate that is not a compiled form of another shows the loss and gradient norm of
+    the library's padded model without dropout. ``peak_bytes`` of a row are what the candidate needs alone, in a step
+    that is not replayed from a graph. ``compile`` asks for the candidates that torch compiles; by default they run
     where there is a GPU.
     """
     compiles = torch.cuda.is_available() if compile is None else compile
     workloads: list[Workload] = []
-    field: _Field | None = None
+    found: Candidates | None = None
     for name in rows:
-        if field is None or field.task.key != ROWS[name]:
-            field = None
+        if found is None or found.task.key != ROWS[name]:
+            found = None
             torch.compiler.reset()  # what it has compiled holds the models
             gc.collect()
-            field = _field(ROWS[name], size, compiles)
-        workloads += _ROW[name](field, size, rounds)
+            found = _candidates(ROWS[name], size, rounds, compiles)
+        workloads += _ROW[name](found)
     return bench("steps", {"size": size, "compile": compiles, "dropout": DROPOUT}, workloads)
 
 
-def _policy_rows(field: _Field, size: Size, rounds: int, name: str) -> list[Workload]:
+def _policy_rows(found: Candidates, name: str) -> list[Workload]:
     policies: tuple[Policy, ...] = "dynamic padding", "length grouping"
     made = []
     for policy in policies:
-        batches = [(together(each, field.task.kind, 2),) for each in _drawn(field, policy)]
-        entries = [(label, side, batches) for label, side in field.sides.items()]
-        about = f"{field.task.key}, {len(batches[0][0].packed.example_ids)} examples a step; batches of {policy}"
-        made.append(_race(f"{name}, {policy}", about, field, entries, size, rounds))
+        batches = [(found.batch(each),) for each in found.sample(policy)]
+        entries = [(label, trainer, batches) for label, trainer in found.trainers.items()]
+        about = f"{found.task.key}, {len(batches[0][0].packed.example_ids)} examples a step; batches of {policy}"
+        made.append(_measure(f"{name}, {policy}", about, found, entries))
     return made
 
 
-def _jiant(field: _Field, size: Size, rounds: int) -> list[Workload]:
-    drawn = _drawn(field, "dynamic padding")
-    whole = [(together(each, field.task.kind, 2),) for each in drawn]
-    width = len(drawn[0]) // PARTS
+def _authors_recipe(found: Candidates) -> list[Workload]:
+    sampled = found.sample("dynamic padding")
+    whole = [(found.batch(each),) for each in sampled]
+    width = len(sampled[0]) // PARTS
     parts = [
-        tuple(together(each[start : start + width], field.task.kind, 2) for start in range(0, len(each), width))
-        for each in drawn
+        tuple(found.batch(each[start : start + width]) for start in range(0, len(each), width)) for each in sampled
     ]
-    entries: list[tuple[str, Trainee | NotRun, Steps]] = [
-        (OURS, field.sides[OURS], whole),
-        *((f"{label}, {PARTS} x {width}", field.sides[label], parts) for label in (TORCH, PEER, PEER_COMPILED)),
+    entries: list[tuple[str, Trainer | NotRun, Steps]] = [
+        (OURS, found.trainers[OURS], whole),
+        *(
+            (f"{label}, {PARTS} x {width}", found.trainers[label], parts)
+            for label in (TORCH, BASELINE, BASELINE_COMPILED)
+        ),
     ]
     about = f"the authors' recipe: {PARTS} micro-batches of {width} a step against one packed batch of {width * PARTS}"
-    return [_race("B4", about, field, entries, size, rounds)]
+    return [_measure("B4", about, found, entries)]
 
 
-def _issue(field: _Field, size: Size, rounds: int) -> list[Workload]:
+def _issue(found: Candidates) -> list[Workload]:
     """Host seconds from the call of a step until it returns, the device idle at the start."""
     about = "from the call of a step until it returns, without waiting for the device; summed over the steps of a round"
     if not torch.cuda.is_available():
-        reason = "on a CPU a call returns when the step is done"
-        return [
-            Workload(
-                name="issue",
-                about=about,
-                rounds=0,
-                quantity={},
-                timings=[Timing(name=each, not_run=reason) for each in field.sides],
-            )
-        ]
-    steps = [(together(each, field.task.kind, 2).pinned(),) for each in _drawn(field, "dynamic padding")]
+        idle = [NotRun(label, "on a CPU a call returns when the step is done") for label in found.trainers]
+        return [compare("issue", about, idle, rounds=0, quantity={})]
+    steps = [found.batch(each).pinned() for each in found.sample("dynamic padding")]
 
-    def run(side: Trainee) -> float:
+    def run(trainer: Trainer) -> float:
         seconds = 0.0
         for step in steps:
             synchronize()
             start = time.perf_counter()
-            side.step(*step)
+            trainer.step(step)
             seconds += time.perf_counter() - start
         return seconds
 
-    contestants = [
-        _entry(label, partial(_ready, label, side, run, own_clock=True)) for label, side in field.sides.items()
-    ]
-    return [compete("issue", about, contestants, rounds=rounds, quantity={"steps": float(len(steps))}, warm_up=2)]
+    candidates = [_candidate(label, trainer, run, own_clock=True) for label, trainer in found.trainers.items()]
+    return [compare("issue", about, candidates, rounds=found.rounds, quantity={"steps": float(len(steps))}, warm_up=2)]
 
 
-_ROW: dict[str, Callable[[_Field, Size, int], list[Workload]]] = {
+_ROW: dict[str, Callable[[Candidates], list[Workload]]] = {
     "issue": _issue,
     "B1": partial(_policy_rows, name="B1"),
-    "B4": _jiant,
+    "B4": _authors_recipe,
     "B2": partial(_policy_rows, name="B2"),
     "B3": partial(_policy_rows, name="B3"),
 }
 
 
-def _race(
-    name: str,
-    about: str,
-    field: _Field,
-    entries: Sequence[tuple[str, Trainee | NotRun, Steps]],
-    size: Size,
-    rounds: int,
+def _measure(
+    name: str, about: str, found: Candidates, entries: Sequence[tuple[str, Trainer | NotRun, Steps]]
 ) -> Workload:
     if torch.cuda.is_available():
-        entries = [(label, side, [tuple(b.pinned() for b in step) for step in steps]) for label, side, steps in entries]
+        entries = [(label, who, [tuple(b.pinned() for b in step) for step in steps]) for label, who, steps in entries]
     peaks: dict[str, int] = {}
-
-    def make(label: str, side: Trainee | NotRun, steps: Steps) -> Contestant | NotRun:
-        before = _allocated()
-        made = _ready(label, side, partial(_round, steps=steps))
-        if torch.cuda.is_available():
-            own = next(value for key, value in field.kept.items() if label.startswith(key))
-            peaks[label] = torch.cuda.max_memory_allocated() - before + own
-        return made
-
-    contestants = [_entry(label, partial(make, label, side, steps)) for label, side, steps in entries]
+    candidates = [_candidate(label, who, partial(_round, steps=steps), peaks) for label, who, steps in entries]
     batches = [batch for step in entries[0][2] for batch in step]
-    tokens, layers = sum(batch.packed.tokens for batch in batches), CONFIGS[size]["num_hidden_layers"]
+    config = CONFIGS[found.size]
+    lengths = [batch.packed.cu_seqlens.diff().tolist() for batch in batches]
     quantity = {
         "steps": float(len(batches)),
-        "tokens": float(tokens),
-        "slots": float(sum(batch.padded["input_ids"].numel() for batch in batches)),
+        **counts(batches),
         # The backward pass has twice the products of the forward one.
-        "flop": sum(3 * forward_flop(size, layers, batch.packed.cu_seqlens.diff().tolist()) for batch in batches),
+        "flop": sum(3 * forward_flop(config, each) for each in lengths),
     }
-    row = compete(name, about, contestants, rounds=rounds, quantity=quantity, ceiling="matmul", warm_up=2)
+    row = compare(name, about, candidates, rounds=found.rounds, quantity=quantity, ceiling="matmul", warm_up=2)
     for timing in row.timings:
         if timing.seconds is not None:
-            timing.peak_bytes = peaks.get(timing.name)
-    if isinstance(mine := entries[0][1], GraphSide):
+            own = next((kept for label, kept in found.kept.items() if timing.name.startswith(label)), 0)
+            timing.peak_bytes = peaks[timing.name] + own if timing.name in peaks else None
+    if isinstance(mine := entries[0][1], GraphTrainer):
         row.quantity["optimizer_bytes"] = len(batches) * mine.optimizer_bytes()
     return row
 
 
-def _round(side: Trainee, steps: Steps) -> None:
+def _round(trainer: Trainer, steps: Steps) -> None:
     for step in steps:
-        side.step(*step)
+        trainer.step(*step)
 
 
-def _entry(label: str, make: Callable[[], Contestant | NotRun]) -> Contestant | NotRun | Later:
-    if label.startswith((COMPILED, PEER_COMPILED)):
-        return Later(label, make)
+def _candidate(
+    label: str,
+    trainer: Trainer | NotRun,
+    run: Callable[[Trainer], Any],
+    peaks: dict[str, int] | None = None,
+    *,
+    own_clock: bool = False,
+) -> Candidate | NotRun | Deferred:
+    """The candidate after its first round, whose peak of memory beyond what lay there goes to ``peaks``."""
+    if isinstance(trainer, NotRun):
+        return NotRun(label, trainer.why)
+
+    def make() -> Candidate | NotRun:
+        before = _allocated()
+        try:
+            if torch.cuda.is_available():
+                torch.cuda.reset_peak_memory_stats()
+            run(trainer)
+            synchronize()
+        except Exception as error:
+            return NotRun(label, reason(error))
+        if peaks is not None and torch.cuda.is_available():
+            peaks[label] = torch.cuda.max_memory_allocated() - before
+        return Candidate(label, partial(run, trainer), own_clock)
+
+    if label.startswith((COMPILED, BASELINE_COMPILED)):
+        return Deferred(label, make)
     with time_limit(PATIENCE):
         return make()
 
 
-def _ready(
-    label: str, side: Trainee | NotRun, run: Callable[[Trainee], Any], *, own_clock: bool = False
-) -> Contestant | NotRun:
-    """The contestant after its first round, or why it has none."""
-    if isinstance(side, NotRun):
-        return replace(side, name=label)
-    try:
-        if torch.cuda.is_available():
-            torch.cuda.reset_peak_memory_stats()
-        run(side)
-        synchronize()
-    except Exception as error:
-        return NotRun(label, _reason(error))
-    return Contestant(label, partial(run, side), own_clock)
-
-
-def _field(task: str, size: Size, compiles: bool) -> _Field:
-    """Make all sides, and see that they compute the same without dropout."""
-    described, device = get_task(task), torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    recipe, kind = described.recipe, described.kind
-    sequences = random_sequences(task, POOL * recipe.batch_size * described.choices, size, longest=recipe.max_length)
-    field = _Field({}, {}, _labelled(sequences, described), described)
-    model = partial(_model, described, size, device)
+def _candidates(key: str, size: Size, rounds: int, compiles: bool) -> Candidates:
+    """Make all trainers, and check that they compute the same without dropout."""
+    task, device = get_task(key), torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    recipe = task.recipe
+    sequences = random_sequences(key, POOL * recipe.batch_size * task.choices, size, longest=recipe.max_length)
+    found = Candidates(size, rounds, task, _labelled(sequences, task), {}, {})
+    model = partial(_model, task, size, device)
     with library_modules():
         plain = model()
-    mine, reference = ours(plain, device), peer(plain, kind, device)
-    makers: dict[str, Callable[[], Trainee]] = {
-        OURS: lambda: GraphSide(model(), device),
-        UNCAPTURED: lambda: GraphSide(model(), device, graphs=False),
-        DEEPSPEED: lambda: DeepSpeedSide(model(), device),
+    mine, baseline = packed_trainer(plain, device), padded_trainer(plain, task.kind, device)
+    makers: dict[str, Callable[[], Trainer]] = {
+        OURS: lambda: GraphTrainer(model(), device),
+        UNCAPTURED: lambda: GraphTrainer(model(), device, graphs=False),
+        DEEPSPEED: lambda: DeepSpeedTrainer(model(), device),
         TORCH: lambda: mine,
         NESTED: lambda: mine.nested(plain.backbone),
-        PEER: lambda: reference,
+        BASELINE: lambda: baseline,
     }
     if device.type == "cpu":
         del makers[UNCAPTURED]  # it is what the graph engine does there
-    batch = together(field.sequences[: recipe.batch_size], kind, 2)
+    batch = found.batch(found.sequences[: recipe.batch_size])
     for label, make in makers.items():
         before = _allocated()
-        side = field.sides[label] = _checked(label, make, reference, batch)
+        trainer = found.trainers[label] = _checked(label, make, baseline, batch)
         # Torch's optimiser makes its moments in its first step.
         torchs = 12 * sum(each.numel() for each in plain.parameters())
-        field.kept[label] = torchs if isinstance(side, Side) else _allocated() - before
-    base: Any = reference.model
+        found.kept[label] = torchs if isinstance(trainer, TorchTrainer) else _allocated() - before
     options = {"mode": "reduce-overhead"} if device.type == "cuda" else {}
-    field.sides[COMPILED] = mine.compiled(plain.backbone.encoder.layer) if compiles else NO_COMPILE
-    field.sides[PEER_COMPILED] = (
-        reference.compiled(base.base_model.encoder.layer, **options) if compiles else NO_COMPILE
+    library: Any = baseline.model
+    blocks = library.base_model.encoder.layer
+    found.trainers[COMPILED] = mine.compiled(plain.backbone.encoder.layer) if compiles else NotRun(COMPILED, NO_COMPILE)
+    found.trainers[BASELINE_COMPILED] = (
+        baseline.compiled(blocks, **options) if compiles else NotRun(BASELINE_COMPILED, NO_COMPILE)
     )
-    return field
+    return found
 
 
-def _checked(label: str, make: Callable[[], Trainee], reference: Trainee, batch: SameBatch) -> Trainee | NotRun:
+def _checked(label: str, make: Callable[[], Trainer], baseline: Trainer, batch: SameBatch) -> Trainer | NotRun:
     try:
-        side = make()
-        for each in (side, reference):
+        trainer = make()
+        for each in (trainer, baseline):
             _set_dropout(each.model, 0.0)
-        if side is not reference:
-            check_parity(side, reference, batch)
-        for each in (side, reference):
+        if trainer is not baseline:
+            check_parity(trainer, baseline, batch)
+        for each in (trainer, baseline):
             _set_dropout(each.model, DROPOUT)
     except Exception as error:
-        return NotRun(label, _reason(error))
-    return side
-
-
-def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split())[:200]
-    return text if isinstance(error, XltError | TimeoutError) else f"{type(error).__name__}: {text}"
+        return NotRun(label, reason(error))
+    return trainer
 
 
 def _set_dropout(model: nn.Module, share: float) -> None:
@@ -319,9 +316,3 @@ def _labelled(sequences: Sequence[Encoded], task: Task) -> list[Encoded]:
         )
         for start in range(0, len(sequences), task.choices)
     ]
-
-
-def _drawn(field: _Field, policy: Policy) -> list[list[Encoded]]:
-    steps = BATCHES["cuda" if torch.cuda.is_available() else "cpu"] // (2 if field.task.choices > 1 else 1)
-    recipe = field.task.recipe
-    return draw(field.sequences, policy, Shape(steps, recipe.batch_size, recipe.max_length))

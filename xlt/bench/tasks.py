@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,12 +12,12 @@ from typing import Any, Literal
 from pydantic import BaseModel
 from transformers import PreTrainedTokenizerBase
 
+from xlt.bench.shapes import trained_tokenizer
 from xlt.data.features import encode, encode_texts
 from xlt.data.files.locate import locate
 from xlt.data.labels import with_labels
 from xlt.data.rows import Row, retrieval_texts
 from xlt.data.source import EVALUATED_SPLITS, Source
-from xlt.data.tokenizer import load_tokenizer, train_tokenizer
 from xlt.evaluate.chance import chance, majority
 from xlt.evaluate.metrics import Metrics, task_score
 from xlt.pipeline.executor import Executor, GridProgress
@@ -106,10 +105,7 @@ def bench_tasks(
     tasks = [get_task(key) for key in keys or EVERY]
     source = open_source(options)
     tier = _short(tier, source.name, steps, phase_1_steps)
-    with tempfile.TemporaryDirectory(prefix="xlt-bench-") as folder:
-        vocabulary = tier.plan(source.name).backbone.vocabulary
-        train_tokenizer((row.text for row in source.pretraining_text()), vocabulary, Path(folder))
-        tokenizer = load_tokenizer(folder)
+    tokenizer = trained_tokenizer(source, tier.plan(source.name).backbone.vocabulary)
     rows = [_read(task, options, tokenizer) for task in tasks]
     scores: dict[str, Any] = {}
     if steps:

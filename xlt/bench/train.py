@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import random
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -15,12 +13,12 @@ import torch
 from pydantic import BaseModel
 
 from xlt.bench.batches import POLICIES, Policy, SameBatch, Shape, same_batches
-from xlt.bench.sides import Side, check_parity, ours, peer
+from xlt.bench.shapes import trained_tokenizer
+from xlt.bench.trainers import TorchTrainer, check_parity, packed_trainer, padded_trainer
 from xlt.bench.workload import synchronize
 from xlt.data.features import encode
 from xlt.data.packing import Encoded
 from xlt.data.source import Source
-from xlt.data.tokenizer import load_tokenizer, train_tokenizer
 from xlt.errors import UsageFault
 from xlt.model.encoder import PackedModel
 from xlt.pipeline.provenance import cpu_name, device_name, versions
@@ -77,9 +75,7 @@ def bench_train(source: Source, task_key: str, backbone: Backbone, shape: Shape)
     # In random order, as many as change anything.
     rows = random.Random(0).sample(rows, min(len(rows), max(MEGABATCHES, shape.steps) * shape.batch_size))
     seed_everything(0)
-    with tempfile.TemporaryDirectory(prefix="xlt-bench-") as folder:
-        train_tokenizer((row.text for row in source.pretraining_text()), backbone.vocabulary, Path(folder))
-        tokenizer = load_tokenizer(folder)
+    tokenizer = trained_tokenizer(source, backbone.vocabulary)
     positions = max(int(backbone.config["max_position_embeddings"]), shape.max_length + 2)
     no_dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     model = PackedModel.fresh(
@@ -113,14 +109,14 @@ def compare(
     model: PackedModel, sequences: Sequence[Encoded], kind: Kind, shape: Shape, device: torch.device
 ) -> list[TrainRow]:
     """A row per way to pad. No clock runs before all of them have shown the same loss on both sides."""
-    sides = ours(model, device), peer(model, kind, device)
+    sides = packed_trainer(model, device), padded_trainer(model, kind, device)
     batches = {policy: same_batches(sequences, kind, policy, shape, model.first_position) for policy in POLICIES}
     for policy in POLICIES:
         check_parity(*sides, batches[policy][0])
     return [_time(policy, *sides, batches[policy]) for policy in POLICIES]
 
 
-def _seconds(side: Side, batch: SameBatch) -> float:
+def _seconds(side: TorchTrainer, batch: SameBatch) -> float:
     """Of one training step, until the device has finished."""
     synchronize()
     start = time.perf_counter()
@@ -129,7 +125,7 @@ def _seconds(side: Side, batch: SameBatch) -> float:
     return time.perf_counter() - start
 
 
-def _time(name: Policy, left: Side, right: Side, batches: Sequence[SameBatch]) -> TrainRow:
+def _time(name: Policy, left: TorchTrainer, right: TorchTrainer, batches: Sequence[SameBatch]) -> TrainRow:
     for batch in batches[:WARM_UP]:
         left.step(batch)
         right.step(batch)

@@ -1,4 +1,4 @@
-"""Contestants on one workload, timed in turn in one process, and the table that all such benchmarks return."""
+"""The harness of all benchmarks: candidates are compared, then timed in turn in one process; a table is the result."""
 
 from __future__ import annotations
 
@@ -8,25 +8,31 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from pydantic import BaseModel
+from torch import Tensor
+from xlt_kernels.switch import serves
 
 from xlt.pipeline.provenance import commit, cpu_name, device_name, versions
 
 WARM_UP = 3
-PATIENCE = 40.0  # seconds that a contestant has until it is ready, compilation included
+PATIENCE = 40.0  # seconds until a candidate must be ready, compilation included
 ALONE = "ours did not run: nothing to compare with"
 UNREACHED = "the benchmark ended before its turn"
+NEEDS_GPU = "needs a GPU"
+NOT_ASKED = "torch.compile was not asked for"
 MATMUL = {"cpu": 2048, "cuda": 8192}  # the side of the square matrices that measure the product ceiling
 COPIED = {"cpu": 1 << 26, "cuda": 1 << 30}  # bytes; more than any cache
+Ceiling = Literal["matmul", "copy", ""]
 
 
 @dataclass(frozen=True, slots=True)
-class Contestant:
+class Candidate:
     """One way to do a workload. ``run`` does it once; it need not wait for the device. With ``own_clock`` it returns
     the seconds that count."""
 
@@ -37,66 +43,61 @@ class Contestant:
 
 @dataclass(frozen=True, slots=True)
 class NotRun:
-    """A contestant that could not take part, and why."""
+    """A candidate that could not take part, and why."""
 
     name: str
     why: str
 
 
 @dataclass(frozen=True, slots=True)
-class Later:
-    """A contestant that is made when the others have been timed: torch.compile may take all the time there is."""
+class Deferred:
+    """A candidate that is made when the others have been timed: torch.compile may take all the time there is."""
 
     name: str
-    make: Callable[[], Contestant | NotRun]
+    make: Callable[[], Candidate | NotRun]
 
 
 class Timing(BaseModel):
-    """Seconds per round: median, 10 and 90 % quantiles. ``ratio`` is its median time over ours, paired by round.
-
-    ``peak_bytes`` is the most memory that tensors took on the GPU in a round, what lay there before included; None
-    on a CPU. Where it did ``not_run``, the reason is there and nothing else.
-    """
+    """How long one candidate takes for a round. Where it did not run, there is the reason and nothing else."""
 
     name: str
     seconds: float | None = None
+    """Median."""
     seconds_p10: float | None = None
     seconds_p90: float | None = None
     ratio: float | None = None
+    """Median of its time over ours, paired by round."""
     ratio_p10: float | None = None
     ratio_p90: float | None = None
     peak_bytes: int | None = None
+    """The most memory that tensors took on the GPU in a round, what lay there before included; None on a CPU."""
     not_run: str = ""
 
 
 class Workload(BaseModel):
-    """One row of a benchmark. The first of ``timings`` is ours; the others are peers, or parts of ours switched off.
-
-    ``quantity`` says how much of what a round does, per second it is a rate: real tokens, sentences, bytes, FLOP.
-    ``ceiling`` is the measured one that bounds it, and ``share`` what ours reaches of it.
-    """
+    """One row of a benchmark."""
 
     name: str
     about: str
     rounds: int
     quantity: dict[str, float]
-    ceiling: Literal["matmul", "copy", ""] = ""
+    """How much of what a round does (real tokens, sentences, bytes, FLOP); per second it is a rate."""
+    ceiling: Ceiling = ""
+    """The measured ceiling that bounds it."""
     share: float | None = None
+    """What ours reaches of the ceiling."""
     timings: list[Timing]
-
-    def fastest_peer(self) -> Timing | None:
-        """The peer with the lowest median; None where none ran."""
-        ran = [each for each in self.timings[1:] if each.seconds is not None]
-        return min(ran, key=lambda each: each.seconds or 0.0, default=None)
+    """The first is ours; the others are baselines, or ours with a part switched off."""
 
 
 class Ceilings(BaseModel):
-    """What this device reached in this process: FLOP/s of one large matrix product, bytes/s of one large copy, read
-    and write counted."""
+    """What this device reached in this process."""
 
     dtype: str
     matmul_flop_per_s: float
+    """Of one large matrix product."""
     copy_bytes_per_s: float
+    """Of one large copy, read and write counted."""
 
 
 class Bench(BaseModel):
@@ -115,7 +116,7 @@ class Bench(BaseModel):
 
     @property
     def sound(self) -> bool:
-        """Whether ours ran, and computed what it should, in every row that a peer could do."""
+        """Whether ours ran, and computed what it should, in every row that a baseline could do."""
         return not any(timing.not_run == ALONE for row in self.workloads for timing in row.timings)
 
 
@@ -141,20 +142,60 @@ def bench(name: str, settings: dict[str, Any], workloads: Sequence[Workload]) ->
     )
 
 
-def compete(
+def our_name(kernel: str, device: str) -> str:
+    """What ours is called where its ``kernel`` serves, and where it does not: on a CPU, or switched off."""
+    return "ours" if serves(kernel, torch.empty(0, device=device)) else "ours, in its plain form: no kernel here"
+
+
+def deferred(name: str, asked: bool, make: Callable[[str], Candidate | NotRun]) -> Deferred | NotRun:
+    """A candidate that torch compiles: its turn comes after the others, and only where it is ``asked`` for."""
+    return Deferred(name, partial(make, name)) if asked else NotRun(name, NOT_ASKED)
+
+
+def reason(error: Exception) -> str:
+    """Why a candidate did not run, in one line."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def check_output(
+    name: str,
+    run: Callable[[], object],
+    results: Callable[[], Sequence[Tensor]],
+    wanted: Sequence[Tensor],
+    tolerance: float,
+) -> Candidate | NotRun:
+    """``run`` as a candidate, if its ``results`` are ``wanted``: the largest deviation over the largest value.
+
+    Where they cannot be computed, or deviate by more than ``tolerance``, it does not run, and that is the reason: what
+    does not compute the same cannot be compared. If it is ours, :func:`compare` then times nothing at all.
+    """
+    try:
+        got = results()
+    except Exception as error:  # another version of a library may fail in any way
+        return NotRun(name, reason(error))
+    for place, (mine, want) in enumerate(zip(got, wanted, strict=True)):
+        off = float((mine.double() - want.double()).abs().max() / want.double().abs().max())
+        if not off <= tolerance:  # this way round NaN is off, too
+            return NotRun(
+                name, f"computes something else: result {place} is off by {off:.1e}, of at most {tolerance:.1e}"
+            )
+    return Candidate(name, run)
+
+
+def compare(
     name: str,
     about: str,
-    contestants: Sequence[Contestant | NotRun | Later],
+    candidates: Sequence[Candidate | NotRun | Deferred],
     *,
     rounds: int,
     quantity: dict[str, float],
-    ceiling: Literal["matmul", "copy", ""] = "",
+    ceiling: Ceiling = "",
     warm_up: int = WARM_UP,
 ) -> Workload:
-    """Time all contestants, A-B-A-B, the first of them ours; those of ``Later`` then, one by one, in turn with ours.
+    """Time all candidates, A-B-A-B, the first of them ours; the deferred ones then, one by one, in turn with ours.
 
-    Parity is the caller's to check before. A contestant that fails in its warm-up does not run, with its error as the
-    reason. Where ours does not run nobody does: the other rows of a benchmark are not lost with it.
+    That all compute the same is the caller's to check before. A candidate that fails in its warm-up does not run, with
+    its error as the reason. Where ours does not run none does: the other rows of a benchmark are not lost with it.
     """
     row = Workload(
         name=name,
@@ -162,17 +203,17 @@ def compete(
         rounds=rounds,
         quantity=quantity,
         ceiling=ceiling,
-        timings=[Timing(name=each.name, not_run=UNREACHED) for each in contestants],
+        timings=[Timing(name=each.name, not_run=UNREACHED) for each in candidates],
     )
-    ready = _ready([each for each in contestants if not isinstance(each, Later)], warm_up, row)
+    ready = _ready([each for each in candidates if not isinstance(each, Deferred)], warm_up, row)
     if row.timings[0].name not in {each.name for each in ready}:
         for timing in row.timings:
             timing.not_run = ALONE if timing.not_run == UNREACHED else timing.not_run
         return row
     _take_turns(ready, row)
     _keep(row)
-    for each in contestants:
-        if not isinstance(each, Later):
+    for each in candidates:
+        if not isinstance(each, Deferred):
             continue
         try:
             with time_limit(PATIENCE):
@@ -189,7 +230,7 @@ def compete(
 
 def keep_rows(path: Path) -> None:
     """From now on every row of this process is written to ``path`` as soon as it is timed, and again with every
-    contestant that comes later: lines of JSON, the first of them the place."""
+    candidate that comes later: lines of JSON, the first of them the place."""
     global _kept
     _kept = path
     path.write_text(json.dumps({"device": device_name(), "commit": commit()}) + "\n", encoding="utf-8")
@@ -227,11 +268,11 @@ def time_limit(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def _ready(contestants: Sequence[Contestant | NotRun], warm_up: int, row: Workload) -> list[Contestant]:
+def _ready(candidates: Sequence[Candidate | NotRun], warm_up: int, row: Workload) -> list[Candidate]:
     """Those that can take part; the others get their reason in ``row``."""
     places = {timing.name: timing for timing in row.timings}
     ready = []
-    for each in contestants:
+    for each in candidates:
         if isinstance(each, NotRun):
             places[each.name].not_run = each.why
             continue
@@ -241,11 +282,11 @@ def _ready(contestants: Sequence[Contestant | NotRun], warm_up: int, row: Worklo
             synchronize()
             ready.append(each)
         except (RuntimeError, ImportError, NotImplementedError) as error:
-            places[each.name].not_run = " ".join(str(error).split())[:200] or type(error).__name__
+            places[each.name].not_run = reason(error)
     return ready
 
 
-def _take_turns(ready: Sequence[Contestant], row: Workload) -> None:
+def _take_turns(ready: Sequence[Candidate], row: Workload) -> None:
     """Time ``ready``, of which the first is ours, and put what was found in its places in ``row``."""
     laps = np.array([[_lap(each) for each in ready] for _ in range(row.rounds)])
     found = {each.name: _timing(each.name, laps[:, i, 0], laps[:, 0, 0], laps[:, i, 1]) for i, each in enumerate(ready)}
@@ -260,8 +301,8 @@ def ceilings() -> Ceilings:
     left, right = (torch.randn(side, side, device=kind).to(dtype) for _ in range(2))
     source = torch.randn(COPIED[kind] // 4, device=kind)
     target = torch.empty_like(source)
-    product = min(_lap(Contestant("", lambda: torch.mm(left, right)))[0] for _ in range(12))
-    copied = min(_lap(Contestant("", lambda: target.copy_(source)))[0] for _ in range(12))
+    product = min(_lap(Candidate("", lambda: torch.mm(left, right)))[0] for _ in range(12))
+    copied = min(_lap(Candidate("", lambda: target.copy_(source)))[0] for _ in range(12))
     return Ceilings(
         dtype=str(dtype).removeprefix("torch."),
         matmul_flop_per_s=2 * side**3 / product,
@@ -275,16 +316,16 @@ def synchronize() -> None:
         torch.cuda.synchronize()
 
 
-def _lap(contestant: Contestant) -> tuple[float, int]:
+def _lap(candidate: Candidate) -> tuple[float, int]:
     """Seconds from the call until the device is done, and the peak of its memory in bytes (0 on a CPU)."""
     gpu = torch.cuda.is_available()
     synchronize()
     if gpu:
         torch.cuda.reset_peak_memory_stats()
     start = time.perf_counter()
-    found = contestant.run()
+    found = candidate.run()
     synchronize()
-    seconds = found if contestant.own_clock else time.perf_counter() - start
+    seconds = found if candidate.own_clock else time.perf_counter() - start
     return seconds, torch.cuda.max_memory_allocated() if gpu else 0
 
 

@@ -1,7 +1,7 @@
-"""The sides of a training benchmark: our packed model, and the library's padded one with the same weights.
+"""What takes part in a benchmark of training: our packed model, and the library's padded one with the same weights.
 
-Each makes whole optimiser steps from batches on the host. Those of class :class:`Side` are plain torch: fp32 weights,
-on a GPU bf16 autocast, clipping and torch's fused AdamW.
+Each makes whole optimiser steps from batches on the host. Those of class :class:`TorchTrainer` are plain torch: fp32
+weights, on a GPU bf16 autocast, clipping and torch's fused AdamW.
 """
 
 from __future__ import annotations
@@ -15,15 +15,10 @@ from typing import Any, Protocol
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
-from transformers import (
-    AttentionInterface,
-    AttentionMaskInterface,
-    AutoModelForMultipleChoice,
-    AutoModelForQuestionAnswering,
-    AutoModelForSequenceClassification,
-)
+from transformers import AttentionInterface, AttentionMaskInterface
 
 from xlt.bench.batches import SameBatch
+from xlt.bench.library import library_with_head
 from xlt.errors import EnvironmentFault
 from xlt.model.encoder import PackedModel
 from xlt.runtime import start_process_group
@@ -31,24 +26,15 @@ from xlt.tasks.record import Kind, Recipe
 from xlt.train.engine import EngineSettings, Precision, build_engine
 from xlt.train.graph import GraphEngine
 
-# Both sides add the same numbers in another order. fp32 keeps 24 bits (6e-8 relative): seen, with up to 24 layers of
-# width 1024, are differences of 1e-7. bf16 keeps 8 bits (4e-3 per operation).
+# Packed and padded models add the same numbers in another order. fp32 keeps 24 bits (6e-8 relative): seen, with up to
+# 24 layers of width 1024, are differences of 1e-7. bf16 keeps 8 bits (4e-3 per operation).
 TOLERANCE = {"cpu": 1e-5, "cuda": 1e-2}
 RECIPE = Recipe(steps=100_000)  # more than any benchmark makes
 NESTED = "xlt_bench_nested"
-# The library's model for a kind, and where it has what our head of that kind has.
-LIBRARY: dict[Kind, tuple[Any, dict[str, str]]] = {
-    "pair_classification": (
-        AutoModelForSequenceClassification,
-        {"dense": "classifier.dense", "out_proj": "classifier.out_proj"},
-    ),
-    "span_qa": (AutoModelForQuestionAnswering, {"qa_outputs": "qa_outputs"}),
-    "multiple_choice": (AutoModelForMultipleChoice, {"dense": "roberta.pooler.dense", "out_proj": "classifier"}),
-}
 
 
-class Trainee(Protocol):
-    """What takes part: a model that makes optimiser steps."""
+class Trainer(Protocol):
+    """A model that makes optimiser steps."""
 
     @property
     def model(self) -> nn.Module:
@@ -65,7 +51,7 @@ class Trainee(Protocol):
         """One optimiser step on all of these micro-batches; it need not wait for the device."""
 
 
-class Side:
+class TorchTrainer:
     """A model in training with torch's optimiser; ``loss`` reads its half of a batch."""
 
     def __init__(self, model: nn.Module, loss: Callable[[SameBatch], Tensor], device: torch.device) -> None:
@@ -78,34 +64,34 @@ class Side:
         )
 
     def loss_and_gradient(self, batch: SameBatch) -> tuple[float, float]:
-        """See ``Trainee``; no weight changes."""
+        """See ``Trainer``; no weight changes."""
         loss = self._backward(batch, 1)
         norm = _norm(self._parameters)
         self._optimizer.zero_grad()
         return float(loss.detach()), norm
 
     def step(self, *batches: SameBatch) -> None:
-        """See ``Trainee``."""
+        """See ``Trainer``."""
         for batch in batches:
             self._backward(batch, len(batches))
         nn.utils.clip_grad_norm_(self._parameters, RECIPE.gradient_clipping)
         self._optimizer.step()
         self._optimizer.zero_grad()
 
-    def compiled(self, blocks: Iterable[nn.Module], **options: Any) -> Side:
+    def compiled(self, blocks: Iterable[nn.Module], **options: Any) -> TorchTrainer:
         """The same model and optimiser, the ``blocks`` of its encoder through torch.compile: alike, they share one."""
         calls = [(block, torch.compile(block._call_impl, dynamic=True, **options)) for block in blocks]
         return self._changed(*((block, "_compiled_call_impl", call) for block, call in calls))
 
-    def nested(self, encoder: Any) -> Side:
+    def nested(self, encoder: Any) -> TorchTrainer:
         """The same model and optimiser, its packed attention that of torch's nested tensors."""
         AttentionInterface.register(NESTED, _nested_attention)
         AttentionMaskInterface.register(NESTED, lambda **_: None)
         return self._changed((encoder.config, "_attn_implementation", NESTED))
 
-    def _changed(self, *changes: tuple[Any, str, Any]) -> Side:
-        """Other values of attributes (owner, name, value) wherever the twin computes."""
-        twin = copy.copy(self)
+    def _changed(self, *changes: tuple[Any, str, Any]) -> TorchTrainer:
+        """A copy that computes with other values of these attributes (owner, name, value)."""
+        other = copy.copy(self)
 
         def loss(batch: SameBatch) -> Tensor:
             before = [(owner, name, getattr(owner, name)) for owner, name, _ in changes]
@@ -117,8 +103,8 @@ class Side:
                 for change in before:
                     setattr(*change)
 
-        twin._loss = loss
-        return twin
+        other._loss = loss
+        return other
 
     def _backward(self, batch: SameBatch, parts: int) -> Tensor:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
@@ -127,7 +113,7 @@ class Side:
         return loss
 
 
-class GraphSide:
+class GraphTrainer:
     """The graph engine; without ``graphs`` it launches every kernel itself."""
 
     def __init__(self, model: PackedModel, device: torch.device, *, graphs: bool = True) -> None:
@@ -137,14 +123,14 @@ class GraphSide:
         self._engine.captures = self._engine.captures and graphs
 
     def loss_and_gradient(self, batch: SameBatch) -> tuple[float, float]:
-        """See ``Trainee``; it makes a step. Shapes seen until here count as unseen."""
+        """See ``Trainer``; it makes a step. Shapes seen until here count as unseen."""
         loss, _ = self._engine.step([batch.packed])
         found = float(loss), _norm(self.model.parameters())
         self._engine.close()
         return found
 
     def step(self, *batches: SameBatch) -> None:
-        """See ``Trainee``; it takes one batch."""
+        """See ``Trainer``; it takes one batch."""
         self._engine.step([batch.packed for batch in batches])
 
     def optimizer_bytes(self) -> float:
@@ -158,7 +144,7 @@ class GraphSide:
         return total
 
 
-class DeepSpeedSide:
+class DeepSpeedTrainer:
     """DeepSpeed's engine as our runs use it, ZeRO stage 0."""
 
     def __init__(self, model: PackedModel, device: torch.device) -> None:
@@ -168,14 +154,14 @@ class DeepSpeedSide:
         self._engine = build_engine(model.to(device).train(), RECIPE, RECIPE.steps, settings)
 
     def loss_and_gradient(self, batch: SameBatch) -> tuple[float, float]:
-        """See ``Trainee``; it makes a step."""
+        """See ``Trainer``; it makes a step."""
         loss = self._backward(batch)
         norm = _norm(self.model.parameters())
         self._engine.step()
         return float(loss), norm
 
     def step(self, *batches: SameBatch) -> None:
-        """See ``Trainee``; it takes one batch."""
+        """See ``Trainer``; it takes one batch."""
         (batch,) = batches
         self._backward(batch)
         self._engine.step()
@@ -186,27 +172,17 @@ class DeepSpeedSide:
         return loss.detach()
 
 
-def ours(model: PackedModel, device: torch.device) -> Side:
+def packed_trainer(model: PackedModel, device: torch.device) -> TorchTrainer:
     """The packed model with its head, in plain torch."""
-    return Side(model, lambda batch: model(batch.packed.to(device))[0], device)
+    return TorchTrainer(model, lambda batch: model(batch.packed.to(device))[0], device)
 
 
-def peer(model: PackedModel, kind: Kind, device: torch.device) -> Side:
-    """The library's own model for ``kind`` (SDPA attention, attention mask) with a copy of ``model``'s weights.
+def padded_trainer(model: PackedModel, kind: Kind, device: torch.device) -> TorchTrainer:
+    """The library's own model for ``kind`` with a copy of ``model``'s weights.
 
     The loss is the library's, but for spans: there the padding is left out of the softmax, as it is with us.
     """
-    head = model.heads[kind]
-    model_class, places = LIBRARY[kind]
-    config = copy.deepcopy(model.backbone.config)
-    config.num_labels = head.labels or 2
-    with torch.device(device):
-        library = model_class.from_config(config, attn_implementation="sdpa", dtype=torch.float32)
-    weights = {f"{library.base_model_prefix}.{name}": value for name, value in model.backbone.state_dict().items()}
-    for name, value in head.state_dict().items():
-        module, _, kept = name.rpartition(".")
-        weights[f"{places[module]}.{kept}"] = value
-    library.load_state_dict(weights)
+    library = library_with_head(model, kind)
 
     def loss(batch: SameBatch) -> Tensor:
         padded = {name: value.to(device, non_blocking=True) for name, value in batch.padded.items()}
@@ -217,9 +193,9 @@ def peer(model: PackedModel, kind: Kind, device: torch.device) -> Side:
         output = library(**padded)
         ends = (output.start_logits, output.end_logits)
         rows = [each.float().masked_fill(padded["attention_mask"] == 0, -torch.inf) for each in ends]
-        return torch.stack([F.cross_entropy(row, labels[:, side]) for side, row in enumerate(rows)]).mean()
+        return torch.stack([F.cross_entropy(row, labels[:, end]) for end, row in enumerate(rows)]).mean()
 
-    return Side(library, loss, device)
+    return TorchTrainer(library, loss, device)
 
 
 @contextmanager
@@ -235,8 +211,8 @@ def library_modules() -> Iterator[None]:
             os.environ["XLT_KERNELS"] = before
 
 
-def check_parity(left: Trainee, right: Trainee, batch: SameBatch) -> None:
-    """Both sides compute the same loss and the same gradient norm.
+def check_parity(left: Trainer, right: Trainer, batch: SameBatch) -> None:
+    """Both compute the same loss and the same gradient norm.
 
     Raises:
         EnvironmentFault: they differ by more than rounding.
@@ -247,7 +223,7 @@ def check_parity(left: Trainee, right: Trainee, batch: SameBatch) -> None:
         if not abs(mine - theirs) <= TOLERANCE[left.device.type] * abs(theirs):
             raise EnvironmentFault(
                 f"Nothing was timed: the {name} is {mine:.7g} packed and {theirs:.7g} padded.",
-                why="Sides that do not compute the same cannot be compared.",
+                why="Candidates that do not compute the same cannot be compared.",
                 fix="xlt doctor; the installed transformers may have changed its XLM-R.",
             )
 
