@@ -14,6 +14,7 @@ from tests.conftest import SYLLABLES
 from xlt.bench import load
 from xlt.bench.load import STAGES, LoadBench, bench_load
 from xlt.cli import bench, output
+from xlt.cli.options import DataOptions
 from xlt.data.features import encode
 from xlt.data.files.source import FilesSource
 from xlt.data.rows import Answer, BitextRow, ChoiceRow, PairRow, Row, SpanRow, TagRow, TextRow
@@ -95,7 +96,7 @@ def test_the_command_prints_one_document_or_a_table(
 ) -> None:
     for as_json in (True, False):
         monkeypatch.setattr(output.settings, "as_json", as_json)
-        bench.load(source="files", data_root=tiny_files, limit=20, repeats=1)
+        bench.load(DataOptions(source="files", data_root=tiny_files, limit=20), repeats=1)
         printed = capsys.readouterr().out
         if as_json:
             assert LoadBench.model_validate(json.loads(printed)).timed_rows == 20

@@ -32,8 +32,8 @@ def test_the_console_shows_texts_as_they_are_and_escapes_what_steers(
     monkeypatch.setattr(output, "settings", output.Settings())
     table = Table("column " + NASTY, title=NASTY)
     table.add_row(NASTY)
-    output.console().print(table)
-    output.console().print(NASTY + "\nsecond line", soft_wrap=True)
+    output.console(sys.stdout).print(table)
+    output.console(sys.stdout).print(NASTY + "\nsecond line", soft_wrap=True)
     output.say(NASTY)
     shown = capsys.readouterr().out
     assert shown.count(SHOWN) == 5
@@ -79,7 +79,7 @@ def test_the_document_is_ascii_and_says_the_same(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(output, "settings", output.Settings(as_json=True))
-    output.emit(Result(NASTY + "é"), lambda console: None)
+    output.emit(Result(NASTY + "é"), [])
     out = capsys.readouterr().out
     assert out.isascii()
     assert "\x1b" not in out

@@ -12,7 +12,7 @@ import typer.main
 from tests.cli.conftest import Invoke
 from xlt.bench import controls, shapes
 from xlt.cli import app as app_module
-from xlt.cli import bench, options, workloads
+from xlt.cli import bench, options
 from xlt.cli.app import app
 from xlt.errors import ExitCode
 from xlt.retrieval import search
@@ -150,7 +150,7 @@ def test_the_names_of_options_are_those_of_what_they_choose() -> None:
     assert choices(options.Engine) == get_args(engine.EngineName)
     assert choices(options.Zero) == engine.ZERO_STAGES
     assert choices(options.Search) == get_args(search.Engine)
-    assert choices(workloads.ModelSize) == get_args(shapes.Size)
+    assert choices(bench.ModelSize) == get_args(shapes.Size)
     assert tuple(control.name for control in controls.CONTROLS) == bench.CONTROLS
 
 

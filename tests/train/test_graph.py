@@ -15,7 +15,7 @@ import torch
 from xlt_kernels.adamw import AdamW
 
 from tests.train.test_loop import CONFIG
-from xlt.cli.options import engine_settings
+from xlt.cli.options import EngineOptions
 from xlt.data.packing import Encoded, PackedBatch
 from xlt.errors import UsageFault
 from xlt.model.encoder import PackedModel
@@ -289,10 +289,11 @@ def test_a_diverged_loss_is_found_in_its_block(monkeypatch: pytest.MonkeyPatch) 
     "options", [("1", 1, "graph", 1), ("0", 2, "graph", 1), ("0", 1, "graph", 2)], ids=["zero", "accumulation", "shard"]
 )
 def test_what_the_graph_engine_has_not_is_refused(options: tuple[str, int, EngineName, int]) -> None:
+    zero, accumulation, engine, sharing = options
+    asked = EngineOptions(zero=zero, accumulation=accumulation, engine=engine)  # type: ignore[arg-type]
     with pytest.raises(UsageFault, match="on one GPU") as caught:
-        engine_settings(*options)
+        asked.settings(sharing)
     assert "--engine deepspeed" in caught.value.fix
-    zero, accumulation, _, _ = options
     if (zero, accumulation) != ("0", 1):
         with pytest.raises(UsageFault, match="on one GPU"):
             GraphEngine(fresh("mnli"), RECIPE, 2, EngineSettings(zero=zero, accumulation=accumulation, engine="graph"))

@@ -8,13 +8,15 @@ import signal
 import sys
 import tempfile
 import traceback
+from collections.abc import Callable
 from types import FrameType
 from typing import Annotated, NoReturn
 
 import typer
 
-from xlt.cli import bench, catalogue, environment, fetch, grid, report, score, single, verify, workloads
+from xlt.cli import bench, doctor, evaluate, fetch, plan, report, reproduce, retrieve, score, tasks, train, verify
 from xlt.cli.container import volume_warning
+from xlt.cli.options import command
 from xlt.cli.output import report_error, results_only_on_stdout, settings, show_traceback
 from xlt.errors import ExitCode, UsageFault, XltError, package_fault
 
@@ -29,7 +31,6 @@ Three commands to start with:
 
 All commands: xlt --help
 """
-
 TYPER_INTERRUPTED = 130  # what typer returns where it has caught the interruption itself
 
 app = typer.Typer(
@@ -40,6 +41,8 @@ app = typer.Typer(
     help=ABOUT,
     pretty_exceptions_enable=False,
 )
+of_tasks = typer.Typer(help="Show the catalogue of tasks, and check task files.", rich_markup_mode=None)
+of_bench = typer.Typer(help="Measure speed, and which faults verify finds.", rich_markup_mode=None)
 
 
 def _version(value: bool) -> None:
@@ -63,95 +66,26 @@ def first_screen(
         print(FIRST_SCREEN, end="")
 
 
-def _examples(*lines: str) -> str:
+def _add(group: typer.Typer, path: str, function: Callable[..., None]) -> None:
+    """Add the command ``xlt PATH``; its examples are the lines in the head of its module that begin with that."""
+    head = (sys.modules[function.__module__].__doc__ or "").splitlines()
+    examples = [line.strip() for line in head if f"{line.strip()} ".startswith(f"xlt {path} ")] or [f"xlt {path}"]
     # The mark keeps typer from joining the lines into a paragraph.
-    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+    group.command(path.rpartition(" ")[2], epilog="\b\nExamples:\n  " + "\n  ".join(examples))(command(function))
 
 
-def _register() -> None:
-    command = app.command
-    command(epilog=_examples("xlt doctor", "xlt doctor --gpu"))(environment.doctor)
-    command(
-        epilog=_examples(
-            "xlt fetch mnli xnli --model xlm-roberta-large",
-            "xlt fetch tatoeba --mirror https://hub.example.org",
-            "xlt fetch mnli --offline                       # is it here and unchanged?",
-        )
-    )(fetch.fetch)
-    command(
-        epilog=_examples(
-            "xlt plan",
-            "xlt plan --calibrate                           # hours on this machine, from a few steps",
-            "xlt plan --source files --data-root DIR        # what is done and what is to do",
-        )
-    )(grid.plan)
-    command(
-        epilog=_examples(
-            "xlt reproduce                                  # smoke tier: no download",
-            "xlt reproduce --source files --data-root DIR   # the same on real text",
-            "xlt reproduce --seed 3 --results results-3",
-        )
-    )(grid.reproduce)
-    command(
-        epilog=_examples(
-            "xlt train mlm --tier smoke",
-            "xlt train mnli --tier smoke --model results/runs/pretrain/mlm-0123456789ab",
-            "xlt train mnli --model xlm-roberta-large --source files --data-root DIR --gpus 2 --zero 2",
-        )
-    )(single.train)
-    command(epilog=_examples("xlt evaluate pawsx --model results/runs/target/baseline.pawsx-0123456789ab"))(
-        single.evaluate
-    )
-    command(
-        epilog=_examples(
-            "xlt retrieve tatoeba --model results/runs/intermediate/mnli-0123456789ab --layer 2",
-            "xlt retrieve tatoeba --model xlm-roberta-large --layer 14 --source hub",
-        )
-    )(single.retrieve)
-    command(epilog=_examples("xlt score --predictions DIR --labels DIR", "xlt score ... --benchmark xtreme-r --json"))(
-        score.score
-    )
-    command(epilog=_examples("xlt submit --arm baseline --output DIR", "xlt score --predictions DIR --labels LABELS"))(
-        score.submit
-    )
-    command(epilog=_examples("xlt verify", "xlt verify --results results-1 --results results-2 --claim C3"))(
-        verify.verify
-    )
-    command(epilog=_examples("xlt report", "xlt report --results DIR"))(report.report)
-
-
-def _register_groups() -> None:
-    tasks = typer.Typer(help="The catalogue of tasks.", rich_markup_mode=None)
-    tasks.command("ls", epilog=_examples("xlt tasks ls"))(catalogue.ls)
-    tasks.command("show", epilog=_examples("xlt tasks show xnli"))(catalogue.show)
-    tasks.command("check", epilog=_examples("xlt tasks check --data-root DIR --json"))(catalogue.check)
-    app.add_typer(tasks, name="tasks")
-    benchmarks = typer.Typer(
-        help="Measurements: against a library user's loop, and of broken machines.", rich_markup_mode=None
-    )
-    benchmarks.command(
-        "train",
-        epilog=_examples("xlt bench train", "xlt bench train --source files --data-root DIR --threads 1 --json"),
-    )(bench.train)
-    benchmarks.command(
-        "load", epilog=_examples("xlt bench load", "xlt bench load --task squad --source files --data-root DIR --json")
-    )(bench.load)
-    benchmarks.command(
-        "tasks",
-        epilog=_examples("xlt bench tasks --data-root DIR", "xlt bench tasks --data-root DIR --steps 0 --json"),
-    )(bench.tasks)
-    benchmarks.command("controls", epilog=_examples("xlt bench controls", "xlt bench controls --control wrong-layer"))(
-        bench.controls
-    )
-    for name in workloads.WORKLOADS:
-        benchmarks.command(name, epilog=_examples(f"xlt bench {name}", f"xlt bench {name} --size small --json"))(
-            workloads.workload_command(name)
-        )
-    app.add_typer(benchmarks, name="bench")
-
-
-_register()
-_register_groups()
+for module in (doctor, fetch, plan, reproduce, train, evaluate, retrieve, score, verify, report):
+    name = module.__name__.rpartition(".")[2]
+    _add(app, name, getattr(module, name))
+_add(app, "submit", score.submit)
+for name in ("ls", "show", "check"):
+    _add(of_tasks, f"tasks {name}", getattr(tasks, name))
+for name in ("train", "load", "tasks", "controls"):
+    _add(of_bench, f"bench {name}", getattr(bench, name))
+for name in bench.WORKLOADS:
+    _add(of_bench, f"bench {name}", bench.workload_command(name))
+app.add_typer(of_tasks, name="tasks")
+app.add_typer(of_bench, name="bench")
 
 
 def main() -> NoReturn:
@@ -207,7 +141,7 @@ def _unexpected(error: BaseException, fix: str) -> int:
     with tempfile.NamedTemporaryFile("wb", prefix="xlt-error-", suffix=".log", delete=False) as log:
         log.write("".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace"))
     what = f"{type(error).__name__}: {error}".split("\n")[0]
-    report_error(XltError(what, why=f"This was not expected. The traceback is in {log.name}", fix=fix))
+    report_error(XltError(what, why=f"xlt did not expect this error. The traceback is in {log.name}", fix=fix))
     if settings.debug:
         show_traceback(error)
     return int(ExitCode.ENVIRONMENT)

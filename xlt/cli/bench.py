@@ -1,35 +1,36 @@
-"""``xlt bench``: this package's loops beside those of a library user."""
+"""``xlt bench``: how fast this package is beside other code, and which faults verify finds.
+
+xlt bench train
+xlt bench train --source files --data-root DIR --threads 1 --json
+xlt bench load
+xlt bench load --task squad --source files --data-root DIR --json
+xlt bench tasks --data-root DIR
+xlt bench tasks --data-root DIR --steps 0 --json
+xlt bench controls
+xlt bench controls --control wrong-layer
+xlt bench steps --size small --json
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from xlt.cli.options import (
-    DEFAULT_RESULTS,
-    DataRoot,
-    Debug,
-    Json,
-    Limit,
-    OneTask,
-    Results,
-    Seed,
-    SomeTasks,
-    SourceName,
-    one_of,
-    source_options,
-)
-from xlt.cli.output import emit, say
-from xlt.errors import ExitCode
+from xlt.cli import options
+from xlt.cli.output import emit, say, table
+from xlt.errors import ExitCode, UsageFault
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.table import Table
 
     from xlt.bench.controls import ControlReport
-    from xlt.bench.load import LoadBench
-    from xlt.bench.tasks import TaskRow, TaskTable
-    from xlt.bench.train import TrainBench
+    from xlt.bench.load import LoadBench, LoadRow
+    from xlt.bench.tasks import SplitScore, TaskRow, TaskTable
+    from xlt.bench.train import TrainBench, TrainRow
+    from xlt.bench.workload import Bench, Timing, Workload
     from xlt.pipeline.spec import Backbone
 
 # The names of xlt.bench.controls, which is slow to import.
@@ -41,190 +42,272 @@ CONTROLS = (
     "attention-across-sequences",
     "languages-swapped",
 )
+# Command: rounds, and what its help says. ``bench_NAME`` of ``xlt.bench.NAME`` measures.
+WORKLOADS = {
+    "kernels": (20, "Time every kernel, forward and backward."),
+    "mlm": (20, "Time masked-LM steps whose head reads masked positions alone."),
+    "optimizer": (20, "Time AdamW updates that touch word embeddings by rows."),
+    "steps": (10, "Time whole training steps of each engine beside padded loops."),
+    "embed": (10, "Time sentence vectors of packed batches beside padded ones."),
+    "retrieval": (5, "Time neighbours in both directions, from one product or two."),
+}
+ModelSize = Annotated[
+    Literal["small", "large"] | None,
+    "large is XLM-R Large with random weights, small has three narrow layers. Default: large on a GPU.",
+]
+
+
+def workload_command(name: str) -> Callable[..., None]:
+    """The command ``xlt bench NAME``."""
+    default_rounds, about = WORKLOADS[name]
+
+    def workload(
+        size: ModelSize = None,
+        rounds: Annotated[int, "Timed rounds; in each, all candidates take their turn."] = default_rounds,
+        threads: options.Threads = 0,
+    ) -> None:
+        from xlt.bench.shapes import default_size
+
+        _use_threads(threads)
+        size = size or default_size()
+        say("Comparing what the candidates compute, then timing them in turn.")
+        result: Bench = getattr(import_module(f"xlt.bench.{name}"), f"bench_{name}")(size, rounds)
+        emit(result, _workloads(result))
+        if not result.sound:
+            raise typer.Exit(int(ExitCode.ENVIRONMENT))
+
+    workload.__doc__ = f"{about}\n\nA candidate that computes something else is not timed."
+    return workload
+
+
+def _use_threads(count: int) -> None:
+    import torch
+
+    if count:
+        torch.set_num_threads(count)
+
+
+def _ratio(row: Timing | TrainRow | LoadRow) -> tuple[str, str]:
+    return f"{row.ratio:.2f}", f"{row.ratio_p10:.2f}-{row.ratio_p90:.2f}"
+
+
+def _workloads(result: Bench) -> Iterator[str | Table]:
+    columns = ("", "ms", "10-90 %", "times ours", "10-90 %", "peak GiB")
+    for row in result.workloads:
+        yield table(columns, (_timing(each) for each in row.timings if each.seconds is not None), _rates(row))
+        if row.about:
+            yield row.about
+        yield from (f"  not run: {each.name} ({each.not_run})" for each in row.timings if each.not_run)
+    limits = result.ceilings
+    yield (
+        f"{result.device} ({result.cpu}), {result.threads} threads. Measured ceilings: {limits.dtype} matrix product "
+        f"{limits.matmul_flop_per_s / 1e12:.2f} TFLOP/s, copy {limits.copy_bytes_per_s / 1e9:.1f} GB/s."
+    )
+
+
+def _rates(row: Workload) -> str:
+    seconds = row.timings[0].seconds or 0.0
+    rates = [f"{amount / seconds:,.4g} {what}/s" for what, amount in row.quantity.items() if seconds]
+    share = [f"{100 * row.share:.0f} % of the {row.ceiling} ceiling"] if row.share is not None else []
+    return f"{row.name}: {'; '.join([*rates, *share]) or 'no rate'}; medians of {row.rounds}"
+
+
+def _timing(each: Timing) -> tuple[str | None, ...]:
+    median, low, high = (f"{1000 * (value or 0):.3g}" for value in (each.seconds, each.seconds_p10, each.seconds_p90))
+    peak = f"{each.peak_bytes / 2**30:.2f}" if each.peak_bytes else None
+    return each.name, median, f"{low}-{high}", *_ratio(each), peak
 
 
 def train(
-    task: OneTask = "mnli",
-    source: SourceName = "world",
-    data_root: DataRoot = None,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Timed steps per row.")] = 20,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Examples per step.")] = 32,
-    max_length: Annotated[int, typer.Option("--max-length", min=8, help="Most tokens of an example.")] = 128,
-    hidden: Annotated[int, typer.Option("--hidden", min=0, help="Width of the model (0: the smoke tier's).")] = 0,
-    layers: Annotated[int, typer.Option("--layers", min=0, help="Its layers (0: the smoke tier's).")] = 0,
-    threads: Annotated[int, typer.Option("--threads", min=0, help="CPU threads (0: torch's choice).")] = 0,
-    json: Json = False,
-    debug: Debug = False,
+    task: options.OneTask = "mnli",
+    source: options.SourceName = "world",
+    data_root: options.DataRoot = None,
+    steps: Annotated[int, "Timed steps per row."] = 20,
+    batch_size: Annotated[int, "Examples per step."] = 32,
+    max_length: Annotated[int, typer.Option("--max-length", metavar="N", min=8, help="Most tokens per example.")] = 128,
+    hidden: Annotated[int, "Width of the model. Default: the smoke tier's."] = 0,
+    layers: Annotated[int, "Its layers. Default: the smoke tier's."] = 0,
+    threads: options.Threads = 0,
 ) -> None:
-    """Time packed training steps beside the padded loop of a Hugging Face user.
+    """Time packed training steps beside Hugging Face's padded ones.
 
-    A fresh small XLM-R on both sides: same weights, same examples, same AdamW, no dropout, batches made before the
-    clock starts. Packing is the only difference, so the expected ratio is slots per token. Loss and gradient norm
-    are compared first; if they differ, nothing is timed.
+    Both sides train a fresh small XLM-R with the same weights, the same examples and the same AdamW, without dropout,
+    on batches made before the clock starts. Packing is the only difference, so the expected ratio is slots per token.
+    Loss and gradient norm are compared first; if they differ, nothing is timed.
     """
-    import torch
-
     from xlt.bench.batches import Shape
     from xlt.bench.train import bench_train
     from xlt.pipeline.sources import open_source
 
-    if threads:
-        torch.set_num_threads(threads)
-    opened = open_source(source_options(source, data_root, 0))
+    _use_threads(threads)
+    opened = open_source(options.DataOptions(source, data_root).named())
     backbone = _backbone(opened.name, hidden, layers)
     say("Training a tokenizer, then timing both sides in turn.")
     result = bench_train(opened, task, backbone, Shape(steps, batch_size, max_length))
-    emit(result, lambda console: _show(console, result))
+    emit(result, _train(result))
+
+
+def _train(result: TrainBench) -> Iterator[str | Table]:
+    pairs = ("padding of the peer", "ours, ms", "peer, ms", "peer / ours", "10-90 %")
+    rows = (
+        (
+            row.name,
+            1000 * row.ours_s,
+            1000 * row.peer_s,
+            *_ratio(row),
+            f"{row.slots_per_token:.2f}",
+            round(row.tokens_per_step),
+        )
+        for row in result.rows
+    )
+    title = f"Training steps on {result.task} ({result.source}), {result.batch_size} examples each"
+    yield table((*pairs, "expected (slots/token)", "tokens/step"), rows, title)
+    sizes = result.model
+    yield (
+        f"{sizes['layers']} layers, width {sizes['hidden']}, vocabulary {sizes['vocabulary']}, {result.precision}; "
+        f"{result.device}, {result.threads} threads; medians of {result.rows[0].steps} interleaved steps."
+    )
+    yield "Length grouping changes which examples share a batch; both sides get its batches."
 
 
 def load(
-    task: OneTask = "mnli",
-    source: SourceName = "world",
-    data_root: DataRoot = None,
-    limit: Limit = 0,
-    tokenizer: Annotated[
-        str, typer.Option("--tokenizer", help="Its name or folder; by default one trained on the source's text.")
-    ] = "",
-    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Times that both sides run, in turn.")] = 5,
-    json: Json = False,
-    debug: Debug = False,
+    data: options.DataOptions,
+    task: options.OneTask = "mnli",
+    tokenizer: Annotated[str, "Its name or folder. Default: one trained on the source's text."] = "",
+    repeats: Annotated[int, "How often both sides run, in turn."] = 5,
 ) -> None:
-    """Time reading, tokenising and packing a task's rows beside datasets.map with the same fast tokenizer.
+    """Time reading, tokenising and packing beside datasets.map.
 
-    The peer gets the same rows, already loaded, and makes token ids only, in memory, in the batch size that is faster
-    for it. Rows of which both sides do not make the same ids are left out and counted.
+    Both sides use the same fast tokenizer. datasets.map gets rows that are already loaded and makes token ids only, in
+    memory, in the batch size that is faster for it. Rows for which the two sides do not make the same ids are left out
+    and counted.
     """
     from xlt.bench.load import bench_load
     from xlt.pipeline.sources import open_source
 
-    options = source_options(source, data_root, limit)
-    vocabulary = _backbone(options.name, 0, 0).vocabulary
+    named = data.named()
+    vocabulary = _backbone(named.name, 0, 0).vocabulary
     say("Comparing the token ids, then timing both sides in turn.")
-    result = bench_load(lambda: open_source(options), task, tokenizer, vocabulary, repeats)
-    emit(result, lambda console: _show_load(console, result))
+    result = bench_load(lambda: open_source(named), task, tokenizer, vocabulary, repeats)
+    emit(result, _load(result))
+
+
+def _load(result: LoadBench) -> Iterator[str | Table]:
+    columns = ("ours", "ours, rows/s", "map alone, rows/s", "ours, s", "peer, s", "peer / ours", "10-90 %")
+    rows = (
+        (
+            row.name,
+            round(row.ours_rows_per_s),
+            round(row.peer_rows_per_s),
+            f"{row.ours_s:.3f}",
+            f"{row.peer_s:.3f}",
+            *_ratio(row),
+        )
+        for row in result.rows
+    )
+    yield table(columns, rows, f"{result.timed_rows} rows of {result.task} ({result.source}), {result.tokens} tokens")
+    yield (
+        f"Vocabulary {result.vocabulary}, at most {result.max_length} tokens; map in batches of "
+        f"{result.peer_batch_size}; medians of {result.rows[0].repeats} interleaved repeats; {result.left_out} rows "
+        "with other tokens left out."
+    )
 
 
 def tasks(
-    task: SomeTasks = None,
-    source: SourceName = "files",
-    data_root: DataRoot = None,
-    steps: Annotated[
-        int, typer.Option("--steps", min=0, help="Steps per training set; 0 reads and trains nothing.")
-    ] = 150,
-    phase_1_steps: Annotated[int, typer.Option("--phase-1-steps", min=1, help="Steps of masked LM before.")] = 1500,
-    seed: Seed = 0,
-    results: Results = DEFAULT_RESULTS,
-    json: Json = False,
-    debug: Debug = False,
+    task: options.SomeTasks = None,
+    source: options.SourceName = "files",
+    data_root: options.DataRoot = None,
+    steps: Annotated[int, typer.Option("--steps", metavar="N", min=0, help="Steps per training set; 0: none.")] = 150,
+    phase_1_steps: Annotated[int, "Steps of masked LM before that."] = 1500,
+    seed: options.Seed = 0,
+    results: options.Results = options.DEFAULT_RESULTS,
 ) -> None:
-    """Every task on the data at hand: rows, seconds to read and tokenise them, what a small model scores, chance.
+    """Read every task, and train the small model on it briefly.
 
-    The model is the smoke tier's, trained for a moment: the scores show that data, training and metric work. Its runs
-    go to RESULTS/tasks; the same command resumes.
+    Shows rows, seconds to read and tokenise them, score and chance. The model is that of the smoke tier: the scores
+    show that data, training and metric work. Its runs go to RESULTS/tasks; the same command resumes.
     """
     from xlt.bench.tasks import bench_tasks
-    from xlt.cli.progress import GridLines
+    from xlt.cli.progress import RunBars
     from xlt.pipeline.store import RunStore
     from xlt.pipeline.tiers import read_tier
     from xlt.train.seeding import deterministic
 
     deterministic(True)
-    table = bench_tasks(
-        read_tier("smoke"),
-        source_options(source, data_root, 0),
-        RunStore(results / "tasks"),
-        GridLines(),
-        steps=steps,
-        phase_1_steps=phase_1_steps,
-        keys=task or (),
-        seed=seed,
+    named, store = options.DataOptions(source, data_root).named(), RunStore(results / "tasks")
+    given = {"steps": steps, "phase_1_steps": phase_1_steps, "seed": seed}
+    with RunBars() as shown:
+        result = bench_tasks(read_tier("smoke"), named, store, shown, keys=task or (), **given)
+    emit(result, _tasks(result))
+
+
+def _tasks(result: TaskTable) -> Iterator[str | Table]:
+    about = ("task", "rows", "languages", "load, s", "tokenise, s", "k tokens")
+    rows = (cells for row in result.tasks for cells in _task_rows(row))
+    yield table((*about, "split", "score", "chance", "majority"), rows)
+    for row in result.tasks:
+        if row.missing:
+            yield f"{row.task}: {row.missing}"
+        elif row.folders and row.task not in row.folders:
+            yield f"{row.task}: read from the folder {', '.join(row.folders)}"
+    yield (
+        "Seconds are those of all rows. Scores are percentages (English; retrieval: mean over languages) after "
+        f"{result.phase_1_steps} steps of masked LM and {result.steps} of the training set."
     )
-    emit(table, lambda console: _show_tasks(console, table))
+
+
+def _task_rows(row: TaskRow) -> Iterator[tuple[object, ...]]:
+    """A line per split that is scored; the first one tells of the task too."""
+    about: tuple[object, ...] = (row.task, None, None, None, None, None)
+    if not row.missing:
+        count = sum(rows for languages in row.rows.values() for rows in languages.values())
+        languages = {language for languages in row.rows.values() for language in languages}
+        seconds = (None if value is None else f"{value:.2f}" for value in (row.load_s, row.tokenise_s))
+        about = (row.task, count, len(languages), *seconds, round(row.tokens / 1000))
+    scores: Sequence[SplitScore | None] = row.scores or [None]
+    for score in scores:
+        yield (*about, *((score.split, score.score, score.chance, score.majority) if score else ("", "", "", "")))
+        about = ("",) * len(about)
 
 
 def controls(
     control: Annotated[
-        list[str] | None,
-        typer.Option("--control", help="Only this one (repeatable).", callback=one_of("control", lambda: CONTROLS)),
+        list[str] | None, "Only this fault (repeatable).", options.one_of("control", lambda: CONTROLS)
     ] = None,
-    seed: Seed = 0,
-    results: Results = DEFAULT_RESULTS,
-    json: Json = False,
-    debug: Debug = False,
+    seed: options.Seed = 0,
+    results: options.Results = options.DEFAULT_RESULTS,
 ) -> None:
-    """Break the machine in six known ways and see that verify says so.
+    """Put known faults in, and check that verify finds them.
 
-    Phase 1 is taken from RESULTS of the smoke tier; the broken runs go to RESULTS/controls. Exit code 1: a broken
-    machine was called sound.
+    Phase 1 is taken from RESULTS of the smoke tier; the faulty runs go to RESULTS/controls. Exit code 1: verify did not
+    find a fault.
     """
     from xlt.bench.controls import run_controls
-    from xlt.cli.progress import GridLines
+    from xlt.cli.progress import RunBars
+    from xlt.pipeline import sources, store, tiers
     from xlt.pipeline.grid import GridBuilder
-    from xlt.pipeline.sources import SourceOptions, open_source
-    from xlt.pipeline.store import RunStore
-    from xlt.pipeline.tiers import read_tier
     from xlt.train.seeding import deterministic
 
-    options, tier = SourceOptions(), read_tier("smoke")
-    source = open_source(options)
+    named, tier = sources.SourceOptions(), tiers.read_tier("smoke")
+    source = sources.open_source(named)
     grid = GridBuilder(tier, source, seed=seed, precision="fp32").grid()
     deterministic(True)
-    report = run_controls(
-        control or [], grid, tier, source, options, RunStore(results), results / "controls", GridLines()
-    )
-    emit(report, lambda console: _show_controls(console, report))
+    with RunBars() as shown:
+        kept, faulty = store.RunStore(results), results / "controls"
+        report = run_controls(control or [], grid, tier, source, named, kept, faulty, shown)
+    emit(report, _controls(report))
     if not all(each.caught for each in report.controls):
         raise typer.Exit(int(ExitCode.DEVIATES))
 
 
-def _show_tasks(console: Console, result: TaskTable) -> None:
-    from rich.table import Table
-
-    table = Table(
-        "task", "rows", "languages", "load, s", "tokenise, s", "k tokens", "split", "score", "chance", "majority"
-    )
-    for row in result.tasks:
-        for number, score in enumerate(row.scores or [None]):
-            first = _task_cells(row) if not number else ("",) * 6
-            if score is None:
-                table.add_row(*first)
-                continue
-            given = (score.score, score.chance, score.majority)
-            table.add_row(*first, score.split, *("-" if value is None else f"{value:.1f}" for value in given))
-    console.print(table)
-    for row in result.tasks:
-        if row.missing:
-            console.print(f"{row.task}: {row.missing}", markup=False, soft_wrap=True)
-        elif row.folders and row.task not in row.folders:
-            console.print(f"{row.task}: read from the folder {', '.join(row.folders)}", markup=False, soft_wrap=True)
-    console.print(
-        f"Seconds of all rows. Scores in percent (English; retrieval: mean over languages) after "
-        f"{result.phase_1_steps} steps of masked LM and {result.steps} of the training set.",
-        markup=False,
-        soft_wrap=True,
-    )
-
-
-def _task_cells(row: TaskRow) -> tuple[str, ...]:
-    if row.missing:
-        return row.task, "-", "-", "-", "-", "-"
-    counts = [count for languages in row.rows.values() for count in languages.values()]
-    known = {language for languages in row.rows.values() for language in languages}
-    seconds = ("-" if value is None else f"{value:.2f}" for value in (row.load_s, row.tokenise_s))
-    return row.task, str(sum(counts)), str(len(known)), *seconds, f"{row.tokens / 1000:.0f}"
-
-
-def _show_controls(console: Console, report: ControlReport) -> None:
+def _controls(report: ControlReport) -> Iterator[str]:
     for each in report.controls:
-        word = "caught" if each.caught else "NOT CAUGHT"
-        console.print(f"{word}  {each.name}: {each.about}", markup=False, soft_wrap=True)
-        for line in (*each.failed, *each.problems[:3]):
-            console.print(f"        {line}", markup=False, soft_wrap=True)
+        yield f"{'caught' if each.caught else 'NOT CAUGHT'}  {each.name}: {each.about}"
+        yield from (f"        {line}" for line in (*each.failed, *each.problems[:3]))
 
 
 def _backbone(source: str, hidden: int, layers: int) -> Backbone:
     """The smoke tier's small XLM-R, or another width: heads of 64, inner layer four times as wide, as in XLM-R."""
-    from xlt.errors import UsageFault
     from xlt.pipeline.tiers import read_tier
 
     backbone = read_tier("smoke").plan(source).backbone
@@ -235,62 +318,3 @@ def _backbone(source: str, hidden: int, layers: int) -> Backbone:
             raise UsageFault(f"--hidden {hidden} is no multiple of 64.", fix=f"--hidden {64 * heads}")
         changes |= {"hidden_size": hidden, "num_attention_heads": heads, "intermediate_size": 4 * hidden}
     return backbone.model_copy(update={"config": {**backbone.config, **changes}})
-
-
-def _show(console: Console, result: TrainBench) -> None:
-    from rich.table import Table
-
-    sizes = result.model
-    table = Table(
-        "padding of the peer",
-        "ours, ms",
-        "peer, ms",
-        "peer / ours",
-        "10-90 %",
-        "expected (slots/token)",
-        "tokens/step",
-        title=f"Training steps on {result.task} ({result.source}), {result.batch_size} examples each",
-    )
-    for row in result.rows:
-        table.add_row(
-            row.name,
-            f"{row.ours_s * 1000:.1f}",
-            f"{row.peer_s * 1000:.1f}",
-            f"{row.ratio:.2f}",
-            f"{row.ratio_p10:.2f}-{row.ratio_p90:.2f}",
-            f"{row.slots_per_token:.2f}",
-            f"{row.tokens_per_step:.0f}",
-        )
-    console.print(table)
-    console.print(
-        f"{sizes['layers']} layers, width {sizes['hidden']}, vocabulary {sizes['vocabulary']}, {result.precision}; "
-        f"{result.device}, {result.threads} threads; medians of {result.rows[0].steps} interleaved steps.",
-        markup=False,
-    )
-    console.print("Length grouping changes which examples share a batch; both sides get its batches.")
-
-
-def _show_load(console: Console, result: LoadBench) -> None:
-    from rich.table import Table
-
-    table = Table(
-        *("ours", "ours, rows/s", "map alone, rows/s", "ours, s", "peer, s", "peer / ours", "10-90 %"),
-        title=f"{result.timed_rows} rows of {result.task} ({result.source}), {result.tokens} tokens",
-    )
-    for row in result.rows:
-        table.add_row(
-            row.name,
-            f"{row.ours_rows_per_s:.0f}",
-            f"{row.peer_rows_per_s:.0f}",
-            f"{row.ours_s:.3f}",
-            f"{row.peer_s:.3f}",
-            f"{row.ratio:.2f}",
-            f"{row.ratio_p10:.2f}-{row.ratio_p90:.2f}",
-        )
-    console.print(table)
-    console.print(
-        f"Vocabulary {result.vocabulary}, at most {result.max_length} tokens; map in batches of "
-        f"{result.peer_batch_size}; medians of {result.rows[0].repeats} interleaved repeats; {result.left_out} rows "
-        "with other tokens left out.",
-        markup=False,
-    )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
 
     from xlt.verify.paper import ClaimVerdict, Paper
@@ -17,20 +16,19 @@ NO_CLAIMS = "The paper's claims are about XLM-R Large and no part of this tier: 
 FEW = 2
 
 
-def show_paper(paper: Paper | None, console: Console) -> None:
+def shown_paper(paper: Paper | None) -> Iterator[str | Table]:
     """The claims, with their parts where few are asked for, and the printed cells, failures first; then the counts."""
     if paper is None:
-        console.print(NO_CLAIMS, markup=False, soft_wrap=True)
+        yield NO_CLAIMS
         return
     if paper.claims:
-        console.print(_claims(paper.claims))
+        yield _claims(paper.claims)
     # A table has dozens of languages: where all are well, their mean says so.
     printed = [each for each in paper.cells if each.verdict == "deviates" or not each.cell.language or not paper.claims]
     if printed := [each for each in printed if each.cell.expected is not None or not paper.claims]:
-        console.print(_printed(printed))
-    for fix, ids in _fixes(paper).items():
-        console.print(f"{', '.join(ids)}: {fix}", markup=False, soft_wrap=True)
-    console.print(f"The paper: {paper.summary}.", markup=False, soft_wrap=True)
+        yield _printed(printed)
+    yield from (f"{', '.join(ids)}: {fix}" for fix, ids in _fixes(paper).items())
+    yield f"The paper: {paper.summary}."
 
 
 def _claims(claims: Sequence[ClaimVerdict]) -> Table:

@@ -1,59 +1,59 @@
-"""``xlt fetch``."""
+"""``xlt fetch``: the data of tasks and public models, downloaded once.
+
+xlt fetch mnli xnli --model xlm-roberta-large
+xlt fetch tatoeba --mirror https://hub.example.org
+xlt fetch bucc2018 --data-root DIR             # official archives, which the hub does not carry
+xlt fetch mnli --offline                       # is it here and unchanged?
+"""
 
 from __future__ import annotations
 
-import sys
-import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from xlt.cli.options import Debug, Json
 from xlt.cli.output import emit, say
-from xlt.cli.progress import LIVE_INTERVAL, PLAIN_INTERVAL
+from xlt.errors import UsageFault, XltError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from xlt.data.hub.fetch import FetchedRepository
     from xlt.tasks.record import Task
 
 
-def fetch(
-    keys: Annotated[
-        list[str] | None, typer.Argument(metavar="[TASK]...", help="The tasks whose data is wanted.")
-    ] = None,
-    model: Annotated[str, typer.Option("--model", metavar="NAME", help="Also a model of the hub.")] = "",
-    tier: Annotated[str, typer.Option("--tier", help="All that a tier needs of the hub.")] = "",
-    mirror: Annotated[
-        str | None, typer.Option("--mirror", metavar="URL", help="Another address of the hub (or set HF_ENDPOINT).")
-    ] = None,
-    data_root: Annotated[
-        Path | None,
-        typer.Option("--data-root", metavar="DIR", help="Put archives of official releases here, where the hub lacks."),
-    ] = None,
-    language: Annotated[
-        list[str] | None,
-        typer.Option("--language", help="Of the text for masked LM, only this language (repeatable)."),
-    ] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Ask no network: check what was fetched.")] = False,
-    json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Download data and models from the hub, once; the same command resumes."""
-    from pydantic import BaseModel
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What is here after a fetch, whether it was downloaded now or before."""
 
+    format: Literal[1]
+    """The version of this document."""
+    repositories: list[FetchedRepository]
+    """The repositories of the hub that were asked for."""
+    archives: dict[str, list[str]]
+    """The files unpacked into the data root, by the address of the official archive."""
+
+
+def fetch(
+    keys: Annotated[list[str] | None, typer.Argument(metavar="TASK", help="Tasks whose data is wanted.")] = None,
+    model: Annotated[str, "Also this model of the hub."] = "",
+    tier: Annotated[str, "All tasks and the model that this tier needs of the hub."] = "",
+    mirror: Annotated[str, "Another address of the hub. Default: HF_ENDPOINT, else the hub's own."] = "",
+    data_root: Annotated[Path | None, "Folder for official archives of tasks that the hub does not carry."] = None,
+    language: Annotated[list[str] | None, "Only this language of the masked-LM text (repeatable)."] = None,
+    offline: Annotated[bool, "Do not use the network; only check the cache."] = False,
+) -> None:
+    """Download the data of tasks, and models, from the hub.
+
+    What is already here is not downloaded again; the same command resumes.
+    """
+    from xlt.cli.progress import DownloadBars
     from xlt.data.hub.archives import fetch_archives, wanted_archives
     from xlt.data.hub.faults import collecting, raise_collected
-    from xlt.data.hub.fetch import FetchedRepository, wanted_data, wanted_model
     from xlt.data.hub.fetch import fetch as fetch_repositories
-    from xlt.errors import UsageFault, XltError
+    from xlt.data.hub.fetch import wanted_data, wanted_model
     from xlt.tasks.catalogue import get_task
-
-    class Fetched(BaseModel):
-        format: Literal[1] = 1
-        repositories: list[FetchedRepository] = []
-        archives: dict[str, list[str]] = {}
 
     of_tier, backbone = _tier_needs(tier) if tier else (set[str](), "")
     tasks = [get_task(key) for key in dict.fromkeys([*(keys or ()), *sorted(of_tier)])]
@@ -62,23 +62,17 @@ def fetch(
         raise UsageFault("Nothing to fetch was named.", fix="xlt fetch mnli xnli --model xlm-roberta-large")
     from_hub, official = _by_origin(tasks, set(keys or ()), data_root)
     wanted = [*wanted_data(from_hub, language or ()), *map(wanted_model, models)]
-    lines, result = _Lines(), Fetched()
+    result = Fetched(1, [], {})
     collected: list[XltError] = []
-    with collecting(collected):
-        if wanted:
-            result.repositories = fetch_repositories(wanted, lines, mirror=mirror, offline=offline)
-    with collecting(collected):
-        result.archives = fetch_archives(wanted_archives(official), data_root or Path(), lines, offline=offline)
+    with DownloadBars() as progress:
+        with collecting(collected):
+            if wanted:
+                result.repositories.extend(fetch_repositories(wanted, progress, mirror=mirror or None, offline=offline))
+        with collecting(collected):
+            archives = wanted_archives(official)
+            result.archives.update(fetch_archives(archives, data_root or Path(), progress, offline=offline))
     raise_collected(collected)
-
-    def render(console: Console) -> None:
-        for done in result.repositories:
-            text = f"{done.repository} at {done.revision}: {done.files} files, {_size(done.bytes)}, as data.lock says"
-            console.print(text, markup=False)
-        for address, files in result.archives.items():
-            console.print(f"{address}: {len(files)} files in the data root", markup=False)
-
-    emit(result, render)
+    emit(result, _fetched(result))
 
 
 def _tier_needs(name: str) -> tuple[set[str], str]:
@@ -95,14 +89,14 @@ def _tier_needs(name: str) -> tuple[set[str], str]:
 
 
 def _by_origin(tasks: list[Task], asked: set[str], data_root: Path | None) -> tuple[list[Task], list[Task]]:
-    """The tasks to take from the hub, and those from official archives; tells their licences."""
+    """The tasks to take from the hub, and those to take from official archives; tells the licence of each."""
     from xlt.data.hub.table import HubTask, read_table
 
-    table = read_table()
+    hub = read_table()
     from_hub: list[Task] = []
     official: list[Task] = []
     for task in tasks:
-        entry = table.get(task.key, HubTask())
+        entry = hub.get(task.key, HubTask())
         say(f"{task.name}: licence {task.licence}; {task.address}")
         if data_root and entry.archives:
             official.append(task)
@@ -115,45 +109,10 @@ def _by_origin(tasks: list[Task], asked: set[str], data_root: Path | None) -> tu
     return from_hub, official
 
 
-class _Lines:
-    """Tells people what is downloaded: a live line on a terminal, plain lines elsewhere."""
+def _fetched(result: Fetched) -> Iterator[str]:
+    from xlt.cli.progress import size
 
-    def __init__(self) -> None:
-        self._live = sys.stderr.isatty()
-        self._interval = LIVE_INTERVAL if self._live else PLAIN_INTERVAL
-        self._total = self._done = 0
-        self._began = self._told = time.monotonic()
-
-    def remark(self, text: str) -> None:
-        """What the user should know."""
-        say(text)
-
-    def plan(self, files: int, here: int, missing: int, free: int) -> None:
-        """How much comes, and how much room there is."""
-        self._done, self._total = 0, missing
-        say(f"{files} files wanted, {here} of them here and sound.")
-        if here < files:
-            say(f"To download: {files - here} files, {_size(missing)}. Free on the disk: {_size(free)}.")
-        self._began = self._told = time.monotonic()
-
-    def start(self, name: str, missing: int) -> None:
-        """The file that comes now."""
-        self._tell(f"{name} ({_size(missing)})", last=True)
-
-    def advance(self, count: int) -> None:
-        """Bytes that have come; told now and then, with the time left."""
-        self._done += count
-        now = time.monotonic()
-        if now - self._told >= self._interval:
-            self._told = now
-            left = (now - self._began) / self._done * max(0, self._total - self._done)
-            self._tell(f"  {_size(self._done)} of {_size(self._total)}, {left / 60:.0f} min left", last=not self._live)
-
-    def _tell(self, line: str, *, last: bool) -> None:
-        start = "\r\x1b[2K" if self._live else ""
-        sys.stderr.write(f"{start}{line}" + ("\n" if last else ""))
-        sys.stderr.flush()
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+    for each in result.repositories:
+        yield f"{each.repository} at {each.revision}: {each.files} files, {size(each.bytes)}, as data.lock says"
+    for address, files in result.archives.items():
+        yield f"{address}: {len(files)} files in the data root"

@@ -1,30 +1,40 @@
-"""Options that several commands share, and what they build."""
+"""The options that several commands share, singly and in groups, and what they build.
+
+An option is a parameter of a command annotated with its type, its help, and perhaps a check of its value; ``command``
+makes of that what typer wants.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields, is_dataclass
 from difflib import get_close_matches
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
+from xlt.errors import EnvironmentFault, UsageFault
+
 if TYPE_CHECKING:
     from xlt.pipeline.sources import SourceOptions
-    from xlt.train.engine import EngineName, EngineSettings, Precision
-
+    from xlt.train.engine import EngineSettings, Precision
 
 Names = str | list[str] | None
+DEFAULT_RESULTS = Path(os.environ.get("XLT_RESULTS") or "results")
+# What stands for a value in help; a text is called as its option, and of a choice typer lists the names.
+METAVARS: dict[object, str] = {int: "N", float: "X", Path: "DIR", Path | None: "DIR"}
+TEXTS = (str, list[str] | None)
 
 
 def one_of(noun: str, names: Callable[[], Iterable[str]]) -> Callable[[Names], Names]:
-    """The callback of an option that takes one of ``names`` or several: a typing error is answered at once, before
+    """The check of an option that takes one of ``names`` or several: a typing error is answered at once, before
     anything slow is imported or computed."""
 
     def check(given: Names) -> Names:
-        from xlt.errors import UsageFault
-
         for name in [given] if isinstance(given, str) else given or ():
             if name not in (known := list(names())):
                 close = get_close_matches(name, known, n=1)
@@ -53,83 +63,146 @@ def _known_tier(name: str) -> str:
     return name
 
 
-Json = Annotated[
-    bool,
-    typer.Option("--json", help="Print exactly one JSON document on standard output."),
-]
-Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
-Results = Annotated[Path, typer.Option("--results", metavar="DIR", help="The results folder.")]
-_known_task, _known_split = one_of("task", _tasks), one_of("split", lambda: ("dev", "test"))
-TaskKey = Annotated[str, typer.Argument(metavar="TASK", help="The key of a task: xlt tasks ls.", callback=_known_task)]
-OneTask = Annotated[str, typer.Option("--task", help="The task whose rows are used.", callback=_known_task)]
-SomeTasks = Annotated[
-    list[str] | None, typer.Option("--task", help="Only this task (repeatable).", callback=_known_task)
-]
+_known_task = one_of("task", _tasks)
+TaskKey = Annotated[str, typer.Argument(metavar="TASK", help="A task by its key: xlt tasks ls.", callback=_known_task)]
+OneTask = Annotated[str, "Use the rows of this task.", _known_task]
+SomeTasks = Annotated[list[str] | None, "Only this task (repeatable).", _known_task]
+Model = Annotated[str, "The folder of a run or of a saved model, or the name of a model on the hub."]
+Results = Annotated[Path, "The results folder."]
+Seed = Annotated[int, "The seed of training. Default: 0."]
+Threads = Annotated[int, "Use N CPU threads. Default: as many as torch chooses."]
+Tier = Annotated[str, "The name of a tier, or the path of a TOML file.", _known_tier]
+RecipeTier = Annotated[str, "Use the recipe of this tier. Default: the catalogue's recipe.", _known_tier]
 SourceName = Annotated[
     Literal["world", "files", "hub"] | None,
-    typer.Option(
-        "--source",
-        help="Where the data comes from: world (constructed, no download), files (official release files) or hub "
-        "(what xlt fetch brought). Default: the first of the tier, or that of the run given as --model.",
-    ),
+    "Read rows from world (constructed languages, no download), files (official task files in --data-root) or hub "
+    "(what xlt fetch downloaded). Default: the tier's first source, or that of the run given as --model.",
 ]
 DataRoot = Annotated[
-    Path | None,
-    typer.Option(
-        "--data-root",
-        metavar="DIR",
-        help="The folder with the official task files: for --source files, and for what the hub lacks.",
-    ),
+    Path | None, "The folder of official task files, for --source files and for tasks that the hub does not carry."
 ]
-Limit = Annotated[int, typer.Option("--limit", min=0, help="Use the first N rows of every split (0: all).")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="The seed of training.")]
-Zero = Annotated[
-    Literal["0", "1", "2", "3", "3_offload"],
-    typer.Option("--zero", help="DeepSpeed ZeRO stage (artifact/deepspeed)."),
-]
+Limit = Annotated[int, "Use the first N rows of every split. Default: all."]
 Engine = Annotated[
     Literal["deepspeed", "graph"],
-    typer.Option("--engine", help="What trains: deepspeed, or graph (one GPU per run, each step one CUDA graph)."),
+    "Train with DeepSpeed's own step, or replay each step as one CUDA graph (one GPU per run).",
 ]
-Gpus = Annotated[
-    int, typer.Option("--gpus", min=0, help="Use N GPUs of this machine: one run on each, or all on one run (--shard).")
-]
-Processes = Annotated[
-    int, typer.Option("--processes", min=0, help="The same with N processes on the CPU (0: as the tier says).")
-]
-Accumulation = Annotated[int, typer.Option("--accumulation", min=1, help="Micro-batches per step, for less memory.")]
+Zero = Annotated[Literal["0", "1", "2", "3", "3_offload"], "The ZeRO stage of DeepSpeed."]
+Gpus = Annotated[int, "Use N GPUs of this machine. Default: one, if there is one."]
+Processes = Annotated[int, "Use N processes on the CPU. Default: as many as the tier says, else one."]
+Accumulation = Annotated[int, "Compute each step in N micro-batches, to save memory."]
 Search = Annotated[
     Literal["faiss", "faiss-cpu", "torch", "mutual"] | None,
-    typer.Option("--search", help="What finds neighbours; all find the same. Default: XLT_SEARCH, else faiss."),
-]
-Tier = Annotated[
-    str, typer.Option("--tier", help="The tier: its name, or the path of a TOML file.", callback=_known_tier)
-]
-RecipeTier = Annotated[
-    str, typer.Option("--tier", help="Take the recipe of this tier instead of the catalogue's.", callback=_known_tier)
-]
-Splits = Annotated[
-    list[str] | None,
-    typer.Option("--split", help="Only this split: dev or test (repeatable).", callback=_known_split),
+    "Find neighbours with this engine; all engines find the same. Default: XLT_SEARCH, else faiss.",
 ]
 
-DEFAULT_RESULTS = Path(os.environ.get("XLT_RESULTS") or "results")
+
+@dataclass(frozen=True, slots=True)
+class DataOptions:
+    """Where the rows come from, and how many of them are used."""
+
+    source: SourceName = None
+    data_root: DataRoot = None
+    limit: Limit = 0
+
+    def named(self, default: str = "") -> SourceOptions:
+        """The source; the default one, else the world, if none is named. The seed of training is not a source's."""
+        from xlt.pipeline.sources import SourceOptions
+
+        return SourceOptions(name=self.source or default or "world", data_root=self.data_root, limit=self.limit)
 
 
-def source_options(name: str | None, data_root: Path | None, limit: int) -> SourceOptions:
-    """The source that the options name."""
-    from xlt.pipeline.sources import SourceOptions
+@dataclass(frozen=True, slots=True)
+class ScoringOptions:
+    """What a model is scored on, and how."""
 
-    return SourceOptions(name=name or "world", data_root=data_root, limit=limit)
+    language: Annotated[list[str] | None, "Only this language (repeatable)."] = None
+    split: Annotated[
+        list[str] | None, "Only this split, dev or test (repeatable).", one_of("split", lambda: ("dev", "test"))
+    ] = None
+    search: Search = None
+    tier: RecipeTier = ""
 
 
-def engine_settings(zero: str, accumulation: int, engine: EngineName, sharing: int) -> EngineSettings:
-    """How runs are computed, each by ``sharing`` processes; the numeric type is that of each run."""
-    from xlt.train.engine import EngineSettings, check_settings
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """What trains, and on how many devices."""
 
-    settings = EngineSettings(zero=zero, accumulation=accumulation, engine=engine)
-    check_settings(settings, sharing)
-    return settings
+    engine: Engine = "deepspeed"
+    zero: Zero = "0"
+    gpus: Gpus = 0
+    processes: Processes = 0
+    accumulation: Accumulation = 1
+
+    def settings(self, sharing: int) -> EngineSettings:
+        """How runs are computed, each by ``sharing`` processes; the numeric type is that of each run."""
+        from xlt.train.engine import EngineSettings, check_settings
+
+        settings = EngineSettings(zero=self.zero, accumulation=self.accumulation, engine=self.engine)
+        check_settings(settings, sharing)
+        return settings
+
+    def process_count(self, default: int = 1) -> int:
+        """How many processes to use; unless asked for, one on a GPU and ``default`` on a CPU, if it has the cores.
+
+        Raises:
+            EnvironmentFault: more GPUs are asked for than there are.
+        """
+        import torch
+
+        if self.gpus and self.processes:
+            raise UsageFault("--gpus and --processes exclude each other.", fix="Give one of them.")
+        if self.gpus > torch.cuda.device_count():
+            raise EnvironmentFault(
+                f"{self.gpus} GPUs were asked for and {torch.cuda.device_count()} found.",
+                fix="xlt doctor; without a GPU use --processes N.",
+            )
+        if torch.cuda.is_available():
+            default = 1
+        return self.gpus or self.processes or min(default, os.cpu_count() or 1)
+
+
+def _common(
+    json: Annotated[bool, "Print exactly one JSON document on standard output."] = False,
+    debug: Annotated[bool, "Show the traceback of an error."] = False,
+) -> None:
+    """The options of every command. ``xlt.cli.app`` reads them before typer does: usage errors obey them too."""
+
+
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """A command as typer wants it: every field of its option groups is an option, and --json and --debug are added."""
+    own = _parameters(function)
+    groups: dict[str, Any] = {each.name: each.annotation for each in own if is_dataclass(each.annotation)}
+    flat = [option for each in own for option in (_parameters(groups[each.name]) if each.name in groups else [each])]
+
+    @wraps(function)
+    def typed(*, json: bool, debug: bool, **values: Any) -> None:
+        for name, group in groups.items():
+            values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
+        function(**values)
+
+    # typer looks at the signature alone.
+    typed.__signature__ = Signature(list(map(_typer_option, [*flat, *_parameters(_common)])))  # type: ignore[attr-defined]
+    return typed
+
+
+def _parameters(function: Callable[..., Any]) -> list[Parameter]:
+    return list(signature(function, eval_str=True).parameters.values())
+
+
+def _typer_option(parameter: Parameter) -> Parameter:
+    kind, about, *check = get_args(parameter.annotation)
+    if isinstance(about, str):
+        default = None if parameter.default is Parameter.empty else parameter.default
+        about = typer.Option(
+            f"--{parameter.name.replace('_', '-')}",
+            help=about,
+            metavar=parameter.name.upper() if kind in TEXTS else METAVARS.get(kind),
+            min=(1 if default else 0) if kind in (int, float) else None,
+            show_default=bool(default),  # a default of nothing is told in words
+            callback=check[0] if check else None,
+        )
+    # By keyword only: else no required option could stand after another.
+    return parameter.replace(kind=Parameter.KEYWORD_ONLY, annotation=Annotated[kind, about])
 
 
 def precision() -> Precision:
@@ -137,28 +210,6 @@ def precision() -> Precision:
     import torch
 
     return "bf16" if torch.cuda.is_available() else "fp32"
-
-
-def process_count(gpus: int, processes: int, default: int = 1) -> int:
-    """How many processes to use; unless asked for, one on a GPU and ``default`` on a CPU, if it has as many cores.
-
-    Raises:
-        EnvironmentFault: more GPUs are asked for than there are.
-    """
-    import torch
-
-    from xlt.errors import EnvironmentFault, UsageFault
-
-    if gpus and processes:
-        raise UsageFault("--gpus and --processes exclude each other.", fix="Give one of them.")
-    if gpus > torch.cuda.device_count():
-        raise EnvironmentFault(
-            f"{gpus} GPUs were asked for and {torch.cuda.device_count()} found.",
-            fix="xlt doctor; without a GPU use --processes N.",
-        )
-    if torch.cuda.is_available():
-        default = 1
-    return gpus or processes or min(default, os.cpu_count() or 1)
 
 
 def use_search(name: str | None) -> None:

@@ -10,9 +10,9 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
 from xlt.errors import XltError
@@ -27,10 +27,28 @@ NUMBER = re.compile(r"[-+≤≈ /.,%–\d]*M?$")
 
 @dataclass(slots=True)
 class Settings:
-    """What the common options say."""
+    """How this command talks."""
 
     as_json: bool = False
+    """Print one JSON document on standard output; lines for people go to standard error."""
     debug: bool = False
+    """Show tracebacks."""
+    live: bool = False
+    """Bars stand on the terminal now: lines go above them, through standard error."""
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorDocument:
+    """The one document on standard output, below ``error``, where a command with ``--json`` ends with an error."""
+
+    what: str
+    """What happened."""
+    why: str
+    """Why it happened; may be empty."""
+    fix: str
+    """How to fix it, a command where there is one; may be empty."""
+    exit_code: int
+    """The exit code of the command."""
 
 
 settings = Settings()
@@ -69,20 +87,17 @@ def _stream() -> TextIO:
     return _results or sys.stdout
 
 
-def emit(result: Any, shown: Iterable[str | Table] | Callable[[Console], None]) -> None:
+def emit(result: Any, shown: Iterable[str | Table]) -> None:
     """Print a command's typed result: as one JSON document with ``--json``, else as the lines and tables ``shown``.
 
     ``shown`` may be a generator: with ``--json`` nothing of it is computed.
     """
     if settings.as_json:
-        from pydantic import TypeAdapter
+        from pydantic_core import to_jsonable_python
 
-        _print_document(TypeAdapter(type(result)).dump_python(result, mode="json"))
+        _print_document(to_jsonable_python(result, by_alias=False))
         return
-    out = console()
-    if callable(shown):  # until every command yields what it shows
-        shown(out)
-        return
+    out = console(_stream())
     for item in shown:
         # A line is left to the terminal to fold: folded here, a command in it could not be copied.
         out.print(item, soft_wrap=isinstance(item, str))
@@ -108,25 +123,24 @@ def _cell(value: object) -> str:
     return "–" if value is None else str(value)
 
 
-def console() -> Console:
-    """The console for results."""
+def console(stream: TextIO) -> Console:
+    """A console whose texts are no markup and steer no terminal, those in tables too."""
     from rich.console import Console
     from rich.text import Text
 
     class PlainConsole(Console):
-        """A console whose texts, those in tables too, are no markup."""
-
         def render_str(self, text: str, **options: Any) -> Text:
             return super().render_str(_lines(text), **options | {"markup": False, "emoji": False})
 
     # Off a terminal, rich would fold tables to 80 columns.
-    width = None if _stream().isatty() else 140
-    return PlainConsole(file=_stream(), width=width, highlight=False)
+    return PlainConsole(file=stream, width=None if stream.isatty() else 140, highlight=False)
 
 
 def say(message: str) -> None:
     """A line for people: on standard output, or on standard error with ``--json``."""
-    stream = sys.stderr if settings.as_json else _stream()
+    stream = _stream()
+    if settings.as_json or (settings.live and stream.isatty()):
+        stream = sys.stderr
     stream.write(_lines(message) + "\n")
     stream.flush()
 
@@ -142,8 +156,9 @@ def report_error(error: XltError) -> None:
     if settings.debug:
         show_traceback(error)
     if settings.as_json:
-        fault = {"what": error.what, "why": error.why, "fix": error.fix, "exit_code": int(error.exit_code)}
-        _print_document({"format": 1, "error": fault})
+        # By the standard library: the package that cannot be imported may be pydantic.
+        fault = ErrorDocument(error.what, error.why, error.fix, int(error.exit_code))
+        _print_document({"format": 1, "error": asdict(fault)})
 
 
 def show_traceback(error: BaseException) -> None:

@@ -1,13 +1,18 @@
-"""Progress with an estimate of what is left: a live line on a terminal, plain lines elsewhere."""
+"""Progress of runs and downloads: on a terminal bars with the time left, elsewhere a plain line now and then."""
 
 from __future__ import annotations
 
-import shutil
+import os
 import sys
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
 
-from xlt.cli.output import say
+from rich import progress as bars
+
+from xlt.cli.output import console, say, settings
+from xlt.printable import printable
 
 if TYPE_CHECKING:
     from xlt.pipeline.spec import RunSpec
@@ -15,95 +20,153 @@ if TYPE_CHECKING:
     from xlt.train.loop import StepRecord
 
 PLAIN_INTERVAL = 15.0
-LIVE_INTERVAL = 0.2
+SPEED_PERIOD = 300.0  # seconds that an estimate looks back: a step of a large model may take a minute
 
 
-class GridLines:
-    """Tells about the runs of a grid on the streams for people."""
+def size(count: float) -> str:
+    """A number of bytes for people."""
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def clock(seconds: float) -> str:
+    """Seconds as minutes and seconds."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+class Display:
+    """The bars of one command, shown within a ``with`` block; elsewhere than on a terminal, plain lines.
+
+    ``far`` says in a plain line how much is done of how much, as ``columns`` do in a bar.
+    """
+
+    def __init__(self, far: Callable[[float, float], str], *columns: bars.ProgressColumn) -> None:
+        self.live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        name, state = (bars.TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[state]}"))
+        # While the bars are shown, rich puts what Python writes to either stream above them.
+        self.progress = bars.Progress(
+            *(name, bars.BarColumn(20), *columns, bars.TimeRemainingColumn(), state),
+            console=console(sys.stderr),
+            disable=not self.live,
+            transient=True,
+            speed_estimate_period=SPEED_PERIOD,
+            get_time=time.monotonic,
+        )
+        self._far = far
+
+    def __enter__(self) -> Self:
+        settings.live = self.live
+        self.progress.start()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        settings.live = False
+        self.progress.stop()
+
+    def add(self, name: str, total: float | None = None) -> bars.TaskID:
+        """A new bar; without ``total`` its end is not known yet."""
+        return self.progress.add_task(printable(name), total=total, state="", told=time.monotonic())
+
+    def show(self, bar: bars.TaskID, state: str, **moved: Any) -> None:
+        """Move a bar, or now and then write a line that says how far it is."""
+        self.progress.update(bar, state=printable(state), **moved)
+        task = self.progress.tasks[self.progress.task_ids.index(bar)]
+        if time.monotonic() - task.fields["told"] >= PLAIN_INTERVAL:
+            self.progress.update(bar, told=time.monotonic())
+            left = "time left unknown" if task.time_remaining is None else f"{clock(task.time_remaining)} left"
+            parts = (self._far(task.completed, task.total or 0), state, left) if moved else (state,)
+            self.line(f"{task.description}: {', '.join(parts)}")
+
+    def line(self, text: str) -> None:
+        """A line for logs, in the place of bars."""
+        if not self.live:
+            sys.stderr.write(printable(text) + "\n")
+            sys.stderr.flush()
+
+
+class RunBars(Display):
+    """Tells about the runs of a grid: a bar for each run in progress, and one for all of them."""
 
     def __init__(self) -> None:
-        self.live = sys.stderr.isatty()
-        self._runs: dict[str, RunLine] = {}
+        super().__init__("step {:.0f} of {:.0f}".format, bars.MofNCompleteColumn())
+        self._runs: dict[str, RunBar] = {}
+        self._all: bars.TaskID | None = None
         self._started = self._done = self._total = 0
 
     def plan(self, runs: list[tuple[RunSpec, Check]]) -> None:
-        """What is done and what is to do."""
-        done = sum(check.state == "done" for _, check in runs)
+        """What is done and what is to do. A grid is planned again when runs of it have collapsed."""
         self._started = self._done = 0
-        self._total = len(runs) - done
-        say(f"{len(runs)} runs: {done} done, {self._total} to do.")
+        self._total = sum(check.state != "done" for _, check in runs)
+        say(f"{len(runs)} runs: {len(runs) - self._total} done, {self._total} to do.")
         for spec, check in runs:
             if check.state in ("unfinished", "damaged"):
-                say(f"  {spec.folder} is {check.state} ({check.problem}): it is made again.")
+                say(f"  {spec.folder} is {check.state} and will be made again: {check.problem}")
+        if self._all is not None:
+            self.progress.remove_task(self._all)
+        self._all = self.add("all runs", self._total)
 
-    def start(self, spec: RunSpec) -> RunLine:
+    def start(self, spec: RunSpec) -> RunBar:
         """A run begins."""
         self._started += 1
-        run = RunLine(self, f"[{self._started}/{self._total}] {spec.phase} {spec.name}")
-        self._runs[spec.hash] = run
-        self._say(f"{run.label} ...")
+        label = f"[{self._started}/{self._total}] {spec.phase} {spec.name}"
+        run = self._runs[spec.hash] = RunBar(self, label, self.add(label), time.monotonic())
+        if not self.live:
+            say(f"{label} ...")
         return run
 
     def finish(self, spec: RunSpec) -> None:
         """A run is complete."""
         run = self._runs.pop(spec.hash)
         self._done += 1
-        self._say(f"{run.label} done in {run.age()}; {self._done} of {self._total} runs made")
-
-    def tell(self, run: RunLine) -> None:
-        """Show the state of a run, on a terminal beside that of all others in progress."""
-        if self.live:
-            line = " | ".join(f"{run.label}: {run.state}" for run in self._runs.values() if run.state)
-            # A line that is folded could not be cleared.
-            sys.stderr.write(f"\r\x1b[2K{line[: shutil.get_terminal_size().columns - 1]}")
-        else:
-            sys.stderr.write(f"{run.label}: {run.state}\n")
-        sys.stderr.flush()
-
-    def _say(self, line: str) -> None:
-        if self.live:
-            sys.stderr.write("\r\x1b[2K")
-            sys.stderr.flush()
-        say(line)
+        self.progress.remove_task(run.bar)
+        if self._all is not None:
+            self.progress.update(self._all, completed=self._done)
+        say(f"{run.label} done in {clock(time.monotonic() - run.began)}; {self._done} of {self._total} runs made")
 
 
-class RunLine:
-    """The state of one run, and when it was last told."""
+@dataclass(frozen=True, slots=True)
+class RunBar:
+    """The progress of one run."""
 
-    def __init__(self, grid: GridLines, label: str) -> None:
-        self.label = label
-        self.state = ""
-        self._grid = grid
-        self._interval = LIVE_INTERVAL if grid.live else PLAIN_INTERVAL
-        self._began = self._first_time = self._told = time.monotonic()
-        self._first_step = 0
-
-    def age(self) -> str:
-        """How long ago the run began."""
-        return _minutes(time.monotonic() - self._began)
+    display: RunBars
+    label: str
+    bar: bars.TaskID
+    began: float
 
     def step(self, record: StepRecord, steps: int) -> None:
         """One optimiser step is done."""
-        if not self._first_step:
-            # The first step of a process compiles and allocates; it would spoil the estimate.
-            self._first_step, self._first_time = record.step, time.monotonic()
-        elif self._due():
-            done = record.step - self._first_step
-            left = (time.monotonic() - self._first_time) / done * (steps - record.step)
-            self._tell(f"step {record.step}/{steps}, loss {record.loss:.3f}, {_minutes(left)} left")
+        self.display.show(self.bar, f"loss {record.loss:.3f}", completed=record.step, total=steps)
 
     def cell(self, task: str, split: str, language: str) -> None:
         """A set of predictions is about to be made."""
-        if self._due():
-            self._tell(f"predicting {task} {split} {language}")
-
-    def _due(self) -> bool:
-        return time.monotonic() - self._told >= self._interval
-
-    def _tell(self, state: str) -> None:
-        self._told, self.state = time.monotonic(), state
-        self._grid.tell(self)
+        self.display.show(self.bar, f"predicting {task} {split} {language}")
 
 
-def _minutes(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+class DownloadBars(Display):
+    """Tells what is downloaded: one bar of all bytes that are still to come."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            lambda done, total: f"{size(done)} of {size(total)}", bars.DownloadColumn(), bars.TransferSpeedColumn()
+        )
+        self._bar = self.add("download")
+
+    def remark(self, text: str) -> None:
+        """What the user should know."""
+        say(text)
+
+    def plan(self, files: int, here: int, missing: int, free: int) -> None:
+        """How much comes, and how much room there is."""
+        say(f"Files: {files} needed, {here} of them here and unchanged.")
+        if here < files:
+            say(f"To download: {files - here} files, {size(missing)}. Free on the disk: {size(free)}.")
+        self.progress.reset(self._bar, total=missing)
+
+    def start(self, name: str, missing: int) -> None:
+        """The file that comes now."""
+        self.line(f"{name} ({size(missing)})")
+        self.progress.update(self._bar, state=printable(name))
+
+    def advance(self, count: int) -> None:
+        """Bytes that have come."""
+        (task,) = self.progress.tasks
+        self.show(self._bar, task.fields["state"], advance=count)

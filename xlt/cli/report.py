@@ -1,4 +1,8 @@
-"""``xlt report``."""
+"""``xlt report``.
+
+xlt report
+xlt report --results DIR
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from xlt.cli.options import DEFAULT_RESULTS, DataRoot, Debug, Json
+from xlt.cli.options import DEFAULT_RESULTS, DataRoot
 from xlt.cli.output import emit
 from xlt.cli.verify import Folders
 
@@ -19,8 +23,6 @@ def report(
         Path | None,
         typer.Option("--ship", metavar="FILE", help="Pack all that verify needs, without models and texts: x.tar.gz"),
     ] = None,
-    json: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Write the report: one page for people, report.json and an RO-Crate, below the (first) results folder."""
     from pydantic import BaseModel
@@ -48,5 +50,4 @@ def report(
         result_hash=verification.result_hash,
         archive=str(ship) if ship else None,
     )
-    written = f"Report: {page}" + (f"\nArchive for others to verify: {ship}" if ship else "")
-    emit(files, lambda console: console.print(written, markup=False, soft_wrap=True))
+    emit(files, [f"Report: {page}", *([f"Archive for others to verify: {ship}"] if ship else [])])

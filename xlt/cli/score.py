@@ -1,18 +1,27 @@
-"""``xlt score`` and ``xlt submit``."""
+"""``xlt score`` and ``xlt submit``.
+
+xlt score --predictions DIR --labels DIR
+xlt score --predictions DIR --labels DIR --benchmark xtreme-r --json
+xlt submit --arm baseline --output DIR
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from xlt.cli.options import DEFAULT_RESULTS, DataRoot, Debug, Json, Results
-from xlt.cli.output import emit
+from xlt.cli.options import DEFAULT_RESULTS, DataRoot, Results
+from xlt.cli.output import emit, table
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.table import Table
+
+    from xlt.evaluate.submission import SubmissionScore
+    from xlt.verify.submission import Submission
 
 Predictions = Annotated[
     Path, typer.Option("--predictions", metavar="DIR", help="The submission: TASK/test-LANGUAGE.tsv, .json or .jsonl.")
@@ -35,28 +44,24 @@ def score(
     labels: Labels,
     benchmark: Benchmark = "xtreme",
     seqeval: Seqeval = "0.0.12",
-    json: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Score a submission folder as XTREME's own evaluator does."""
     from xlt.evaluate.submission import score_submission
 
     result = score_submission(predictions, labels, benchmark, seqeval)
 
-    def render(console: Console) -> None:
-        from rich.table import Table
+    emit(result, _scored(result))
 
-        table = Table("task", "languages", "means over languages", "score")
-        for task, scored in result.tasks.items():
-            each = list(scored.languages.values())
-            means = ", ".join(f"{name} {fmean(metrics[name] for metrics in each):.2f}" for name in each[0])
-            table.add_row(task, str(len(each)), means, f"{scored.score:.2f}")
-        console.print(table)
-        for note in result.notes:
-            console.print(f"Note: {note}", markup=False, soft_wrap=True)
-        console.print("Total: none" if result.score is None else f"Total: {result.score:.2f}")
 
-    emit(result, render)
+def _scored(result: SubmissionScore) -> Iterator[str | Table]:
+    rows = []
+    for task, scored in result.tasks.items():
+        each = list(scored.languages.values())
+        means = ", ".join(f"{name} {fmean(metrics[name] for metrics in each):.2f}" for name in each[0])
+        rows.append((task, len(each), means, f"{scored.score:.2f}"))
+    yield table(("task", "languages", "means over languages", "score"), rows)
+    yield from (f"Note: {note}" for note in result.notes)
+    yield "Total: none" if result.score is None else f"Total: {result.score:.2f}"
 
 
 def submit(
@@ -64,8 +69,6 @@ def submit(
     output: Output,
     results: Results = DEFAULT_RESULTS,
     data_root: DataRoot = None,
-    json: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Write the test predictions of one arm as a folder that can be submitted to XTREME."""
     from xlt.verify.stored import source_of
@@ -73,11 +76,12 @@ def submit(
 
     submission = write_submission(results, source_of(results, data_root), arm, output)
 
-    def render(console: Console) -> None:
-        for task, languages in submission.written.items():
-            console.print(f"{task:9} {len(languages)} files", markup=False)
-        for task, languages in submission.missing.items():
-            console.print(f"{task:9} no predictions: {' '.join(languages)}", markup=False, soft_wrap=True)
-        console.print(f"Submission: {submission.output}", markup=False, soft_wrap=True)
+    emit(submission, _written(submission))
 
-    emit(submission, render)
+
+def _written(submission: Submission) -> Iterator[str]:
+    for task, languages in submission.written.items():
+        yield f"{task:9} {len(languages)} files"
+    for task, languages in submission.missing.items():
+        yield f"{task:9} no predictions: {' '.join(languages)}"
+    yield f"Submission: {submission.output}"

@@ -1,4 +1,8 @@
-"""``xlt verify``, and the end of ``xlt reproduce``."""
+"""``xlt verify``, and the end of ``xlt reproduce``.
+
+xlt verify
+xlt verify --results results-1 --results results-2 --claim C3
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xlt.cli.options import DEFAULT_RESULTS, DataRoot, Debug, Json, one_of
+from xlt.cli.options import DEFAULT_RESULTS, DataRoot, one_of
 from xlt.cli.output import emit, say
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
 
     from xlt.data.source import Source
@@ -65,8 +68,6 @@ def verify(
     recheck: Annotated[
         int, typer.Option("--recheck", min=0, help="Predict N cells again from the stored models and compare.")
     ] = 0,
-    json: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Recompute every number from stored predictions and gold labels, and judge it.
 
@@ -86,55 +87,50 @@ def verify(
     verification = join(found, given)
     if claim or table or cell:
         verification = select(verification, Selection(*(tuple(names or ()) for names in (claim, table, cell))))
-    _show(verification)
+    emit(verification, _shown(verification))
     for each in found if record else ():
         path = record_run(each, artifact_root())
         say(f"Recorded as artifact/{path.relative_to(artifact_root())}")
     raise typer.Exit(verification.exit_code)
 
 
-def conclude(results: Path, source: Source) -> None:
+def verify_and_report(results: Path, source: Source) -> None:
     """Verify, write the report, print the verdicts and leave with the exit code of the verdicts."""
     from xlt.verify.judge import verify as verify_results
     from xlt.verify.report import write_report
 
     verification = verify_results(results, source)
     page = write_report(verification, results)
-    _show(verification)
+    emit(verification, _shown(verification))
     say(f"Report: {page}")
     raise typer.Exit(verification.exit_code)
 
 
-def _show(verification: Verification) -> None:
-    from xlt.cli.claims import show_paper
+def _shown(verification: Verification) -> Iterator[str | Table]:
+    from xlt.cli.claims import shown_paper
 
-    def render(console: Console) -> None:
-        for each in (verification, *verification.further):
-            if verification.further:
-                console.print(f"Seed {each.seed}", markup=False)
-            _show_seed(each, console)
-        show_paper(verification.paper, console)
-
-    emit(verification, render)
+    for each in (verification, *verification.further):
+        if verification.further:
+            yield f"Seed {each.seed}"
+        yield from _shown_seed(each)
+    yield from shown_paper(verification.paper)
 
 
-def _show_seed(verification: Verification, console: Console) -> None:
+def _shown_seed(verification: Verification) -> Iterator[str | Table]:
     by_fix: dict[str, list[str]] = {}
     for problem in verification.problems:
         by_fix.setdefault(problem.fix, []).append(f"{problem.run} {problem.where}".strip() + f": {problem.what}")
     for fix, found in by_fix.items():
         more = [f"({len(found) - MOST_PROBLEMS} more like these: --json)"] if len(found) > MOST_PROBLEMS else []
-        for line in (*found[:MOST_PROBLEMS], *more):
-            console.print(f"PROBLEM  {line}", markup=False, soft_wrap=True)
-        console.print(f"         → {fix}", markup=False, soft_wrap=True)
+        yield from (f"PROBLEM  {line}" for line in (*found[:MOST_PROBLEMS], *more))
+        yield f"         → {fix}"
     if verification.verdicts:
-        console.print(_scores(verification))
-        console.print(_verdicts(verification))
+        yield _scores(verification)
+        yield _verdicts(verification)
         for fix in dict.fromkeys(verdict.fix for verdict in verification.verdicts if verdict.verdict == "not run"):
-            console.print(f"What was not run: {fix}", markup=False, soft_wrap=True)
-        for line in filter(None, (*verification.references, verification.unchecked)):
-            console.print(line, markup=False, soft_wrap=True)
-        console.print(f"Verdicts: {verification.summary}.  result_hash {verification.result_hash}", markup=False)
+            yield f"What was not run: {fix}"
+        yield from filter(None, (*verification.references, verification.unchecked))
+        yield f"Verdicts: {verification.summary}.  result_hash {verification.result_hash}"
 
 
 def _scores(verification: Verification) -> Table:

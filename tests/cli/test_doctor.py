@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.cli.conftest import Invoke
-from xlt.cli.environment import prove_gpu
+from xlt.cli.doctor import gpu_self_test
 from xlt.errors import EnvironmentFault, ExitCode
 from xlt.pipeline import doctor
 from xlt.pipeline.doctor import DoctorCheck
@@ -30,12 +30,12 @@ def test_a_kernel_that_is_off_is_shown_and_only_what_cannot_run_is_an_error(invo
 
 def test_before_a_tier_a_kernel_may_fail_but_not_training(monkeypatch, capsys):
     monkeypatch.setattr(doctor, "self_test", lambda engines: [GOOD, OFF, LATE])
-    prove_gpu("deepspeed")
+    gpu_self_test("deepspeed")
     # On standard error if the command before, of this process, was one with --json.
     assert "XLT_KERNELS=-gelu" in "".join(capsys.readouterr())
     monkeypatch.setattr(doctor, "self_test", lambda engines: [OFF, BROKEN])
     with pytest.raises(EnvironmentFault, match="DeepSpeed") as caught:
-        prove_gpu("deepspeed")
+        gpu_self_test("deepspeed")
     assert (caught.value.why, caught.value.fix) == ("no NCCL", "make install")
 
 
@@ -45,10 +45,10 @@ def test_the_graph_engine_needs_its_parts_proven(monkeypatch, name, status):
     found = DoctorCheck(name=f"GPU: {name}", status=status, found="off by 1")
     monkeypatch.setattr(doctor, "self_test", lambda engines: [GOOD, found])
     with pytest.raises(EnvironmentFault, match=name) as caught:
-        prove_gpu("graph")
+        gpu_self_test("graph")
     assert (caught.value.why, caught.value.fix) == ("off by 1", "--engine deepspeed")
-    prove_gpu("deepspeed")
-    prove_gpu(None)
+    gpu_self_test("deepspeed")
+    gpu_self_test(None)
 
 
 def test_a_single_run_on_a_gpu_is_proven_first_too(invoke: Invoke, monkeypatch, tmp_path):

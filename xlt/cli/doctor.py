@@ -1,4 +1,8 @@
-"""``xlt doctor``."""
+"""``xlt doctor``, and the self-test that comes before runs on a GPU.
+
+xlt doctor
+xlt doctor --gpu
+"""
 
 from __future__ import annotations
 
@@ -6,58 +10,46 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xlt.cli.options import DEFAULT_RESULTS, Debug, Json, Results
+from xlt.cli.options import DEFAULT_RESULTS, Results
 from xlt.cli.output import emit, say
-from xlt.errors import ExitCode
+from xlt.errors import EnvironmentFault, ExitCode
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from xlt.pipeline.doctor import DoctorCheck
     from xlt.train.engine import EngineName
 
 MARKS = {"pass": "ok  ", "warn": "warn", "fail": "FAIL", "not tested": "?   "}
-# What a graph holds has to be proven: a fault in it does not show.
+# A captured graph replays whatever was computed while it was captured, so a fault in one of these would not show.
 NEEDED_BY_GRAPHS = ("GPU: varlen_attention", "GPU: adamw", "GPU: graph engine")
 
 
 def doctor(
     results: Results = DEFAULT_RESULTS,
-    gpu: Annotated[
-        bool, typer.Option("--gpu", help="Also compute on the GPU and compare: FAISS, kernels, training (minutes).")
-    ] = False,
-    json: Json = False,
-    debug: Debug = False,
+    gpu: Annotated[bool, "Also compute on the GPU and compare: FAISS, kernels, training (a few minutes)."] = False,
 ) -> None:
-    """Check this machine, with a command that fixes each lack."""
+    """Check this machine, and say how to fix what it lacks."""
     from xlt.pipeline.doctor import examine, self_test
 
     tested = self_test() if gpu else []
     report = examine(results)
     report.checks += tested
-
-    def render(console: Console) -> None:
-        for check in report.checks:
-            console.print(_lines(check), markup=False)
-
-    emit(report, render)
+    emit(report, map(_line, report.checks))
     if not report.healthy:
         raise typer.Exit(int(ExitCode.ENVIRONMENT))
 
 
-def prove_gpu(engine: EngineName | None) -> None:
-    """The self-test that comes before runs on a GPU; what failed is not used from here on. ``engine`` trains, if any.
+def gpu_self_test(engine: EngineName | None) -> None:
+    """Test the GPU before runs use it; what fails is not used from here on. ``engine`` is what will train, if any.
 
     Raises:
         EnvironmentFault: the engine cannot train on it.
     """
-    from xlt.errors import EnvironmentFault
     from xlt.pipeline.doctor import self_test
 
     say("Self-test of the GPU, at most 5 minutes once its kernels are compiled:")
     checks = self_test([engine] if engine else [])
     for check in checks:
-        say(_lines(check))
+        say(_line(check))
     for check in checks:
         if check.status == "fail":
             raise EnvironmentFault(f"The self-test of the GPU failed: {check.name}.", why=check.found, fix=check.fix)
@@ -69,7 +61,7 @@ def prove_gpu(engine: EngineName | None) -> None:
             )
 
 
-def _lines(check: DoctorCheck) -> str:
+def _line(check: DoctorCheck) -> str:
     found = f"not tested: {check.found}" if check.status == "not tested" else check.found
     line = f"{MARKS[check.status]}  {check.name:22} {found}"
     return f"{line}\n{'':28} → {check.fix}" if check.fix else line

@@ -1,0 +1,189 @@
+"""``xlt plan``: the runs of a tier, which of them are done, and what all of them cost.
+
+xlt plan
+xlt plan --calibrate                           # hours on this machine, from a few steps
+xlt plan --source files --data-root DIR        # the same tier on real text
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from xlt.cli import options
+from xlt.cli.output import emit, table
+from xlt.errors import DataFault
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from xlt.pipeline.estimate import Estimate
+    from xlt.pipeline.grid import Grid
+    from xlt.pipeline.store import Check
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRun:
+    """One run of the grid."""
+
+    folder: str
+    """Its folder below RESULTS/runs; empty where the data is absent, without which no hash is known."""
+    hash: str
+    """The hash of all that determines its numbers; empty as ``folder``."""
+    phase: str
+    """pretrain, intermediate or target."""
+    arm: str
+    """The arm that it belongs to; empty for phase 1, which all arms start from."""
+    train: list[str]
+    """The tasks that it is trained on; none where it only scores."""
+    evaluate: list[str]
+    """The tasks that it is scored on."""
+    parent: str | None
+    """The hash of the run whose model it starts from; null for phase 1, public models, and as ``folder``."""
+    name: str
+    """Its name in the grid."""
+    starts_from: str
+    """The name of the run whose model it starts from; empty for none."""
+    state: str
+    """done, unfinished, absent, damaged, or unknown where the data is absent."""
+    problem: str
+    """What is wrong with its folder; empty where nothing is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What ``xlt plan`` found."""
+
+    format: Literal[1]
+    """The version of this document."""
+    tier: str
+    """The name of the tier."""
+    source: str
+    """The source of its rows: world, files or hub."""
+    runs: list[PlannedRun]
+    """Its runs, each after the one that it starts from."""
+    seed: int
+    """The seed of these runs."""
+    seeds: list[int]
+    """The seeds that the tier's results are of."""
+    left_out: dict[str, str]
+    """What of the tier is left out because its data is absent, by arm."""
+    collapsed: list[str]
+    """The folders of runs that collapsed; each has a second attempt, with another seed, among ``runs``."""
+    data_absent: str
+    """Which data is absent, so that no hash and no state is known; empty where all is here."""
+    fetch: str
+    """The command that gets the data; empty where all is here."""
+    estimate: Estimate
+    """What all runs cost together, if none of them is done yet."""
+
+
+def plan(
+    *,
+    tier: options.Tier = "smoke",
+    data: options.DataOptions,
+    seed: options.Seed = 0,
+    results: options.Results = options.DEFAULT_RESULTS,
+    engine: options.Engine = "deepspeed",
+    calibrate: Annotated[bool, "Time a few steps of every kind of task on this machine, to tell the hours."] = False,
+) -> None:
+    """List a tier's runs: done, to do, and what they cost."""
+    from xlt.pipeline import calibration, estimate, executor, grid, sources, store, tiers
+
+    described, runs = tiers.read_tier(tier), store.RunStore(results)
+    named = data.named(next(iter(described.sources)))
+    backbone = described.plan(named.name)
+    source = sources.open_source(named)
+    builder = partial(grid.GridBuilder, described, source, seed=seed, precision=options.precision(), engine=engine)
+    absent = fetch = ""
+    try:
+        planned = executor.with_retries(builder().grid(), runs)
+        checks = [check for _, check in executor.plan_grid(planned, runs)]
+    except DataFault as fault:
+        # The graph and its costs are known even so; hashes, and with them what is done, are not.
+        planned, checks = builder(fingerprints=False).grid(), []
+        absent = f"{fault.what} {fault.why}".strip()
+        of_hub = source.name == "hub" and fault.fix.startswith("xlt ")
+        fetch = f"xlt fetch --tier {tier} --data-root DIR" if of_hub else fault.fix
+    rate = calibration.calibrate(described, planned, source) if calibrate else None
+    result = Plan(
+        format=1,
+        tier=planned.tier,
+        source=named.name,
+        runs=list(_planned(planned, checks)),
+        seed=seed,
+        seeds=described.seeds,
+        left_out=planned.left_out,
+        collapsed=[run.folder for run in planned.collapsed],
+        data_absent=absent,
+        fetch=fetch,
+        estimate=estimate.estimate(planned, backbone, source, rate),
+    )
+    emit(result, _shown(result))
+
+
+def _planned(grid: Grid, checks: Sequence[Check]) -> Iterator[PlannedRun]:
+    """The runs with their states; without ``checks`` neither hashes nor states are known."""
+    names = {run.hash: run.name for run in grid.runs}
+    for number, (run, listed) in enumerate(zip(grid.runs, grid.as_json()["runs"], strict=True)):
+        starts_from = names.get(run.parent or "", "")
+        if checks:
+            state, problem = checks[number].state, checks[number].problem
+            yield PlannedRun(**listed, name=run.name, starts_from=starts_from, state=state, problem=problem)
+        else:
+            named = {**listed, "folder": "", "hash": "", "parent": None}
+            yield PlannedRun(**named, name=run.name, starts_from=starts_from, state="unknown", problem="data absent")
+
+
+def _shown(plan: Plan) -> Iterator[str | Table]:
+    seeds = ", ".join(map(str, plan.seeds))
+    rows = (
+        (run.phase, run.name, run.starts_from or None, run.state, _tokens(cost.tokens, cost.at_most), run.folder)
+        for run, cost in zip(plan.runs, plan.estimate.runs, strict=True)
+    )
+    columns = ("phase", "run", "starts from", "state", "training tokens", "folder")
+    yield table(columns, rows, f"Tier {plan.tier} on {plan.source}, seed {plan.seed} (the tier's seeds: {seeds})")
+    yield from (f"{name}: {why}." for name, why in plan.left_out.items())
+    yield from (f"{folder} collapsed; it has a second attempt." for folder in plan.collapsed)
+    if plan.data_absent:
+        yield f"Data is absent, so it is not known which runs are done: {plan.data_absent}"
+        yield f"To get it: {plan.fetch}"
+    yield from _costs(plan.estimate)
+
+
+def _costs(cost: Estimate) -> Iterator[str]:
+    """What the whole grid costs with one seed, if nothing of it is done yet."""
+    tokens = _tokens(cost.training_tokens, any(run.at_most for run in cost.runs)) or "none"
+    if cost.unknown_runs:
+        tokens += f", and not known for {', '.join(cost.unknown_runs)}"
+    hours = [
+        f"{_hours(each.training)} of training, "
+        + ("dev scores unknown, " if each.dev is None else f"at most {_hours(each.dev)} of dev scores, ")
+        + ("evaluation unknown" if each.evaluation is None else f"{_hours(each.evaluation)} of evaluation")
+        + f" on {name}"
+        for name, each in cost.hours.items()
+    ]
+    memory = [f"{size / 1e9:.0f} GB (ZeRO {stage})" for stage, size in cost.gpu_bytes.items()]
+    disk = "unknown" if cost.disk_bytes is None else f"{cost.disk_bytes / 1e9:.0f} GB"
+    download = [f"{cost.download_bytes / 1e9:.2f} GB"] if cost.download_bytes or not cost.unknown_downloads else []
+    if cost.unknown_downloads:
+        download.append(f"not known before the fetch: {', '.join(cost.unknown_downloads)}")
+    yield "One seed costs, from the beginning:"
+    yield f"  training tokens  {tokens}"
+    yield from (f"                   {basis}" for basis in sorted({basis for run in cost.runs for basis in run.basis}))
+    yield f"  time             {'; '.join(hours) or 'not measured here yet: add --calibrate'}"
+    yield f"  GPU memory       {'; '.join(memory) or 'not known'}"
+    yield f"  disk             {disk} for {cost.models} models in fp32"
+    yield f"  download         {'; '.join(download)}"
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.1f} min"
+
+
+def _tokens(count: int | None, at_most: bool) -> str | None:
+    if count is None:
+        return "unknown"
+    return f"{'≤' if at_most else '≈'} {count / 1e6:.1f} M" if count else None

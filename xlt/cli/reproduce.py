@@ -1,0 +1,87 @@
+"""``xlt reproduce``: a tier from phase 1 to the verdicts.
+
+xlt reproduce                                  # smoke tier: no download
+xlt reproduce --source files --data-root DIR   # the same on real text
+xlt reproduce --seed 3 --results results-3
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+from xlt.cli import options
+from xlt.cli.output import say
+from xlt.errors import UsageFault
+
+if TYPE_CHECKING:
+    from xlt.pipeline.tiers import Tier
+
+
+def reproduce(
+    *,
+    tier: options.Tier = "smoke",
+    data: options.DataOptions,
+    seed: options.Seed = 0,
+    search: options.Search = None,
+    engine: options.EngineOptions,
+    shard: Annotated[bool, "All GPUs or processes share one run, instead of making one each."] = False,
+    results: options.Results = options.DEFAULT_RESULTS,
+) -> None:
+    """Run a tier from phase 1 to the verdicts.
+
+    All runs are made, verified and reported. The same command resumes where it was interrupted.
+    """
+    from xlt.cli import progress, verify
+    from xlt.pipeline import executor, sources, tiers
+    from xlt.pipeline.grid import GridBuilder
+    from xlt.pipeline.store import RunStore
+    from xlt.train.seeding import deterministic
+
+    began = time.monotonic()
+    options.use_search(search)
+    described = tiers.read_tier(tier)
+    named = data.named(next(iter(described.sources)))
+    described.plan(named.name)  # an error where the tier does not run on this source
+    count = engine.process_count(described.processes)
+    spread, side_by_side = (count, 1) if shard else (1, count)
+    settings = engine.settings(spread)
+    if shard and count == 1:
+        raise UsageFault("--shard needs several GPUs or processes.", fix="Add --gpus N or --processes N.")
+    source = sources.open_source(named)
+    _introduce(described, named.name, engine)
+    grid = GridBuilder(described, source, seed=seed, precision=options.precision(), engine=settings.engine).grid()
+    for name, why in grid.left_out.items():
+        say(f"{name}: {why}.")
+    deterministic(True)
+    with progress.RunBars() as shown:
+        made_by = executor.Executor(
+            source, named, RunStore(results), settings, shown, described.run_threads, side_by_side, spread
+        )
+        done = made_by.run_grid(grid)
+    for folder in done.collapsed:
+        say(f"At chance on English dev: {folder}")
+    took = progress.clock(time.monotonic() - began)
+    say(f"{done.made} runs made and {done.found} found complete, after {took} minutes. Now they are verified.")
+    verify.verify_and_report(results, source)
+
+
+def _introduce(tier: Tier, source: str, engine: options.EngineOptions) -> None:
+    """The first lines: what runs here, and what it shows."""
+    import torch
+
+    from xlt.cli.doctor import gpu_self_test
+    from xlt.pipeline.provenance import device_name
+
+    backbone = tier.plan(source).backbone.name
+    say(f"Tier {tier.name} on the source '{source}': {tier.about}.")
+    say(f"Model: {backbone or 'a small XLM-R, trained here from its first step (phase 1)'}.")
+    if torch.cuda.is_available():
+        say(f"Device: {device_name()}, bf16.")
+        gpu_self_test(engine.engine)
+    elif backbone:
+        say(
+            f"Device: CPU, fp32. {backbone} takes long without a GPU; how long: xlt plan --tier {tier.name} --calibrate"
+        )
+    else:
+        say("Device: CPU, fp32, through the code that a GPU runs. XLM-R Large itself: xlt plan --tier core")

@@ -1,0 +1,32 @@
+"""``xlt retrieve``: translations found with an encoder as it is.
+
+xlt retrieve tatoeba --model results/runs/intermediate/mnli-0123456789ab --layer 2
+xlt retrieve tatoeba --model xlm-roberta-large --layer 14 --source hub
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from xlt.cli import options
+from xlt.cli.single_run import make_run
+from xlt.errors import UsageFault
+
+
+def retrieve(
+    task: options.TaskKey,
+    model: options.Model,
+    data: options.DataOptions,
+    chosen: options.ScoringOptions,
+    layer: Annotated[int, "Pool the output of block N. Default: the model's own choice."] = 0,
+    results: options.Results = options.DEFAULT_RESULTS,
+) -> None:
+    """Find translations by an encoder's sentence vectors.
+
+    A sentence's vector is the mean over its tokens at a middle layer. The search is exact.
+    """
+    from xlt.tasks.catalogue import get_task
+
+    if get_task(task).kind != "retrieval":
+        raise UsageFault(f"'{task}' is not a retrieval task.", fix=f"xlt evaluate {task} --model MODEL")
+    make_run(task, model, data, results, scoring=chosen, layer=layer or None)

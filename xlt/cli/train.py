@@ -1,0 +1,38 @@
+"""``xlt train``: one training run, from a model of the user's choice.
+
+xlt train mlm --tier smoke
+xlt train mnli --tier smoke --model results/runs/pretrain/mlm-0123456789ab
+xlt train mnli --model xlm-roberta-large --source files --data-root DIR --gpus 2 --zero 2
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from xlt.cli import options
+from xlt.cli.single_run import make_run
+
+
+def train(
+    task: options.TaskKey,
+    *,
+    model: options.Model = "",
+    phase: Annotated[Literal["intermediate", "target"] | None, "Default: the phase of the task in the paper."] = None,
+    tier: options.RecipeTier = "",
+    data: options.DataOptions,
+    seed: options.Seed = 0,
+    steps: Annotated[int, "Optimiser steps. Default: the recipe's."] = 0,
+    epochs: Annotated[int, "Epochs. Default: the recipe's."] = 0,
+    learning_rate: Annotated[float, "The highest learning rate. Default: the recipe's."] = 0.0,
+    batch_size: Annotated[int, "Examples per step. Default: the recipe's."] = 0,
+    engine: options.EngineOptions,
+    results: options.Results = options.DEFAULT_RESULTS,
+) -> None:
+    """Train a model on the English data of a task, and score it.
+
+    The task mlm is phase 1: it trains a fresh small XLM-R, which --tier describes. Several GPUs or processes share the
+    run.
+    """
+    given = {"steps": steps, "epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size}
+    recipe = {name: value for name, value in given.items() if value} | ({"epochs": 0} if steps else {})
+    make_run(task, model, data, results, engine, train=True, phase=phase, tier=tier, seed=seed, recipe=recipe)
