@@ -11,8 +11,7 @@ import pytest
 from tests.cli.conftest import Invoke
 from tests.verify.tiny_results import ANSWER, Results, plan_results, predictions, write_artifact
 from xlt.errors import ExitCode
-from xlt.evaluate.submission import BENCHMARKS, FORMS
-from xlt.evaluate.submission_text import submission_text
+from xlt.evaluate.submission import BENCHMARKS, file_name, submission_text
 from xlt.pipeline.store import prediction_name
 from xlt.tasks.catalogue import get_task
 from xlt.verify.judge import verify
@@ -42,7 +41,7 @@ def labels(results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             if key == "xquad":
                 qas = [{"id": row.id, "answers": [{"text": ANSWER}]} for row in rows]
                 text = json.dumps({"data": [{"paragraphs": [{"qas": qas}]}]})
-            path = root / key / FORMS[key].file_name(language)
+            path = root / key / file_name(key, language)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, "utf-8")
     return root

@@ -12,10 +12,9 @@ import pytest
 from xlt.data.predictions import Prediction
 from xlt.data.rows import Answer, BitextRow, ChoiceRow, MiningRow, PairRow, Row, SpanRow, TagRow
 from xlt.errors import DataFault
-from xlt.evaluate.cell import gold_pairs
-from xlt.evaluate.chance import better_guess, binomial_bound, chance, counted, majority, trials
-from xlt.evaluate.metrics import score
-from xlt.evaluate.mining import mining_f1
+from xlt.evaluate.chance import binomial_bound
+from xlt.evaluate.metrics import better_guess, binomial_metric, chance, majority, n_trials, score
+from xlt.evaluate.mining import gold_pairs, pair_f1
 from xlt.evaluate.squad import best_or_no_answer, best_over_golds
 from xlt.tasks.catalogue import get_task
 
@@ -36,7 +35,7 @@ def test_labels_and_retrieval() -> None:
     rows: list[Row] = [PairRow(str(i), "a", "b", label) for i, label in enumerate(["neutral"] * 3 + ["entailment"])]
     assert chance(XNLI, rows) == {"accuracy": pytest.approx(100 / 3)}
     assert majority(XNLI, rows) == {"accuracy": 75.0}
-    assert (trials(XNLI, rows), counted(XNLI, {"accuracy": 75.0})) == (4, 75.0)
+    assert (n_trials(XNLI, rows), binomial_metric(XNLI, {"accuracy": 75.0})) == (4, 75.0)
     bitext: list[Row] = [BitextRow(str(i), "x", "y") for i in range(8)]
     assert chance(TATOEBA, bitext) == {"accuracy": 12.5}
     assert majority(TATOEBA, bitext) is None
@@ -147,12 +146,12 @@ def test_tagging_is_the_best_single_tag() -> None:
         score(task, rows, [Prediction(str(n), " ".join([tag] * n), 0.0) for n in range(1, 9)]) for tag in task.labels
     ]
     assert chance(task, rows) == majority(task, rows) == max(single, key=lambda each: each["accuracy"])
-    assert trials(task, rows) == 36
-    assert counted(task, chance(task, rows)) == chance(task, rows)["accuracy"]
+    assert n_trials(task, rows) == 36
+    assert binomial_metric(task, chance(task, rows)) == chance(task, rows)["accuracy"]
     # Nearly every word is outside of names: always saying so finds no name.
     names: list[Row] = [TagRow("1", ("a", "b", "c"), ("O", "B-PER", "O"))]
     assert chance(get_task("panx"), names)["f1"] == 0
-    assert counted(get_task("panx"), chance(get_task("panx"), names)) == pytest.approx(200 / 3)
+    assert binomial_metric(get_task("panx"), chance(get_task("panx"), names)) == pytest.approx(200 / 3)
 
 
 def test_every_other_question_is_guessed_to_have_no_answer() -> None:
@@ -166,8 +165,8 @@ def test_every_other_question_is_guessed_to_have_no_answer() -> None:
     assert chance(task, [nothing]) == chance(task, [_row("the text", "the")]) == {"exact_match": 50, "f1": 50}
     both = chance(task, [answerable, nothing])
     assert both == {"exact_match": pytest.approx((exact + 50) / 2), "f1": pytest.approx((f1 + 50) / 2)}
-    assert counted(task, both) == both["exact_match"]
-    assert trials(task, [answerable, nothing]) == 2
+    assert binomial_metric(task, both) == both["exact_match"]
+    assert n_trials(task, [answerable, nothing]) == 2
     # Never answering is right for both questions whose gold is nothing that counts.
     rows: list[Row] = [answerable, nothing, _row("the text", "the"), answerable]
     assert majority(task, rows) == {"exact_match": 50.0, "f1": 50.0}
@@ -181,19 +180,15 @@ def test_mining_equals_the_enumeration_of_all_pairings() -> None:
     rows: list[Row] = [MiningRow(f"e{n}", "x", True) for n in range(4)]
     rows += [MiningRow(id_, "x", False, found) for id_, found in matches.items()]
     outcomes = [
-        mining_f1(
-            [Prediction(id_, f"e{english}", 1.0) for id_, english in zip(matches, pairing, strict=True)],
-            gold_pairs(rows),
-            0.0,
-        )
+        pair_f1(gold_pairs(rows), [(id_, f"e{english}") for id_, english in zip(matches, pairing, strict=True)])
         for pairing in product(range(4), repeat=3)
     ]
     expected = {name: pytest.approx(np.mean([each[name] for each in outcomes])) for name in outcomes[0]}
     guessed = chance(task, rows)
     assert guessed == expected
-    assert counted(task, guessed) == 25
-    assert trials(task, rows) == 3
-    with pytest.raises(DataFault, match="'bucc2018' has no gold pairs"):
+    assert binomial_metric(task, guessed) == 25
+    assert n_trials(task, rows) == 3
+    with pytest.raises(DataFault, match="no gold pairs"):
         chance(task, [rows[0], rows[5]])
 
 

@@ -219,7 +219,7 @@ def test_nothing_to_score_is_refused() -> None:
         score(XQUAD, PAIRS, [])
     with pytest.raises(UsageFault, match="not scored from predictions"):
         score(get_task("mlm"), PAIRS, [])
-    with pytest.raises(UsageFault, match="not scored from predictions"):
+    with pytest.raises(DataFault, match="no gold pairs"):
         score(get_task("bucc2018"), BITEXT, [])
 
 

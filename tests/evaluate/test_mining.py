@@ -8,7 +8,7 @@ import pytest
 
 from xlt.data.predictions import Prediction
 from xlt.errors import DataFault
-from xlt.evaluate.mining import best_threshold, mining_f1
+from xlt.evaluate.mining import Pairs, best_threshold, mined_pairs, pair_f1
 
 GOLD = {("f1", "e1"), ("f2", "e2"), ("f3", "e3"), ("f4", "e4")}
 
@@ -16,6 +16,10 @@ GOLD = {("f1", "e1"), ("f2", "e2"), ("f3", "e3"), ("f4", "e4")}
 def _candidates(*scored: tuple[str, float]) -> list[Prediction]:
     """``("1", 1.2)`` is the right pair f1–e1, ``("9x", 1.1)`` the wrong pair f9–ex."""
     return [Prediction(f"f{name[0]}", f"e{name[-1]}", score) for name, score in scored]
+
+
+def mining_f1(candidates: list[Prediction], gold: Pairs, threshold: float) -> dict[str, float]:
+    return pair_f1(gold, mined_pairs(candidates, threshold))
 
 
 def test_by_hand() -> None:

@@ -13,8 +13,7 @@ import pytest
 from xlt.data.predictions import Prediction
 from xlt.data.rows import Answer, SpanRow
 from xlt.data.world import WorldSource, languages
-from xlt.evaluate.chance import chance
-from xlt.evaluate.metrics import score
+from xlt.evaluate.metrics import chance, score
 from xlt.evaluate.squad import best_or_no_answer, best_over_golds, exact_and_f1, normalise
 from xlt.tasks.catalogue import get_task
 

@@ -14,7 +14,7 @@ from xlt.pipeline.grid import GridBuilder
 from xlt.pipeline.sources import SourceOptions, open_source
 from xlt.pipeline.store import RunStore
 from xlt.pipeline.tiers import read_tier
-from xlt.tasks.catalogue import TATOEBA_LANGUAGES, XNLI_LANGUAGES, XQUAD_LANGUAGES, get_task
+from xlt.tasks.catalogue import get_task
 from xlt.train.engine import EngineSettings
 from xlt.verify.judge import verify
 
@@ -37,7 +37,7 @@ def test_real_files_through_all_phases(data_root: Path, tiny_grid: TinyGrid, tmp
     assert watcher.finished == [run.name for run in grid.runs]
     assert watcher.losses[11] < watcher.losses[0]
 
-    languages = {"xnli": XNLI_LANGUAGES, "xquad": XQUAD_LANGUAGES, "tatoeba": TATOEBA_LANGUAGES}
+    languages = {key: get_task(key).languages for key in ("xnli", "xquad", "tatoeba")}
     for run in grid.runs:
         metrics = json.loads((store.path(run.folder) / "metrics.json").read_text("utf-8"))
         if run.phase == "target":

@@ -21,7 +21,7 @@ from xlt.artifact import artifact_root
 from xlt.data.labels import with_labels
 from xlt.data.predictions import Prediction, write_predictions
 from xlt.data.rows import Answer, BitextRow, ChoiceRow, MiningRow, PairRow, Row, SpanRow, TagRow, TextRow
-from xlt.evaluate.cell import score_cell
+from xlt.evaluate import metrics as evaluated
 from xlt.evaluate.metrics import Metrics
 from xlt.pipeline.checkpoint import pinned
 from xlt.pipeline.grid import GridBuilder
@@ -249,7 +249,7 @@ def _write_run(spec: RunSpec, folder: Path, source: ConstructedSource, aim: Aim)
         random = Random(f"{spec.arm} {key} {spec.seed if spec.train or spec.parent else ''}")
         said = predictions(task, rows, aim(spec.arm, name, split, language, spec.seed), random)
         write_predictions(folder / "predictions" / f"{name}.{split}.{language}.jsonl.gz", said)
-        scored = score_cell(task, rows, said, (rows, said), language)
+        scored = evaluated.score(task, rows, said, language, (rows, said))
         metrics.setdefault(name, {}).setdefault(split, {})[language] = scored
     (folder / "metrics.json").write_text(json.dumps(metrics), "utf-8")
     steps = [

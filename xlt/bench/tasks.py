@@ -18,8 +18,7 @@ from xlt.data.files.locate import locate
 from xlt.data.labels import with_labels
 from xlt.data.rows import Row, retrieval_texts
 from xlt.data.source import EVALUATED_SPLITS, Source
-from xlt.evaluate.chance import chance, majority
-from xlt.evaluate.metrics import Metrics, task_score
+from xlt.evaluate.metrics import Metrics, chance, majority, task_score
 from xlt.pipeline.executor import Executor, GridProgress
 from xlt.pipeline.grid import Grid, GridBuilder
 from xlt.pipeline.provenance import environment

@@ -29,11 +29,12 @@ def only_label(rows: Sequence[Row]) -> str | None:
 
     None where there are several or none, or fewer rows.
     """
-    labels = {label for row in rows for label in _labels(row)} if len(rows) >= _LEAST_ROWS else set()
+    labels = {label for row in rows for label in labels_of(row)} if len(rows) >= _LEAST_ROWS else set()
     return labels.pop() if len(labels) == 1 else None
 
 
-def _labels(row: Row) -> Iterator[str]:
+def labels_of(row: Row) -> Iterator[str]:
+    """The label of a pair, the number of the right choice, the tags of a sentence; other rows have none."""
     match row:
         case PairRow():
             yield row.label

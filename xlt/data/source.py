@@ -9,7 +9,7 @@ from typing import Protocol
 
 from xlt.data.rows import Row, TextRow, is_trainable
 from xlt.errors import DataFault, UsageFault
-from xlt.tasks.record import ENGLISH, Split, Task
+from xlt.tasks.record import ENGLISH, FITTED_ON_DEV, Split, Task
 
 EVALUATED_SPLITS: tuple[Split, ...] = ("dev", "test")
 
@@ -61,7 +61,7 @@ def training_rows(source: Source, task: Task, translated: Sequence[str] = ()) ->
 
 def needs_dev(task: Task, split: Split) -> bool:
     """Whether the metrics of that split rest on the predictions for the dev split as well."""
-    return task.metric == "mining_f1" and split != "dev"
+    return task.metric in FITTED_ON_DEV and split != "dev"
 
 
 def evaluated(

@@ -1,70 +1,141 @@
-"""Metrics of a task from gold rows and predictions, in percent."""
+"""Metrics of a task, in percent: of predictions and of guesses. ``METRICS`` has a record of each metric."""
 
 from __future__ import annotations
 
 import math
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import Literal
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+from typing import Any, Literal, TypeAlias
 
+from xlt.data.labels import labels_of
 from xlt.data.predictions import Prediction
 from xlt.data.rows import BitextRow, ChoiceRow, PairRow, Row, SpanRow, TagRow
 from xlt.errors import DataFault, UsageFault
+from xlt.evaluate.chance import span_chance
+from xlt.evaluate.mining import best_threshold, gold_pairs, mined_pairs, mining_chance, pair_f1
 from xlt.evaluate.squad import best_or_no_answer, best_over_golds
-from xlt.tasks.record import Kind, Metric, Task
+from xlt.tasks.record import ENGLISH, Kind, Metric, Task
 
-Metrics = dict[str, float]
+Metrics: TypeAlias = dict[str, float]
+Scored: TypeAlias = tuple[Sequence[Row], Sequence[Prediction]]
 Seqeval = Literal["0.0.12", "1.2.2"]
 
-# What the paper's tables print is the mean of these.
-_PRINTED: Mapping[Metric, tuple[str, ...]] = {
-    "accuracy": ("accuracy",),
-    "squad": ("f1", "exact_match"),
-    "squad_v2": ("f1", "exact_match"),
-    "mlqa": ("f1", "exact_match"),
-    "tag_f1": ("f1",),
-    "mining_f1": ("f1",),
-    "perplexity": ("perplexity",),
-}
 
-
-def score(task: Task, rows: Sequence[Row], predictions: Sequence[Prediction], language: str = "en") -> Metrics:
-    """The metrics of ``predictions`` against the gold ``rows``, in percent; no order matters.
+def score(
+    task: Task,
+    rows: Sequence[Row],
+    predictions: Sequence[Prediction],
+    language: str = ENGLISH,
+    dev: Scored | None = None,
+) -> Metrics:
+    """The metrics of ``predictions`` against the gold ``rows`` of one language, in percent; no order matters.
 
     Pair classification, multiple choice and retrieval give ``accuracy``, tagging that of its words, and for
     ``tag_f1`` seqeval's micro ``f1``, ``precision`` and ``recall`` of entities as well (of runs of equal tags where
     tags have no B- or I-, as in XTREME's and jiant's UD-POS; see ``tag_f1``); span QA ``exact_match`` and ``f1``,
     best over the gold answers by the rules of SQuAD v1.1, v2.0 for ``squad_v2``, or of MLQA in ``language`` for
-    ``mlqa``. Mining has a scorer of its own.
+    ``mlqa``. For mining, the candidates that count are those above the threshold of best F1 on ``dev`` (rows and
+    predictions of the same language); on the dev split itself the threshold is fitted on what is scored, as in jiant.
 
     Raises:
-        DataFault: not every row has exactly one prediction, a prediction has no row, or one is impossible for
-            its row (a label, choice or id that does not exist, offsets outside the context, more or fewer tags
-            than words).
-        UsageFault: the task is not scored from predictions of one row each.
+        DataFault: predictions and rows do not fit each other (see ``match``), or there is nothing to be mined.
+        UsageFault: the task is not scored from predictions.
     """
-    if task.kind not in _SCORERS or task.metric == "mining_f1":
-        raise UsageFault(f"'{task.key}' ({task.kind}) is not scored from predictions.", fix="xlt tasks ls")
-    row_type, scorer = _SCORERS[task.kind]
-    if not all(isinstance(row, row_type) for row in rows):
-        raise DataFault(f"The gold rows of '{task.key}' ({task.kind}) are not all of type {row_type.__name__}.")
-    matched = match(task, rows, predictions)
-    return _squad(task, matched, language) if task.metric == "mlqa" else scorer(task, matched)
+    metric = _record(task)
+    return metric.compare(*metric.prepare(task, rows, predictions, dev), language)
 
 
 def task_score(task: Task, metrics: Metrics) -> float:
     """The one number of the task in the paper's tables: accuracy, F1, or for QA the mean of F1 and exact match."""
-    printed = _PRINTED[task.metric]
+    printed = _record(task).printed
     return math.fsum(metrics[name] for name in printed) / len(printed)
 
 
-Matched = list[tuple[Row, Prediction]]
+def chance(task: Task, rows: Sequence[Row], language: str = ENGLISH) -> Metrics:
+    """The expected metrics, in percent, of a guess that is uniform over what is possible, but in tagging.
+
+    Pair classification: one label of the task's. Multiple choice: one of the choices. Tagging: the most frequent
+    tag of ``rows`` for every word, which a uniform guess stays below. Retrieval: one row of ``rows``. Mining: one
+    English sentence for every foreign one. Span QA: see ``span_chance``. Nothing is sampled.
+
+    Raises:
+        DataFault: there are no rows, a question has no gold answer (SQuAD v2.0 aside), or nothing is to be mined.
+    """
+    if not rows:
+        raise DataFault(f"'{task.key}' has no rows: chance is not defined.")
+    return _record(task).chance(task, rows, language)
 
 
-def match(task: Task, rows: Sequence[Row], predictions: Sequence[Prediction]) -> Matched:
-    """Each row, in order, with its prediction. Raises DataFault where they are not one to one."""
+def majority(task: Task, rows: Sequence[Row]) -> Metrics | None:
+    """The metrics, in percent, of always giving the most frequent gold label; None where there is nothing to repeat.
+
+    That is a class of pairs, a tag, the number of a choice, or no answer (SQuAD v2.0).
+    """
+    return _record(task).majority(task, rows)
+
+
+def better_guess(task: Task, *guesses: Metrics | None) -> Metrics:
+    """Of the guesses that there are, ``chance`` and ``majority``, the one that scores higher.
+
+    "Above chance" is above this one: where labels are uneven, always giving the most frequent one beats a uniform
+    guess without any knowledge.
+    """
+    return max((each for each in guesses if each), key=lambda each: task_score(task, each))
+
+
+def binomial_metric(task: Task, metrics: Metrics) -> float:
+    """The metric, in percent, that is the share of ``n_trials`` things that are each right or wrong."""
+    return metrics[_record(task).binomial]
+
+
+def n_trials(task: Task, rows: Sequence[Row]) -> int:
+    """How many things can each be right or wrong: words in tagging, gold pairs in mining, else rows."""
+    return _record(task).n_trials(rows)
+
+
+def _record(task: Task) -> MetricRecord:
+    if task.metric not in METRICS:
+        raise UsageFault(f"'{task.key}' ({task.kind}) is not scored from predictions.", fix="xlt tasks ls")
+    return METRICS[task.metric]
+
+
+# Rows and what is predicted for them
+
+
+_ROWS: Mapping[Kind, type[Row]] = {
+    "pair_classification": PairRow,
+    "multiple_choice": ChoiceRow,
+    "tagging": TagRow,
+    "span_qa": SpanRow,
+    "retrieval": BitextRow,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is predicted for a row, as metrics compare it: labels, or texts of answers."""
+
+    row: Row
+    right: list[str]
+    """The labels of the row, or the texts of its gold answers."""
+    given: Any
+    """The labels predicted, or the text of the answer."""
+
+
+def match(task: Task, rows: Sequence[Row], predictions: Sequence[Prediction]) -> list[Answer]:
+    """The answer to each row, in order.
+
+    Raises:
+        DataFault: not every row has exactly one prediction, a prediction has no row, or one is impossible for
+            its row (a label, choice or id that does not exist, offsets outside the context, more or fewer tags
+            than words); or a question has no gold answer (SQuAD v2.0 aside).
+    """
+    row_type = _ROWS[task.kind]
+    if not all(isinstance(row, row_type) for row in rows):
+        raise DataFault(f"The gold rows of '{task.key}' ({task.kind}) are not all of type {row_type.__name__}.")
     if not rows:
         raise DataFault(f"'{task.key}' has no gold rows to score against.")
     gold = Counter(row.id for row in rows)
@@ -75,47 +146,61 @@ def match(task: Task, rows: Sequence[Row], predictions: Sequence[Prediction]) ->
         "ids are predicted more than once": [id_ for id_, times in given.items() if times > 1],
         "predictions have an unknown id": [id_ for id_ in given if id_ not in gold],
     }
-    found = [f"{len(ids)} {fault}: {_first(ids)}." for fault, ids in faults.items() if ids]
-    if found:
-        raise DataFault(
-            f"{len(predictions)} predictions do not fit the {len(rows)} gold rows of '{task.key}'.",
-            why=" ".join(found),
-            fix="Predict again on the same data: split, language and --limit must be equal.",
-        )
-    by_id = {prediction.id: prediction for prediction in predictions}
-    return [(row, by_id[row.id]) for row in rows]
+    fix = "Predict again on the same data: split, language and --limit must be equal."
+    if found := [f"{len(ids)} {fault}: {_first(ids)}." for fault, ids in faults.items() if ids]:
+        what = f"{len(predictions)} predictions do not fit the {len(rows)} gold rows of '{task.key}'."
+        raise DataFault(what, why=" ".join(found), fix=fix)
+    said = {prediction.id: prediction.prediction for prediction in predictions}
+    impossible: dict[str, list[str]] = {}
+    for row in rows:
+        if fault := _fault(task, row, said[row.id], gold):
+            impossible.setdefault(fault, []).append(row.id)
+    for fault, ids in impossible.items():
+        raise DataFault(f"{len(ids)} examples of '{task.key}' {fault}: {_first(ids)}.", fix=fix)
+    return [_answer(row, said[row.id]) for row in rows]
+
+
+def _fault(task: Task, row: Row, said: Any, ids: Collection[str]) -> str:
+    """What an example with this prediction does that cannot be, if anything; ``ids`` are those of all rows."""
+    match row:
+        case PairRow() if said not in task.labels:
+            return f"predict something else than a label ({', '.join(task.labels)})"
+        case ChoiceRow() if said not in map(str, range(len(row.choices))):
+            return "choose something else than the number of a choice"
+        case TagRow() if len(str(said).split()) != len(row.tags):
+            return "have more or fewer tags than words"
+        case SpanRow() if not (isinstance(said, tuple) and 0 <= said[0] <= said[1] <= len(row.context)):
+            return "predict characters outside the context"
+        case SpanRow() if not row.answers and task.metric != "squad_v2":
+            return "have no gold answer"
+        case BitextRow() if said not in ids:
+            return "retrieve something else than the id of a row"
+    return ""
+
+
+def _answer(row: Row, said: Any) -> Answer:
+    match row:
+        case SpanRow():
+            return Answer(row, [answer.text for answer in row.answers], row.context[slice(*said)])
+        case BitextRow():
+            return Answer(row, [row.id], [said])
+    return Answer(row, [*labels_of(row)], said.split() if isinstance(row, TagRow) else [said])
 
 
 def _first(ids: Sequence[str], count: int = 3) -> str:
     return ", ".join(ids[:count]) + (", …" if len(ids) > count else "")
 
 
-def _pair_accuracy(task: Task, matched: Matched) -> Metrics:
-    impossible = [prediction.id for _, prediction in matched if prediction.prediction not in task.labels]
-    _refuse(task, impossible, f"predict something else than a label ({', '.join(task.labels)})")
-    right = sum(isinstance(row, PairRow) and row.label == given.prediction for row, given in matched)
-    return {"accuracy": 100 * right / len(matched)}
+# What is right and what is given, compared
 
 
-def _choice_accuracy(task: Task, matched: Matched) -> Metrics:
-    questions = [(row, given.prediction) for row, given in matched if isinstance(row, ChoiceRow)]
-    impossible = [row.id for row, chosen in questions if str(chosen) not in map(str, range(len(row.choices)))]
-    _refuse(task, impossible, "choose something else than the number of a choice")
-    return {"accuracy": 100 * sum(str(row.label) == chosen for row, chosen in questions) / len(questions)}
+def accuracy(gold: Sequence[list[str]], given: Sequence[list[str]], language: str = "") -> Metrics:
+    """The share of labels that are right; every example has as many in both."""
+    pairs = [pair for both in zip(gold, given, strict=True) for pair in zip(*both, strict=True)]
+    return {"accuracy": 100 * sum(right == said for right, said in pairs) / max(len(pairs), 1)}
 
 
-def _tags(task: Task, matched: Matched) -> Metrics:
-    gold = [list(row.tags) for row, _ in matched if isinstance(row, TagRow)]
-    given = [str(prediction.prediction).split() for _, prediction in matched]
-    pairs = list(zip(gold, given, strict=True))
-    wrong = [row.id for (row, _), (tags, found) in zip(matched, pairs, strict=True) if len(tags) != len(found)]
-    _refuse(task, wrong, "have more or fewer tags than words")
-    right = sum(tag == other for tags, found in pairs for tag, other in zip(tags, found, strict=True))
-    accuracy = {"accuracy": 100 * right / max(sum(map(len, gold)), 1)}
-    return accuracy if task.metric == "accuracy" else tag_f1(gold, given) | accuracy
-
-
-def tag_f1(gold: list[list[str]], given: list[list[str]], seqeval: Seqeval = "0.0.12") -> Metrics:
+def tag_f1(gold: Sequence[list[str]], given: Sequence[list[str]], seqeval: Seqeval = "0.0.12") -> Metrics:
     """seqeval's micro ``f1``, ``precision`` and ``recall``, in percent; each sentence has as many tags in both.
 
     seqeval reads a tag as a prefix (its first letter) and a type. In 0.0.12, which the paper's group used
@@ -134,60 +219,128 @@ def tag_f1(gold: list[list[str]], given: list[list[str]], seqeval: Seqeval = "0.
     return {"f1": 100 * float(f1), "precision": 100 * float(precision), "recall": 100 * float(recall)}
 
 
-def _with_whole_types(sentences: list[list[str]]) -> list[list[str]]:
+def _with_whole_types(sentences: Sequence[list[str]]) -> list[list[str]]:
     """The tags as prefix, hyphen and type, of which seqeval 1.2.2 takes what 0.0.12 takes of the tags themselves."""
     # The full stop keeps a type from being "_", which is the type that 1.2.2 gives to O.
     return [[f"{tag[0]}-{tag.rpartition('-')[2]}." for tag in tags] for tags in sentences]
 
 
-def _retrieval_accuracy(task: Task, matched: Matched) -> Metrics:
-    known = {row.id for row, _ in matched}
-    impossible = [prediction.id for _, prediction in matched if prediction.prediction not in known]
-    _refuse(task, impossible, "retrieve something else than the id of a row")
-    right = sum(isinstance(row, BitextRow) and row.id == given.prediction for row, given in matched)
-    return {"accuracy": 100 * right / len(matched)}
+def _answer_f1(rules: Callable[[str, list[str], str], tuple[float, float]]) -> Compare:
+    """The means of exact match and F1 by those ``rules``; a question without an answer (None) is wrong in both."""
+
+    def compare(gold: Sequence[list[str]], given: Sequence[str | None], language: str) -> Metrics:
+        results = [
+            (0.0, 0.0) if said is None else rules(said, texts, language)
+            for texts, said in zip(gold, given, strict=True)
+        ]
+        exact, f1 = zip(*results, strict=True)
+        return {"exact_match": 100 * math.fsum(exact) / len(exact), "f1": 100 * math.fsum(f1) / len(f1)}
+
+    return compare
 
 
-def _squad(task: Task, matched: Matched, mlqa: str = "") -> Metrics:
-    spans = [(row, given) for row, given in matched if isinstance(row, SpanRow)]
-    _refuse(
-        task,
-        [given.id for row, given in spans if not _inside(given.prediction, row.context)],
-        "predict characters outside the context",
-    )
-    rules = best_or_no_answer
-    if task.metric != "squad_v2":
-        _refuse(task, [row.id for row, _ in spans if not row.answers], "have no gold answer")
-        rules = partial(best_over_golds, mlqa=mlqa)
-    results = [rules(_text(row, given), [answer.text for answer in row.answers]) for row, given in spans]
-    return {
-        "exact_match": 100 * math.fsum(exact for exact, _ in results) / len(results),
-        "f1": 100 * math.fsum(f1 for _, f1 in results) / len(results),
-    }
+# Everything about a metric in one place
 
 
-def _inside(span: str | tuple[int, int], context: str) -> bool:
-    return isinstance(span, tuple) and 0 <= span[0] <= span[1] <= len(context)
+Compare: TypeAlias = Callable[[Sequence[Any], Sequence[Any], str], Metrics]
 
 
-def _text(row: SpanRow, given: Prediction) -> str:
-    assert isinstance(given.prediction, tuple)
-    start, end = given.prediction
-    return row.context[start:end]
+def _one_to_one(task: Task, rows: Sequence[Row], predictions: Sequence[Prediction], dev: Scored | None) -> Any:
+    answers = match(task, rows, predictions)
+    return [answer.right for answer in answers], [answer.given for answer in answers]
 
 
-def _refuse(task: Task, ids: Sequence[str], fault: str) -> None:
-    if ids:
-        raise DataFault(
-            f"{len(ids)} examples of '{task.key}' {fault}: {_first(ids)}.",
-            fix="Predict again on the same data: split, language and --limit must be equal.",
-        )
+def _mined(task: Task, rows: Sequence[Row], predictions: Sequence[Prediction], dev: Scored | None) -> Any:
+    fitted_rows, fitted = dev or (rows, predictions)
+    threshold, _ = best_threshold(fitted, gold_pairs(fitted_rows))
+    return gold_pairs(rows), mined_pairs(predictions, threshold)
 
 
-_SCORERS: dict[Kind, tuple[type[Row], Callable[[Task, Matched], Metrics]]] = {
-    "pair_classification": (PairRow, _pair_accuracy),
-    "multiple_choice": (ChoiceRow, _choice_accuracy),
-    "tagging": (TagRow, _tags),
-    "span_qa": (SpanRow, _squad),
-    "retrieval": (BitextRow, _retrieval_accuracy),
+def _most_frequent_label(task: Task, rows: Sequence[Row]) -> Metrics | None:
+    if task.kind == "retrieval":
+        return None
+    gold = [[*labels_of(row)] for row in rows]
+    labels = Counter(label for each in gold for label in each)
+    label = max(labels, key=labels.__getitem__, default="")
+    return METRICS[task.metric].compare(gold, [[label] * len(each) for each in gold], "")
+
+
+def _any_label(task: Task, rows: Sequence[Row], language: str) -> Metrics:
+    match task.kind:
+        case "pair_classification":
+            return {"accuracy": 100 / len(task.labels)}
+        case "multiple_choice":
+            return {"accuracy": 100 * fmean(1 / len(row.choices) for row in rows if isinstance(row, ChoiceRow))}
+        case "retrieval":
+            return {"accuracy": 100 / len(rows)}
+    return _most_frequent_label(task, rows) or {}
+
+
+def _never_answering(task: Task, rows: Sequence[Row]) -> Metrics:
+    golds = [[answer.text for answer in row.answers] for row in rows if isinstance(row, SpanRow)]
+    right = 100 * fmean(best_or_no_answer("", each)[0] for each in golds)
+    return {"exact_match": right, "f1": right}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricRecord:
+    """All that is known of a metric. A new one is a record in ``METRICS``, and its name in ``xlt/tasks/record.py``."""
+
+    prepare: Callable[[Task, Sequence[Row], Sequence[Prediction], Scored | None], tuple[Any, Any]] = _one_to_one
+    """From rows and predictions, and those of the dev split if they set a threshold, to what is right and given."""
+    compare: Compare
+    """The metrics, in percent, of what is given against what is right, in a language."""
+    printed: tuple[str, ...]
+    """The metrics whose mean the paper's tables print."""
+    chance: Callable[[Task, Sequence[Row], str], Metrics]
+    """What a guess gives that is uniform over what is possible."""
+    majority: Callable[[Task, Sequence[Row]], Metrics | None] = lambda task, rows: None
+    """What the most frequent answer gives, if there is one."""
+    binomial: str
+    """The metric that is a share of things that are each right or wrong, which the binomial bound is about."""
+    n_trials: Callable[[Sequence[Row]], int] = len
+    """How many things the binomial metric is a share of."""
+
+
+_LABELS = MetricRecord(
+    compare=accuracy,
+    printed=("accuracy",),
+    chance=_any_label,
+    majority=_most_frequent_label,
+    binomial="accuracy",
+    n_trials=lambda rows: sum(len(row.tags) if isinstance(row, TagRow) else 1 for row in rows),
+)
+_ANSWERS = MetricRecord(
+    compare=_answer_f1(lambda said, golds, language: best_over_golds(said, golds)),
+    printed=("f1", "exact_match"),
+    chance=lambda task, rows, language: span_chance(rows),
+    binomial="exact_match",
+)
+METRICS: Mapping[Metric, MetricRecord] = {
+    "accuracy": _LABELS,
+    "tag_f1": replace(
+        _LABELS,
+        compare=lambda gold, given, language: tag_f1(gold, given) | accuracy(gold, given),
+        printed=("f1",),
+    ),
+    "squad": _ANSWERS,
+    "squad_v2": replace(
+        _ANSWERS,
+        compare=_answer_f1(lambda said, golds, language: best_or_no_answer(said, golds)),
+        chance=lambda task, rows, language: span_chance(rows, unanswerable=True),
+        majority=_never_answering,
+    ),
+    "mlqa": replace(
+        _ANSWERS,
+        compare=_answer_f1(best_over_golds),
+        chance=lambda task, rows, language: span_chance(rows, language),
+    ),
+    "mining_f1": MetricRecord(
+        prepare=_mined,
+        compare=pair_f1,
+        printed=("f1",),
+        chance=lambda task, rows, language: mining_chance(rows),
+        binomial="recall",
+        n_trials=lambda rows: len(gold_pairs(rows)),
+    ),
 }

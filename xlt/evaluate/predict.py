@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
@@ -18,9 +18,12 @@ from xlt.data.rows import Row
 from xlt.errors import DataFault, UsageFault
 from xlt.evaluate.decoding import WindowSpans, best_per_example, best_spans
 from xlt.model.encoder import PackedModel
-from xlt.tasks.record import Task
+from xlt.tasks.record import Kind, Task
 
-Scored: TypeAlias = tuple[list[int], npt.NDArray[np.float32]]
+# For each batch the places of its sequences among all of them, and the model's scores.
+Logits: TypeAlias = Iterator[tuple[list[int], npt.NDArray[np.float32]]]
+# From rows, task, the labels of the head, sequences and scores to a prediction for each row.
+Decoder: TypeAlias = Callable[[Sequence[Row], Task, Sequence[str], Sequence[Encoded], Logits], list[Prediction]]
 
 
 def predict(
@@ -44,23 +47,16 @@ def predict(
         DataFault: two rows share an id, or the model's scores are not finite.
         UsageFault: the task is of another kind, or the model has no head that fits it.
     """
-    if task.kind in ("retrieval", "masked_lm"):
+    if task.kind not in _DECODERS:
         raise UsageFault(f"'{task.key}' ({task.kind}) has no predictions of this kind.", fix="xlt tasks ls")
     head = head or task.trains_on or task.key
     labels = _labels(model, task, head)
-    place = {row.id: index for index, row in enumerate(rows)}
-    if len(place) != len(rows):
-        raise DataFault(f"{len(rows) - len(place)} rows of '{task.key}' share an id with another row.")
+    if repeated := len(rows) - len({row.id for row in rows}):
+        raise DataFault(f"{repeated} rows of '{task.key}' share an id with another row.")
     sequences = encode(rows, task, tokenizer, training=False)
     with _inference(model, device):
-        scored = _forward(model, sequences, task, head, max_tokens, device)
-        if task.kind == "pair_classification":
-            return _pairs(rows, labels, scored)
-        if task.kind == "multiple_choice":
-            return _choices(rows, sequences, scored)
-        if task.kind == "tagging":
-            return _tags(rows, labels, sequences, scored, place)
-        return _spans(rows, task, sequences, scored, place)
+        logits = _forward(model, sequences, task, head, max_tokens, device)
+        return _DECODERS[task.kind](rows, task, labels, sequences, logits)
 
 
 def _labels(model: PackedModel, task: Task, name: str) -> tuple[str, ...]:
@@ -87,6 +83,17 @@ def _shown(labels: Sequence[str]) -> str:
     return (", ".join(labels[:20]) or "not stored") + (" …" if len(labels) > 20 else "")
 
 
+@contextmanager
+def _inference(model: PackedModel, device: torch.device | str) -> Iterator[None]:
+    training = model.training
+    model.to(device).eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(training)
+
+
 def _forward(
     model: PackedModel,
     sequences: Sequence[Encoded],
@@ -94,15 +101,10 @@ def _forward(
     head: str,
     max_tokens: int,
     device: torch.device | str,
-) -> Iterator[Scored]:
-    """The indices of the sequences of each batch, and the model's scores for it."""
+) -> Logits:
     for group in by_tokens(sequences, max_tokens):
-        batch = pack(
-            [sequences[index] for index in group],
-            task=head,
-            kind=task.kind,
-            first_position=model.first_position,
-        )
+        members = [sequences[index] for index in group]
+        batch = pack(members, task=head, kind=task.kind, first_position=model.first_position)
         _, scores = model(batch.to(device))
         logits = scores.float().cpu().numpy()
         if not np.isfinite(logits).all():
@@ -114,15 +116,74 @@ def _forward(
         yield group, logits
 
 
-def _pairs(rows: Sequence[Row], names: Sequence[str], scored: Iterator[Scored]) -> list[Prediction]:
-    logits = np.zeros((len(rows), len(names)), dtype=np.float64)
-    for group, scores in scored:
-        logits[group] = scores
-    labels, probabilities = _most_probable(logits)
+def _pairs(
+    rows: Sequence[Row], task: Task, names: Sequence[str], sequences: Sequence[Encoded], logits: Logits
+) -> list[Prediction]:
+    found = np.zeros((len(rows), len(names)), dtype=np.float64)
+    for group, scores in logits:
+        found[group] = scores
+    labels, probabilities = _most_probable(found)
     return [
         Prediction(row.id, names[label], float(probability))
         for row, label, probability in zip(rows, labels, probabilities, strict=True)
     ]
+
+
+def _choices(
+    rows: Sequence[Row], task: Task, names: Sequence[str], sequences: Sequence[Encoded], logits: Logits
+) -> list[Prediction]:
+    found = {}
+    for group, scores in logits:
+        for index, mine in zip(group, _split(scores, [len(sequences[index].lengths) for index in group]), strict=True):
+            choice, probability = _most_probable(mine[None])
+            found[index] = Prediction(rows[index].id, str(choice[0]), float(probability[0]))
+    return [found[index] for index in range(len(rows))]
+
+
+def _tags(
+    rows: Sequence[Row], task: Task, names: Sequence[str], sequences: Sequence[Encoded], logits: Logits
+) -> list[Prediction]:
+    pieces: dict[int, tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]] = {}
+    for group, scores in logits:
+        counts = [0 if (words := sequences[index].words) is None else len(words) for index in group]
+        parts = (_split(each, counts) for each in _most_probable(scores))
+        pieces |= dict(zip(group, zip(*parts, strict=True), strict=True))
+    tags: dict[str, list[str]] = {row.id: [] for row in rows}
+    sums = dict.fromkeys(tags, 0.0)
+    # The pieces of a long sentence come in order: batches are by length, sequences are not.
+    for index, sequence in enumerate(sequences):
+        labels, probabilities = pieces[index]
+        tags[sequence.example_id] += [names[label] for label in labels]
+        sums[sequence.example_id] += float(probabilities.sum())
+    return [Prediction(id_, " ".join(mine), sums[id_] / max(len(mine), 1)) for id_, mine in tags.items()]
+
+
+def _spans(
+    rows: Sequence[Row], task: Task, names: Sequence[str], sequences: Sequence[Encoded], logits: Logits
+) -> list[Prediction]:
+    scores, nulls = np.full((2, len(sequences)), -np.inf, dtype=np.float32)
+    characters = np.zeros((len(sequences), 2), dtype=np.int64)
+    for group, found in logits:
+        bounds = np.cumsum([0, *(len(sequences[index].input_ids) for index in group)])
+        offsets = [part for index in group if (part := sequences[index].offsets) is not None]
+        spans = best_spans(found, np.concatenate(offsets), bounds)
+        scores[group], characters[group], nulls[group] = spans.scores, spans.characters, spans.nulls
+    place = {row.id: index for index, row in enumerate(rows)}
+    owners = [place[sequence.example_id] for sequence in sequences]
+    windows = WindowSpans(scores, characters, nulls)
+    best = best_per_example(windows, owners, len(rows), unanswerable=task.metric == "squad_v2")
+    return [
+        Prediction(row.id, (int(start), int(end)), float(score) if np.isfinite(score) else 0.0)
+        for row, (start, end), score in zip(rows, best.characters, best.scores, strict=True)
+    ]
+
+
+_DECODERS: Mapping[Kind, Decoder] = {
+    "pair_classification": _pairs,
+    "multiple_choice": _choices,
+    "tagging": _tags,
+    "span_qa": _spans,
+}
 
 
 def _most_probable(logits: npt.NDArray[np.floating]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
@@ -133,74 +194,5 @@ def _most_probable(logits: npt.NDArray[np.floating]) -> tuple[npt.NDArray[np.int
     return labels, 1 / odds.sum(axis=1)
 
 
-def _choices(rows: Sequence[Row], sequences: Sequence[Encoded], scored: Iterator[Scored]) -> list[Prediction]:
-    found = {}
-    for group, scores in scored:
-        for index, mine in zip(group, _split(scores, [len(sequences[index].lengths) for index in group]), strict=True):
-            choice, probability = _most_probable(mine[None])
-            found[index] = Prediction(rows[index].id, str(choice[0]), float(probability[0]))
-    return [found[index] for index in range(len(rows))]
-
-
-def _tags(
-    rows: Sequence[Row],
-    names: Sequence[str],
-    sequences: Sequence[Encoded],
-    scored: Iterator[Scored],
-    place: dict[str, int],
-) -> list[Prediction]:
-    pieces: dict[int, tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]] = {}
-    for group, logits in scored:
-        counts = [0 if (words := sequences[index].words) is None else len(words) for index in group]
-        parts = (_split(each, counts) for each in _most_probable(logits))
-        pieces |= dict(zip(group, zip(*parts, strict=True), strict=True))
-    tags: list[list[str]] = [[] for _ in rows]
-    sums = np.zeros(len(rows))
-    for index, sequence in enumerate(sequences):
-        labels, probabilities = pieces[index]
-        tags[place[sequence.example_id]] += [names[label] for label in labels]
-        sums[place[sequence.example_id]] += probabilities.sum()
-    return [
-        Prediction(row.id, " ".join(mine), float(total / max(len(mine), 1)))
-        for row, mine, total in zip(rows, tags, sums, strict=True)
-    ]
-
-
 def _split(values: npt.NDArray[Any], counts: Sequence[int]) -> list[npt.NDArray[Any]]:
     return np.split(values, np.cumsum(counts)[:-1])
-
-
-def _spans(
-    rows: Sequence[Row], task: Task, sequences: Sequence[Encoded], scored: Iterator[Scored], place: dict[str, int]
-) -> list[Prediction]:
-    scores, nulls = np.full((2, len(sequences)), -np.inf, dtype=np.float32)
-    characters = np.zeros((len(sequences), 2), dtype=np.int64)
-    for group, logits in scored:
-        bounds = np.cumsum([0, *(len(sequences[index].input_ids) for index in group)])
-        spans = best_spans(logits, _offsets(sequences, group), bounds)
-        scores[group], characters[group], nulls[group] = spans.scores, spans.characters, spans.nulls
-    owners = [place[sequence.example_id] for sequence in sequences]
-    windows = WindowSpans(scores, characters, nulls)
-    best = best_per_example(windows, owners, len(rows), unanswerable=task.metric == "squad_v2")
-    found = np.where(np.isfinite(best.scores), best.scores, 0.0)
-    return [
-        Prediction(row.id, (int(start), int(end)), float(score))
-        for row, (start, end), score in zip(rows, best.characters, found, strict=True)
-    ]
-
-
-def _offsets(sequences: Sequence[Encoded], group: Sequence[int]) -> npt.NDArray[np.int32]:
-    parts = [sequences[index].offsets for index in group]
-    return np.concatenate([part for part in parts if part is not None])
-
-
-@contextmanager
-def _inference(model: PackedModel, device: torch.device | str) -> Iterator[None]:
-    training = model.training
-    model.to(device)
-    model.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        model.train(training)

@@ -1,4 +1,4 @@
-"""Scoring a folder of predictions in the form of an XTREME submission, as XTREME's own evaluator does.
+"""Folders in the form of an XTREME submission: what their files hold, and their score by XTREME's own evaluator.
 
 Source: evaluate.py of https://github.com/google-research/xtreme; written anew after its rules.
 """
@@ -6,61 +6,60 @@ Source: evaluate.py of https://github.com/google-research/xtreme; written anew a
 from __future__ import annotations
 
 import codecs
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
+from xlt.data.predictions import Prediction
+from xlt.data.rows import BitextRow, Row
 from xlt.errors import DataFault, UsageFault
-from xlt.evaluate.metrics import Metrics, Seqeval, tag_f1
-from xlt.evaluate.squad import best_over_golds
+from xlt.evaluate.metrics import METRICS, Answer, Metrics, Scored, Seqeval, match, tag_f1
+from xlt.evaluate.mining import best_threshold, gold_pairs, mined_pairs
 from xlt.strict_json import parse_json, read_bytes, reason
-from xlt.tasks import catalogue
+from xlt.tasks.catalogue import TARGET
+from xlt.tasks.record import Task
 
-_XTREME = {
-    "pawsx": catalogue.PAWSX_LANGUAGES,
-    "xnli": catalogue.XNLI_LANGUAGES,
-    "panx": catalogue.PANX_LANGUAGES,
-    "udpos": catalogue.UDPOS_LANGUAGES,
-    "bucc2018": catalogue.BUCC_LANGUAGES,
-    "tatoeba": catalogue.TATOEBA_LANGUAGES,
-    "xquad": tuple(each for each in catalogue.XQUAD_LANGUAGES if each != "ro"),
-    "mlqa": catalogue.MLQA_LANGUAGES,
-    "tydiqa": catalogue.TYDIQA_LANGUAGES,
+# Tasks of XTREME-R that are only scored here.
+_XCOPA = Task(
+    key="xcopa", name="XCOPA", kind="multiple_choice", benchmarks={"xtreme-r": "et ht id it qu sw ta th tr vi zh"}
+)
+_MEWSLIX = Task(
+    key="mewslix", name="Mewsli-X", kind="retrieval", benchmarks={"xtreme-r": "ar de en es fa ja pl ro ta tr uk"}
+)
+_TASKS = {task.key: task for task in (*TARGET, _XCOPA, _MEWSLIX)}
+BENCHMARKS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    name: {key: tuple(task.benchmarks[name].split()) for key, task in _TASKS.items() if name in task.benchmarks}
+    for name in ("xtreme", "xtreme-r")
 }
-_XTREME_R = {
-    "xnli": _XTREME["xnli"],
-    "panx": (*_XTREME["panx"], *"az gu lt pa pl qu ro uk".split()),
-    "udpos": (*_XTREME["udpos"], *"lt pl ro uk wo".split()),
-    "tatoeba": (*_XTREME["tatoeba"], *"az lt pl ro uk".split()),
-    "xcopa": tuple("et ht id it qu sw ta th tr vi zh".split()),
-    "mewslix": tuple("ar de en es fa ja pl ro ta tr uk".split()),
-    "xquad": (*_XTREME["xquad"], "ro"),
-    "mlqa": _XTREME["mlqa"],
-    "tydiqa": _XTREME["tydiqa"],
-}
-BENCHMARKS: Mapping[str, Mapping[str, tuple[str, ...]]] = {"xtreme": _XTREME, "xtreme-r": _XTREME_R}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskScore:
-    """The metrics of each language, in percent, and their mean over languages (of F1 and exact match for QA)."""
+    """The score of one task of a submission."""
 
     languages: dict[str, Metrics]
+    """The metrics of each language, in percent."""
     score: float
+    """The mean over languages, in percent: of accuracy, of F1, or of F1 and exact match for span QA."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SubmissionScore:
-    """The tasks that could be scored, their mean in percent where the official evaluator gives one, and remarks."""
+    """The score of a submission."""
 
-    format: Literal[1]
+    format: Literal[1] = 1
+    """The version of this form."""
     benchmark: str
+    """``xtreme`` or ``xtreme-r``."""
     tasks: dict[str, TaskScore]
+    """The tasks that could be scored."""
     score: float | None
+    """Their mean, in percent, where the official evaluator gives one: for all tasks of XTREME."""
     notes: list[str]
+    """What was left out, what was counted as wrong, and which rules were applied."""
 
 
 def score_submission(
@@ -79,25 +78,26 @@ def score_submission(
     """
     if benchmark not in BENCHMARKS:
         raise UsageFault(f"There is no benchmark '{benchmark}'.", fix=f"--benchmark, one of: {', '.join(BENCHMARKS)}")
+    asked = BENCHMARKS[benchmark]
     given, gold = _folders(predictions), _folders(labels)
     tasks: dict[str, TaskScore] = {}
     notes: list[str] = []
     faults: list[str] = []
-    for task, languages in BENCHMARKS[benchmark].items():
+    for task, languages in asked.items():
         if task not in given & gold:
             notes.append(f"{task}: not scored; there is no folder of {'labels' if task in given else 'predictions'}.")
             continue
         metrics: dict[str, Metrics] = {}
         for language in languages:
-            name = FORMS[task].file_name(language)
+            name = f"{task}/{file_name(task, language)}"
             try:
-                files = predictions / task / name, labels / task / name
-                metrics[language] = _score_file(task, *files, language, seqeval, notes)
+                metrics[language] = _score_file(task, predictions / name, labels / name, language, seqeval, notes)
             except DataFault as fault:
-                faults.append(f"{task}/{name}: {fault.what}")
+                faults.append(f"{name}: {fault.what}")
         if not faults:
-            score = fmean(fmean(each[metric] for metric in FORMS[task].counted) for each in metrics.values())
-            tasks[task] = TaskScore(metrics, score)
+            counted = _form(task).counted or METRICS[_TASKS[task].metric].printed
+            score = fmean(fmean(each[metric] for metric in counted) for each in metrics.values())
+            tasks[task] = TaskScore(languages=metrics, score=score)
     if faults:
         raise DataFault(
             f"{len(faults)} files of the submission cannot be scored.",
@@ -107,17 +107,38 @@ def score_submission(
     if not tasks:
         raise DataFault(
             f"'{predictions}' and '{labels}' have no task of {benchmark} in common.",
-            fix=f"Both hold a folder per task: {', '.join(BENCHMARKS[benchmark])}.",
+            fix=f"Both hold a folder per task: {', '.join(asked)}.",
         )
-    notes += [f"{name}: not scored; no task of {benchmark}." for name in sorted(given - {*BENCHMARKS[benchmark]})]
-    if tagged := [task for task in tasks if FORMS[task] is _TAGS]:
+    notes += [f"{name}: not scored; no task of {benchmark}." for name in sorted(given - {*asked})]
+    if tagged := [task for task in tasks if _TASKS[task].kind == "tagging"]:
         notes.append(f"{', '.join(tagged)}: F1 by the rule of seqeval {seqeval}; XTREME's evaluator pins no version.")
     if benchmark == "xtreme-r":
         notes.append("No total: XTREME-R's includes LAReQA, which its evaluator cannot read from such a folder either.")
-    complete = benchmark == "xtreme" and len(tasks) == len(_XTREME)
-    return SubmissionScore(
-        1, benchmark, tasks, fmean(each.score for each in tasks.values()) if complete else None, notes
-    )
+    complete = benchmark == "xtreme" and len(tasks) == len(asked)
+    total = fmean(each.score for each in tasks.values()) if complete else None
+    return SubmissionScore(benchmark=benchmark, tasks=tasks, score=total, notes=notes)
+
+
+def submission_text(task: Task, rows: Sequence[Row], predictions: Sequence[Prediction], dev: Scored | None) -> str:
+    """What ``test-LANGUAGE.*`` holds for the test ``rows`` of one language, in their order.
+
+    Mining writes the pairs above the threshold of best F1 on ``dev``.
+
+    Raises:
+        DataFault: predictions and rows do not fit each other.
+        UsageFault: mining has no ``dev``.
+    """
+    if task.metric == "mining_f1":
+        if dev is None:
+            raise UsageFault(f"'{task.key}' is submitted with the threshold that is best on its dev split.")
+        threshold, _ = best_threshold(dev[1], gold_pairs(dev[0]))
+        return "".join(f"{foreign}\t{english}\n" for foreign, english in mined_pairs(predictions, threshold))
+    return _form(task.key).write(task, match(task, rows, predictions))
+
+
+def file_name(task: str, language: str) -> str:
+    """The name of the file of a task in a language."""
+    return f"test-{language}.{_form(task).suffix}"
 
 
 def _folders(root: Path) -> set[str]:
@@ -130,24 +151,29 @@ def _folders(root: Path) -> set[str]:
 def _score_file(
     task: str, predictions: Path, labels: Path, language: str, seqeval: Seqeval, notes: list[str]
 ) -> Metrics:
-    form = FORMS[task]
     for path, what in ((predictions, "predictions"), (labels, "labels")):
         if not path.is_file():
             raise DataFault(f"there is no file of {what}.")
+    form = _form(task)
     try:
         gold, given = form.read(labels), form.read(predictions)
-        if form.suffix == "json":
-            ids = {question["id"] for question in _questions(gold)} if form.counted == _QA else set(gold)
-            if absent := ids - set(given):
-                notes.append(
-                    f"{task}/{labels.name}: {len(absent)} of {len(ids)} have no prediction and count as wrong."
-                )
-        elif not gold or (task != "bucc2018" and len(gold) != len(given)):
+        if isinstance(gold, dict):
+            if absent := gold.keys() - given.keys():
+                name = f"{task}/{labels.name}"
+                notes.append(f"{name}: {len(absent)} of {len(gold)} have no prediction and count as wrong.")
+            if None in given.values() or not all(isinstance(each, list) for each in gold.values()):
+                raise ValueError("an answer is null, or a label is no list of answers")
+            gold, given = [*gold.values()], [given.get(id_) for id_ in gold]
+        elif not gold or (len(gold) != len(given) and _TASKS[task].metric != "mining_f1"):
             raise DataFault(f"{len(given)} predictions for {len(gold)} labels.")
-        score = partial(_tagging, seqeval=seqeval) if form is _TAGS else form.score
-        return score(gold, given, language)
+        if _TASKS[task].kind == "tagging":
+            return _tagging(gold, given, seqeval)
+        return (form.compare or METRICS[_TASKS[task].metric].compare)(gold, given, language)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
         raise DataFault(f"not of the form of its task ({type(error).__name__}: {reason(error)}).") from error
+
+
+# Reading
 
 
 def _lines(path: Path) -> list[str]:
@@ -166,87 +192,89 @@ def _tags(path: Path) -> list[list[str]]:
     return sentences if sentences[-1] else sentences[:-1]
 
 
-def _document(path: Path) -> Any:
+def _answers(path: Path) -> Any:
+    """From each id to its answer; of a file in the form of SQuAD, to its gold answers."""
     content = parse_json(read_bytes(path).removeprefix(codecs.BOM_UTF8))
-    return content.get("data", content) if isinstance(content, dict) else content
+    articles = content.get("data", content) if isinstance(content, dict) else content
+    if not isinstance(articles, list):
+        return articles
+    questions = (qa for article in articles for paragraph in article["paragraphs"] for qa in paragraph["qas"])
+    return {qa["id"]: [answer["text"] for answer in qa["answers"]] for qa in questions}
 
 
-def _choices(path: Path) -> list[Any]:
-    return [parse_json(line)["label"] for line in _lines(path)]
+# Scoring what has no metric of its own in the catalogue
 
 
-def _accuracy(gold: list[Any], given: list[Any], language: str) -> Metrics:
-    return {"accuracy": 100 * fmean(float(label == other) for label, other in zip(gold, given, strict=True))}
-
-
-def _tagging(gold: list[list[str]], given: list[list[str]], language: str, *, seqeval: Seqeval = "0.0.12") -> Metrics:
+def _tagging(gold: list[list[str]], given: list[list[str]], seqeval: Seqeval) -> Metrics:
     pairs = enumerate(zip(gold, given, strict=True), start=1)
     if unequal := [number for number, (tags, others) in pairs if len(tags) != len(others)]:
         raise DataFault(f"{len(unequal)} sentences have more or fewer tags than labels; the first is {unequal[0]}.")
     return tag_f1(gold, given, seqeval)
 
 
-def _mining(gold: list[str], given: list[str], language: str) -> Metrics:
-    wanted, found = ({tuple(line.split("\t")) for line in lines} for lines in (gold, given))
-    right = len(wanted & found)
-    return {
-        "f1": 200 * right / (len(wanted) + len(found)),
-        "precision": 100 * right / max(len(found), 1),
-        "recall": 100 * right / len(wanted),
-    }
-
-
-def _questions(articles: Any) -> list[Any]:
-    return [qa for article in articles for paragraph in article["paragraphs"] for qa in paragraph["qas"]]
-
-
-def _answers(gold: Any, given: Any, language: str, *, mlqa: bool = False) -> Metrics:
-    outcomes = [
-        best_over_golds(given[qa["id"]], [answer["text"] for answer in qa["answers"]], language if mlqa else "")
-        if qa["id"] in given
-        else (0.0, 0.0)
-        for qa in _questions(gold)
-    ]
-    exact, f1 = zip(*outcomes, strict=True)
-    return {"exact_match": 100 * fmean(exact), "f1": 100 * fmean(f1)}
-
-
-def _entities(gold: Any, given: Any, language: str) -> Metrics:
+def _entities(gold: Sequence[Any], given: Sequence[Any], language: str) -> Metrics:
     """The mean of one over the rank of the right entity among the first twenty."""
     ranks = [
-        next((1 / rank for rank, found in enumerate(given.get(id_, ())[:20], start=1) if found == right.strip()), 0.0)
-        for id_, (right, *_) in gold.items()
+        next((1 / rank for rank, found in enumerate((ranked or ())[:20], start=1) if found == right.strip()), 0.0)
+        for (right, *_), ranked in zip(gold, given, strict=True)
     ]
     return {"map@20": 100 * fmean(ranks)}
 
 
+# Writing
+
+
+def _label_lines(task: Task, answers: Sequence[Answer]) -> str:
+    names = dict(zip(task.labels, task.file_labels or task.labels, strict=True))
+    return "".join(f"{names[answer.given[0]]}\n" for answer in answers)
+
+
+def _tag_lines(task: Task, answers: Sequence[Answer]) -> str:
+    """A tag a line, and a blank line after each sentence."""
+    return "".join("\n".join(answer.given) + "\n\n" for answer in answers)
+
+
+def _line_numbers(task: Task, answers: Sequence[Answer]) -> str:
+    """The number of the foreign line, from 0, for each English sentence in alphabetical order.
+
+    XTREME's download puts the English side into that order.
+    """
+    numbers = {answer.row.id: number for number, answer in enumerate(answers)}
+    english = [answer.row.english.strip() for answer in answers if isinstance(answer.row, BitextRow)]
+    order = sorted(range(len(answers)), key=english.__getitem__)
+    return "".join(f"{numbers[answers[place].given[0]]}\n" for place in order)
+
+
+def _answer_object(task: Task, answers: Sequence[Answer]) -> str:
+    texts = {answer.row.id: answer.given for answer in answers}
+    return json.dumps(texts, ensure_ascii=False, indent=1) + "\n"
+
+
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """How the files of a task end, are read and scored, and the metrics whose mean is the task's score."""
+    """How files of predictions and labels end, are read, compared and written."""
 
     suffix: Literal["tsv", "json", "jsonl"]
     read: Callable[[Path], Any]
-    score: Callable[[Any, Any, str], Metrics]
-    counted: tuple[str, ...]
+    write: Callable[[Task, Sequence[Answer]], str] = _label_lines
+    compare: Callable[[Sequence[Any], Sequence[Any], str], Metrics] | None = None
+    """None: as the task's metric does."""
+    counted: tuple[str, ...] = ()
+    """The metrics whose mean is the score; empty: those of the task's metric."""
 
-    def file_name(self, language: str) -> str:
-        return f"test-{language}.{self.suffix}"
 
-
-_QA = ("exact_match", "f1")
-_LABELS = _Form("tsv", _lines, _accuracy, ("accuracy",))
-_TAGS = _Form("tsv", _tags, _tagging, ("f1",))
-_SQUAD = _Form("json", _document, _answers, _QA)
-FORMS: Mapping[str, _Form] = {
-    "pawsx": _LABELS,
-    "xnli": _LABELS,
-    "tatoeba": _LABELS,
-    "panx": _TAGS,
-    "udpos": _TAGS,
-    "bucc2018": _Form("tsv", _lines, _mining, ("f1",)),
-    "xquad": _SQUAD,
-    "tydiqa": _SQUAD,
-    "mlqa": _Form("json", _document, partial(_answers, mlqa=True), _QA),
-    "xcopa": _Form("jsonl", _choices, _accuracy, ("accuracy",)),
-    "mewslix": _Form("json", _document, _entities, ("map@20",)),
+# By kind, unless the metric or the task has its own.
+_FORMS: Mapping[str, _Form] = {
+    "pair_classification": _Form("tsv", lambda path: [[line] for line in _lines(path)]),
+    "multiple_choice": _Form("jsonl", lambda path: [[parse_json(line)["label"]] for line in _lines(path)]),
+    "tagging": _Form("tsv", _tags, _tag_lines),
+    "span_qa": _Form("json", _answers, _answer_object),
+    "retrieval": _Form("tsv", lambda path: [[line] for line in _lines(path)], _line_numbers),
+    "mining_f1": _Form("tsv", lambda path: [tuple(line.split("\t")) for line in _lines(path)]),
+    "mewslix": _Form("json", _answers, compare=_entities, counted=("map@20",)),
 }
+
+
+def _form(key: str) -> _Form:
+    task = _TASKS[key]
+    return next(_FORMS[name] for name in (key, task.metric, task.kind) if name in _FORMS)

@@ -231,9 +231,9 @@ def _transformers() -> str:
 
 
 def _deepspeed() -> str:
-    from xlt.runtime import prepare_deepspeed
+    from xlt.runtime import name_accelerator
 
-    prepare_deepspeed()
+    name_accelerator()
     import deepspeed
     from deepspeed.accelerator import get_accelerator
 

@@ -14,7 +14,7 @@ from xlt.data.predictions import Prediction, write_predictions
 from xlt.data.rows import Row
 from xlt.data.source import EVALUATED_SPLITS, Source, needs_dev
 from xlt.errors import UsageFault
-from xlt.evaluate.cell import Scored, score_cell
+from xlt.evaluate.metrics import Scored, score
 from xlt.evaluate.predict import predict
 from xlt.model.encoder import PackedModel
 from xlt.pipeline.spec import RunSpec
@@ -61,7 +61,7 @@ def score_run(
                 f"'{key}' is scored with the threshold that is best on its dev split.",
                 fix="Leave --split away, or add --split dev.",
             )
-        values = score_cell(task, rows, predictions, dev.get((key, language)), language)
+        values = score(task, rows, predictions, language, dev.get((key, language)))
         if split == "dev":
             dev[key, language] = rows, predictions
         metrics.setdefault(key, {}).setdefault(split, {})[language] = values

@@ -14,8 +14,17 @@ from xlt.data.labels import with_labels
 from xlt.data.rows import Row
 from xlt.data.source import Source, training_rows
 from xlt.errors import DataFault, UsageFault
-from xlt.evaluate.chance import better_guess, binomial_bound, chance, counted, majority, trials
-from xlt.evaluate.metrics import Metrics, score, task_score
+from xlt.evaluate.chance import binomial_bound
+from xlt.evaluate.metrics import (
+    Metrics,
+    better_guess,
+    binomial_metric,
+    chance,
+    majority,
+    n_trials,
+    score,
+    task_score,
+)
 from xlt.evaluate.predict import predict
 from xlt.model.encoder import PackedModel
 from xlt.pipeline.spec import RunSpec
@@ -140,7 +149,7 @@ def _dev_score(tasks: Sequence[Task], source: Source, tokenizer: PreTrainedToken
 
     def measure(model: PackedModel) -> DevResult:
         found = [(task, metrics_of(model, task, rows)) for task, rows in sets]
-        at_chance = [counted(task, its) <= bound for (task, its), bound in zip(found, bounds, strict=True)]
+        at_chance = [binomial_metric(task, its) <= bound for (task, its), bound in zip(found, bounds, strict=True)]
         return DevResult(fmean(task_score(task, its) for task, its in found), watch and all(at_chance))
 
     return measure
@@ -149,4 +158,4 @@ def _dev_score(tasks: Sequence[Task], source: Source, tokenizer: PreTrainedToken
 def _bound(task: Task, rows: Sequence[Row]) -> float:
     """What guessing exceeds in at most 1 % of cases."""
     guess = better_guess(task, chance(task, rows), majority(task, rows))
-    return binomial_bound(trials(task, rows), counted(task, guess) / 100)
+    return binomial_bound(n_trials(task, rows), binomial_metric(task, guess) / 100)

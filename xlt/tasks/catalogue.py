@@ -3,39 +3,47 @@
 from __future__ import annotations
 
 from xlt.errors import UsageFault
-from xlt.tasks.record import Recipe, Task
+from xlt.tasks.record import ENGLISH, Recipe, Split, Task
 
 NLI_LABELS = ("entailment", "neutral", "contradiction")
 PARAPHRASE_LABELS = ("different", "paraphrase")
 UNIVERSAL_TAGS = tuple("ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X".split())
 ENTITY_TAGS = tuple("B-LOC B-ORG B-PER I-LOC I-ORG I-PER O".split())
-XNLI_LANGUAGES = tuple("ar bg de el en es fr hi ru sw th tr ur vi zh".split())
-PAWSX_LANGUAGES = tuple("de en es fr ja ko zh".split())
-UDPOS_LANGUAGES = tuple(
-    "af ar bg de el en es et eu fa fi fr he hi hu id it ja kk ko mr nl pt ru ta te th tl tr ur vi yo zh".split()
-)
-PANX_LANGUAGES = tuple(
+
+_XNLI = "ar bg de el en es fr hi ru sw th tr ur vi zh"
+_PAWSX = "de en es fr ja ko zh"
+_UDPOS = "af ar bg de el en es et eu fa fi fr he hi hu id it ja kk ko mr nl pt ru ta te th tl tr ur vi yo zh"
+_PANX = (
     "af ar bg bn de el en es et eu fa fi fr he hi hu id it ja jv ka kk ko ml mr ms my nl pt ru sw ta te th tl tr "
-    "ur vi yo zh".split()
+    "ur vi yo zh"
 )
-XQUAD_LANGUAGES = tuple("ar de el en es hi ro ru th tr vi zh".split())
-MLQA_LANGUAGES = tuple("ar de en es hi vi zh".split())
-TYDIQA_LANGUAGES = tuple("ar bn en fi id ko ru sw te".split())
-BUCC_LANGUAGES = tuple("de fr ru zh".split())
-TATOEBA_LANGUAGES = tuple(
-    "af ar bg bn de el es et eu fa fi fr he hi hu id it ja jv ka kk ko "
-    "ml mr nl pt ru sw ta te th tl tr ur vi zh".split()
-)
+_XQUAD = "ar de el en es hi ro ru th tr vi zh"
+_MLQA = "ar de en es hi vi zh"
+_TYDIQA = "ar bn en fi id ko ru sw te"
+_BUCC = "de fr ru zh"
+_TATOEBA = "af ar bg bn de el es et eu fa fi fr he hi hu id it ja jv ka kk ko ml mr nl pt ru sw ta te th tl tr ur vi zh"
 
-_ANLI_SNLI = " ".join(
-    [*(f"anli_plus/anli_v1.0/R{number}/{{0}}.jsonl" for number in (1, 2, 3)), "anli_plus/snli_1.0/snli_1.0_{0}.jsonl"]
-)
+_ANLI = "anli_plus/anli_v1.0/R1/{0}.jsonl anli_plus/anli_v1.0/R2/{0}.jsonl anli_plus/anli_v1.0/R3/{0}.jsonl"
+_ANLI_PLUS = _ANLI + " anli_plus/snli_1.0/snli_1.0_{0}.jsonl mnli/multinli_1.0_{1}.jsonl"
 _CCGBANK_TRAIN = " ".join(f"ccg/data/AUTO/{section:02}/wsj_*.auto" for section in range(2, 22))
-_TREEBANKS = "udpos/ud-treebanks-v2.5/UD_*/{0}_*-ud-{1}.conllu"
+_TREEBANKS = "udpos/ud-treebanks-v2.5/UD_*/{lang}_*-ud-{split}.conllu"
 _TYDIQA_DEV = "tydiqa/tydiqa-goldp-v1.1-dev"
+_READING = Recipe(epochs=2, batch_size=16, max_length=384, evaluate_every=1000)
 
 
-def _bucc(*stems: str) -> str:
+def _splits(paths: str, *splits: Split) -> dict[Split, str]:
+    """The files of these splits, whose names stand in ``paths`` for ``{split}``; a training set is English."""
+    named = {split: paths.replace("{split}", split) for split in splits}
+    return {split: path.replace("{lang}", ENGLISH) if split == "train" else path for split, path in named.items()}
+
+
+def _bucc(official: str, xtreme: str) -> str:
+    """The official files of a split, or those that XTREME's script writes."""
+    stems = (
+        f"bucc2018/{{lang}}-en/{{lang}}-en.{official}",
+        f"bucc2018/{{lang}}-en.{xtreme}",
+        f"bucc2018_format/{{lang}}-en.{xtreme}",
+    )
     return " | ".join(f"{stem}.{{lang}} {stem}.en {stem}.gold" for stem in stems)
 
 
@@ -45,10 +53,8 @@ MASKED_LM = Task(
     kind="masked_lm",
     metric="perplexity",
     languages=(),
-    trains_on="mlm",
     layout="text_lines",
-    files={},
-    recipe=Recipe(learning_rate=5e-6, epochs=1, max_length=256),
+    recipe=Recipe(learning_rate=5e-6, epochs=1),
     licence="CC BY-SA 3.0 and GFDL (Wikipedia)",
 )
 
@@ -57,16 +63,9 @@ INTERMEDIATE = (
         key="anli_plus",
         name="ANLI+",
         kind="pair_classification",
-        metric="accuracy",
-        languages=("en",),
-        trains_on="anli_plus",
         layout="nli_jsonl",
-        files={
-            "train": _ANLI_SNLI.format("train") + " mnli/multinli_1.0_train.jsonl",
-            "dev": _ANLI_SNLI.format("dev") + " mnli/multinli_1.0_dev_matched.jsonl",
-        },
+        files={"train": _ANLI_PLUS.format("train", "train"), "dev": _ANLI_PLUS.format("dev", "dev_matched")},
         labels=NLI_LABELS,
-        recipe=Recipe(epochs=3, batch_size=32, max_length=256, evaluate_every=1000),
         licence="ANLI CC BY-NC 4.0, SNLI CC BY-SA 4.0, MNLI OANC terms",
         address="https://github.com/facebookresearch/anli",
     ),
@@ -74,13 +73,10 @@ INTERMEDIATE = (
         key="mnli",
         name="MNLI",
         kind="pair_classification",
-        metric="accuracy",
-        languages=("en",),
-        trains_on="mnli",
         layout="nli_jsonl",
         files={"train": "mnli/multinli_1.0_train.jsonl", "dev": "mnli/multinli_1.0_dev_matched.jsonl"},
         labels=NLI_LABELS,
-        recipe=Recipe(epochs=2, batch_size=32, max_length=256, evaluate_every=1000),
+        recipe=Recipe(epochs=2, evaluate_every=1000),
         licence="OANC terms and permissive licences",
         address="https://cims.nyu.edu/~sbowman/multinli/",
         train_rows=392_702,
@@ -89,16 +85,9 @@ INTERMEDIATE = (
         key="qqp",
         name="QQP",
         kind="pair_classification",
-        metric="accuracy",
-        languages=("en",),
-        trains_on="qqp",
         layout="qqp_tsv",
-        files={
-            "train": "qqp/train.tsv | qqp/quora_duplicate_questions.tsv",
-            "dev": "qqp/dev.tsv | qqp/quora_duplicate_questions.tsv",
-        },
+        files=_splits("qqp/{split}.tsv | qqp/quora_duplicate_questions.tsv", "train", "dev"),
         labels=PARAPHRASE_LABELS,
-        recipe=Recipe(epochs=3, batch_size=32, max_length=256, evaluate_every=1000),
         licence="Quora's terms of service",
         address="https://quoradata.quora.com/First-Quora-Dataset-Release-Question-Pairs",
         train_rows=363_846,
@@ -108,11 +97,9 @@ INTERMEDIATE = (
         name="SQuAD v2.0",
         kind="span_qa",
         metric="squad_v2",
-        languages=("en",),
-        trains_on="squad_v2",
         layout="squad_json",
         files={"train": "squad_v2/train-v2.0.json", "dev": "squad_v2/dev-v2.0.json"},
-        recipe=Recipe(epochs=2, batch_size=16, max_length=384, evaluate_every=1000),
+        recipe=_READING,
         licence="CC BY-SA 4.0",
         address="https://rajpurkar.github.io/SQuAD-explorer/",
         train_rows=130_319,
@@ -122,11 +109,9 @@ INTERMEDIATE = (
         name="SQuAD v1.1",
         kind="span_qa",
         metric="squad",
-        languages=("en",),
-        trains_on="squad",
         layout="squad_json",
         files={"train": "squad/train-v1.1.json", "dev": "squad/dev-v1.1.json"},
-        recipe=Recipe(epochs=2, batch_size=16, max_length=384, evaluate_every=1000),
+        recipe=_READING,
         licence="CC BY-SA 4.0",
         address="https://rajpurkar.github.io/SQuAD-explorer/",
         train_rows=87_599,
@@ -135,12 +120,8 @@ INTERMEDIATE = (
         key="hellaswag",
         name="HellaSwag",
         kind="multiple_choice",
-        metric="accuracy",
-        languages=("en",),
-        trains_on="hellaswag",
         layout="hellaswag_jsonl",
         files={"train": "hellaswag/hellaswag_train.jsonl", "dev": "hellaswag/hellaswag_val.jsonl"},
-        recipe=Recipe(epochs=3, batch_size=32, max_length=256, evaluate_every=1000),
         licence="MIT (wikiHow's text is under a takedown notice since September 2026)",
         address="https://rowanzellers.com/hellaswag/ (its files are blocked; the hub has the same rows: "
         "xlt fetch hellaswag, and --source hub)",
@@ -151,12 +132,8 @@ INTERMEDIATE = (
         key="ccg",
         name="CCG supertagging",
         kind="tagging",
-        metric="accuracy",
-        languages=("en",),
-        trains_on="ccg",
         layout="ccg",
         files={"train": f"{_CCGBANK_TRAIN} | ccg/ccg.train", "dev": "ccg/data/AUTO/00/wsj_*.auto | ccg/ccg.dev"},
-        recipe=Recipe(epochs=3, batch_size=32, max_length=256, evaluate_every=1000),
         licence="LDC licence",
         address="https://catalog.ldc.upenn.edu/LDC2005T13",
     ),
@@ -164,12 +141,8 @@ INTERMEDIATE = (
         key="cosmosqa",
         name="Cosmos QA",
         kind="multiple_choice",
-        metric="accuracy",
-        languages=("en",),
-        trains_on="cosmosqa",
         layout="cosmosqa_csv",
         files={"train": "cosmosqa/train.csv", "dev": "cosmosqa/valid.csv"},
-        recipe=Recipe(epochs=3, batch_size=32, max_length=256, evaluate_every=1000),
         licence="CC BY 4.0",
         address="https://wilburone.github.io/cosmos/",
         train_rows=25_262,
@@ -179,15 +152,8 @@ INTERMEDIATE = (
         key="commonsenseqa",
         name="CommonsenseQA",
         kind="multiple_choice",
-        metric="accuracy",
-        languages=("en",),
-        trains_on="commonsenseqa",
         layout="commonsenseqa_jsonl",
-        files={
-            "train": "commonsenseqa/train_rand_split.jsonl",
-            "dev": "commonsenseqa/dev_rand_split.jsonl",
-        },
-        recipe=Recipe(epochs=3, batch_size=32, max_length=256, evaluate_every=1000),
+        files=_splits("commonsenseqa/{split}_rand_split.jsonl", "train", "dev"),
         licence="MIT",
         address="https://www.tau-nlp.sites.tau.ac.il/commonsenseqa",
         train_rows=9_741,
@@ -200,13 +166,13 @@ TARGET = (
         key="xnli",
         name="XNLI",
         kind="pair_classification",
-        metric="accuracy",
-        languages=XNLI_LANGUAGES,
+        languages=tuple(_XNLI.split()),
         trains_on="mnli",
         layout="pair_tsv",
-        files={"dev": "xnli/dev-{lang}.tsv", "test": "xnli/test-{lang}.tsv"},
+        files=_splits("xnli/{split}-{lang}.tsv", "dev", "test"),
         labels=NLI_LABELS,
-        recipe=Recipe(epochs=2, batch_size=32, max_length=256, evaluate_every=1000),
+        recipe=Recipe(epochs=2, evaluate_every=1000),
+        benchmarks={"xtreme": _XNLI, "xtreme-r": _XNLI},
         licence="CC BY-NC 4.0",
         address="https://github.com/facebookresearch/XNLI",
     ),
@@ -214,9 +180,7 @@ TARGET = (
         key="pawsx",
         name="PAWS-X",
         kind="pair_classification",
-        metric="accuracy",
-        languages=PAWSX_LANGUAGES,
-        trains_on="pawsx",
+        languages=tuple(_PAWSX.split()),
         layout="pair_tsv",
         files={
             "train": "pawsx/x-final/en/train.tsv | pawsx/train-en.tsv",
@@ -224,7 +188,9 @@ TARGET = (
             "test": "pawsx/x-final/{lang}/test_2k.tsv | pawsx/test-{lang}.tsv",
         },
         labels=PARAPHRASE_LABELS,
-        recipe=Recipe(epochs=5, batch_size=32, max_length=256, evaluate_every=1000),
+        file_labels=("0", "1"),
+        recipe=Recipe(epochs=5, evaluate_every=1000),
+        benchmarks={"xtreme": _PAWSX},
         licence="free use, acknowledge Google LLC",
         address="https://github.com/google-research-datasets/paws (its bucket may answer 403; the hub has the same "
         "rows: xlt fetch pawsx, and --source hub)",
@@ -235,16 +201,12 @@ TARGET = (
         name="UD-POS 2.5",
         kind="tagging",
         metric="tag_f1",
-        languages=UDPOS_LANGUAGES,
-        trains_on="udpos",
+        languages=tuple(_UDPOS.split()),
         layout="tags",
-        files={
-            "train": _TREEBANKS.format("en", "train") + " | udpos/train-en.tsv",
-            "dev": _TREEBANKS.format("{lang}", "dev") + " | udpos/dev-{lang}.tsv",
-            "test": _TREEBANKS.format("{lang}", "test") + " | udpos/test-{lang}.tsv",
-        },
+        files=_splits(_TREEBANKS + " | udpos/{split}-{lang}.tsv", "train", "dev", "test"),
         labels=UNIVERSAL_TAGS,
-        recipe=Recipe(epochs=10, batch_size=32, max_length=256, evaluate_every=1000),
+        recipe=Recipe(epochs=10, evaluate_every=1000),
+        benchmarks={"xtreme": _UDPOS, "xtreme-r": f"{_UDPOS} lt pl ro uk wo"},
         licence="per treebank: CC BY-SA, some CC BY-NC-SA",
         address="https://universaldependencies.org",
         train_rows=21_253,
@@ -254,16 +216,12 @@ TARGET = (
         name="NER (WikiAnn, PAN-X)",
         kind="tagging",
         metric="tag_f1",
-        languages=PANX_LANGUAGES,
-        trains_on="panx",
+        languages=tuple(_PANX.split()),
         layout="tags",
-        files={
-            "train": "panx/en-train | panx/train-en.tsv | ner/train-en.tsv",
-            "dev": "panx/{lang}-dev | panx/dev-{lang}.tsv | ner/dev-{lang}.tsv",
-            "test": "panx/{lang}-test | panx/test-{lang}.tsv | ner/test-{lang}.tsv",
-        },
+        files=_splits("panx/{lang}-{split} | panx/{split}-{lang}.tsv | ner/{split}-{lang}.tsv", "train", "dev", "test"),
         labels=ENTITY_TAGS,
-        recipe=Recipe(epochs=10, batch_size=32, max_length=256, evaluate_every=1000),
+        recipe=Recipe(epochs=10, evaluate_every=1000),
+        benchmarks={"xtreme": _PANX, "xtreme-r": f"{_PANX} az gu lt pa pl qu ro uk"},
         licence="not stated (text of Wikipedia, CC BY-SA)",
         address="https://github.com/afshinrahimi/mmner (its cloud drive is gone; the hub has the same rows: "
         "xlt fetch panx, and --source hub)",
@@ -274,11 +232,12 @@ TARGET = (
         name="XQuAD",
         kind="span_qa",
         metric="squad",
-        languages=XQUAD_LANGUAGES,
+        languages=tuple(_XQUAD.split()),
         trains_on="squad",
         layout="squad_json",
         files={"test": "xquad/xquad.{lang}.json"},
-        recipe=Recipe(epochs=2, batch_size=16, max_length=384, evaluate_every=1000),
+        recipe=_READING,
+        benchmarks={"xtreme": _XQUAD.replace(" ro", ""), "xtreme-r": _XQUAD},
         licence="CC BY-SA 4.0",
         address="https://github.com/google-deepmind/xquad",
     ),
@@ -287,14 +246,12 @@ TARGET = (
         name="MLQA",
         kind="span_qa",
         metric="mlqa",
-        languages=MLQA_LANGUAGES,
+        languages=tuple(_MLQA.split()),
         trains_on="squad",
         layout="squad_json",
-        files={
-            "dev": "mlqa/MLQA_V1/dev/dev-context-{lang}-question-{lang}.json",
-            "test": "mlqa/MLQA_V1/test/test-context-{lang}-question-{lang}.json",
-        },
-        recipe=Recipe(epochs=2, batch_size=16, max_length=384, evaluate_every=1000),
+        files=_splits("mlqa/MLQA_V1/{split}/{split}-context-{lang}-question-{lang}.json", "dev", "test"),
+        recipe=_READING,
+        benchmarks={"xtreme": _MLQA, "xtreme-r": _MLQA},
         licence="CC BY-SA 3.0",
         address="https://github.com/facebookresearch/MLQA",
     ),
@@ -303,14 +260,14 @@ TARGET = (
         name="TyDiQA-GoldP",
         kind="span_qa",
         metric="squad",
-        languages=TYDIQA_LANGUAGES,
-        trains_on="tydiqa",
+        languages=tuple(_TYDIQA.split()),
         layout="tydiqa_json",
         files={
             "train": "tydiqa/tydiqa-goldp-v1.1-train.json | tydiqa/tydiqa-goldp-v1.1-train/tydiqa.goldp.en.train.json",
             "test": f"{_TYDIQA_DEV}/tydiqa-goldp-dev-{{name}}.json | {_TYDIQA_DEV}/tydiqa.goldp.{{lang}}.dev.json",
         },
         recipe=Recipe(epochs=2, batch_size=16, max_length=384),
+        benchmarks={"xtreme": _TYDIQA, "xtreme-r": _TYDIQA},
         licence="Apache 2.0",
         address="https://github.com/google-research-datasets/tydiqa (its bucket may answer 403; the hub has the same "
         "rows: xlt fetch tydiqa, and --source hub)",
@@ -321,22 +278,12 @@ TARGET = (
         name="BUCC 2018",
         kind="retrieval",
         metric="mining_f1",
-        languages=BUCC_LANGUAGES,
+        languages=tuple(_BUCC.split()),
         trains_on=None,
         layout="bucc",
-        files={
-            "dev": _bucc(
-                "bucc2018/{lang}-en/{lang}-en.sample",
-                "bucc2018/{lang}-en.dev",
-                "bucc2018_format/{lang}-en.dev",
-            ),
-            "test": _bucc(
-                "bucc2018/{lang}-en/{lang}-en.training",
-                "bucc2018/{lang}-en.test",
-                "bucc2018_format/{lang}-en.test",
-            ),
-        },
+        files={"dev": _bucc("sample", "dev"), "test": _bucc("training", "test")},
         recipe=Recipe(max_length=512),
+        benchmarks={"xtreme": _BUCC},
         licence="for research",
         address="https://comparable.limsi.fr/bucc2018/",
     ),
@@ -344,12 +291,12 @@ TARGET = (
         key="tatoeba",
         name="Tatoeba",
         kind="retrieval",
-        metric="accuracy",
-        languages=TATOEBA_LANGUAGES,
+        languages=tuple(_TATOEBA.split()),
         trains_on=None,
         layout="bitext",
         files={"test": "tatoeba/{lang}-en.{lang} tatoeba/{lang}-en.en"},
         recipe=Recipe(max_length=512),
+        benchmarks={"xtreme": _TATOEBA, "xtreme-r": f"{_TATOEBA} az lt pl ro uk"},
         licence="CC BY 2.0 FR",
         address="https://github.com/facebookresearch/LASER/tree/main/data/tatoeba/v1",
     ),

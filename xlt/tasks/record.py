@@ -6,65 +6,93 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+# A new kind needs a row type (data/rows.py), an entry in the table of each room that works on it (encoders in
+# data/features.py, heads in model/heads.py, decoders in evaluate/predict.py, answers in evaluate/metrics.py), and how
+# its batches are packed (data/packing.py).
 Kind = Literal["pair_classification", "multiple_choice", "span_qa", "tagging", "retrieval", "masked_lm"]
+# A new metric needs its record in evaluate/metrics.py, and its name here.
 Metric = Literal["accuracy", "squad", "squad_v2", "mlqa", "tag_f1", "mining_f1", "perplexity"]
+# Metrics with a threshold that is fitted on the predictions for the dev split.
+FITTED_ON_DEV: frozenset[Metric] = frozenset({"mining_f1"})
 Split = Literal["train", "dev", "test"]
 ENGLISH = "en"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """How a model is trained on a task. The defaults are those of the authors' own code (jiant, XTREME scripts).
-
-    Exactly one of ``epochs`` and ``steps`` is above zero. ``batch_size`` counts examples per optimiser step.
-    ``warmup`` is the share of all steps with a rising learning rate; it then falls linearly to zero. Of several
-    tasks trained together each is drawn in proportion to its number of examples, counted up to ``examples_cap``.
-    """
+    """How a model is trained on a task. The defaults are those of the authors' own code (jiant, XTREME scripts)."""
 
     learning_rate: float = 1e-5
+    """The highest learning rate, reached at the end of the warm-up."""
     epochs: int = 0
+    """Passes over the training examples. Exactly one of ``epochs`` and ``steps`` is above zero."""
     steps: int = 0
+    """Optimiser steps."""
     batch_size: int = 32
+    """Examples per optimiser step."""
     max_length: int = 256
+    """Tokens of a sequence, special ones included; longer texts are cut or split."""
     stride: int = 128
+    """Tokens that two windows of one context share (span QA)."""
     warmup: float = 0.1
+    """Share of all steps in which the learning rate rises linearly; then it falls linearly to zero."""
     weight_decay: float = 0.01
+    """AdamW's, which spares biases and LayerNorm."""
     adam_beta2: float = 0.999
+    """Decay of AdamW's mean of squared gradients."""
     adam_epsilon: float = 1e-8
+    """What AdamW adds to its denominator."""
     gradient_clipping: float = 1.0
+    """Largest norm of the gradient of all weights together."""
     mask_probability: float = 0.15
+    """Share of the tokens that masked LM predicts."""
     examples_cap: int = 2**17
+    """Of several tasks trained together each is drawn in proportion to its examples, counted up to this number."""
     evaluate_every: int = 0
+    """Steps between two scores on the English dev split, which choose the checkpoint; 0 keeps the last one."""
     patience: int = 30
+    """Scores without a better one after which training stops."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """One task of the paper, as data.
-
-    ``files`` maps a split to the paths of its files below the data root, separated by spaces; after ``|`` stand
-    others that do as well, and the first that are all there count. ``{lang}`` is the language code, ``{name}`` its
-    English name, ``*`` any characters; a ``.gz`` beside a file is found too. ``layout`` names the reader of that
-    official format; both are empty where the task is read from no files. ``labels`` are the classes, or the tags of a
-    tagging task; empty there if they are those of its training data. ``metric`` is what the paper's tables print:
-    ``squad_v2`` and ``squad`` are the mean of F1 and exact match with and without unanswerable questions, ``mlqa`` is
-    the same by MLQA's rules, ``tag_f1`` is seqeval's F1. ``trains_on`` is the task whose English training set a
-    target task uses, its own key if it has one, and ``None`` where nothing is trained (retrieval). ``train_rows`` is
-    how many rows its English training set is published to have, 0 where that was not seen, and ``choices`` how many
-    sequences a row makes.
-    """
+    """One task of the paper, as data."""
 
     key: str
+    """The name in commands, files and tiers."""
     name: str
+    """The name in tables."""
     kind: Kind
-    metric: Metric
-    languages: tuple[str, ...]
-    trains_on: str | None
+    """What a row is and what is predicted of it."""
+    metric: Metric = "accuracy"
+    """How predictions are scored (see ``METRICS`` in ``xlt.evaluate.metrics``)."""
+    languages: tuple[str, ...] = (ENGLISH,)
+    """The languages of its dev and test splits."""
+    trains_on: str | None = ""
+    """The task whose English training set it uses, by default itself; None where nothing is trained (retrieval)."""
     layout: str = ""
+    """The reader of its official file format (see ``xlt.data.files.readers``); empty if it has no files."""
     files: Mapping[Split, str] = field(default_factory=dict)
+    """Paths below the data root, separated by spaces. Alternatives are separated by ``|``; the first whose files all
+    exist is used. ``{lang}`` is the language code, ``{name}`` its English name, ``*`` any characters; a ``.gz`` beside
+    a file is found too."""
     labels: tuple[str, ...] = ()
-    recipe: Recipe = field(default_factory=Recipe)
+    """The classes, or the tags of a tagging task; empty there if they are those of its training data."""
+    file_labels: tuple[str, ...] = ()
+    """What the labels are called in a submission, in their order; empty if they are called the same."""
+    benchmarks: Mapping[str, str] = field(default_factory=dict)
+    """The benchmarks (``xtreme``, ``xtreme-r``) that it belongs to, with its languages there, separated by spaces."""
+    recipe: Recipe = Recipe(epochs=3, evaluate_every=1000)
+    """How it is trained."""
     licence: str = ""
+    """The licence of its data."""
     address: str = ""
+    """Where its official files are published."""
     train_rows: int = 0
+    """How many rows its English training set is published to have; 0 where no source says so."""
     choices: int = 1
+    """How many sequences a row makes (multiple choice)."""
+
+    def __post_init__(self) -> None:
+        if self.trains_on == "":
+            object.__setattr__(self, "trains_on", self.key)

@@ -13,9 +13,18 @@ from xlt.data.predictions import Prediction, read_predictions
 from xlt.data.rows import Row, fingerprint
 from xlt.data.source import Source, needs_dev
 from xlt.errors import DataFault, XltError
-from xlt.evaluate.cell import Scored, score_cell
-from xlt.evaluate.chance import better_guess, binomial_bound, chance, counted, majority, trials
-from xlt.evaluate.metrics import Metrics, task_score
+from xlt.evaluate.chance import binomial_bound
+from xlt.evaluate.metrics import (
+    Metrics,
+    Scored,
+    better_guess,
+    binomial_metric,
+    chance,
+    majority,
+    n_trials,
+    score,
+    task_score,
+)
 from xlt.frozen import Frozen
 from xlt.pipeline.store import METRICS, RunStore, prediction_name, read_metrics
 from xlt.tasks.catalogue import get_task
@@ -58,12 +67,12 @@ class Cell(Frozen):
     @property
     def bound(self) -> float:
         """What guessing exceeds in at most 1 % of cases: accuracy, exact match for span QA, recall for mining."""
-        return binomial_bound(self.trials, counted(get_task(self.task), self.guess) / 100)
+        return binomial_bound(self.trials, binomial_metric(get_task(self.task), self.guess) / 100)
 
     @property
     def above_chance(self) -> bool:
         """Whether the model knows more than a guess, by the binomial bound."""
-        return counted(get_task(self.task), self.metrics) > self.bound
+        return binomial_metric(get_task(self.task), self.metrics) > self.bound
 
 
 class Mean(Frozen):
@@ -164,7 +173,7 @@ def _cell(store: RunStore, run: StoredRun, key: CellKey, gold: _Gold, grid: Grid
         )
     try:
         predictions = read_predictions(store.path(folder) / prediction_name(*key))
-        metrics = score_cell(gold.task, gold.rows, predictions, _dev(store, folder, key, gold), language)
+        metrics = score(gold.task, gold.rows, predictions, language, _dev(store, folder, key, gold))
     except XltError as error:
         what = " ".join(str(error).split("\n")[:2])
         return Problem(kind="predictions", run=folder, where=_name(key), what=what, fix=grid.command)
@@ -177,7 +186,7 @@ def _cell(store: RunStore, run: StoredRun, key: CellKey, gold: _Gold, grid: Grid
         chance=gold.chance,
         majority=gold.majority,
         examples=len(gold.rows),
-        trials=trials(gold.task, gold.rows),
+        trials=n_trials(gold.task, gold.rows),
         predictions=_digest(predictions),
         run=folder,
     )

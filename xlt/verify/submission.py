@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -11,9 +10,8 @@ from xlt.data.predictions import read_predictions
 from xlt.data.rows import fingerprint
 from xlt.data.source import Source, needs_dev
 from xlt.errors import DataFault, IncompleteFault, UsageFault
-from xlt.evaluate.cell import Scored, score_cell
-from xlt.evaluate.submission import BENCHMARKS, FORMS
-from xlt.evaluate.submission_text import submission_text
+from xlt.evaluate.metrics import Scored
+from xlt.evaluate.submission import BENCHMARKS, file_name, submission_text
 from xlt.files import writable
 from xlt.frozen import Frozen
 from xlt.pipeline.store import RunStore, prediction_name
@@ -21,15 +19,22 @@ from xlt.tasks.catalogue import get_task
 from xlt.tasks.record import Split
 from xlt.verify.stored import StoredRun, read_grid, read_runs
 
+Languages = dict[str, tuple[str, ...]]
+
 
 class Submission(Frozen):
-    """What was written: the languages of each task, and those of XTREME that the arm has no predictions for."""
+    """What was written of a submission."""
 
     format: Literal[1] = 1
+    """The version of this form."""
     arm: str
+    """The arm whose predictions it holds."""
     output: str
-    written: dict[str, tuple[str, ...]]
-    missing: dict[str, tuple[str, ...]]
+    """The folder that was written."""
+    written: Languages
+    """The languages that were written, by task."""
+    missing: Languages
+    """The languages of XTREME that the arm has no predictions for, by task."""
 
 
 def write_submission(results: Path, source: Source, arm: str, output: Path) -> Submission:
@@ -50,27 +55,20 @@ def write_submission(results: Path, source: Source, arm: str, output: Path) -> S
         raise IncompleteFault(f"The arm '{arm}' is not complete.", why=f"{fault.run}: {fault.what}", fix=fault.fix)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UsageFault(f"'{output}' is not an empty folder.", fix="--output DIR, a new folder")
-    texts = {(task, language): _text(store, run, source, task, language) for run, task, language in _cells(runs)}
-    written: dict[str, tuple[str, ...]] = {}
+    asked = BENCHMARKS["xtreme"]
+    cells = [(run, key, language) for run in runs for key, split, language in run.cells if split == "test"]
+    # All of it before anything is written: a fault leaves no half of a submission behind.
+    texts = {(key, language): _text(store, run, source, key, language) for run, key, language in cells if key in asked}
+    written: Languages = {}
     with writable(output):
-        for (task, language), text in texts.items():
-            path = output / task / FORMS[task].file_name(language)
+        for (key, language), text in texts.items():
+            path = output / key / file_name(key, language)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, "utf-8")
-            written[task] = (*written.get(task, ()), language)
-    missing = {
-        task: tuple(each for each in languages if each not in written.get(task, ()))
-        for task, languages in BENCHMARKS["xtreme"].items()
-    }
-    missing = {task: languages for task, languages in missing.items() if languages}
+            written[key] = (*written.get(key, ()), language)
+    missing = {key: tuple(each for each in asked[key] if each not in written.get(key, ())) for key in asked}
+    missing = {key: languages for key, languages in missing.items() if languages}
     return Submission(arm=arm, output=str(output), written=written, missing=missing)
-
-
-def _cells(runs: list[StoredRun]) -> Iterator[tuple[StoredRun, str, str]]:
-    for run in runs:
-        for task, split, language in run.cells:
-            if split == "test" and task in BENCHMARKS["xtreme"]:
-                yield run, task, language
 
 
 def _text(store: RunStore, run: StoredRun, source: Source, key: str, language: str) -> str:
@@ -84,7 +82,4 @@ def _text(store: RunStore, run: StoredRun, source: Source, key: str, language: s
         return rows, read_predictions(store.path(run.entry.folder) / prediction_name(key, split, language))
 
     task = with_labels(get_task(key), source)
-    rows, said = scored("test")
-    dev = scored("dev") if needs_dev(task, "test") else None
-    score_cell(task, rows, said, dev, language)  # refuses labels, ids and offsets that no row has
-    return submission_text(task, rows, said, dev)
+    return submission_text(task, *scored("test"), scored("dev") if needs_dev(task, "test") else None)

@@ -11,7 +11,7 @@ from xlt.data.files.reading import DataFile, SplitFiles
 from xlt.data.files.source import FilesSource
 from xlt.data.files.tags import read_tags
 from xlt.data.rows import BitextRow, MiningRow, PairRow, Row, SpanRow, TagRow
-from xlt.tasks.catalogue import TASKS, TATOEBA_LANGUAGES, XNLI_LANGUAGES, get_task
+from xlt.tasks.catalogue import TASKS, get_task
 
 pytestmark = pytest.mark.real_data
 
@@ -91,8 +91,8 @@ def test_every_answer_stands_at_its_offset(source, key, split):
 
 def test_tatoeba_has_text_on_both_sides(source):
     task = get_task("tatoeba")
-    assert source.languages(task, "test") == TATOEBA_LANGUAGES
-    for language in TATOEBA_LANGUAGES:
+    assert source.languages(task, "test") == task.languages
+    for language in task.languages:
         rows = source.rows(task, "test", language)
         assert all(isinstance(row, BitextRow) and row.foreign.strip() and row.english.strip() for row in rows)
 
@@ -104,7 +104,7 @@ def test_pretraining_text_is_of_every_training_file_and_of_no_test_file(source):
     assert {group.split(".")[0] for group in groups} == {
         key for key, task in TASKS.items() if {"train", "dev"} & set(task.files)
     } - {"mnli", "qqp"}
-    assert groups >= {f"xnli.dev.{language}" for language in XNLI_LANGUAGES}
+    assert groups >= {f"xnli.dev.{language}" for language in get_task("xnli").languages}
     texts = {"".join(row.text.split()) for row in rows}
     assert len({row.text for row in rows}) == len({row.id for row in rows}) == len(rows) > 150_000
     for key in ("xnli", "tatoeba", "udpos", "panx", "bucc2018"):

@@ -16,7 +16,7 @@ from xlt.data.rows import TextRow
 from xlt.data.source import training_rows
 from xlt.errors import UsageFault
 from xlt.pipeline.sources import SourceOptions, open_source
-from xlt.tasks.catalogue import MASKED_LM, PANX_LANGUAGES, get_task
+from xlt.tasks.catalogue import MASKED_LM, get_task
 
 CORPUS = "datasets/wikimedia/wikipedia"
 
@@ -64,6 +64,8 @@ def test_the_wanted_languages_come_and_are_the_text(tmp_path: Path, monkeypatch:
 
 def test_all_languages_of_the_benchmark_are_there_and_no_other() -> None:
     (corpus,) = wanted_data([MASKED_LM])
-    assert [pattern.partition("/")[0] for pattern in corpus.patterns] == [f"20231101.{code}" for code in PANX_LANGUAGES]
+    assert [pattern.partition("/")[0] for pattern in corpus.patterns] == [
+        f"20231101.{code}" for code in get_task("panx").languages
+    ]
     with pytest.raises(UsageFault, match="in the language 'xx'"):
         wanted_data([MASKED_LM], ["xx"])
