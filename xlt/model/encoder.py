@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import copy
+import json
+import shutil
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from transformers import MODEL_FOR_MASKED_LM_MAPPING
 
 from xlt.data.packing import PackedBatch
-from xlt.errors import UsageFault
-from xlt.model import fused, storage
+from xlt.errors import DataFault, UsageFault
+from xlt.model import fused
 from xlt.model.attention import LazyPlan
 from xlt.model.backbone import Backbone, first_position, load_backbone, new_backbone
-from xlt.model.heads import choice_loss, class_loss, new_head, span_loss
+from xlt.model.heads import new_head
 from xlt.tasks.record import Kind
+
+HEADS_INDEX = "heads.json"
+HEADS_WEIGHTS = "heads.safetensors"
 
 
 class PackedModel(nn.Module):
@@ -58,7 +68,7 @@ class PackedModel(nn.Module):
         ``load_backbone`` raises, and ``DataFault`` if the heads are damaged.
         """
         model = cls(load_backbone(name_or_folder, revision=revision, masked_lm=masked_lm))
-        storage.load_heads(model, Path(name_or_folder))
+        model._load_heads(Path(name_or_folder))
         return model
 
     def save(self, folder: str | Path, *, state_dict: Mapping[str, Tensor] | None = None) -> None:
@@ -67,7 +77,59 @@ class PackedModel(nn.Module):
         ``state_dict`` gives the weights under the names of ``named_parameters()`` where this process does not
         hold them (ZeRO), or holds rounded ones. Raises ``ValueError`` if it lacks a weight.
         """
-        storage.save(self, Path(folder), state_dict)
+        folder = Path(folder)
+        weights = self._each_once(self.state_dict() if state_dict is None else state_dict)
+        backbone = _below(weights, "backbone.")
+        # Not by save_pretrained(), which takes the numeric type of config.json from the weights in memory: bf16 under
+        # DeepSpeed, where the weights given are fp32.
+        config = copy.deepcopy(self.backbone.config)
+        config.architectures = [type(self.backbone).__name__]
+        config.dtype = next(iter(backbone.values())).dtype
+        if self.lm_head is not None:
+            whole = MODEL_FOR_MASKED_LM_MAPPING[type(config)]
+            config.architectures = [whole.__name__]
+            backbone = {f"{whole.base_model_prefix}.{name}": weight for name, weight in backbone.items()}
+            lm_head = _below(weights, "lm_head.")
+            backbone |= {f"{self.lm_head_name}.{name}": weight for name, weight in lm_head.items()}
+        folder.mkdir(parents=True, exist_ok=True)
+        config.save_pretrained(str(folder))
+        _save_weights(backbone, folder / "model.safetensors")
+        if not self.heads:
+            # Heads of an earlier save would be taken for this model's.
+            (folder / HEADS_INDEX).unlink(missing_ok=True)
+            (folder / HEADS_WEIGHTS).unlink(missing_ok=True)
+            return
+        index = {
+            task: {"kind": head.kind, "labels": head.labels} | ({"names": head.names} if head.names else {})
+            for task, head in self.heads.items()
+        }
+        (folder / HEADS_INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+        _save_weights(_below(weights, "heads."), folder / HEADS_WEIGHTS)
+
+    def _each_once(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The weights of ``state``, each under its first name: the library ties those with several names again."""
+        names: dict[int, list[str]] = defaultdict(list)
+        for name, parameter in self.named_parameters(remove_duplicate=False):
+            names[id(parameter)].append(name)
+        given = {aliases[0]: next((n for n in aliases if n in state), None) for aliases in names.values()}
+        if absent := [name for name, source in given.items() if source is None]:
+            raise ValueError(f"the state dict lacks {len(absent)} weights: {', '.join(absent[:3])} …")
+        return {name: state[source].detach().cpu().contiguous() for name, source in given.items() if source is not None}
+
+    def _load_heads(self, folder: Path) -> None:
+        if not (folder / HEADS_INDEX).is_file():
+            return
+        try:
+            index = json.loads((folder / HEADS_INDEX).read_text(encoding="utf-8"))
+            for task, head in index.items():
+                self.add_head(task, head["kind"], _labels(head))
+            self.heads.load_state_dict(load_file(folder / HEADS_WEIGHTS))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+            raise DataFault(
+                f"The task heads in '{folder}' are damaged.",
+                why=str(error),
+                fix="Delete the run's folder and give the same command again: it trains the run anew.",
+            ) from error
 
     def add_head(self, task: str, kind: Kind, labels: int | Sequence[str]) -> None:
         """Give ``task`` a fresh head (replacing one it has), drawn from torch's global generator.
@@ -126,17 +188,12 @@ class PackedModel(nn.Module):
             return self._masked_lm(hidden, batch)
         if batch.task not in self.heads:
             raise ValueError(f"the model has no head for task {batch.task!r} ({batch.kind})")
-        head = self.heads[batch.task]
-        scores: Tensor = head(hidden, batch.scored_positions if head.kind == "tagging" else batch.cu_seqlens)
+        head: Any = self.heads[batch.task]
+        scores: Tensor = head(hidden, getattr(batch, head.reads))
         if batch.labels is None:
             return _no_loss(scores), scores
-        if head.kind == "span_qa":
-            loss = span_loss(scores, batch.labels, batch.cu_seqlens, batch.max_seqlen)
-        elif batch.cu_groups is not None:
-            loss = choice_loss(scores, batch.labels, batch.cu_groups, batch.max_group)
-        else:
-            loss = class_loss(scores, batch.labels)
-        return loss / batch.denominator + self._idle(batch.task, hidden), scores
+        loss: Tensor = head.loss(scores, batch.labels, batch) / batch.denominator
+        return loss + self._idle(batch.task, hidden), scores
 
     def _idle(self, task: str, hidden: Tensor) -> Tensor | float:
         """Zero, with a zero gradient for the heads of other tasks, masked LM's among them.
@@ -227,6 +284,26 @@ class PackedModel(nn.Module):
         rows = hidden.index_select(0, batch.scored_positions)
         loss = fused.word_loss(self.lm_head, rows, batch.labels) / batch.denominator
         return loss + self._idle(batch.task, hidden), empty
+
+
+def _labels(head: dict[str, Any]) -> Any:
+    """The names of a stored head's labels, or if it has none their number."""
+    names = head.get("names", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError("the names of the labels are not a list of texts")
+    if names and len(names) != head["labels"]:
+        raise ValueError(f"{len(names)} names for {head['labels']} labels")
+    return names or head["labels"]
+
+
+def _save_weights(weights: dict[str, Tensor], path: Path) -> None:
+    save_file(weights, path, metadata={"format": "pt"})
+    # The library makes its files readable for their owner alone, whatever the umask.
+    shutil.copymode(path.with_name("config.json"), path)
+
+
+def _below(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): weight for name, weight in weights.items() if name.startswith(prefix)}
 
 
 def _no_loss(like: Tensor) -> Tensor:

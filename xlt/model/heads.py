@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import Mapping
+from typing import Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from xlt_kernels.segments import at_least_fp32, segment_logsumexp
 
+from xlt.data.packing import PackedBatch
 from xlt.tasks.record import Kind
 
 
@@ -21,22 +22,36 @@ class Linear(nn.Linear):
         return F.linear(at_least_fp32(hidden), at_least_fp32(self.weight), at_least_fp32(self.bias))
 
 
-class PairHead(nn.Module):
-    """RoBERTa's classification head on the first token of each sequence."""
+class Head(nn.Module):
+    """What the model knows of a kind of task: how scores are made of hidden states, and what their loss is."""
 
-    kind: Kind = "pair_classification"
+    kind: Kind
+    reads: Literal["cu_seqlens", "scored_positions"] = "cu_seqlens"
+    """The field of a batch that says where in the hidden states the scores are made."""
+    labels: int = 0
+    """Number of classes or tags; 1 for multiple choice, 0 for span QA."""
     names: tuple[str, ...] = ()
+    """What the labels are called, in the order of the scores; empty if only their number is known."""
 
     def __init__(self, hidden: int, labels: int, dropout: float = 0.1) -> None:
         super().__init__()
+        self.labels = labels
+
+    def loss(self, scores: Tensor, labels: Tensor, batch: PackedBatch) -> Tensor:
+        """The sum over the examples of ``batch``, or over the words of tagging."""
+        return class_loss(scores, labels)
+
+
+class PairHead(Head):
+    """RoBERTa's classification head on the first token of each sequence."""
+
+    kind: Kind = "pair_classification"
+
+    def __init__(self, hidden: int, labels: int, dropout: float = 0.1) -> None:
+        super().__init__(hidden, labels)
         self.dense = Linear(hidden, hidden)
         self.dropout = nn.Dropout(dropout)
         self.out_proj = Linear(hidden, labels)
-
-    @property
-    def labels(self) -> int:
-        """Number of classes."""
-        return self.out_proj.out_features
 
     def forward(self, hidden: Tensor, cu_seqlens: Tensor) -> Tensor:
         """``hidden [T, H]``, ``cu_seqlens [B+1]``; logits ``[B, labels]``. No sequence may be empty."""
@@ -50,29 +65,29 @@ class ChoiceHead(PairHead):
 
     kind: Kind = "multiple_choice"
 
-    def __init__(self, hidden: int, dropout: float = 0.1) -> None:
+    def __init__(self, hidden: int, labels: int = 1, dropout: float = 0.1) -> None:
         super().__init__(hidden, 1, dropout)
 
     def forward(self, hidden: Tensor, cu_seqlens: Tensor) -> Tensor:
         """``hidden [T, H]``, ``cu_seqlens [B+1]``; scores ``[B]``. No sequence may be empty."""
         return super().forward(hidden, cu_seqlens).squeeze(1)
 
+    def loss(self, scores: Tensor, labels: Tensor, batch: PackedBatch) -> Tensor:
+        """See ``choice_loss``."""
+        assert batch.cu_groups is not None
+        return choice_loss(scores, labels, batch.cu_groups, batch.max_group)
 
-class TagHead(nn.Module):
+
+class TagHead(Head):
     """The library's token classifier, on the first token of each word."""
 
     kind: Kind = "tagging"
-    names: tuple[str, ...] = ()
+    reads = "scored_positions"
 
     def __init__(self, hidden: int, labels: int, dropout: float = 0.1) -> None:
-        super().__init__()
+        super().__init__(hidden, labels)
         self.dropout = nn.Dropout(dropout)
         self.classifier = Linear(hidden, labels)
-
-    @property
-    def labels(self) -> int:
-        """Number of tags."""
-        return self.classifier.out_features
 
     def forward(self, hidden: Tensor, scored_positions: Tensor) -> Tensor:
         """``hidden [T, H]``, ``scored_positions [M]``; logits ``[M, labels]``."""
@@ -80,15 +95,13 @@ class TagHead(nn.Module):
         return logits
 
 
-class SpanHead(nn.Module):
+class SpanHead(Head):
     """Start and end logits of every token."""
 
     kind: Kind = "span_qa"
-    names: tuple[str, ...] = ()
-    labels = 0
 
-    def __init__(self, hidden: int) -> None:
-        super().__init__()
+    def __init__(self, hidden: int, labels: int = 0, dropout: float = 0.0) -> None:
+        super().__init__(hidden, 0)
         self.qa_outputs = Linear(hidden, 2)
 
     def forward(self, hidden: Tensor, cu_seqlens: Tensor) -> Tensor:
@@ -96,8 +109,12 @@ class SpanHead(nn.Module):
         logits: Tensor = self.qa_outputs(hidden)
         return logits
 
+    def loss(self, scores: Tensor, labels: Tensor, batch: PackedBatch) -> Tensor:
+        """See ``span_loss``."""
+        return span_loss(scores, labels, batch.cu_seqlens, batch.max_seqlen)
 
-Head: TypeAlias = PairHead | ChoiceHead | TagHead | SpanHead
+
+HEADS: Mapping[Kind, type[Head]] = {head.kind: head for head in (PairHead, ChoiceHead, TagHead, SpanHead)}
 
 
 def new_head(kind: Kind, *, hidden: int, labels: int, dropout: float, std: float) -> Head:
@@ -108,15 +125,9 @@ def new_head(kind: Kind, *, hidden: int, labels: int, dropout: float, std: float
     Raises:
         ValueError: the kind has no head of its own, or ``labels`` is below one.
     """
-    makers: dict[Kind, Callable[[], Head]] = {
-        "pair_classification": lambda: PairHead(hidden, labels, dropout),
-        "multiple_choice": lambda: ChoiceHead(hidden, dropout),
-        "tagging": lambda: TagHead(hidden, labels, dropout),
-        "span_qa": lambda: SpanHead(hidden),
-    }
-    if kind not in makers or (kind in ("pair_classification", "tagging") and labels < 1):
+    if kind not in HEADS or (HEADS[kind] in (PairHead, TagHead) and labels < 1):
         raise ValueError(f"no head for kind {kind!r} with {labels} labels")
-    head = makers[kind]()
+    head = HEADS[kind](hidden, labels, dropout)
     for module in head.modules():
         if isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=std)
