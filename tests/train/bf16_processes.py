@@ -13,7 +13,7 @@ import torch
 
 from tests.train.test_loop import batch_stream, fresh_model
 from xlt.runtime import start_process_group, stop_process_group
-from xlt.train.engine import ZERO_STAGES, DeepSpeedEngine, EngineSettings, division
+from xlt.train.engine import ZERO_STAGES, DeepSpeedEngine, EngineSettings, own_shard
 
 types: defaultdict[str, set[str]] = defaultdict(set)
 
@@ -38,7 +38,7 @@ for zero in ZERO_STAGES:
     engine = DeepSpeedEngine(model, stream.recipe, stream.steps, EngineSettings(zero=zero, precision="bf16"))
     changed[zero] = [name for name, weight in engine.weights().items() if not torch.equal(weight, start[name])]
     types.pop(zero, None)
-    engine.step(stream.micro_batches(0, division(1)))
+    engine.step(stream.micro_batches(0, own_shard(1)))
     engine.close()
 stop_process_group()
 print(json.dumps({"changed": changed, "types": {zero: sorted(found) for zero, found in types.items()}}))

@@ -7,7 +7,7 @@ import json
 from tests.train.test_loop import batch_stream, fresh_model
 from xlt.model.encoder import PackedModel
 from xlt.runtime import start_process_group, stop_process_group
-from xlt.train.engine import EngineSettings, division
+from xlt.train.engine import EngineSettings, own_shard
 from xlt.train.loop import DevResult, StepRecord, train
 
 
@@ -33,6 +33,6 @@ def stopped(zero: str) -> list[object]:
 
 
 start_process_group()
-rank = division(1).rank
+rank = own_shard(1).rank
 print(json.dumps({zero: stopped(zero) for zero in ("0", "3")}))
 stop_process_group()

@@ -11,7 +11,7 @@ from xlt.data.packing import Encoded
 from xlt.errors import UsageFault
 from xlt.tasks.catalogue import MASKED_LM, get_task
 from xlt.tasks.record import Recipe, Task
-from xlt.train.batches import BatchStream, Division
+from xlt.train.batches import BatchStream, StepShard
 from xlt.train.masking import Vocabulary
 
 VOCABULARY = Vocabulary(size=50, mask_id=49, special_ids=(0, 1, 2, 3, 49))
@@ -51,8 +51,8 @@ def test_a_batch_larger_than_the_data_repeats_it() -> None:
 @pytest.mark.parametrize(("world", "accumulation"), [(2, 1), (1, 2), (2, 2), (4, 1)])
 def test_shares_hold_the_batch_exactly_once_and_their_means_add_up(world: int, accumulation: int) -> None:
     batches = stream()
-    parts = [batch for rank in range(world) for batch in batches.micro_batches(2, Division(rank, world, accumulation))]
-    (whole,) = batches.micro_batches(2, Division())
+    parts = [batch for rank in range(world) for batch in batches.micro_batches(2, StepShard(rank, world, accumulation))]
+    (whole,) = batches.micro_batches(2, StepShard())
     assert sorted(id_ for part in parts for id_ in part.example_ids) == sorted(whole.example_ids)
     # A mean over processes and micro-batches of (number of examples / denominator) must be one.
     shares = [len(part.example_ids) / part.denominator for part in parts]
@@ -68,7 +68,7 @@ def test_tagging_is_a_mean_over_words_however_they_are_shared(world: int, accumu
     batches = BatchStream(
         sequences, get_task("udpos"), Recipe(batch_size=4, epochs=1), seed=0, first_position=2, vocabulary=None
     )
-    parts = [batch for rank in range(world) for batch in batches.micro_batches(0, Division(rank, world, accumulation))]
+    parts = [batch for rank in range(world) for batch in batches.micro_batches(0, StepShard(rank, world, accumulation))]
     words = [0 if part.labels is None else len(part.labels) for part in parts]
     assert sum(words) == 17
     shares = [count / part.denominator for count, part in zip(words, parts, strict=True)]
@@ -77,8 +77,8 @@ def test_tagging_is_a_mean_over_words_however_they_are_shared(world: int, accumu
 
 def test_masks_do_not_depend_on_the_division() -> None:
     batches = stream(task=MASKED_LM)
-    (whole,) = batches.micro_batches(0, Division())
-    parts = [batches.micro_batches(0, Division(rank, 2))[0] for rank in (0, 1)]
+    (whole,) = batches.micro_batches(0, StepShard())
+    parts = [batches.micro_batches(0, StepShard(rank, 2))[0] for rank in (0, 1)]
     assert whole.labels is not None
     labels = [part.labels for part in parts if part.labels is not None]
     assert sum(map(len, labels)) == len(whole.labels)
@@ -94,14 +94,14 @@ def row(batch: object, index: int) -> tuple[int, ...]:
 
 
 def test_positions_restart_in_each_sequence() -> None:
-    (batch,) = stream().micro_batches(0, Division())
+    (batch,) = stream().micro_batches(0, StepShard())
     for start, end in zip(batch.cu_seqlens[:-1], batch.cu_seqlens[1:], strict=True):
         assert batch.position_ids[start:end].tolist() == list(range(2, 2 + int(end - start)))
 
 
 def test_too_many_shares_are_refused() -> None:
     with pytest.raises(UsageFault, match="cannot be divided"):
-        stream().micro_batches(0, Division(0, 8, 1))
+        stream().micro_batches(0, StepShard(0, 8, 1))
 
 
 def test_the_digest_names_the_examples() -> None:

@@ -23,10 +23,9 @@ from xlt.runtime import start_process_group
 from xlt.tasks.catalogue import get_task
 from xlt.tasks.record import Recipe
 from xlt.train import graph
-from xlt.train.batches import BatchStream, Division
+from xlt.train.batches import BatchStream, JointStream, StepShard
 from xlt.train.engine import EngineName, EngineSettings, Precision
 from xlt.train.graph import GraphEngine, bucket_loss, in_bucket
-from xlt.train.joint import JointStream
 from xlt.train.loop import DevResult, StepRecord, Trained, train
 from xlt.train.masking import Vocabulary
 
@@ -152,7 +151,7 @@ def test_scores_come_between_the_same_records_and_see_words_that_were_never_used
 def test_what_fills_a_bucket_adds_nothing(key: str) -> None:
     """The loss and every gradient are those of the batch alone, and stay so whatever the added tokens are."""
     model = fresh(key).train()
-    (batch,) = stream(key).micro_batches(0, Division())
+    (batch,) = stream(key).micro_batches(0, StepShard())
     filled = in_bucket(batch)
     ids = filled.input_ids.clone()
     ids[batch.tokens :] = torch.arange(len(ids) - batch.tokens) % 8 + 50
@@ -183,7 +182,7 @@ def test_no_added_sequence_is_empty_or_longer_than_the_longest(tokens: int) -> N
     task, ids = get_task("mnli"), np.arange(4, 4 + tokens, dtype=np.int32) % 50
     pieces = [Encoded(f"e{start}", ids[start : start + 60], (0,)) for start in range(0, tokens, 60)]
     recipe = dataclasses.replace(RECIPE, batch_size=len(pieces))
-    (batch,) = BatchStream(pieces, task, recipe, seed=0, first_position=2).micro_batches(0, Division())
+    (batch,) = BatchStream(pieces, task, recipe, seed=0, first_position=2).micro_batches(0, StepShard())
     filled = in_bucket(batch)
     lengths = filled.cu_seqlens.diff()
     assert filled.cu_seqlens[-1] == len(filled.input_ids) == len(filled.position_ids)
@@ -198,7 +197,7 @@ def test_many_batches_have_few_shapes() -> None:
     ]
     recipe = dataclasses.replace(RECIPE, batch_size=32)
     batches = BatchStream(pieces, get_task("mnli"), recipe, seed=0, first_position=2)
-    filled = [in_bucket(batch) for step in range(40) for batch in batches.micro_batches(step, Division())]
+    filled = [in_bucket(batch) for step in range(40) for batch in batches.micro_batches(step, StepShard())]
     assert len({(len(each.input_ids), len(each.cu_seqlens), each.max_seqlen) for each in filled}) <= 8
 
 
@@ -306,7 +305,7 @@ def losses_of(keys: tuple[str, ...], rate: float, **config: float) -> tuple[list
     engine = GraphEngine(model, recipe, recipe.steps, EngineSettings(engine="graph", precision="bf16"))
     assert engine.captures
     batches = stream(*keys, recipe=recipe)
-    losses = [engine.step(batches.micro_batches(step % 4, Division()))[0] for step in range(recipe.steps)]
+    losses = [engine.step(batches.micro_batches(step % 4, StepShard()))[0] for step in range(recipe.steps)]
     return torch.stack(losses).tolist(), engine.weights()
 
 

@@ -14,9 +14,8 @@ from xlt.model.encoder import PackedModel
 from xlt.runtime import start_process_group
 from xlt.tasks.catalogue import get_task
 from xlt.tasks.record import Recipe
-from xlt.train.batches import BatchStream, Division
+from xlt.train.batches import BatchStream, JointStream, StepShard
 from xlt.train.engine import EngineSettings
-from xlt.train.joint import JointStream
 from xlt.train.loop import StepRecord, train
 from xlt.train.masking import Vocabulary
 
@@ -64,7 +63,7 @@ def test_each_task_goes_through_its_own_examples_in_its_own_order() -> None:
         expected = [own.digest(place) for place in range(len(steps))]
         assert [batches.digest(step) for step in steps] == expected
         ids = {
-            id_ for step in steps[:8] for batch in batches.micro_batches(step, Division()) for id_ in batch.example_ids
+            id_ for step in steps[:8] for batch in batches.micro_batches(step, StepShard()) for id_ in batch.example_ids
         }
         assert len(ids) == 64
 

@@ -225,7 +225,7 @@ def _train(
     from xlt.runtime import start_process_group
     from xlt.tasks.catalogue import get_task
     from xlt.tasks.record import Recipe
-    from xlt.train.batches import BatchStream, Division
+    from xlt.train.batches import BatchStream, StepShard
     from xlt.train.engine import DeepSpeedEngine, EngineSettings
     from xlt.train.graph import GraphEngine
     from xlt.train.seeding import seed_everything
@@ -246,7 +246,7 @@ def _train(
         start_process_group()
         engine = DeepSpeedEngine(model, recipe, STEPS, settings)
     seed_everything(1)
-    losses = [engine.step(stream.micro_batches(step, Division()))[0] for step in range(STEPS)]
+    losses = [engine.step(stream.micro_batches(step, StepShard()))[0] for step in range(STEPS)]
     weights = engine.weights()
     engine.close()
     return torch.stack(losses).tolist(), weights

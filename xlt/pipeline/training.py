@@ -31,9 +31,8 @@ from xlt.pipeline.spec import RunSpec
 from xlt.pipeline.starting_point import starting_point
 from xlt.runtime import device
 from xlt.tasks.record import Task
-from xlt.train.batches import BatchStream
+from xlt.train.batches import BatchStream, JointStream
 from xlt.train.engine import EngineSettings
-from xlt.train.joint import JointStream
 from xlt.train.loop import DevResult, DevScore, StepRecord, Trained, train
 from xlt.train.masking import Vocabulary
 from xlt.train.seeding import derive_seed, seed_everything

@@ -53,6 +53,11 @@ class Recipe:
     patience: int = 30
     """Scores without a better one after which training stops."""
 
+    def learning_rate_factor(self, step: int, steps: int) -> float:
+        """The share of the highest learning rate that a step (0-based) of so many has."""
+        rising = int(self.warmup * steps)
+        return step / rising if step < rising else max(0.0, (steps - step) / max(1, steps - rising))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:

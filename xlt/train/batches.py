@@ -1,4 +1,4 @@
-"""Which examples make up which optimiser step, and how a step is divided among processes and micro-batches."""
+"""Which examples make up which optimiser step, of one task or several, and which process and micro-batch gets them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ from xlt.train.seeding import derive_seed
 
 
 @dataclass(frozen=True, slots=True)
-class Division:
-    """How one optimiser step is divided: ``world`` processes, each with ``accumulation`` micro-batches."""
+class StepShard:
+    """The part of an optimiser step that one process computes."""
 
     rank: int = 0
+    """The number of this process, from 0."""
     world: int = 1
+    """How many processes share the step."""
     accumulation: int = 1
+    """How many micro-batches each of them computes one after another."""
 
 
 def epoch_end(recipe: Recipe, examples: int, epochs: int) -> int:
@@ -44,8 +47,8 @@ def scored_steps(recipe: Recipe, examples: int, steps: int, collapse_after: floa
 class BatchStream:
     """The training batches of a run, a pure function of the examples, the recipe, the seed and the step.
 
-    Epochs are shuffled and joined end to end, so that every batch is full; the batch of a step does not depend on
-    the division, only its distribution does.
+    Epochs are shuffled and joined end to end, so that every batch is full. The batch of a step does not depend on the
+    number of processes and micro-batches; only which of them gets which example does.
     """
 
     def __init__(
@@ -91,7 +94,7 @@ class BatchStream:
         ids = "\n".join(self.sequences[index].example_id for index in self.indices(step))
         return hashlib.sha256(ids.encode()).hexdigest()[:16]
 
-    def micro_batches(self, step: int, division: Division) -> list[PackedBatch]:
+    def micro_batches(self, step: int, shard: StepShard) -> list[PackedBatch]:
         """This process's share of one step.
 
         Each loss is a sum divided by a denominator, chosen so that the mean over processes and micro-batches is
@@ -101,17 +104,16 @@ class BatchStream:
             UsageFault: the step has fewer examples than shares.
         """
         indices = self.indices(step)
-        shares = division.world * division.accumulation
+        shares = shard.world * shard.accumulation
         if len(indices) < shares:
             raise UsageFault(
-                f"A batch of {len(indices)} cannot be divided among {division.world} processes "
-                f"with {division.accumulation} micro-batches each.",
+                f"A batch of {len(indices)} cannot be divided among {shard.world} processes "
+                f"with {shard.accumulation} micro-batches each.",
                 fix="Use fewer processes or a larger batch.",
             )
         whole = [self.sequences[index] for index in indices]
-        mine = [
-            range(part * division.world + division.rank, len(indices), shares) for part in range(division.accumulation)
-        ]
+        # Example i goes to share i mod shares: epochs are shuffled, so that the shares are equally hard and long.
+        mine = [range(part * shard.world + shard.rank, len(indices), shares) for part in range(shard.accumulation)]
         if self.task.kind == "masked_lm":
             return self._masked(step, whole, mine, shares)
         # Tagging is a mean over words: as many as its sequences have labels.
@@ -120,13 +122,10 @@ class BatchStream:
 
     def _masked(self, step: int, whole: Sequence[Encoded], mine: Sequence[range], shares: int) -> list[PackedBatch]:
         assert self.vocabulary is not None
+        # The masks of the whole step are drawn before it is divided: they do not depend on the number of processes.
         random = np.random.default_rng(derive_seed(self.seed, "masks", step))
-        masks = choose_masks(
-            [sequence.input_ids for sequence in whole],
-            self.vocabulary,
-            self.recipe.mask_probability,
-            random,
-        )
+        tokens = [sequence.input_ids for sequence in whole]
+        masks = choose_masks(tokens, self.vocabulary, self.recipe.mask_probability, random)
         scored = sum(len(chosen) for chosen, _ in masks)
         return [
             with_masks(self._packed([whole[i] for i in part], 1.0), [masks[i] for i in part], scored / shares)
@@ -147,3 +146,40 @@ class BatchStream:
             random = np.random.default_rng(derive_seed(self.seed, "order", epoch))
             self._orders[epoch] = random.permutation(len(self.sequences))
         return self._orders[epoch]
+
+
+class JointStream:
+    """The training batches of several tasks, a pure function of their streams, the recipe, the seed and the step.
+
+    Each step is a batch of one task. A task is drawn with a probability in proportion to its number of examples, of
+    which at most ``recipe.examples_cap`` count (the examples-proportional mixing of T5); its own batches come in the
+    order of its own stream. An epoch is one pass over the examples that count. Masked LM is a task like the others.
+    """
+
+    def __init__(self, streams: Sequence[BatchStream], recipe: Recipe, *, seed: int) -> None:
+        self.streams = streams
+        self.recipe = recipe
+        counts = np.array([min(len(stream.sequences), recipe.examples_cap) for stream in streams])
+        self.examples = int(counts.sum())
+        self.steps = recipe.steps or epoch_end(recipe, self.examples, recipe.epochs)
+        random = np.random.default_rng(derive_seed(seed, "tasks"))
+        self._drawn = random.choice(len(streams), size=self.steps, p=counts / counts.sum())
+        self._places = np.zeros(self.steps, dtype=np.int64)
+        for index in range(len(streams)):
+            its_steps = np.flatnonzero(self._drawn == index)
+            self._places[its_steps] = np.arange(len(its_steps))
+
+    def task_of(self, step: int) -> str:
+        """The key of the task of one step (0-based)."""
+        return self._stream(step).task.key
+
+    def digest(self, step: int) -> str:
+        """A short hash of the example ids of one step, for the log."""
+        return self._stream(step).digest(int(self._places[step]))
+
+    def micro_batches(self, step: int, shard: StepShard) -> list[PackedBatch]:
+        """This process's share of one step; see ``BatchStream.micro_batches``."""
+        return self._stream(step).micro_batches(int(self._places[step]), shard)
+
+    def _stream(self, step: int) -> BatchStream:
+        return self.streams[int(self._drawn[step])]

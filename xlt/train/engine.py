@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from xlt.artifact import read_json
 from xlt.data.packing import PackedBatch
@@ -16,7 +17,7 @@ from xlt.errors import UsageFault
 from xlt.model.encoder import PackedModel
 from xlt.runtime import device
 from xlt.tasks.record import Recipe
-from xlt.train.batches import Division
+from xlt.train.batches import StepShard
 
 Precision = Literal["fp32", "bf16"]
 EngineName = Literal["deepspeed", "graph"]
@@ -25,28 +26,29 @@ ZERO_STAGES = ("0", "1", "2", "3", "3_offload")
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """What an engine needs beside the recipe: how a step is computed.
-
-    ``zero`` names a file of ``artifact/deepspeed``; ``precision`` and ``engine`` are those of the run's spec;
-    ``accumulation`` is the number of micro-batches per step.
-    """
+    """What an engine needs beside the recipe: how a step is computed."""
 
     zero: str = "0"
+    """The stage of ZeRO, which names a file of ``artifact/deepspeed``."""
     precision: Precision = "fp32"
+    """The numeric type of the encoder, as in the run's spec."""
     accumulation: int = 1
+    """The number of micro-batches per step."""
     engine: EngineName = "deepspeed"
+    """Which engine computes, as in the run's spec."""
 
 
 class Engine(Protocol):
-    """What the training loop asks of an engine; ``block`` is how many steps' losses it likes to be read at once."""
+    """What the training loop asks of an engine."""
 
     block: int
+    """How many steps' losses are read from the device at once: reading waits for all that it computes."""
 
     def step(self, batches: Sequence[PackedBatch]) -> tuple[Tensor, float]:
         """One optimiser step on this process's micro-batches: its loss, on the device, and the learning rate."""
 
-    def up_to_date(self) -> PackedModel:
-        """The model, all its weights as they are after the last step."""
+    def synced_model(self) -> PackedModel:
+        """The model, with every weight as it is after the last step: engines may put updates off."""
 
     def weights(self) -> dict[str, Tensor]:
         """All weights in fp32 on the CPU, gathered from every process. All processes must call it."""
@@ -66,9 +68,9 @@ def check_settings(settings: EngineSettings, processes: int) -> None:
         )
 
 
-def division(accumulation: int) -> Division:
-    """This process's place among the processes."""
-    return Division(torch.distributed.get_rank(), torch.distributed.get_world_size(), accumulation)
+def own_shard(accumulation: int) -> StepShard:
+    """The part of every step that this process computes."""
+    return StepShard(torch.distributed.get_rank(), torch.distributed.get_world_size(), accumulation)
 
 
 def build_engine(model: nn.Module, recipe: Recipe, steps: int, settings: EngineSettings) -> Any:
@@ -100,7 +102,7 @@ def build_engine(model: nn.Module, recipe: Recipe, steps: int, settings: EngineS
         model=model,
         model_parameters=parameter_groups(model, recipe.weight_decay),
         config=config,
-        lr_scheduler=_linear_schedule(steps, recipe.warmup),
+        lr_scheduler=lambda optimizer: LambdaLR(optimizer, lambda step: recipe.learning_rate_factor(step, steps)),
     )
     if settings.precision == "bf16":
         _set_masters(engine, settings, originals)
@@ -109,7 +111,7 @@ def build_engine(model: nn.Module, recipe: Recipe, steps: int, settings: EngineS
 
 @torch.no_grad()
 def _set_masters(engine: Any, settings: EngineSettings, weights: Sequence[tuple[nn.Parameter, Tensor]]) -> None:
-    """Make ``weights`` the fp32 masters: DeepSpeed copies its own from the parameters when it has rounded them."""
+    """Make ``weights`` the fp32 masters: DeepSpeed makes its own from the parameters after it has rounded them."""
     from deepspeed.utils import safe_set_full_fp32_param, safe_set_local_fp32_param
 
     rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
@@ -148,31 +150,24 @@ class DeepSpeedEngine:
             loss += micro_loss.detach() / self._settings.accumulation
         return loss, learning_rate
 
-    def up_to_date(self) -> PackedModel:
+    def synced_model(self) -> PackedModel:
         """See ``Engine``."""
         model: PackedModel = self._engine.module
         return model
 
     def weights(self) -> dict[str, Tensor]:
-        """See ``Engine``."""
-        return full_weights(self._engine, self._settings)
+        """See ``Engine``. With bf16 these are the master weights, not their rounded copies."""
+        bf16 = self._settings.precision == "bf16"
+        masters = _unpartitioned_masters(self._engine) if bf16 and self._settings.zero == "0" else {}
+        weights = {}
+        for name, parameter in self._engine.module.named_parameters():
+            value = masters[id(parameter)] if masters else _full_weight(parameter, self._settings)
+            weights[name] = value.detach().to("cpu", torch.float32, copy=True)
+        return weights
 
     def close(self) -> None:
         """See ``Engine``."""
         self._engine.destroy()
-
-
-def full_weights(engine: Any, settings: EngineSettings) -> dict[str, Tensor]:
-    """All weights in fp32 on the CPU, gathered from every process. All processes must call it.
-
-    With bf16 these are the master weights, not their rounded copies.
-    """
-    masters = _unpartitioned_masters(engine) if settings.precision == "bf16" and settings.zero == "0" else {}
-    weights = {}
-    for name, parameter in engine.module.named_parameters():
-        value = masters[id(parameter)] if masters else _full_weight(parameter, settings)
-        weights[name] = value.detach().to("cpu", torch.float32, copy=True)
-    return weights
 
 
 def _full_weight(parameter: nn.Parameter, settings: EngineSettings) -> Tensor:
@@ -209,12 +204,3 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
         {"params": [p for p in parameters if id(p) not in spared], "weight_decay": weight_decay},
         {"params": [p for p in parameters if id(p) in spared], "weight_decay": 0.0},
     ]
-
-
-def _linear_schedule(steps: int, warmup: float) -> Callable[[torch.optim.Optimizer], Any]:
-    from transformers import get_linear_schedule_with_warmup
-
-    def schedule(optimizer: torch.optim.Optimizer) -> Any:
-        return get_linear_schedule_with_warmup(optimizer, int(warmup * steps), steps)
-
-    return schedule

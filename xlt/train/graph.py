@@ -20,7 +20,8 @@ from xlt.tasks.record import Recipe
 from xlt.train.engine import EngineSettings, check_settings, parameter_groups
 
 IGNORED = -100
-# What ``max_seqlen`` is rounded up to: it decides how many programs the attention kernel starts, and which.
+# What ``max_seqlen`` is rounded up to: it decides how many programs the attention kernel starts, and which. Every value
+# is a graph of its own; beyond the last one multiples of 128 serve.
 LENGTHS = (64, 128, 256, 384, 512)
 # The kernel of AdamW keeps the addresses of the gradients of as many graphs.
 MAX_GRAPHS = 256
@@ -136,7 +137,7 @@ class GraphEngine:
     def step(self, batches: Sequence[PackedBatch]) -> tuple[Tensor, float]:
         """One optimiser step on one batch: its loss, still on the device, and the learning rate."""
         (batch,) = batches
-        rate = self._learning_rate()
+        rate = self._recipe.learning_rate * self._recipe.learning_rate_factor(self._done, self._steps)
         self._done += 1
         if self._stream is None:
             return self._run(in_bucket(batch), rate), rate
@@ -147,7 +148,7 @@ class GraphEngine:
         torch.cuda.current_stream().wait_stream(self._stream)
         return loss, rate
 
-    def up_to_date(self) -> PackedModel:
+    def synced_model(self) -> PackedModel:
         """The model, with the decay of its unused word embeddings made up for."""
         self._optimizer.flush()
         return self._model
@@ -161,13 +162,6 @@ class GraphEngine:
     def close(self) -> None:
         """Give the graphs and their memory back."""
         self._buckets.clear()
-
-    def _learning_rate(self) -> float:
-        """Linear warm-up and linear decay to zero, as DeepSpeed's engine has it from transformers."""
-        warmup = int(self._recipe.warmup * self._steps)
-        if self._done < warmup:
-            return self._recipe.learning_rate * (self._done / warmup)
-        return self._recipe.learning_rate * ((self._steps - self._done) / max(1, self._steps - warmup))
 
     def _run(self, batch: PackedBatch, rate: float) -> Tensor:
         for group in self._optimizer.param_groups:

@@ -13,18 +13,19 @@ from torch import Tensor
 from xlt.errors import EnvironmentFault
 from xlt.model.encoder import PackedModel
 from xlt.runtime import device
-from xlt.train.batches import BatchStream, scored_steps
-from xlt.train.engine import DeepSpeedEngine, Engine, EngineSettings, division
+from xlt.train.batches import BatchStream, JointStream, scored_steps
+from xlt.train.engine import DeepSpeedEngine, Engine, EngineSettings, own_shard
 from xlt.train.graph import GraphEngine
-from xlt.train.joint import JointStream
 
 
 @dataclass(frozen=True, slots=True)
 class DevResult:
-    """The score on the English dev data, and whether it is what guessing, or always the same answer, would reach."""
+    """What the model reaches on the English dev data."""
 
     score: float
+    """The mean score of the tasks, in percent."""
     at_chance: bool = False
+    """Whether guessing, or always giving the same answer, would reach as much in every task."""
 
 
 DevScore = Callable[[PackedModel], DevResult]
@@ -34,16 +35,24 @@ _Waiting = tuple[int, Tensor, int, float]
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
-    """One line of a run's log. ``tokens`` counts the real tokens of the whole step over all processes."""
+    """One line of a run's log."""
 
     step: int
+    """The number of the step, from 1."""
     task: str
+    """The task that its examples are of."""
     loss: float
+    """The mean loss of the step over all processes."""
     learning_rate: float
+    """The learning rate of the step."""
     tokens: int
+    """The real tokens of the step, over all processes."""
     examples: str
+    """A short hash of the ids of its examples."""
     dev_score: float | None = None
+    """The score on the English dev data after the step, if it was measured."""
     at_chance: bool | None = None
+    """Whether that score is at chance, where a run is watched for collapse."""
 
     def as_json(self) -> dict[str, Any]:
         """The record without what was not measured."""
@@ -52,15 +61,16 @@ class StepRecord:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What training gives: the weights kept (fp32, CPU), the step they are from and the best dev score, if any.
-
-    ``collapsed`` is whether no dev score was above chance.
-    """
+    """What training gives."""
 
     weights: dict[str, Tensor]
+    """The weights that are kept, in fp32 on the CPU."""
     step: int
+    """The step they are from, from 1."""
     dev_score: float | None
+    """The best dev score, if any was measured."""
     collapsed: bool = False
+    """Whether no dev score was above chance."""
 
 
 def train(
@@ -86,45 +96,47 @@ def train(
     recipe = stream.recipe
     steps = stream.steps
     engine: Engine = (GraphEngine if settings.engine == "graph" else DeepSpeedEngine)(model, recipe, steps, settings)
-    share = division(settings.accumulation)
-    keeper = _Best(recipe.patience if recipe.evaluate_every else None, collapse_after * steps)
+    shard = own_shard(settings.accumulation)
+    best = BestCheckpoint(recipe.patience if recipe.evaluate_every else None, collapse_step=collapse_after * steps)
     scored = scored_steps(recipe, stream.examples, steps, collapse_after) if dev_score else set()
     waiting: list[_Waiting] = []
     try:
         for step in range(steps):
-            batches = stream.micro_batches(step, share)
+            batches = stream.micro_batches(step, shard)
             loss, learning_rate = engine.step(batches)
             waiting.append((step, loss, sum(batch.tokens for batch in batches), learning_rate))
+            # The loss stays on the device until the engine's block is full: reading it would wait for the step.
             if len(waiting) < engine.block and step + 1 not in {*scored, steps}:
                 continue
-            *earlier, record = _records(stream, waiting, share.world)
+            *earlier, record = _records(stream, waiting, shard.world)
             waiting.clear()
             for each in earlier:
                 on_step(each)
             if dev_score is None or record.step not in scored:
                 on_step(record)
                 continue
-            result = _evaluate(dev_score, engine.up_to_date(), settings)
+            result = _evaluate(dev_score, engine.synced_model(), settings)
             on_step(replace(record, dev_score=result.score, at_chance=result.at_chance if collapse_after else None))
-            if keeper.offer(result, record.step, engine.weights):
+            if best.offer(result, record.step, engine.weights):
                 break
-        collapsed = bool(scored and collapse_after) and keeper.at_chance
-        if keeper.weights is not None:
-            return Trained(keeper.weights, keeper.step, keeper.score, collapsed)
+        collapsed = bool(scored and collapse_after) and best.at_chance
+        if best.weights is not None:
+            return Trained(best.weights, best.step, best.score, collapsed)
         return Trained(engine.weights(), record.step, None, collapsed)
     finally:
         engine.close()
 
 
-class _Best:
-    """The best weights so far, and when to stop looking for better ones; without ``patience`` no weights are kept.
+class BestCheckpoint:
+    """The weights with the best dev score so far, and when to stop.
 
-    A training whose scores are all at chance is given up at the step ``hopeless`` (0: never).
+    Training stops after ``patience`` scores without a better one; without ``patience`` no weights are kept. It also
+    stops as collapsed if all scores up to ``collapse_step`` are at chance (0: never).
     """
 
-    def __init__(self, patience: int | None, hopeless: float) -> None:
+    def __init__(self, patience: int | None, collapse_step: float) -> None:
         self.patience = patience
-        self.hopeless = hopeless
+        self.collapse_step = collapse_step
         self.score = -math.inf
         self.step = 0
         self.weights: dict[str, Tensor] | None = None
@@ -140,17 +152,17 @@ class _Best:
         else:
             self._worse += 1
         impatient = self.patience is not None and self._worse >= self.patience
-        return impatient or (self.at_chance and 0 < self.hopeless <= step)
+        return impatient or (self.at_chance and 0 < self.collapse_step <= step)
 
 
 def _evaluate(dev_score: DevScore, model: PackedModel, settings: EngineSettings) -> DevResult:
-    """What process 0 finds, told to all: scores that differ in a bit would have them stop at different steps."""
     model.eval()
     result = DevResult(0.0)
-    # With stage 3 a forward pass needs the weights of every process.
-    if division(1).rank == 0 or settings.zero.startswith("3"):
+    # With ZeRO stage 3 every process holds a part of the weights, and a forward pass needs all of them.
+    if own_shard(1).rank == 0 or settings.zero.startswith("3"):
         result = dev_score(model)
     model.train()
+    # All processes take the result of process 0: scores that differ in one bit would make them stop at different steps.
     told = torch.tensor([result.score, result.at_chance], dtype=torch.float64, device=device())
     torch.distributed.broadcast(told, 0)
     score, at_chance = told.tolist()
