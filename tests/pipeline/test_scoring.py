@@ -18,7 +18,7 @@ from xlt.pipeline.scoring import score_run
 from xlt.pipeline.single import SingleOptions, StartingModel, single_spec
 from xlt.pipeline.sources import SourceOptions, open_source
 from xlt.pipeline.spec import Backbone, RunSpec
-from xlt.retrieval import bucc
+from xlt.retrieval import mining as bucc_mining
 from xlt.retrieval.search import Engine
 from xlt.tasks.catalogue import get_task
 
@@ -109,7 +109,7 @@ def test_what_was_embedded_before_an_interruption_is_not_embedded_again(
     wanted = mining.run(tmp_path / "whole")
     whole = mining.passes - before
     counts = Counter[str]()
-    mine = bucc.mine
+    mine = bucc_mining.mine
 
     def killed(*given: object, **options: object) -> object:
         counts["mined"] += 1
@@ -117,7 +117,7 @@ def test_what_was_embedded_before_an_interruption_is_not_embedded_again(
             raise KeyboardInterrupt
         return mine(*given, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(bucc, "mine", killed)
+    monkeypatch.setattr(bucc_mining, "mine", killed)
     with pytest.raises(KeyboardInterrupt):
         mining.run(folder)
     assert len(list((tmp_path / "run.vectors").iterdir())) == 4

@@ -20,7 +20,7 @@ from xlt.data.tokenizer import load_tokenizer, train_tokenizer
 from xlt.errors import DataFault, UsageFault
 from xlt.evaluate.metrics import score
 from xlt.model.encoder import PackedModel
-from xlt.retrieval.embed import embed, embed_sequences
+from xlt.retrieval.embed import embed, encode_sentences
 from xlt.retrieval.search import Floats, Vectors
 from xlt.retrieval.tatoeba import nearest_translations, retrieve
 from xlt.tasks.catalogue import get_task
@@ -60,7 +60,7 @@ def _embed(
     layer: int = 2,
     tokens: int = 100,
 ) -> Vectors:
-    return embed(model, texts, tokenizer, layer=layer, max_length=24, max_tokens=tokens, device="cpu")
+    return embed(model, encode_sentences(texts, tokenizer, 24), layer=layer, max_tokens=tokens, device="cpu")
 
 
 @pytest.mark.parametrize("layer", [0, 2, 3])
@@ -141,7 +141,7 @@ def _interrupted(model: PackedModel, sequences: list[Encoded], keep: Path, at: i
             raise Killed
 
     with pytest.raises(Killed):
-        embed_sequences(model, sequences, layer=2, max_tokens=60, device="cpu", keep=keep, progress=stop)
+        embed(model, sequences, layer=2, max_tokens=60, device="cpu", keep=keep, progress=stop)
 
 
 def test_an_interrupted_embedding_goes_on_where_it_was(
@@ -149,12 +149,12 @@ def test_an_interrupted_embedding_goes_on_where_it_was(
 ) -> None:
     sequences = encode_texts([""] * len(TEXTS), TEXTS, tokenizer, 24)
     options: dict[str, Any] = {"layer": 2, "max_tokens": 60, "device": "cpu"}
-    whole = embed_sequences(model, sequences, **options)
+    whole = embed(model, sequences, **options)
     _interrupted(model, sequences, tmp_path, 20)
     [path] = tmp_path.iterdir()
     path.write_bytes(path.read_bytes() + b"half a vector")
     told: list[int] = []
-    again = embed_sequences(model, sequences, **options, keep=tmp_path, progress=lambda done, of: told.append(done))
+    again = embed(model, sequences, **options, keep=tmp_path, progress=lambda done, of: told.append(done))
     np.testing.assert_array_equal(again, whole)
     assert min(told) > 20
     assert told[-1] == len(TEXTS)
@@ -168,11 +168,11 @@ def test_what_another_model_or_damage_left_is_not_taken_up(
     other = copy.deepcopy(model)
     other.backbone.encoder.layer[1].output.dense.bias.data += 0.1
     _interrupted(other, sequences, tmp_path, 20)
-    again = embed_sequences(model, sequences, layer=2, max_tokens=60, device="cpu", keep=tmp_path)
-    np.testing.assert_array_equal(again, embed_sequences(model, sequences, layer=2, max_tokens=60, device="cpu"))
+    again = embed(model, sequences, layer=2, max_tokens=60, device="cpu", keep=tmp_path)
+    np.testing.assert_array_equal(again, embed(model, sequences, layer=2, max_tokens=60, device="cpu"))
     # Other sequences, or another layer, have files of their own.
-    embed_sequences(model, sequences[1:], layer=2, max_tokens=60, device="cpu", keep=tmp_path)
-    embed_sequences(model, sequences, layer=1, max_tokens=60, device="cpu", keep=tmp_path)
+    embed(model, sequences[1:], layer=2, max_tokens=60, device="cpu", keep=tmp_path)
+    embed(model, sequences, layer=1, max_tokens=60, device="cpu", keep=tmp_path)
     assert len(list(tmp_path.iterdir())) == 3
 
 
@@ -200,7 +200,7 @@ def test_retrieval_asks_in_english(model: PackedModel, tokenizer: PreTrainedToke
     rows = [BitextRow(f"r{i}", foreign=text, english=text) for i, text in enumerate(english)]
     rows.append(BitextRow("twin", foreign=TEXTS[0], english=TEXTS[0]))
     rows.append(BitextRow("guest", foreign=TEXTS[9], english=TEXTS[1]))
-    given = retrieve(model, rows, tokenizer, layer=2, max_length=24, max_tokens=64, device="cpu")
+    given = retrieve(rows, lambda texts: _embed(model, list(texts), tokenizer, tokens=64))
     assert [prediction.id for prediction in given] == [row.id for row in rows]
     assert [prediction.prediction for prediction in given[:6]] == [f"r{i}" for i in range(6)]
     assert given[6].prediction == "r0"  # of two equal sentences the first

@@ -23,7 +23,7 @@ from xlt.bench.workload import Bench, Candidate, NotRun, Workload, bench, check_
 from xlt.data.packing import Encoded, pack
 from xlt.model.encoder import PackedModel
 from xlt.pipeline.training import evaluation_tokens
-from xlt.retrieval.embed import embed_sequences
+from xlt.retrieval.embed import embed
 
 SENTENCES: dict[Size, int] = {"small": 512, "large": 32_768}
 # Of a padded batch: small ones have less padding, and a CPU is full with them.
@@ -109,7 +109,7 @@ def _sentences(model: PackedModel, size: Size, rounds: int, compile: bool) -> Wo
 
     def packed() -> Tensor:
         limit = evaluation_tokens()
-        return torch.from_numpy(embed_sequences(model, sequences, layer=layer, max_tokens=limit, device=model.device))
+        return torch.from_numpy(embed(model, sequences, layer=layer, max_tokens=limit, device=model.device))
 
     def padded(name: str, batches: list[list[int]], means: Means) -> Candidate | NotRun:
         return _checked(name, partial(padded_vectors, sequences, batches, like, means), wanted)

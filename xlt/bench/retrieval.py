@@ -23,7 +23,7 @@ from xlt.data.packing import Encoded
 from xlt.data.predictions import Prediction
 from xlt.evaluate.mining import best_threshold
 from xlt.pipeline.training import evaluation_tokens
-from xlt.retrieval.embed import embed_sequences
+from xlt.retrieval.embed import embed
 from xlt.retrieval.mining import mine
 from xlt.retrieval.search import Floats, nearest_both, search_report
 
@@ -197,7 +197,7 @@ def _mining(size: Size, rounds: int) -> Workload:
 
     def ours() -> float:
         x, y = (
-            embed_sequences(model, side, layer=layer, max_tokens=evaluation_tokens(), device=model.device)
+            embed(model, side, layer=layer, max_tokens=evaluation_tokens(), device=model.device)
             for side in (foreign, english)
         )
         return best_threshold(mine(x, y, *ids, engine="mutual"), gold)[1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -54,7 +53,7 @@ def predict(
     if repeated := len(rows) - len({row.id for row in rows}):
         raise DataFault(f"{repeated} rows of '{task.key}' share an id with another row.")
     sequences = encode(rows, task, tokenizer, training=False)
-    with _inference(model, device):
+    with model.inference(device):
         logits = _forward(model, sequences, task, head, max_tokens, device)
         return _DECODERS[task.kind](rows, task, labels, sequences, logits)
 
@@ -81,17 +80,6 @@ def _labels(model: PackedModel, task: Task, name: str) -> tuple[str, ...]:
 
 def _shown(labels: Sequence[str]) -> str:
     return (", ".join(labels[:20]) or "not stored") + (" …" if len(labels) > 20 else "")
-
-
-@contextmanager
-def _inference(model: PackedModel, device: torch.device | str) -> Iterator[None]:
-    training = model.training
-    model.to(device).eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        model.train(training)
 
 
 def _forward(

@@ -159,6 +159,17 @@ class PackedModel(nn.Module):
                 part.to(torch.bfloat16 if precision == "bf16" else torch.float32)
         return self
 
+    @contextmanager
+    def inference(self, device: torch.device | str) -> Iterator[None]:
+        """On ``device``, without gradients and dropout; afterwards in the mode (training or not) in which it came."""
+        training = self.training
+        self.to(device).eval()
+        try:
+            with torch.inference_mode():
+                yield
+        finally:
+            self.train(training)
+
     def drop_masked_lm_head(self) -> None:
         """Take the masked-LM head off; the word embeddings stay with the backbone."""
         self.lm_head = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -11,7 +11,6 @@ from typing import Any, cast
 from transformers import PreTrainedTokenizerBase
 
 from xlt.data.predictions import Prediction, write_predictions
-from xlt.data.rows import Row
 from xlt.data.source import EVALUATED_SPLITS, Source, needs_dev
 from xlt.errors import UsageFault
 from xlt.evaluate.metrics import Scored, score
@@ -20,8 +19,9 @@ from xlt.model.encoder import PackedModel
 from xlt.pipeline.spec import RunSpec
 from xlt.pipeline.store import prediction_name
 from xlt.pipeline.training import evaluation_tokens
-from xlt.retrieval.bucc import mine_translations
-from xlt.retrieval.search import search_engine
+from xlt.retrieval.embed import embed, encode_sentences
+from xlt.retrieval.mining import mine_translations
+from xlt.retrieval.search import Progress, Vectors, search_engine
 from xlt.retrieval.tatoeba import retrieve
 from xlt.runtime import device
 from xlt.tasks.record import Split, Task
@@ -88,24 +88,24 @@ def predict_rows(
     model: PackedModel,
     tokenizer: PreTrainedTokenizerBase,
     task: Task,
-    rows: list[Row],
-    **mining: Any,
+    rows: Sequence[Any],
+    *,
+    keep: Path | None = None,
+    progress: Callable[[str, int, int], None] = lambda what, done, of: None,
 ) -> list[Prediction]:
     """What the run's model says about the rows of one task, split and language.
 
-    ``mining`` are the ``keep`` and ``progress`` of ``mine_translations``.
+    Mining keeps its vectors in the folder ``keep`` and tells its ``progress``: what is done, and how much of it.
     """
+    tokens, where = evaluation_tokens(), device()
     if task.kind != "retrieval":
-        return predict(model, rows, task, tokenizer, max_tokens=evaluation_tokens(), device=device())
-    find: Callable[..., list[Prediction]] = retrieve
+        return predict(model, rows, task, tokenizer, max_tokens=tokens, device=where)
+
+    def vectors(texts: Sequence[str], keep: Path | None = None, progress: Progress | None = None) -> Vectors:
+        sequences = encode_sentences(texts, tokenizer, task.recipe.max_length)
+        layer = spec.backbone.retrieval_layer
+        return embed(model, sequences, layer=layer, max_tokens=tokens, device=where, keep=keep, progress=progress)
+
     if task.metric == "mining_f1":
-        find = partial(mine_translations, **mining)
-    return find(
-        model,
-        rows,
-        tokenizer,
-        layer=spec.backbone.retrieval_layer,
-        max_length=task.recipe.max_length,
-        max_tokens=evaluation_tokens(),
-        device=device(),
-    )
+        return mine_translations(rows, partial(vectors, keep=keep), progress)
+    return retrieve(rows, vectors)

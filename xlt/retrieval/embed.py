@@ -18,42 +18,27 @@ from xlt.errors import DataFault
 from xlt.model.encoder import PackedModel
 from xlt.retrieval.search import Progress, Vectors
 
-_ENCODED = 8192  # texts at a time: the tokenizer's own lists are ten times as large as what is kept of them
+# Texts that are tokenized at a time: the tokenizer's own lists are ten times as large as what is kept of them.
+_ENCODED = 8192
 
 
-def embed(
-    model: PackedModel,
-    texts: Sequence[str],
-    tokenizer: PreTrainedTokenizerBase,
-    *,
-    layer: int,
-    max_length: int,
-    max_tokens: int,
-    device: torch.device | str,
-    keep: Path | None = None,
-    progress: Progress | None = None,
-) -> Vectors:
-    """Unit vectors ``[N, H]`` in the order of ``texts``; see ``embed_sequences``.
-
-    Texts are cut at ``max_length`` tokens.
+def encode_sentences(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Encoded]:
+    """The texts as sequences of at most ``max_length`` tokens, in order.
 
     Raises:
-        DataFault: there are no texts, or the model's vectors are not finite.
+        DataFault: there are no texts.
     """
     if not texts:
         raise DataFault("There are no texts to embed.")
-    sequences = [
+    return [
         sequence
         for start in range(0, len(texts), _ENCODED)
         for part in [texts[start : start + _ENCODED]]
         for sequence in encode_texts([""] * len(part), part, tokenizer, max_length)
     ]
-    return embed_sequences(
-        model, sequences, layer=layer, max_tokens=max_tokens, device=device, keep=keep, progress=progress
-    )
 
 
-def embed_sequences(
+def embed(
     model: PackedModel,
     sequences: Sequence[Encoded],
     *,
@@ -70,8 +55,8 @@ def embed_sequences(
     ``max_tokens`` bounds the tokens of one forward pass. The model is moved to ``device`` and left in the mode in
     which it came. ``progress`` is told how many sequences are done, and of how many.
 
-    With a folder to ``keep`` them, vectors are also written to a file there as they are made. What an interrupted call
-    has left of the same sequences is taken up, if its last vectors are bit for bit those that this model gives here.
+    With a folder to ``keep`` them, vectors are also written to a file there as they are made. An interrupted call is
+    resumed from that file if the last batch in it is bit for bit what this model gives here.
 
     Raises:
         DataFault: the model's vectors are not finite.
@@ -83,37 +68,33 @@ def embed_sequences(
     if keep:
         keep.mkdir(parents=True, exist_ok=True)
         path = keep / _digest(sequences, layer, max_tokens)
-    training = model.training
-    model.to(device).eval()
-    try:
-        with torch.inference_mode():
-            start = _take_up(path, model, sequences, layer, groups, vectors)
-            done = sum(len(group) for group in groups[:start])
-            with path.open("r+b" if start else "wb") as file:
-                if start:
-                    file.truncate(file.seek(done * vectors[0].nbytes))
-                for group in groups[start:]:
-                    vectors[group] = part = _vectors(model, sequences, group, layer)
-                    file.write(part.tobytes())
-                    file.flush()
-                    done += len(group)
-                    if progress:
-                        progress(done, len(sequences))
-    finally:
-        model.train(training)
+    with model.inference(device):
+        start = _resume(path, model, sequences, layer, groups, vectors)
+        done = sum(len(group) for group in groups[:start])
+        with path.open("r+b" if start else "wb") as file:
+            if start:
+                file.truncate(file.seek(done * vectors[0].nbytes))
+            for group in groups[start:]:
+                vectors[group] = part = _vectors(model, sequences, group, layer)
+                file.write(part.tobytes())
+                file.flush()
+                done += len(group)
+                if progress:
+                    progress(done, len(sequences))
     return vectors
 
 
-def _take_up(
+def _resume(
     path: Path, model: PackedModel, sequences: Sequence[Encoded], layer: int, groups: list[list[int]], vectors: Vectors
 ) -> int:
-    """Put what is in the file into ``vectors``, whole groups in their order; how many groups."""
+    """Read the whole groups that the file has, in their order, into ``vectors``; return how many there are."""
     ends = np.cumsum([len(group) for group in groups])
     there = path.stat().st_size // vectors[0].nbytes if path.is_file() else 0
     done = int(np.searchsorted(ends, there, side="right"))
     if not done:
         return 0
     left = np.memmap(path, vectors.dtype, "r", shape=(int(ends[done - 1]), vectors.shape[1]))
+    # The file's name says which sequences and layer, not which model: the last group is computed again to see that.
     last = groups[done - 1]
     if not np.array_equal(left[-len(last) :], _vectors(model, sequences, last, layer)):
         return 0

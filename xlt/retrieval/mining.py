@@ -1,8 +1,12 @@
-"""BUCC: the pairs of sentences of two corpora that may be translations, by ratio margin."""
+"""BUCC: the pairs of sentences of two corpora that may be translations, by ratio margin.
+
+Only a part of the sentences have a translation on the other side.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import product
 from typing import TypeAlias
 
@@ -10,9 +14,37 @@ import numpy as np
 import numpy.typing as npt
 
 from xlt.data.predictions import Prediction
+from xlt.data.rows import MiningRow
+from xlt.errors import DataFault
 from xlt.retrieval.search import Engine, Floats, Ids, Progress, Vectors, nearest_both
 
 Doubles: TypeAlias = npt.NDArray[np.float64]
+
+
+def mine_translations(
+    rows: Sequence[MiningRow],
+    embed: Callable[..., Vectors],
+    progress: Callable[[str, int, int], None] = lambda what, done, of: None,
+) -> list[Prediction]:
+    """The candidate pairs of the two sides of ``rows`` with their margins, highest first; see ``mine``.
+
+    ``embed`` makes unit vectors ``[N, H]`` of texts and tells its ``progress``. ``progress`` is told what is being
+    done, how much of it is done, and of how much.
+
+    Raises:
+        DataFault: a side has no sentences.
+    """
+    sides = [row for row in rows if not row.english], [row for row in rows if row.english]
+    if not all(sides):
+        raise DataFault("Mining needs sentences on both sides.", fix="A larger --limit, or none.")
+    (foreign_ids, english_ids), (foreign_texts, english_texts) = (
+        [[row.id for row in side] for side in sides],
+        [[row.text for row in side] for side in sides],
+    )
+    foreign = embed(foreign_texts, progress=partial(progress, "foreign sentences embedded"))
+    english = embed(english_texts, progress=partial(progress, "English sentences embedded"))
+    searched = partial(progress, "sentences searched")
+    return mine(foreign, english, foreign_ids, english_ids, foreign_texts, english_texts, progress=searched)
 
 
 def mine(

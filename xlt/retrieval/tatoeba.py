@@ -2,45 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import torch
-from transformers import PreTrainedTokenizerBase
+from collections.abc import Callable, Sequence
 
 from xlt.data.predictions import Prediction
 from xlt.data.rows import BitextRow
-from xlt.model.encoder import PackedModel
-from xlt.retrieval.embed import embed
 from xlt.retrieval.search import Vectors, nearest
 
 
-def retrieve(
-    model: PackedModel,
-    rows: Sequence[BitextRow],
-    tokenizer: PreTrainedTokenizerBase,
-    *,
-    layer: int,
-    max_length: int,
-    max_tokens: int,
-    device: torch.device | str,
-) -> list[Prediction]:
+def retrieve(rows: Sequence[BitextRow], embed: Callable[[Sequence[str]], Vectors]) -> list[Prediction]:
     """One prediction per row: the id of the row whose foreign sentence is nearest to this row's English one.
 
-    The arguments are those of ``embed``; ``max_length`` is the recipe's.
-
-    Raises:
-        DataFault: there are no rows, or the model's vectors are not finite.
+    ``embed`` makes unit vectors ``[N, H]`` of texts.
     """
-    texts = [row.english for row in rows] + [row.foreign for row in rows]
-    vectors = embed(
-        model,
-        texts,
-        tokenizer,
-        layer=layer,
-        max_length=max_length,
-        max_tokens=max_tokens,
-        device=device,
-    )
+    # In one call: both sides then share batches of equal lengths.
+    vectors = embed([row.english for row in rows] + [row.foreign for row in rows])
     english, foreign = vectors[: len(rows)], vectors[len(rows) :]
     return nearest_translations([row.id for row in rows], english, foreign)
 
