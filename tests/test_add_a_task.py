@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -58,6 +59,15 @@ def write_files(root: Path, task: Task, splits: dict[str, int]) -> None:
             words = [("ba", "su")[label], *draw.choices(SYLLABLES[10:40], k=4)]
             lines.append(f"{' '.join(words)}\t{' '.join(draw.choices(SYLLABLES[10:40], k=4))}\t{task.labels[label]}\n")
         path.write_text("".join(lines), encoding="utf-8")
+
+
+def test_every_record_of_the_catalogue_is_short() -> None:
+    calls = [
+        each for each in ast.walk(ast.parse(Path(catalogue.__file__).read_text("utf-8"))) if isinstance(each, ast.Call)
+    ]
+    records = [each for each in calls if isinstance(each.func, ast.Name) and each.func.id == "Task"]
+    assert len(records) == len(catalogue.TASKS)
+    assert max((each.end_lineno or 0) - each.lineno + 1 for each in records) <= LONGEST_RECORD
 
 
 def test_the_readme_adds_a_task_that_is_shown_checked_trained_and_scored(

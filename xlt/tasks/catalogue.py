@@ -27,7 +27,12 @@ _ANLI = "anli_plus/anli_v1.0/R1/{0}.jsonl anli_plus/anli_v1.0/R2/{0}.jsonl anli_
 _ANLI_PLUS = _ANLI + " anli_plus/snli_1.0/snli_1.0_{0}.jsonl mnli/multinli_1.0_{1}.jsonl"
 _CCGBANK_TRAIN = " ".join(f"ccg/data/AUTO/{section:02}/wsj_*.auto" for section in range(2, 22))
 _TREEBANKS = "udpos/ud-treebanks-v2.5/UD_*/{lang}_*-ud-{split}.conllu"
-_TYDIQA_DEV = "tydiqa/tydiqa-goldp-v1.1-dev"
+_PAWSX_FILES = "pawsx/x-final/{lang}/{split}_2k.tsv | pawsx/{split}-{lang}.tsv"
+_TYDIQA_FILES = "tydiqa/tydiqa-goldp-v1.1-{split}/tydiqa.goldp.{lang}.{split}.json"
+_TYDIQA_TRAIN = "tydiqa/tydiqa-goldp-v1.1-train.json | " + _TYDIQA_FILES.format(split="train", lang=ENGLISH)
+_TYDIQA_DEV = "tydiqa/tydiqa-goldp-v1.1-dev/tydiqa-goldp-dev-{name}.json | " + _TYDIQA_FILES.replace("{split}", "dev")
+_GOOGLE = "https://github.com/google-research-datasets/"
+_GOOGLES_BUCKET = "its bucket may answer 403"
 _READING = Recipe(epochs=2, batch_size=16, max_length=384, evaluate_every=1000)
 
 
@@ -35,6 +40,11 @@ def _splits(paths: str, *splits: Split) -> dict[Split, str]:
     """The files of these splits, whose names stand in ``paths`` for ``{split}``; a training set is English."""
     named = {split: paths.replace("{split}", split) for split in splits}
     return {split: path.replace("{lang}", ENGLISH) if split == "train" else path for split, path in named.items()}
+
+
+def _blocked(address: str, why: str, key: str) -> str:
+    """An official address that fails, why, and where the data are all the same."""
+    return f"{address} ({why}; the hub has the same rows: xlt fetch {key}, and --source hub)"
 
 
 def _bucc(official: str, xtreme: str) -> str:
@@ -123,8 +133,7 @@ INTERMEDIATE = (
         layout="hellaswag_jsonl",
         files={"train": "hellaswag/hellaswag_train.jsonl", "dev": "hellaswag/hellaswag_val.jsonl"},
         licence="MIT (wikiHow's text is under a takedown notice since September 2026)",
-        address="https://rowanzellers.com/hellaswag/ (its files are blocked; the hub has the same rows: "
-        "xlt fetch hellaswag, and --source hub)",
+        address=_blocked("https://rowanzellers.com/hellaswag/", "its files are blocked", "hellaswag"),
         train_rows=39_905,
         choices=4,
     ),
@@ -182,18 +191,13 @@ TARGET = (
         kind="pair_classification",
         languages=tuple(_PAWSX.split()),
         layout="pair_tsv",
-        files={
-            "train": "pawsx/x-final/en/train.tsv | pawsx/train-en.tsv",
-            "dev": "pawsx/x-final/{lang}/dev_2k.tsv | pawsx/dev-{lang}.tsv",
-            "test": "pawsx/x-final/{lang}/test_2k.tsv | pawsx/test-{lang}.tsv",
-        },
+        files={"train": "pawsx/x-final/en/train.tsv | pawsx/train-en.tsv", **_splits(_PAWSX_FILES, "dev", "test")},
         labels=PARAPHRASE_LABELS,
         file_labels=("0", "1"),
         recipe=Recipe(epochs=5, evaluate_every=1000),
         benchmarks={"xtreme": _PAWSX},
         licence="free use, acknowledge Google LLC",
-        address="https://github.com/google-research-datasets/paws (its bucket may answer 403; the hub has the same "
-        "rows: xlt fetch pawsx, and --source hub)",
+        address=_blocked(_GOOGLE + "paws", _GOOGLES_BUCKET, "pawsx"),
         train_rows=49_401,
     ),
     Task(
@@ -223,8 +227,7 @@ TARGET = (
         recipe=Recipe(epochs=10, evaluate_every=1000),
         benchmarks={"xtreme": _PANX, "xtreme-r": f"{_PANX} az gu lt pa pl qu ro uk"},
         licence="not stated (text of Wikipedia, CC BY-SA)",
-        address="https://github.com/afshinrahimi/mmner (its cloud drive is gone; the hub has the same rows: "
-        "xlt fetch panx, and --source hub)",
+        address=_blocked("https://github.com/afshinrahimi/mmner", "its cloud drive is gone", "panx"),
         train_rows=20_000,
     ),
     Task(
@@ -262,15 +265,11 @@ TARGET = (
         metric="squad",
         languages=tuple(_TYDIQA.split()),
         layout="tydiqa_json",
-        files={
-            "train": "tydiqa/tydiqa-goldp-v1.1-train.json | tydiqa/tydiqa-goldp-v1.1-train/tydiqa.goldp.en.train.json",
-            "test": f"{_TYDIQA_DEV}/tydiqa-goldp-dev-{{name}}.json | {_TYDIQA_DEV}/tydiqa.goldp.{{lang}}.dev.json",
-        },
+        files={"train": _TYDIQA_TRAIN, "test": _TYDIQA_DEV},
         recipe=Recipe(epochs=2, batch_size=16, max_length=384),
         benchmarks={"xtreme": _TYDIQA, "xtreme-r": _TYDIQA},
         licence="Apache 2.0",
-        address="https://github.com/google-research-datasets/tydiqa (its bucket may answer 403; the hub has the same "
-        "rows: xlt fetch tydiqa, and --source hub)",
+        address=_blocked(_GOOGLE + "tydiqa", _GOOGLES_BUCKET, "tydiqa"),
         train_rows=3_696,
     ),
     Task(
