@@ -16,7 +16,7 @@ from xlt.data.predictions import Prediction
 from xlt.data.rows import Row
 from xlt.errors import DataFault, UsageFault
 from xlt.evaluate.decoding import WindowSpans, best_per_example, best_spans
-from xlt.model.encoder import PackedModel
+from xlt.model.encoder import PackedModel, inference
 from xlt.tasks.record import Kind, Task
 
 # For each batch the places of its sequences among all of them, and the model's scores.
@@ -53,7 +53,7 @@ def predict(
     if repeated := len(rows) - len({row.id for row in rows}):
         raise DataFault(f"{repeated} rows of '{task.key}' share an id with another row.")
     sequences = encode(rows, task, tokenizer, training=False)
-    with model.inference(device):
+    with inference(model, device):
         logits = _forward(model, sequences, task, head, max_tokens, device)
         return _DECODERS[task.kind](rows, task, labels, sequences, logits)
 

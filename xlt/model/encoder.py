@@ -159,17 +159,6 @@ class PackedModel(nn.Module):
                 part.to(torch.bfloat16 if precision == "bf16" else torch.float32)
         return self
 
-    @contextmanager
-    def inference(self, device: torch.device | str) -> Iterator[None]:
-        """On ``device``, without gradients and dropout; afterwards in the mode (training or not) in which it came."""
-        training = self.training
-        self.to(device).eval()
-        try:
-            with torch.inference_mode():
-                yield
-        finally:
-            self.train(training)
-
     def drop_masked_lm_head(self) -> None:
         """Take the masked-LM head off; the word embeddings stay with the backbone."""
         self.lm_head = None
@@ -295,6 +284,18 @@ class PackedModel(nn.Module):
         rows = hidden.index_select(0, batch.scored_positions)
         loss = fused.word_loss(self.lm_head, rows, batch.labels) / batch.denominator
         return loss + self._idle(batch.task, hidden), empty
+
+
+@contextmanager
+def inference(model: nn.Module, device: torch.device | str) -> Iterator[None]:
+    """Run ``model`` on ``device`` without gradients and dropout; then leave it in the mode in which it came."""
+    training = model.training
+    model.to(device).eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(training)
 
 
 def _labels(head: dict[str, Any]) -> Any:

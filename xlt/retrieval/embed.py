@@ -15,7 +15,7 @@ from xlt_kernels.pooling import unit_means
 from xlt.data.features import encode_texts
 from xlt.data.packing import Encoded, by_tokens, pack
 from xlt.errors import DataFault
-from xlt.model.encoder import PackedModel
+from xlt.model.encoder import PackedModel, inference
 from xlt.retrieval.search import Progress, Vectors
 
 # Texts that are tokenized at a time: the tokenizer's own lists are ten times as large as what is kept of them.
@@ -68,7 +68,7 @@ def embed(
     if keep:
         keep.mkdir(parents=True, exist_ok=True)
         path = keep / _digest(sequences, layer, max_tokens)
-    with model.inference(device):
+    with inference(model, device):
         start = _resume(path, model, sequences, layer, groups, vectors)
         done = sum(len(group) for group in groups[:start])
         with path.open("r+b" if start else "wb") as file:
