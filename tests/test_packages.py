@@ -17,7 +17,7 @@ from xlt.runtime import PLACE
 # The parts of xlt that need a package as soon as they are imported; of the others no module does.
 NEEDING = {
     "deepspeed,faiss,seqeval,datasets": ("xlt.bench.load",),
-    # It checks hashes, settings, results and data files; the model, its training and the self-test of a GPU do not need it.
+    # It checks hashes, settings, results and data files. The model, its training and the GPU's self-test do without.
     "pydantic": (
         "xlt.bench",
         "xlt.data.files",

@@ -1,4 +1,4 @@
-"""Each control breaks one thing while its block lasts, and nothing after it."""
+"""Each control puts one fault in while its block lasts, and leaves nothing of it."""
 
 from __future__ import annotations
 
@@ -48,16 +48,16 @@ def grid(world: WorldSource) -> Grid:
 
 
 @pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.name)
-def test_a_control_names_runs_of_the_smoke_tier_and_mends_what_it_broke(control: Control, grid: Grid) -> None:
+def test_a_control_names_runs_of_the_smoke_tier_and_takes_its_fault_out_again(control: Control, grid: Grid) -> None:
     assert set(control.runs) <= {run.name for run in grid.runs}
     sound = getattr(control.owner, control.attribute)
-    with control.broken():
+    with control.fault():
         assert getattr(control.owner, control.attribute) is not sound
     assert getattr(control.owner, control.attribute) is sound
 
 
 def test_positions_start_at_0(model: PackedModel) -> None:
-    with BY_NAME["positions-from-0"].broken():
+    with BY_NAME["positions-from-0"].fault():
         assert batch(model).position_ids.tolist() == [*range(4), *range(7)]
     assert batch(model).position_ids.tolist() == [*range(2, 6), *range(2, 9)]
 
@@ -65,7 +65,7 @@ def test_positions_start_at_0(model: PackedModel) -> None:
 def test_the_last_block_is_pooled_whatever_is_asked_for(model: PackedModel) -> None:
     with torch.inference_mode():
         first, last = (model.hidden_states(batch(model), layer) for layer in (1, 3))
-        with BY_NAME["wrong-layer"].broken():
+        with BY_NAME["wrong-layer"].fault():
             broken = model.hidden_states(batch(model), 1)
     assert torch.equal(broken, last)
     assert not torch.equal(broken, first)
@@ -75,7 +75,7 @@ def test_tokens_see_other_sequences(model: PackedModel) -> None:
     with torch.inference_mode():
         alone = model.hidden_states(batch(model, (4,)), 3)
         sound = model.hidden_states(batch(model, (4, 7)), 3)[:4]
-        with BY_NAME["attention-across-sequences"].broken():
+        with BY_NAME["attention-across-sequences"].fault():
             broken = model.hidden_states(batch(model, (4, 7)), 3)[:4]
     torch.testing.assert_close(sound, alone)
     assert (broken - alone).abs().max() > 1e-3
@@ -84,7 +84,7 @@ def test_tokens_see_other_sequences(model: PackedModel) -> None:
 def test_labels_go_to_other_examples(monkeypatch: pytest.MonkeyPatch) -> None:
     made = [Encoded(str(n), np.zeros(1, dtype=np.int32), (n % 3,)) for n in range(60)]
     monkeypatch.setattr(training, "encode", lambda rows: made)
-    with BY_NAME["shuffled-labels"].broken():
+    with BY_NAME["shuffled-labels"].fault():
         shuffled = training.encode(None)  # type: ignore[attr-defined]
     assert [each.example_id for each in shuffled] == [each.example_id for each in made]
     assert sorted(each.label for each in shuffled) == sorted(each.label for each in made)
@@ -93,7 +93,7 @@ def test_labels_go_to_other_examples(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_phase_1_changes_nothing_and_other_phases_train(model: PackedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "train", lambda *arguments: "trained")
-    with BY_NAME["phase-1-skipped"].broken():
+    with BY_NAME["phase-1-skipped"].fault():
         skipped = training.train(model, SimpleNamespace(task_of=lambda step: "mlm"))  # type: ignore[attr-defined]
         assert training.train(model, SimpleNamespace(task_of=lambda step: "mnli")) == "trained"  # type: ignore[attr-defined]
     weights = dict(model.named_parameters())
@@ -102,7 +102,7 @@ def test_phase_1_changes_nothing_and_other_phases_train(model: PackedModel, monk
 
 
 def test_two_languages_trade_their_files() -> None:
-    with BY_NAME["languages-swapped"].broken():
+    with BY_NAME["languages-swapped"].fault():
         names = [scoring.prediction_name("xquad", "test", code) for code in ("qaa", "qaf", "en")]  # type: ignore[attr-defined]
     assert names == [f"predictions/xquad.test.{code}.jsonl.gz" for code in ("qaf", "qaa", "en")]
 

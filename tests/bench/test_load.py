@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -12,9 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tests.conftest import SYLLABLES
 from xlt.bench import load
-from xlt.bench.load import STAGES, LoadBench, bench_load
-from xlt.cli import bench, output
-from xlt.cli.options import DataOptions
+from xlt.bench.load import bench_load
 from xlt.data.features import encode
 from xlt.data.files.source import FilesSource
 from xlt.data.rows import Answer, BitextRow, ChoiceRow, PairRow, Row, SpanRow, TagRow, TextRow
@@ -72,7 +69,11 @@ def test_other_ids_in_many_rows_stop_the_clock(
         load._agreeing(ROWS["mnli"], get_task("mnli"), tokenizer)
 
 
-def test_a_row_per_stage_each_with_the_one_before(tiny_files: Path) -> None:
+def test_every_round_reads_the_files_again_and_packs_what_the_library_maps(
+    tiny_files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xlt.bench.workload.MATMUL", {"cpu": 64, "cuda": 64})
+    monkeypatch.setattr("xlt.bench.workload.COPIED", {"cpu": 1 << 16, "cuda": 1 << 16})
     opened: list[FilesSource] = []
 
     def open_source() -> FilesSource:
@@ -80,26 +81,17 @@ def test_a_row_per_stage_each_with_the_one_before(tiny_files: Path) -> None:
         return opened[-1]
 
     result = bench_load(open_source, "xnli", "", 120, 3)
-    assert len(opened) == 1 + 3  # every repeat reads the files again
-    assert (result.task, result.source, result.timed_rows, result.left_out) == ("mnli", "files", 48, 0)
-    assert result.tokens > 48 * 8
-    assert tuple(row.name for row in result.rows) == STAGES
-    assert [row.ours_s for row in result.rows] == sorted(row.ours_s for row in result.rows)
-    for row in result.rows:
-        assert row.ours_rows_per_s == pytest.approx(48 / row.ours_s)
-        assert row.peer_s == result.rows[0].peer_s > 0
-        assert row.ratio_p10 <= row.ratio <= row.ratio_p90
-
-
-def test_the_command_prints_one_document_or_a_table(
-    tiny_files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for as_json in (True, False):
-        monkeypatch.setattr(output.settings, "as_json", as_json)
-        bench.load(DataOptions(source="files", data_root=tiny_files, limit=20), repeats=1)
-        printed = capsys.readouterr().out
-        if as_json:
-            assert LoadBench.model_validate(json.loads(printed)).timed_rows == 20
-        else:
-            assert "map alone, rows/s" in printed
-            assert "load + tokenise + pack" in printed
+    assert len(opened) == 1 + 1 + 3  # to compare, to warm up, and in every round
+    assert (result.settings["task"], result.settings["source"], result.settings["left_out"]) == ("mnli", "files", 0)
+    (row,) = result.workloads
+    assert (row.quantity["rows"], row.rounds) == (48, 3)
+    assert row.quantity["tokens"] > 48 * 8
+    whole, *others = row.timings
+    assert [timing.name for timing in others] == [
+        "tokenise + pack",
+        "tokenise",
+        "datasets.map alone, batches of 1000",
+        "datasets.map alone, batches of 10000",
+    ]
+    assert whole.ratio == 1
+    assert all(timing.seconds for timing in row.timings)

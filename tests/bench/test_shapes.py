@@ -1,4 +1,5 @@
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
@@ -60,8 +61,14 @@ def test_all_sequences_of_a_source_are_counted(monkeypatch: pytest.MonkeyPatch) 
     assert all(min(counts) > 2 for counts in found.tasks.values())
 
 
-def test_damaged_lengths_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
-    monkeypatch.setattr(shapes, "artifact_root", lambda: tmp_path)
+@pytest.mark.parametrize("text", [None, "{", '{"format": 1}'])
+def test_missing_or_damaged_lengths_are_named(
+    text: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if text is not None:
+        (tmp_path / "measured").mkdir()
+        (tmp_path / "measured" / "lengths.json").write_text(text, encoding="utf-8")
+    monkeypatch.setenv("XLT_ARTIFACT", str(tmp_path))
     measured_lengths.cache_clear()
     with pytest.raises(EnvironmentFault, match=r"lengths\.json"):
         measured_lengths()

@@ -1,12 +1,14 @@
-"""The two sides start equal, differences stop the clock before it starts, and rows count what they say."""
+"""Rows of packed and padded training steps: they count what they say, on the same batches."""
 
 from __future__ import annotations
 
 import pytest
 
 from tests.bench.conftest import CONFIG, CPU, KIND, LONGEST
-from xlt.bench.batches import Shape, same_batches
-from xlt.bench.train import TrainBench, bench_train, compare
+from xlt.bench.batches import POLICIES, SameBatch, Shape, same_batches
+from xlt.bench.train import bench_train, policy_rows
+from xlt.bench.trainers import TorchTrainer
+from xlt.bench.workload import WARM_UP, Bench
 from xlt.data.packing import Encoded
 from xlt.data.source import Source
 from xlt.errors import UsageFault
@@ -17,30 +19,55 @@ SHAPE = Shape(steps=4, batch_size=6, max_length=20)
 
 
 @pytest.fixture(scope="module")
-def result(world: Source) -> TrainBench:
-    return bench_train(world, "xnli", Backbone(vocabulary=400, config=CONFIG), SHAPE)
+def result(world: Source) -> Bench:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("xlt.bench.workload.MATMUL", {"cpu": 64, "cuda": 64})
+        patch.setattr("xlt.bench.workload.COPIED", {"cpu": 1 << 16, "cuda": 1 << 16})
+        return bench_train(world, "xnli", Backbone(vocabulary=400, config=CONFIG), SHAPE)
 
 
-def test_a_row_per_way_to_pad(result: TrainBench) -> None:
-    assert [row.name for row in result.rows] == ["dynamic padding", "fixed padding", "length grouping"]
-    assert result.task == "mnli"  # whose training set xnli uses
-    assert result.model["layers"] == 1
-    for row in result.rows:
-        assert row.steps == SHAPE.steps
-        assert min(row.ours_s, row.peer_s) > 0
-        assert row.ratio_p10 <= row.ratio <= row.ratio_p90
+def test_a_row_per_way_to_pad(result: Bench) -> None:
+    assert [row.name for row in result.workloads] == ["dynamic padding", "fixed padding", "length grouping"]
+    assert result.settings["task"] == "mnli"  # whose training set xnli uses
+    assert (result.settings["layers"], result.settings["batch_size"], result.settings["max_length"]) == (1, 6, 20)
+    for row in result.workloads:
+        assert row.rounds == SHAPE.steps
+        assert [timing.name for timing in row.timings] == ["packed", f"Hugging Face, {row.name}"]
+        assert all(timing.seconds for timing in row.timings)
+        assert row.share is not None
 
 
 def test_slots_per_token_counted_from_the_lengths(model: PackedModel, sequences: list[Encoded]) -> None:
     shape = Shape(steps=5, batch_size=8, max_length=LONGEST)
-    for row in compare(model, sequences, KIND, shape, CPU):
-        batches = same_batches(sequences, KIND, row.name, shape, 2)
+    rows = policy_rows(model, sequences, KIND, shape, CPU)
+    for policy, row in zip(POLICIES, rows, strict=True):
+        batches = same_batches(sequences, KIND, policy, shape, 2)
         length_of = {sequence.example_id: len(sequence.input_ids) for sequence in sequences}
         lengths = [[length_of[name] for name in batch.packed.example_ids] for batch in batches]
-        padded = [LONGEST if row.name == "fixed padding" else max(each) for each in lengths]
+        padded = [LONGEST if policy == "fixed padding" else max(each) for each in lengths]
         tokens = sum(map(sum, lengths))
-        assert row.tokens_per_step == tokens / 5
-        assert row.slots_per_token == pytest.approx(8 * sum(padded) / tokens)
+        assert row.quantity["tokens"] == tokens / 5
+        assert row.quantity["slots"] == 8 * sum(padded) / 5
+        assert f"{8 * sum(padded) / tokens:.2f} slots per token" in row.about
+
+
+def test_both_make_a_step_on_every_batch_in_the_same_order(
+    model: PackedModel, sequences: list[Encoded], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[int, list[SameBatch]] = {}
+    step = TorchTrainer.step
+
+    def spy(self: TorchTrainer, *batches: SameBatch) -> None:
+        seen.setdefault(id(self), []).extend(batches)
+        step(self, *batches)
+
+    monkeypatch.setattr(TorchTrainer, "step", spy)
+    policy_rows(model, sequences, KIND, SHAPE, CPU)
+    packed, padded = seen.values()
+    assert len(packed) == len(POLICIES) * (WARM_UP + SHAPE.steps)
+    assert [id(batch) for batch in packed] == [id(batch) for batch in padded]
+    timed = {id(batch) for batch in packed[WARM_UP : WARM_UP + SHAPE.steps]}
+    assert len(timed) == SHAPE.steps
 
 
 def test_only_pairs_are_timed(world: Source) -> None:

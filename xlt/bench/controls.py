@@ -1,4 +1,4 @@
-"""Negative controls: the machine broken in one known way at a time. A verdict means something only if these fail."""
+"""Negative controls: the pipeline with one known fault at a time. A verdict means something only if verify finds it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ALL = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """One way to break the machine while the runs named ``runs`` are made: ``breaks`` makes the broken form of the
+    """A fault that is in the pipeline while the runs named ``runs`` are made: ``breaks`` makes the faulty form of the
     ``attribute`` of ``owner`` from the sound one."""
 
     name: str
@@ -48,8 +48,8 @@ class Control:
     breaks: Callable[[Any], Any]
 
     @contextmanager
-    def broken(self) -> Iterator[None]:
-        """The machine is broken within the block."""
+    def fault(self) -> Iterator[None]:
+        """The fault is in the pipeline within the block."""
         sound = getattr(self.owner, self.attribute)
         setattr(self.owner, self.attribute, self.breaks(sound))
         try:
@@ -59,14 +59,18 @@ class Control:
 
 
 class ControlResult(BaseModel):
-    """What verify said of a broken machine; ``caught`` if it failed a mean or found stored files at odds."""
+    """What verify said of the faulty runs."""
 
     name: str
     about: str
     caught: bool
+    """Whether verify failed a mean or found stored files at odds."""
     judged: int
+    """Number of means that were judged."""
     failed: list[str]
+    """The means that failed, with verdict and reason."""
     problems: list[str]
+    """What was found at odds in the stored files."""
 
 
 class ControlReport(BaseModel):
@@ -89,10 +93,10 @@ def run_controls(
     folder: Path,
     progress: GridProgress,
 ) -> ControlReport:
-    """Break the machine in every way named (all if none), make the runs that show it, and verify them.
+    """Put in every fault named (all if none), one at a time, make the runs that show it, and verify them without it.
 
-    Phase 1 is taken from the ``finished`` results where it is not what is broken; the broken results go to
-    ``folder/<control>``. Verification itself is never broken.
+    Phase 1 is taken from the ``finished`` results where the fault is not in it; the faulty results go to
+    ``folder/<control>``.
 
     Raises:
         UsageFault: no control has that name.
@@ -108,7 +112,7 @@ def run_controls(
         if "mlm" not in control.runs:
             _take_phase_1(grid, finished, RunStore(root))
         executor = Executor(source, options, RunStore(root), EngineSettings(), progress, tier.run_threads)
-        with control.broken():
+        with control.fault():
             executor.run_grid(part)
         results.append(_result(control, verify(root, source, again=ALL)))
     return ControlReport(tier=grid.tier, seed=grid.seed, environment=environment(), controls=results)

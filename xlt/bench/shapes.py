@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import tempfile
 from collections import Counter
@@ -13,20 +12,21 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from xlt.artifact import RESTORE, artifact_root
+from xlt.artifact import RESTORE, read_json
 from xlt.data.features import encode, encode_texts
 from xlt.data.labels import with_labels
 from xlt.data.packing import Encoded
-from xlt.data.rows import retrieval_texts
+from xlt.data.rows import Row, retrieval_texts
 from xlt.data.source import Source
 from xlt.data.tokenizer import load_tokenizer, train_tokenizer
 from xlt.errors import EnvironmentFault, UsageFault
 from xlt.model.encoder import PackedModel
 from xlt.tasks.catalogue import get_task
+from xlt.tasks.record import ENGLISH, Split, Task
 from xlt.train.seeding import derive_seed, seed_everything, whole_sums
 
 Size = Literal["small", "large"]
@@ -138,19 +138,24 @@ def trained_tokenizer(source: Source, vocabulary: int) -> PreTrainedTokenizerBas
         return load_tokenizer(folder)
 
 
+def encode_all(rows: Sequence[Row], task: Task, tokenizer: PreTrainedTokenizerBase, *, training: bool) -> list[Encoded]:
+    """The sequences of ``rows``; of retrieval one per text."""
+    if task.kind != "retrieval":
+        return encode(rows, task, tokenizer, training=training)
+    texts = [text for row in rows for text in retrieval_texts(row)]
+    return encode_texts([""] * len(texts), texts, tokenizer, task.recipe.max_length)
+
+
 def measure_lengths(source: Source, vocabulary: int) -> Lengths:
     """Count the tokens of the sequences of ``MEASURED`` in ``source``: English training rows, texts of retrieval."""
     tokenizer = trained_tokenizer(source, vocabulary)
     counted: dict[str, dict[int, int]] = {}
     for key in MEASURED:
-        task = get_task(key)
-        if task.kind == "retrieval":
-            found = [row for lang in source.languages(task, "test") for row in source.rows(task, "test", lang)]
-            texts = [text for row in found for text in retrieval_texts(row)]
-            sequences = encode_texts([""] * len(texts), texts, tokenizer, task.recipe.max_length)
-        else:
-            task = with_labels(task, source)
-            sequences = encode(source.rows(task, "train", "en"), task, tokenizer, training=True)
+        task = with_labels(get_task(key), source)
+        split: Split = "train" if task.trains_on else "test"
+        languages = (ENGLISH,) if task.trains_on else source.languages(task, split)
+        rows = [row for language in languages for row in source.rows(task, split, language)]
+        sequences = encode_all(rows, task, tokenizer, training=split == "train")
         lengths = (length for each in sequences for length in each.lengths or (len(each.input_ids),))
         counted[key] = dict(sorted(Counter(lengths).items()))
     return Lengths(source=source.name, vocabulary=vocabulary, tasks=counted)
@@ -163,12 +168,9 @@ def measured_lengths() -> Lengths:
     Raises:
         EnvironmentFault: it is missing or damaged.
     """
-    path = artifact_root() / "measured" / "lengths.json"
     try:
-        return Lengths.model_validate(json.loads(path.read_bytes()))
-    except (OSError, ValueError, ValidationError) as error:
+        return Lengths.model_validate(read_json("measured", "lengths.json"))
+    except ValueError as error:
         raise EnvironmentFault(
-            "'artifact/measured/lengths.json' cannot be read.",
-            why=str(error),
-            fix=RESTORE,
+            "'artifact/measured/lengths.json' cannot be read.", why=str(error), fix=RESTORE
         ) from error

@@ -12,11 +12,9 @@ from typing import Any, Literal
 from pydantic import BaseModel
 from transformers import PreTrainedTokenizerBase
 
-from xlt.bench.shapes import trained_tokenizer
-from xlt.data.features import encode, encode_texts
+from xlt.bench.shapes import encode_all, trained_tokenizer
 from xlt.data.files.locate import locate
 from xlt.data.labels import with_labels
-from xlt.data.rows import Row, retrieval_texts
 from xlt.data.source import EVALUATED_SPLITS, Source
 from xlt.evaluate.metrics import Metrics, chance, majority, task_score
 from xlt.pipeline.executor import Executor, GridProgress
@@ -34,37 +32,41 @@ EVERY = tuple(task.key for task in (*INTERMEDIATE, *TARGET))
 
 
 class SplitScore(BaseModel):
-    """The score of the small model on one split in percent, in English or the mean over ``languages`` (retrieval),
-    beside what guessing and always giving the most frequent answer would score. ``rows`` are those scored."""
+    """The score of the small model on one split, in percent."""
 
     split: Split
     languages: list[str]
+    """English, or (retrieval) all languages, over which the score is the mean."""
     rows: int
+    """Number of rows that were scored."""
     chance: float
+    """What guessing would score."""
     majority: float | None
+    """What the most frequent answer, always given, would score."""
     score: float | None
 
 
 class TaskRow(BaseModel):
-    """One task. ``folders`` of the data root hold its files: one of another name may hold other data than the task's.
-
-    ``load_s`` and ``tokenise_s`` are the seconds of all rows, ``tokens`` what comes of them by the catalogue's
-    recipe. ``trains_on`` is the training set it shares, none for retrieval, which scores the encoder of phase 1.
-    ``missing`` says why there are no rows or no scores.
-    """
+    """One task."""
 
     task: str
     name: str
     kind: str
     metric: str
     trains_on: str | None
+    """The task whose training set it uses; none for retrieval, which scores the encoder of phase 1."""
     folders: list[str] = []
+    """Those of the data root with its files: one of another name may hold other data than the task's."""
     rows: dict[Split, dict[str, int]] = {}
     load_s: float | None = None
+    """Seconds to read all rows."""
     tokenise_s: float | None = None
+    """Seconds to tokenise all rows."""
     tokens: int = 0
+    """Tokens of all rows by the catalogue's recipe."""
     scores: list[SplitScore] = []
     missing: str = ""
+    """Why there are no rows or no scores."""
 
 
 class TaskTable(BaseModel):
@@ -175,7 +177,11 @@ def _read(task: Task, options: SourceOptions, tokenizer: PreTrainedTokenizerBase
         return row
     labelled = with_labels(task, source)
     start = time.perf_counter()
-    row.tokens = sum(_tokens(labelled, split, rows, tokenizer) for (split, _), rows in found.items())
+    row.tokens = sum(
+        len(sequence.input_ids)
+        for (split, _), rows in found.items()
+        for sequence in encode_all(rows, labelled, tokenizer, training=split == "train")
+    )
     row.tokenise_s, row.load_s = time.perf_counter() - start, read - began
     for (split, language), rows in found.items():
         row.rows.setdefault(split, {})[language] = len(rows)
@@ -194,15 +200,6 @@ def _missing(task: Task, source: Source, present: set[Split]) -> str:
     if not any(ENGLISH in languages if task.trains_on else languages for languages in scored):
         return "there is no labelled data to score"
     return ""
-
-
-def _tokens(task: Task, split: Split, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> int:
-    if task.kind == "retrieval":
-        texts = [text for row in rows for text in retrieval_texts(row)]
-        sequences = encode_texts([""] * len(texts), texts, tokenizer, task.recipe.max_length)
-    else:
-        sequences = encode(rows, task, tokenizer, training=split == "train")
-    return sum(len(sequence.input_ids) for sequence in sequences)
 
 
 def _scores(task: Task, source: Source, metrics: dict[str, dict[str, Metrics]]) -> Iterable[SplitScore]:

@@ -213,19 +213,22 @@ def compare(
     _take_turns(ready, row)
     _keep(row)
     for each in candidates:
-        if not isinstance(each, Deferred):
-            continue
-        try:
-            with time_limit(PATIENCE):
-                late = _ready([each.make()], warm_up, row)
-        except TimeoutError as error:
-            late = _ready([NotRun(each.name, str(error))], warm_up, row)
-        if late:
-            mine = row.timings[0]
-            _take_turns([ready[0], *late], row)
-            row.timings[0] = mine
-        _keep(row)
+        if isinstance(each, Deferred):
+            _take_late_turn(ready[0], each, warm_up, row)
+            _keep(row)
     return row
+
+
+def _take_late_turn(ours: Candidate, each: Deferred, warm_up: int, row: Workload) -> None:
+    mine = row.timings[0]
+    try:
+        with time_limit(PATIENCE):
+            late = _ready([each.make()], warm_up, row)
+    except TimeoutError as error:
+        late = _ready([NotRun(each.name, str(error))], warm_up, row)
+    if late:
+        _take_turns([ours, *late], row)
+        row.timings[0] = mine
 
 
 def keep_rows(path: Path) -> None:

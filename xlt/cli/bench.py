@@ -27,9 +27,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from xlt.bench.controls import ControlReport
-    from xlt.bench.load import LoadBench, LoadRow
     from xlt.bench.tasks import SplitScore, TaskRow, TaskTable
-    from xlt.bench.train import TrainBench, TrainRow
     from xlt.bench.workload import Bench, Timing, Workload
     from xlt.pipeline.spec import Backbone
 
@@ -72,12 +70,16 @@ def workload_command(name: str) -> Callable[..., None]:
         size = size or default_size()
         say("Comparing what the candidates compute, then timing them in turn.")
         result: Bench = getattr(import_module(f"xlt.bench.{name}"), f"bench_{name}")(size, rounds)
-        emit(result, _workloads(result))
-        if not result.sound:
-            raise typer.Exit(int(ExitCode.ENVIRONMENT))
+        _show(result)
 
     workload.__doc__ = f"{about}\n\nA candidate that computes something else is not timed."
     return workload
+
+
+def _show(result: Bench) -> None:
+    emit(result, _workloads(result))
+    if not result.sound:
+        raise typer.Exit(int(ExitCode.ENVIRONMENT))
 
 
 def _use_threads(count: int) -> None:
@@ -87,7 +89,7 @@ def _use_threads(count: int) -> None:
         torch.set_num_threads(count)
 
 
-def _ratio(row: Timing | TrainRow | LoadRow) -> tuple[str, str]:
+def _ratio(row: Timing) -> tuple[str, str]:
     return f"{row.ratio:.2f}", f"{row.ratio_p10:.2f}-{row.ratio_p90:.2f}"
 
 
@@ -131,8 +133,8 @@ def train(
 ) -> None:
     """Time packed training steps beside Hugging Face's padded ones.
 
-    Both sides train a fresh small XLM-R with the same weights, the same examples and the same AdamW, without dropout,
-    on batches made before the clock starts. Packing is the only difference, so the expected ratio is slots per token.
+    Both train a fresh small XLM-R with the same weights, the same examples and the same AdamW, without dropout, on
+    batches made before the clock starts. Packing is the only difference, so the expected ratio is slots per token.
     Loss and gradient norm are compared first; if they differ, nothing is timed.
     """
     from xlt.bench.batches import Shape
@@ -142,75 +144,30 @@ def train(
     _use_threads(threads)
     opened = open_source(options.DataOptions(source, data_root).named())
     backbone = _backbone(opened.name, hidden, layers)
-    say("Training a tokenizer, then timing both sides in turn.")
+    say("Training a tokenizer, then timing packed and padded steps in turn.")
     result = bench_train(opened, task, backbone, Shape(steps, batch_size, max_length))
-    emit(result, _train(result))
-
-
-def _train(result: TrainBench) -> Iterator[str | Table]:
-    pairs = ("padding of the peer", "ours, ms", "peer, ms", "peer / ours", "10-90 %")
-    rows = (
-        (
-            row.name,
-            1000 * row.ours_s,
-            1000 * row.peer_s,
-            *_ratio(row),
-            f"{row.slots_per_token:.2f}",
-            round(row.tokens_per_step),
-        )
-        for row in result.rows
-    )
-    title = f"Training steps on {result.task} ({result.source}), {result.batch_size} examples each"
-    yield table((*pairs, "expected (slots/token)", "tokens/step"), rows, title)
-    sizes = result.model
-    yield (
-        f"{sizes['layers']} layers, width {sizes['hidden']}, vocabulary {sizes['vocabulary']}, {result.precision}; "
-        f"{result.device}, {result.threads} threads; medians of {result.rows[0].steps} interleaved steps."
-    )
-    yield "Length grouping changes which examples share a batch; both sides get its batches."
+    _show(result)
 
 
 def load(
     data: options.DataOptions,
     task: options.OneTask = "mnli",
     tokenizer: Annotated[str, "Its name or folder. Default: one trained on the source's text."] = "",
-    repeats: Annotated[int, "How often both sides run, in turn."] = 5,
+    repeats: Annotated[int, "Timed rounds; in each, all candidates take their turn."] = 5,
 ) -> None:
     """Time reading, tokenising and packing beside datasets.map.
 
-    Both sides use the same fast tokenizer. datasets.map gets rows that are already loaded and makes token ids only, in
-    memory, in the batch size that is faster for it. Rows for which the two sides do not make the same ids are left out
-    and counted.
+    Both use the same fast tokenizer. datasets.map gets rows that are already loaded and makes token ids only, in
+    memory, in batches of two sizes. Rows for which the two do not make the same ids are left out and counted.
     """
     from xlt.bench.load import bench_load
     from xlt.pipeline.sources import open_source
 
     named = data.named()
     vocabulary = _backbone(named.name, 0, 0).vocabulary
-    say("Comparing the token ids, then timing both sides in turn.")
+    say("Comparing the token ids, then timing all candidates in turn.")
     result = bench_load(lambda: open_source(named), task, tokenizer, vocabulary, repeats)
-    emit(result, _load(result))
-
-
-def _load(result: LoadBench) -> Iterator[str | Table]:
-    columns = ("ours", "ours, rows/s", "map alone, rows/s", "ours, s", "peer, s", "peer / ours", "10-90 %")
-    rows = (
-        (
-            row.name,
-            round(row.ours_rows_per_s),
-            round(row.peer_rows_per_s),
-            f"{row.ours_s:.3f}",
-            f"{row.peer_s:.3f}",
-            *_ratio(row),
-        )
-        for row in result.rows
-    )
-    yield table(columns, rows, f"{result.timed_rows} rows of {result.task} ({result.source}), {result.tokens} tokens")
-    yield (
-        f"Vocabulary {result.vocabulary}, at most {result.max_length} tokens; map in batches of "
-        f"{result.peer_batch_size}; medians of {result.rows[0].repeats} interleaved repeats; {result.left_out} rows "
-        "with other tokens left out."
-    )
+    _show(result)
 
 
 def tasks(
