@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import atexit
+import fcntl
 import os
 import socket
+from contextlib import suppress
 from datetime import timedelta
+from typing import IO
 
 import torch
+from torch.utils.file_baton import FileBaton
 
 # The environment variables that say a process's place in its process group.
 PLACE = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -20,15 +24,47 @@ def device() -> torch.device:
     return torch.device("cpu")
 
 
-def name_accelerator() -> None:
-    """Tell DeepSpeed, before it is imported, that there is only a CPU: else it searches and warns."""
+def prepare_deepspeed() -> None:
+    """Set what DeepSpeed must find before it is imported: the accelerator, and a lock that a killed process gives up.
+
+    torch compiles DeepSpeed's operators on first use and marks a build under way by a file. A process that is killed
+    meanwhile leaves the file behind, and every later one waits for it to go, without end.
+    """
+    from torch.utils import cpp_extension
+
+    cpp_extension.FileBaton = BuildLock  # type: ignore[attr-defined]
+    # Without this DeepSpeed searches for a GPU, and warns.
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 
+class BuildLock(FileBaton):
+    """A lock on a build that the kernel releases when its process ends, however it ends.
+
+    Processes take turns: each runs the build, which finds nothing to do once it has been done.
+    """
+
+    def __init__(self, lock_file_path: str, *_: object, **__: object) -> None:
+        self._path = f"{lock_file_path}.held"
+        self._file: IO[str] | None = None
+
+    def try_acquire(self) -> bool:
+        """Wait for the other builds, then hold the lock."""
+        self._file = open(self._path, "w")  # noqa: SIM115 - held until release()
+        # A file system without locks: then builds at the same time are not told apart.
+        with suppress(OSError):
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+        return True
+
+    def release(self) -> None:
+        """Let the next build begin."""
+        if self._file:
+            self._file.close()
+
+
 def start_process_group() -> None:
     """Join the process group that the environment names, or make one of this process alone. Safe to call again."""
-    name_accelerator()
+    prepare_deepspeed()
     if torch.distributed.is_initialized():
         return
     if "RANK" not in os.environ:

@@ -231,9 +231,9 @@ def _transformers() -> str:
 
 
 def _deepspeed() -> str:
-    from xlt.runtime import name_accelerator
+    from xlt.runtime import prepare_deepspeed
 
-    name_accelerator()
+    prepare_deepspeed()
     import deepspeed
     from deepspeed.accelerator import get_accelerator
 

@@ -23,7 +23,7 @@ from xlt.errors import EnvironmentFault, ExitCode, XltError
 from xlt.pipeline.run import Progress
 from xlt.pipeline.sources import SourceOptions
 from xlt.pipeline.spec import RunSpec
-from xlt.runtime import PLACE, free_port, name_accelerator, place
+from xlt.runtime import PLACE, free_port, place, prepare_deepspeed
 from xlt.train.engine import EngineSettings
 from xlt.train.loop import StepRecord
 
@@ -119,7 +119,7 @@ class _Worker:
     def __init__(
         self, command: list[str], environment: dict[str, str], heard: SimpleQueue[tuple[_Worker, str]]
     ) -> None:
-        name_accelerator()
+        prepare_deepspeed()
         self.order: Order | None = None
         self.progress: Progress
         self._last_lines: deque[str] = deque(maxlen=LINES_KEPT)

@@ -1,0 +1,46 @@
+"""Tests of xlt.runtime: builds of DeepSpeed's operators whose process was killed."""
+
+from __future__ import annotations
+
+import fcntl
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from xlt.runtime import BuildLock, prepare_deepspeed
+
+HOLD = """
+import sys, time
+from xlt.runtime import BuildLock
+lock = BuildLock(sys.argv[1])
+lock.try_acquire()
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_build_waits_for_another_but_not_for_one_that_was_killed(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(lock)], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with open(f"{lock}.held", "w") as file, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        holder.kill()
+    mine = BuildLock(str(lock))
+    assert mine.try_acquire()
+    mine.release()
+
+
+def test_torch_builds_although_a_killed_process_left_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch.utils import cpp_extension
+
+    prepare_deepspeed()
+    (tmp_path / "lock").touch()
+    (tmp_path / "op.cpp").touch()
+    built = []
+    monkeypatch.setattr(cpp_extension, "_write_ninja_file_and_build_library", lambda **_: built.append("op"))
+    monkeypatch.setattr(cpp_extension, "_import_module_from_library", lambda *_: built)
+    assert cpp_extension.load("op", [str(tmp_path / "op.cpp")], build_directory=str(tmp_path)) == ["op"]
