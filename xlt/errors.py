@@ -18,23 +18,24 @@ class ExitCode(IntEnum):
 
 
 def encodable(text: str) -> str:
-    """The text with escapes for what UTF-8 cannot write: half a surrogate pair, a byte of a file name."""
+    """The text with escapes in the place of what UTF-8 cannot write: half a surrogate pair, a byte of a file name."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 class XltError(Exception):
-    """An error that a user can fix.
-
-    ``what`` happened, ``why`` (may be empty), and how to ``fix`` it (a command where there is one).
-    """
+    """An error that a user can fix."""
 
     exit_code = ExitCode.ENVIRONMENT
+    """The exit code of the command that ends with it."""
 
     def __init__(self, what: str, *, why: str = "", fix: str = "") -> None:
         super().__init__(encodable(what))
         self.what = encodable(what)
+        """What happened."""
         self.why = encodable(why)
+        """Why it happened; may be empty."""
         self.fix = encodable(fix)
+        """How to fix it, as a command where there is one; may be empty."""
 
     def __str__(self) -> str:
         return "\n".join(part for part in (self.what, self.why, self.fix) if part)
@@ -65,13 +66,14 @@ class IncompleteFault(XltError):
 
 
 def package_fault(error: ModuleNotFoundError) -> EnvironmentFault:
-    """An absent package as an error that says which one, what needs it, and how to get it."""
+    """The error for a Python package that is not installed: which one it is, what needs it, and how to install it."""
     cause: BaseException = error
     while isinstance(cause.__cause__, ModuleNotFoundError):
         # transformers raises its own error, which does not name the package, from the first.
         cause = cause.__cause__
     package = (getattr(cause, "name", None) or str(cause)).partition(".")[0]
-    modules = [frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__)]
+    frames = (frame for frame, _ in walk_tb(error.__traceback__) if "__tracebackhide__" not in frame.f_locals)
+    modules = [frame.f_globals.get("__name__", "") for frame in frames]
     needing = next((name for name in reversed(modules) if name.startswith("xlt")), "This command")
     fault = EnvironmentFault(
         f"{needing} needs the Python package '{package}', which is not installed.",
@@ -81,5 +83,5 @@ def package_fault(error: ModuleNotFoundError) -> EnvironmentFault:
     return fault
 
 
-# Where a package is not called as what it is imported by.
+# The names under which pip knows packages that are imported under another one.
 _DISTRIBUTIONS = {"faiss": "faiss-cpu", "sklearn": "scikit-learn", "yaml": "pyyaml", "google": "protobuf"}

@@ -259,7 +259,7 @@ def test_a_named_model_asks_for_its_data_and_a_run_of_xlt_has_it(
     saved = shutil.copytree(model / "model", tmp_path / "saved")
     asked = invoke("evaluate", "xnli", "--model", str(saved), "--results", str(tmp_path))
     assert asked.code == ExitCode.USAGE
-    assert "On which data?" in asked.err
+    assert "It is not known which data to use" in asked.err
     assert "--source hub" in asked.err
     # The run was made from files: their folder is asked for, not the constructed world taken.
     run = invoke("evaluate", "mnli", "--model", str(model), "--results", str(tmp_path))

@@ -83,7 +83,7 @@ def test_the_document_is_ascii_and_says_the_same(
     out = capsys.readouterr().out
     assert out.isascii()
     assert "\x1b" not in out
-    assert json.loads(out) == {"text": NASTY + "é"}
+    assert json.loads(out) == {"format": 1, "text": NASTY + "é"}
 
 
 def test_what_was_not_expected_is_told_too(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

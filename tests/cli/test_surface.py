@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from typing import get_args
@@ -48,6 +49,15 @@ def test_commands_and_options_are_those_documented() -> None:
     for name, expected in OPTIONS.items():
         options = {text for option in commands[name].params for text in option.opts if text.startswith("--")}
         assert options == expected, name
+
+
+def test_a_command_is_found_in_the_module_of_its_name() -> None:
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    modules = {name: inspect.unwrap(commands[name].callback).__module__ for name in OPTIONS}
+    assert modules == {name: f"xlt.cli.{name}" for name in OPTIONS} | {"submit": "xlt.cli.score"}
+    for group in ("tasks", "bench"):
+        found = {inspect.unwrap(each.callback).__module__ for each in commands[group].commands.values()}
+        assert found == {f"xlt.cli.{group}"}
 
 
 def test_every_command_shows_examples() -> None:

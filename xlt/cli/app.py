@@ -9,7 +9,6 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable
-from types import FrameType
 from typing import Annotated, NoReturn
 
 import typer
@@ -31,6 +30,16 @@ Three commands to start with:
 
 All commands: xlt --help
 """
+# What libraries read when they are imported.
+ENVIRONMENT = {
+    "TOKENIZERS_PARALLELISM": "true",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "DS_LOG_LEVEL": "error",
+    # cuBLAS is deterministic only with a workspace of fixed size, set before CUDA starts.
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+}
 TYPER_INTERRUPTED = 130  # what typer returns where it has caught the interruption itself
 
 app = typer.Typer(
@@ -74,6 +83,7 @@ def _add(group: typer.Typer, path: str, function: Callable[..., None]) -> None:
     group.command(path.rpartition(" ")[2], epilog="\b\nExamples:\n  " + "\n  ".join(examples))(command(function))
 
 
+# A new command is a function in a module of the same name, and one more module in this row.
 for module in (doctor, fetch, plan, reproduce, train, evaluate, retrieve, score, verify, report):
     name = module.__name__.rpartition(".")[2]
     _add(app, name, getattr(module, name))
@@ -90,8 +100,9 @@ app.add_typer(of_bench, name="bench")
 
 def main() -> NoReturn:
     """Run the command line and exit with one of the documented codes."""
-    signal.signal(signal.SIGTERM, _interrupt)
-    _prepare_environment()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     sys.stderr.write(volume_warning())
     sys.exit(run(sys.argv[1:]))
 
@@ -116,8 +127,7 @@ def _run(arguments: list[str]) -> int:
         return _interrupted()
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
-        message = error.format_message().replace("Value error, ", "")
-        report_error(UsageFault(message, fix=f"{getattr(context, 'command_path', 'xlt')} --help"))
+        report_error(UsageFault(error.format_message(), fix=f"{getattr(context, 'command_path', 'xlt')} --help"))
         return int(ExitCode.USAGE)
     except ModuleNotFoundError as error:
         report_error(package_fault(error))
@@ -145,18 +155,3 @@ def _unexpected(error: BaseException, fix: str) -> int:
     if settings.debug:
         show_traceback(error)
     return int(ExitCode.ENVIRONMENT)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
-def _prepare_environment() -> None:
-    """Settings that libraries read when they are imported."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("DS_LOG_LEVEL", "error")
-    # cuBLAS is deterministic only with a workspace of fixed size, set before CUDA starts.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

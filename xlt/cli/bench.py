@@ -13,23 +13,28 @@ xlt bench steps --size small --json
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from importlib import import_module
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from xlt.cli import options
-from xlt.cli.output import emit, say, table
+from xlt.cli.lazy import lazily
+from xlt.cli.output import Shown, emit, say, table
 from xlt.errors import ExitCode, UsageFault
 
-if TYPE_CHECKING:
-    from rich.table import Table
+with lazily():
+    import torch
 
-    from xlt.bench.controls import ControlReport
-    from xlt.bench.tasks import SplitScore, TaskRow, TaskTable
-    from xlt.bench.workload import Bench, Timing, Workload
-    from xlt.pipeline.spec import Backbone
+    from xlt.bench import batches, shapes, workload
+    from xlt.bench import controls as faults
+    from xlt.bench import load as loading
+    from xlt.bench import tasks as catalogue
+    from xlt.bench import train as training
+    from xlt.cli import progress
+    from xlt.pipeline import grid, sources, spec, store, tiers
+    from xlt.train import seeding
 
 # The names of xlt.bench.controls, which is slow to import.
 CONTROLS = (
@@ -40,6 +45,7 @@ CONTROLS = (
     "attention-across-sequences",
     "languages-swapped",
 )
+_known_control = options.one_of("control", lambda: CONTROLS)
 # Command: rounds, and what its help says. ``bench_NAME`` of ``xlt.bench.NAME`` measures.
 WORKLOADS = {
     "kernels": (20, "Time every kernel, forward and backward."),
@@ -59,41 +65,32 @@ def workload_command(name: str) -> Callable[..., None]:
     """The command ``xlt bench NAME``."""
     default_rounds, about = WORKLOADS[name]
 
-    def workload(
+    def measure(
         size: ModelSize = None,
         rounds: Annotated[int, "Timed rounds; in each, all candidates take their turn."] = default_rounds,
         threads: options.Threads = 0,
     ) -> None:
-        from xlt.bench.shapes import default_size
-
         _use_threads(threads)
-        size = size or default_size()
+        size = size or shapes.default_size()
         say("Comparing what the candidates compute, then timing them in turn.")
-        result: Bench = getattr(import_module(f"xlt.bench.{name}"), f"bench_{name}")(size, rounds)
-        _show(result)
+        _show(getattr(import_module(f"xlt.bench.{name}"), f"bench_{name}")(size, rounds))
 
-    workload.__doc__ = f"{about}\n\nA candidate that computes something else is not timed."
-    return workload
+    measure.__doc__ = f"{about}\n\nA candidate that computes something else is not timed."
+    return measure
 
 
-def _show(result: Bench) -> None:
+def _show(result: workload.Bench) -> None:
     emit(result, _workloads(result))
     if not result.sound:
         raise typer.Exit(int(ExitCode.ENVIRONMENT))
 
 
 def _use_threads(count: int) -> None:
-    import torch
-
     if count:
         torch.set_num_threads(count)
 
 
-def _ratio(row: Timing) -> tuple[str, str]:
-    return f"{row.ratio:.2f}", f"{row.ratio_p10:.2f}-{row.ratio_p90:.2f}"
-
-
-def _workloads(result: Bench) -> Iterator[str | Table]:
+def _workloads(result: workload.Bench) -> Shown:
     columns = ("", "ms", "10-90 %", "times ours", "10-90 %", "peak GiB")
     for row in result.workloads:
         yield table(columns, (_timing(each) for each in row.timings if each.seconds is not None), _rates(row))
@@ -107,17 +104,18 @@ def _workloads(result: Bench) -> Iterator[str | Table]:
     )
 
 
-def _rates(row: Workload) -> str:
+def _rates(row: workload.Workload) -> str:
     seconds = row.timings[0].seconds or 0.0
     rates = [f"{amount / seconds:,.4g} {what}/s" for what, amount in row.quantity.items() if seconds]
     share = [f"{100 * row.share:.0f} % of the {row.ceiling} ceiling"] if row.share is not None else []
     return f"{row.name}: {'; '.join([*rates, *share]) or 'no rate'}; medians of {row.rounds}"
 
 
-def _timing(each: Timing) -> tuple[str | None, ...]:
+def _timing(each: workload.Timing) -> tuple[str | None, ...]:
     median, low, high = (f"{1000 * (value or 0):.3g}" for value in (each.seconds, each.seconds_p10, each.seconds_p90))
     peak = f"{each.peak_bytes / 2**30:.2f}" if each.peak_bytes else None
-    return each.name, median, f"{low}-{high}", *_ratio(each), peak
+    ratio, spread = f"{each.ratio:.2f}", f"{each.ratio_p10:.2f}-{each.ratio_p90:.2f}"
+    return each.name, median, f"{low}-{high}", ratio, spread, peak
 
 
 def train(
@@ -137,16 +135,11 @@ def train(
     batches made before the clock starts. Packing is the only difference, so the expected ratio is slots per token.
     Loss and gradient norm are compared first; if they differ, nothing is timed.
     """
-    from xlt.bench.batches import Shape
-    from xlt.bench.train import bench_train
-    from xlt.pipeline.sources import open_source
-
     _use_threads(threads)
-    opened = open_source(options.DataOptions(source, data_root).named())
+    opened = sources.open_source(options.DataOptions(source, data_root).named())
     backbone = _backbone(opened.name, hidden, layers)
     say("Training a tokenizer, then timing packed and padded steps in turn.")
-    result = bench_train(opened, task, backbone, Shape(steps, batch_size, max_length))
-    _show(result)
+    _show(training.bench_train(opened, task, backbone, batches.Shape(steps, batch_size, max_length)))
 
 
 def load(
@@ -160,14 +153,10 @@ def load(
     Both use the same fast tokenizer. datasets.map gets rows that are already loaded and makes token ids only, in
     memory, in batches of two sizes. Rows for which the two do not make the same ids are left out and counted.
     """
-    from xlt.bench.load import bench_load
-    from xlt.pipeline.sources import open_source
-
     named = data.named()
     vocabulary = _backbone(named.name, 0, 0).vocabulary
     say("Comparing the token ids, then timing all candidates in turn.")
-    result = bench_load(lambda: open_source(named), task, tokenizer, vocabulary, repeats)
-    _show(result)
+    _show(loading.bench_load(lambda: sources.open_source(named), task, tokenizer, vocabulary, repeats))
 
 
 def tasks(
@@ -184,21 +173,15 @@ def tasks(
     Shows rows, seconds to read and tokenise them, score and chance. The model is that of the smoke tier: the scores
     show that data, training and metric work. Its runs go to RESULTS/tasks; the same command resumes.
     """
-    from xlt.bench.tasks import bench_tasks
-    from xlt.cli.progress import RunBars
-    from xlt.pipeline.store import RunStore
-    from xlt.pipeline.tiers import read_tier
-    from xlt.train.seeding import deterministic
-
-    deterministic(True)
-    named, store = options.DataOptions(source, data_root).named(), RunStore(results / "tasks")
+    seeding.deterministic(True)
+    named, runs = options.DataOptions(source, data_root).named(), store.RunStore(results / "tasks")
     given = {"steps": steps, "phase_1_steps": phase_1_steps, "seed": seed}
-    with RunBars() as shown:
-        result = bench_tasks(read_tier("smoke"), named, store, shown, keys=task or (), **given)
+    with progress.RunBars() as shown:
+        result = catalogue.bench_tasks(tiers.read_tier("smoke"), named, runs, shown, keys=task or (), **given)
     emit(result, _tasks(result))
 
 
-def _tasks(result: TaskTable) -> Iterator[str | Table]:
+def _tasks(result: catalogue.TaskTable) -> Shown:
     about = ("task", "rows", "languages", "load, s", "tokenise, s", "k tokens")
     rows = (cells for row in result.tasks for cells in _task_rows(row))
     yield table((*about, "split", "score", "chance", "majority"), rows)
@@ -213,24 +196,21 @@ def _tasks(result: TaskTable) -> Iterator[str | Table]:
     )
 
 
-def _task_rows(row: TaskRow) -> Iterator[tuple[object, ...]]:
+def _task_rows(row: catalogue.TaskRow) -> Iterator[tuple[object, ...]]:
     """A line per split that is scored; the first one tells of the task too."""
-    about: tuple[object, ...] = (row.task, None, None, None, None, None)
-    if not row.missing:
-        count = sum(rows for languages in row.rows.values() for rows in languages.values())
-        languages = {language for languages in row.rows.values() for language in languages}
-        seconds = (None if value is None else f"{value:.2f}" for value in (row.load_s, row.tokenise_s))
-        about = (row.task, count, len(languages), *seconds, round(row.tokens / 1000))
-    scores: Sequence[SplitScore | None] = row.scores or [None]
-    for score in scores:
-        yield (*about, *((score.split, score.score, score.chance, score.majority) if score else ("", "", "", "")))
-        about = ("",) * len(about)
+    count = sum(rows for languages in row.rows.values() for rows in languages.values())
+    languages = {language for languages in row.rows.values() for language in languages}
+    seconds = [None if value is None else f"{value:.2f}" for value in (row.load_s, row.tokenise_s)]
+    about = [row.task, *([None] * 5 if row.missing else [count, len(languages), *seconds, round(row.tokens / 1000)])]
+    for score in row.scores:
+        yield *about, score.split, score.score, score.chance, score.majority
+        about = [""] * len(about)
+    if not row.scores:
+        yield *about, "", "", "", ""
 
 
 def controls(
-    control: Annotated[
-        list[str] | None, "Only this fault (repeatable).", options.one_of("control", lambda: CONTROLS)
-    ] = None,
+    control: Annotated[list[str] | None, "Only this fault (repeatable).", _known_control] = None,
     seed: options.Seed = 0,
     results: options.Results = options.DEFAULT_RESULTS,
 ) -> None:
@@ -239,39 +219,31 @@ def controls(
     Phase 1 is taken from RESULTS of the smoke tier; the faulty runs go to RESULTS/controls. Exit code 1: verify did not
     find a fault.
     """
-    from xlt.bench.controls import run_controls
-    from xlt.cli.progress import RunBars
-    from xlt.pipeline import sources, store, tiers
-    from xlt.pipeline.grid import GridBuilder
-    from xlt.train.seeding import deterministic
-
     named, tier = sources.SourceOptions(), tiers.read_tier("smoke")
     source = sources.open_source(named)
-    grid = GridBuilder(tier, source, seed=seed, precision="fp32").grid()
-    deterministic(True)
-    with RunBars() as shown:
+    runs = grid.GridBuilder(tier, source, seed=seed, precision="fp32").grid()
+    seeding.deterministic(True)
+    with progress.RunBars() as shown:
         kept, faulty = store.RunStore(results), results / "controls"
-        report = run_controls(control or [], grid, tier, source, named, kept, faulty, shown)
+        report = faults.run_controls(control or [], runs, tier, source, named, kept, faulty, shown)
     emit(report, _controls(report))
     if not all(each.caught for each in report.controls):
         raise typer.Exit(int(ExitCode.DEVIATES))
 
 
-def _controls(report: ControlReport) -> Iterator[str]:
+def _controls(report: faults.ControlReport) -> Shown:
     for each in report.controls:
         yield f"{'caught' if each.caught else 'NOT CAUGHT'}  {each.name}: {each.about}"
         yield from (f"        {line}" for line in (*each.failed, *each.problems[:3]))
 
 
-def _backbone(source: str, hidden: int, layers: int) -> Backbone:
+def _backbone(source: str, hidden: int, layers: int) -> spec.Backbone:
     """The smoke tier's small XLM-R, or another width: heads of 64, inner layer four times as wide, as in XLM-R."""
-    from xlt.pipeline.tiers import read_tier
-
-    backbone = read_tier("smoke").plan(source).backbone
+    backbone = tiers.read_tier("smoke").plan(source).backbone
     changes: dict[str, int | float] = {"num_hidden_layers": layers} if layers else {}
     if hidden:
         heads = max(1, hidden // 64)
         if hidden % heads:
-            raise UsageFault(f"--hidden {hidden} is no multiple of 64.", fix=f"--hidden {64 * heads}")
+            raise UsageFault(f"--hidden {hidden} is not a multiple of 64.", fix=f"--hidden {64 * heads}")
         changes |= {"hidden_size": hidden, "num_attention_heads": heads, "intermediate_size": 4 * hidden}
     return backbone.model_copy(update={"config": {**backbone.config, **changes}})

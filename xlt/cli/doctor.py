@@ -6,17 +6,18 @@ xlt doctor --gpu
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from xlt.cli.lazy import lazily
 from xlt.cli.options import DEFAULT_RESULTS, Results
 from xlt.cli.output import emit, say
 from xlt.errors import EnvironmentFault, ExitCode
 
-if TYPE_CHECKING:
-    from xlt.pipeline.doctor import DoctorCheck
-    from xlt.train.engine import EngineName
+with lazily():
+    from xlt.pipeline import doctor as machine
+    from xlt.train import engine as engines
 
 MARKS = {"pass": "ok  ", "warn": "warn", "fail": "FAIL", "not tested": "?   "}
 # A captured graph replays whatever was computed while it was captured, so a fault in one of these would not show.
@@ -28,26 +29,22 @@ def doctor(
     gpu: Annotated[bool, "Also compute on the GPU and compare: FAISS, kernels, training (a few minutes)."] = False,
 ) -> None:
     """Check this machine, and say how to fix what it lacks."""
-    from xlt.pipeline.doctor import examine, self_test
-
-    tested = self_test() if gpu else []
-    report = examine(results)
+    tested = machine.self_test() if gpu else []
+    report = machine.examine(results)
     report.checks += tested
     emit(report, map(_line, report.checks))
     if not report.healthy:
         raise typer.Exit(int(ExitCode.ENVIRONMENT))
 
 
-def gpu_self_test(engine: EngineName | None) -> None:
+def gpu_self_test(engine: engines.EngineName | None) -> None:
     """Test the GPU before runs use it; what fails is not used from here on. ``engine`` is what will train, if any.
 
     Raises:
         EnvironmentFault: the engine cannot train on it.
     """
-    from xlt.pipeline.doctor import self_test
-
     say("Self-test of the GPU, at most 5 minutes once its kernels are compiled:")
-    checks = self_test([engine] if engine else [])
+    checks = machine.self_test([engine] if engine else [])
     for check in checks:
         say(_line(check))
     for check in checks:
@@ -61,7 +58,7 @@ def gpu_self_test(engine: EngineName | None) -> None:
             )
 
 
-def _line(check: DoctorCheck) -> str:
+def _line(check: machine.DoctorCheck) -> str:
     found = f"not tested: {check.found}" if check.status == "not tested" else check.found
     line = f"{MARKS[check.status]}  {check.name:22} {found}"
     return f"{line}\n{'':28} → {check.fix}" if check.fix else line

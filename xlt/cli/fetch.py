@@ -8,28 +8,30 @@ xlt fetch mnli --offline                       # is it here and unchanged?
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from xlt.cli.output import emit, say
+from xlt.cli.lazy import lazily
+from xlt.cli.output import Shown, emit, say
 from xlt.errors import UsageFault, XltError
+from xlt.tasks.catalogue import MASKED_LM, get_task
+from xlt.tasks.record import Task
 
-if TYPE_CHECKING:
-    from xlt.data.hub.fetch import FetchedRepository
-    from xlt.tasks.record import Task
+with lazily():
+    from xlt.cli import progress
+    from xlt.data.hub import archives, faults, table
+    from xlt.data.hub import fetch as hub
+    from xlt.pipeline import tiers
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
     """What is here after a fetch, whether it was downloaded now or before."""
 
-    format: Literal[1]
-    """The version of this document."""
-    repositories: list[FetchedRepository]
+    repositories: list[hub.FetchedRepository]
     """The repositories of the hub that were asked for."""
     archives: dict[str, list[str]]
     """The files unpacked into the data root, by the address of the official archive."""
@@ -48,39 +50,29 @@ def fetch(
 
     What is already here is not downloaded again; the same command resumes.
     """
-    from xlt.cli.progress import DownloadBars
-    from xlt.data.hub.archives import fetch_archives, wanted_archives
-    from xlt.data.hub.faults import collecting, raise_collected
-    from xlt.data.hub.fetch import fetch as fetch_repositories
-    from xlt.data.hub.fetch import wanted_data, wanted_model
-    from xlt.tasks.catalogue import get_task
-
     of_tier, backbone = _tier_needs(tier) if tier else (set[str](), "")
     tasks = [get_task(key) for key in dict.fromkeys([*(keys or ()), *sorted(of_tier)])]
     models = sorted({model, backbone} - {""})
     if not tasks and not models:
         raise UsageFault("Nothing to fetch was named.", fix="xlt fetch mnli xnli --model xlm-roberta-large")
     from_hub, official = _by_origin(tasks, set(keys or ()), data_root)
-    wanted = [*wanted_data(from_hub, language or ()), *map(wanted_model, models)]
-    result = Fetched(1, [], {})
+    wanted = [*hub.wanted_data(from_hub, language or ()), *map(hub.wanted_model, models)]
+    result = Fetched([], {})
     collected: list[XltError] = []
-    with DownloadBars() as progress:
-        with collecting(collected):
+    with progress.DownloadBars() as bars:
+        with faults.collecting(collected):
             if wanted:
-                result.repositories.extend(fetch_repositories(wanted, progress, mirror=mirror or None, offline=offline))
-        with collecting(collected):
-            archives = wanted_archives(official)
-            result.archives.update(fetch_archives(archives, data_root or Path(), progress, offline=offline))
-    raise_collected(collected)
+                result.repositories.extend(hub.fetch(wanted, bars, mirror=mirror or None, offline=offline))
+        with faults.collecting(collected):
+            packed = archives.wanted_archives(official)
+            result.archives.update(archives.fetch_archives(packed, data_root or Path(), bars, offline=offline))
+    faults.raise_collected(collected)
     emit(result, _fetched(result))
 
 
 def _tier_needs(name: str) -> tuple[set[str], str]:
     """The tasks that a tier reads from the hub, those that others train on among them, and its public backbone."""
-    from xlt.pipeline.tiers import read_tier
-    from xlt.tasks.catalogue import MASKED_LM, get_task
-
-    plan = read_tier(name).plan("hub")
+    plan = tiers.read_tier(name).plan("hub")
     named = [get_task(key) for arm in plan.arms.values() for key in (*arm.intermediate, *arm.targets)]
     keys = {key for task in named for key in (task.key, task.trains_on) if key}
     if any(arm.masked_lm for arm in plan.arms.values()):
@@ -90,13 +82,11 @@ def _tier_needs(name: str) -> tuple[set[str], str]:
 
 def _by_origin(tasks: list[Task], asked: set[str], data_root: Path | None) -> tuple[list[Task], list[Task]]:
     """The tasks to take from the hub, and those to take from official archives; tells the licence of each."""
-    from xlt.data.hub.table import HubTask, read_table
-
-    hub = read_table()
+    carried = table.read_table()
     from_hub: list[Task] = []
     official: list[Task] = []
     for task in tasks:
-        entry = hub.get(task.key, HubTask())
+        entry = carried.get(task.key, table.HubTask())
         say(f"{task.name}: licence {task.licence}; {task.address}")
         if data_root and entry.archives:
             official.append(task)
@@ -109,10 +99,9 @@ def _by_origin(tasks: list[Task], asked: set[str], data_root: Path | None) -> tu
     return from_hub, official
 
 
-def _fetched(result: Fetched) -> Iterator[str]:
-    from xlt.cli.progress import size
-
+def _fetched(result: Fetched) -> Shown:
     for each in result.repositories:
-        yield f"{each.repository} at {each.revision}: {each.files} files, {size(each.bytes)}, as data.lock says"
+        size = progress.size(each.bytes)
+        yield f"{each.repository} at {each.revision}: {each.files} files, {size}, as data.lock says"
     for address, files in result.archives.items():
         yield f"{address}: {len(files)} files in the data root"

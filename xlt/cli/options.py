@@ -13,15 +13,20 @@ from difflib import get_close_matches
 from functools import wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import typer
 
+from xlt.cli.lazy import lazily
 from xlt.errors import EnvironmentFault, UsageFault
 
-if TYPE_CHECKING:
-    from xlt.pipeline.sources import SourceOptions
-    from xlt.train.engine import EngineSettings, Precision
+with lazily():
+    import torch
+
+    from xlt.pipeline import sources, tiers
+    from xlt.retrieval import search as searches
+    from xlt.tasks import catalogue
+    from xlt.train import engine as engines
 
 Names = str | list[str] | None
 DEFAULT_RESULTS = Path(os.environ.get("XLT_RESULTS") or "results")
@@ -42,28 +47,20 @@ def one_of(noun: str, names: Callable[[], Iterable[str]]) -> Callable[[Names], N
                 raise UsageFault(
                     f"There is no {noun} '{name}'.{meant}",
                     why=f"There are: {', '.join(known)}.",
-                    fix=f"Name one of these: {close[0] if close else known[0]}",
+                    fix=f"Use '{close[0]}'." if close else "Use one of these names.",
                 )
         return given
 
     return check
 
 
-def _tasks() -> Iterable[str]:
-    from xlt.tasks.catalogue import TASKS
-
-    return TASKS
-
-
 def _known_tier(name: str) -> str:
-    from xlt.pipeline.tiers import read_tier
-
     if name:
-        read_tier(name)
+        tiers.read_tier(name)
     return name
 
 
-_known_task = one_of("task", _tasks)
+_known_task = one_of("task", lambda: catalogue.TASKS)
 TaskKey = Annotated[str, typer.Argument(metavar="TASK", help="A task by its key: xlt tasks ls.", callback=_known_task)]
 OneTask = Annotated[str, "Use the rows of this task.", _known_task]
 SomeTasks = Annotated[list[str] | None, "Only this task (repeatable).", _known_task]
@@ -104,11 +101,9 @@ class DataOptions:
     data_root: DataRoot = None
     limit: Limit = 0
 
-    def named(self, default: str = "") -> SourceOptions:
-        """The source; the default one, else the world, if none is named. The seed of training is not a source's."""
-        from xlt.pipeline.sources import SourceOptions
-
-        return SourceOptions(name=self.source or default or "world", data_root=self.data_root, limit=self.limit)
+    def named(self, default: str = "") -> sources.SourceOptions:
+        """The source; the default one, else the world, if none is named."""
+        return sources.SourceOptions(name=self.source or default or "world", data_root=self.data_root, limit=self.limit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +128,10 @@ class EngineOptions:
     processes: Processes = 0
     accumulation: Accumulation = 1
 
-    def settings(self, sharing: int) -> EngineSettings:
+    def settings(self, sharing: int) -> engines.EngineSettings:
         """How runs are computed, each by ``sharing`` processes; the numeric type is that of each run."""
-        from xlt.train.engine import EngineSettings, check_settings
-
-        settings = EngineSettings(zero=self.zero, accumulation=self.accumulation, engine=self.engine)
-        check_settings(settings, sharing)
+        settings = engines.EngineSettings(zero=self.zero, accumulation=self.accumulation, engine=self.engine)
+        engines.check_settings(settings, sharing)
         return settings
 
     def process_count(self, default: int = 1) -> int:
@@ -147,13 +140,11 @@ class EngineOptions:
         Raises:
             EnvironmentFault: more GPUs are asked for than there are.
         """
-        import torch
-
         if self.gpus and self.processes:
             raise UsageFault("--gpus and --processes exclude each other.", fix="Give one of them.")
         if self.gpus > torch.cuda.device_count():
             raise EnvironmentFault(
-                f"{self.gpus} GPUs were asked for and {torch.cuda.device_count()} found.",
+                f"{self.gpus} GPUs were asked for, but this machine has {torch.cuda.device_count()}.",
                 fix="xlt doctor; without a GPU use --processes N.",
             )
         if torch.cuda.is_available():
@@ -205,10 +196,8 @@ def _typer_option(parameter: Parameter) -> Parameter:
     return parameter.replace(kind=Parameter.KEYWORD_ONLY, annotation=Annotated[kind, about])
 
 
-def precision() -> Precision:
+def precision() -> engines.Precision:
     """The numeric type of this machine: bf16 on a GPU, fp32 on a CPU."""
-    import torch
-
     return "bf16" if torch.cuda.is_available() else "fp32"
 
 
@@ -218,8 +207,6 @@ def use_search(name: str | None) -> None:
     Raises:
         UsageFault: there is none of the name that ``XLT_SEARCH`` says.
     """
-    from xlt.retrieval.search import search_engine
-
-    engine = search_engine(name)
+    engine = searches.search_engine(name)
     if name:
         os.environ["XLT_SEARCH"] = engine

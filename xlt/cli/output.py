@@ -12,15 +12,20 @@ import sys
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, TextIO
+from dataclasses import dataclass
+from typing import Any, TextIO, TypeAlias
 
+from xlt.cli.lazy import lazily
 from xlt.errors import XltError
 from xlt.printable import printable
 
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
+with lazily():
+    import pydantic_core
+    from rich import console as rich_console
+    from rich import table as rich_table
+    from rich import text as rich_text
+
+Shown: TypeAlias = "Iterable[str | rich_table.Table]"  # what people see of a result: lines and tables
 
 NUMBER = re.compile(r"[-+≤≈ /.,%–\d]*M?$")
 
@@ -35,20 +40,6 @@ class Settings:
     """Show tracebacks."""
     live: bool = False
     """Bars stand on the terminal now: lines go above them, through standard error."""
-
-
-@dataclass(frozen=True, slots=True)
-class ErrorDocument:
-    """The one document on standard output, below ``error``, where a command with ``--json`` ends with an error."""
-
-    what: str
-    """What happened."""
-    why: str
-    """Why it happened; may be empty."""
-    fix: str
-    """How to fix it, a command where there is one; may be empty."""
-    exit_code: int
-    """The exit code of the command."""
 
 
 settings = Settings()
@@ -87,15 +78,13 @@ def _stream() -> TextIO:
     return _results or sys.stdout
 
 
-def emit(result: Any, shown: Iterable[str | Table]) -> None:
-    """Print a command's typed result: as one JSON document with ``--json``, else as the lines and tables ``shown``.
+def emit(result: Any, shown: Shown) -> None:
+    """Print a command's result: as one JSON document with ``--json``, else as the lines and tables ``shown``.
 
     ``shown`` may be a generator: with ``--json`` nothing of it is computed.
     """
     if settings.as_json:
-        from pydantic_core import to_jsonable_python
-
-        _print_document(to_jsonable_python(result, by_alias=False))
+        _print_document(pydantic_core.to_jsonable_python(result, by_alias=False))
         return
     out = console(_stream())
     for item in shown:
@@ -103,12 +92,10 @@ def emit(result: Any, shown: Iterable[str | Table]) -> None:
         out.print(item, soft_wrap=isinstance(item, str))
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> Table:
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> rich_table.Table:
     """A table for people: None is a dash, a float has one decimal, and a column of numbers is right-aligned."""
-    from rich.table import Table
-
     cells = [[_cell(value) for value in row] for row in rows]
-    made = Table(title=title or None)
+    made = rich_table.Table(title=title or None)
     for place, column in enumerate(columns):
         numbers = all(NUMBER.match(row[place]) for row in cells)
         made.add_column(column, justify="right" if numbers else "left")
@@ -123,13 +110,11 @@ def _cell(value: object) -> str:
     return "–" if value is None else str(value)
 
 
-def console(stream: TextIO) -> Console:
+def console(stream: TextIO) -> rich_console.Console:
     """A console whose texts are no markup and steer no terminal, those in tables too."""
-    from rich.console import Console
-    from rich.text import Text
 
-    class PlainConsole(Console):
-        def render_str(self, text: str, **options: Any) -> Text:
+    class PlainConsole(rich_console.Console):
+        def render_str(self, text: str, **options: Any) -> rich_text.Text:
             return super().render_str(_lines(text), **options | {"markup": False, "emoji": False})
 
     # Off a terminal, rich would fold tables to 80 columns.
@@ -156,9 +141,8 @@ def report_error(error: XltError) -> None:
     if settings.debug:
         show_traceback(error)
     if settings.as_json:
-        # By the standard library: the package that cannot be imported may be pydantic.
-        fault = ErrorDocument(error.what, error.why, error.fix, int(error.exit_code))
-        _print_document({"format": 1, "error": asdict(fault)})
+        fault = {"what": error.what, "why": error.why, "fix": error.fix, "exit_code": int(error.exit_code)}
+        _print_document({"error": fault})
 
 
 def show_traceback(error: BaseException) -> None:
@@ -167,8 +151,9 @@ def show_traceback(error: BaseException) -> None:
 
 
 def _print_document(document: dict[str, Any]) -> None:
-    # In ASCII: escaped, a control character or half a surrogate pair harms no terminal and no encoding.
-    _stream().write(json.dumps(document, indent=1) + "\n")
+    # In ASCII: escaped, a control character or half a surrogate pair harms no terminal and no encoding. By the standard
+    # library: the package whose absence this reports may be pydantic.
+    _stream().write(json.dumps({"format": 1, **document}, indent=1) + "\n")
     _stream().flush()
 
 

@@ -10,18 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated
 
 from xlt.cli import options
-from xlt.cli.output import emit, table
+from xlt.cli.lazy import lazily
+from xlt.cli.output import Shown, emit, table
 from xlt.errors import DataFault
 
-if TYPE_CHECKING:
-    from rich.table import Table
+with lazily():
+    from xlt.pipeline import calibration, executor, grid, sources, store, tiers
+    from xlt.pipeline import estimate as costs
 
-    from xlt.pipeline.estimate import Estimate
-    from xlt.pipeline.grid import Grid
-    from xlt.pipeline.store import Check
+UNKNOWN = "unknown"  # the state of a run whose data is absent
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +56,6 @@ class PlannedRun:
 class Plan:
     """What ``xlt plan`` found."""
 
-    format: Literal[1]
-    """The version of this document."""
     tier: str
     """The name of the tier."""
     source: str
@@ -76,7 +74,7 @@ class Plan:
     """Which data is absent, so that no hash and no state is known; empty where all is here."""
     fetch: str
     """The command that gets the data; empty where all is here."""
-    estimate: Estimate
+    estimate: costs.Estimate
     """What all runs cost together, if none of them is done yet."""
 
 
@@ -90,8 +88,6 @@ def plan(
     calibrate: Annotated[bool, "Time a few steps of every kind of task on this machine, to tell the hours."] = False,
 ) -> None:
     """List a tier's runs: done, to do, and what they cost."""
-    from xlt.pipeline import calibration, estimate, executor, grid, sources, store, tiers
-
     described, runs = tiers.read_tier(tier), store.RunStore(results)
     named = data.named(next(iter(described.sources)))
     backbone = described.plan(named.name)
@@ -100,44 +96,40 @@ def plan(
     absent = fetch = ""
     try:
         planned = executor.with_retries(builder().grid(), runs)
-        checks = [check for _, check in executor.plan_grid(planned, runs)]
+        states: list[tuple[str, str]] = [(check.state, check.problem) for _, check in executor.plan_grid(planned, runs)]
     except DataFault as fault:
         # The graph and its costs are known even so; hashes, and with them what is done, are not.
-        planned, checks = builder(fingerprints=False).grid(), []
+        planned = builder(fingerprints=False).grid()
+        states = [(UNKNOWN, "data absent")] * len(planned.runs)
         absent = f"{fault.what} {fault.why}".strip()
         of_hub = source.name == "hub" and fault.fix.startswith("xlt ")
         fetch = f"xlt fetch --tier {tier} --data-root DIR" if of_hub else fault.fix
     rate = calibration.calibrate(described, planned, source) if calibrate else None
     result = Plan(
-        format=1,
         tier=planned.tier,
         source=named.name,
-        runs=list(_planned(planned, checks)),
+        runs=list(_planned(planned, states)),
         seed=seed,
         seeds=described.seeds,
         left_out=planned.left_out,
         collapsed=[run.folder for run in planned.collapsed],
         data_absent=absent,
         fetch=fetch,
-        estimate=estimate.estimate(planned, backbone, source, rate),
+        estimate=costs.estimate(planned, backbone, source, rate),
     )
     emit(result, _shown(result))
 
 
-def _planned(grid: Grid, checks: Sequence[Check]) -> Iterator[PlannedRun]:
-    """The runs with their states; without ``checks`` neither hashes nor states are known."""
-    names = {run.hash: run.name for run in grid.runs}
-    for number, (run, listed) in enumerate(zip(grid.runs, grid.as_json()["runs"], strict=True)):
+def _planned(planned: grid.Grid, states: Sequence[tuple[str, str]]) -> Iterator[PlannedRun]:
+    names = {run.hash: run.name for run in planned.runs}
+    for run, listed, (state, problem) in zip(planned.runs, planned.as_json()["runs"], states, strict=True):
+        if state == UNKNOWN:
+            listed = {**listed, "folder": "", "hash": "", "parent": None}
         starts_from = names.get(run.parent or "", "")
-        if checks:
-            state, problem = checks[number].state, checks[number].problem
-            yield PlannedRun(**listed, name=run.name, starts_from=starts_from, state=state, problem=problem)
-        else:
-            named = {**listed, "folder": "", "hash": "", "parent": None}
-            yield PlannedRun(**named, name=run.name, starts_from=starts_from, state="unknown", problem="data absent")
+        yield PlannedRun(**listed, name=run.name, starts_from=starts_from, state=state, problem=problem)
 
 
-def _shown(plan: Plan) -> Iterator[str | Table]:
+def _shown(plan: Plan) -> Shown:
     seeds = ", ".join(map(str, plan.seeds))
     rows = (
         (run.phase, run.name, run.starts_from or None, run.state, _tokens(cost.tokens, cost.at_most), run.folder)
@@ -153,7 +145,7 @@ def _shown(plan: Plan) -> Iterator[str | Table]:
     yield from _costs(plan.estimate)
 
 
-def _costs(cost: Estimate) -> Iterator[str]:
+def _costs(cost: costs.Estimate) -> Iterator[str]:
     """What the whole grid costs with one seed, if nothing of it is done yet."""
     tokens = _tokens(cost.training_tokens, any(run.at_most for run in cost.runs)) or "none"
     if cost.unknown_runs:

@@ -7,17 +7,18 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from rich import progress as bars
 
+from xlt.cli.lazy import lazily
 from xlt.cli.output import console, say, settings
 from xlt.printable import printable
 
-if TYPE_CHECKING:
-    from xlt.pipeline.spec import RunSpec
-    from xlt.pipeline.store import Check
-    from xlt.train.loop import StepRecord
+with lazily():
+    from xlt.pipeline import spec as specs
+    from xlt.pipeline import store
+    from xlt.train import loop
 
 PLAIN_INTERVAL = 15.0
 SPEED_PERIOD = 300.0  # seconds that an estimate looks back: a step of a large model may take a minute
@@ -48,6 +49,7 @@ class Display:
             console=console(sys.stderr),
             disable=not self.live,
             transient=True,
+            refresh_per_second=4,
             speed_estimate_period=SPEED_PERIOD,
             get_time=time.monotonic,
         )
@@ -66,10 +68,14 @@ class Display:
         """A new bar; without ``total`` its end is not known yet."""
         return self.progress.add_task(printable(name), total=total, state="", told=time.monotonic())
 
+    def task(self, bar: bars.TaskID) -> bars.Task:
+        """What rich knows of a bar."""
+        return self.progress.tasks[self.progress.task_ids.index(bar)]
+
     def show(self, bar: bars.TaskID, state: str, **moved: Any) -> None:
         """Move a bar, or now and then write a line that says how far it is."""
         self.progress.update(bar, state=printable(state), **moved)
-        task = self.progress.tasks[self.progress.task_ids.index(bar)]
+        task = self.task(bar)
         if time.monotonic() - task.fields["told"] >= PLAIN_INTERVAL:
             self.progress.update(bar, told=time.monotonic())
             left = "time left unknown" if task.time_remaining is None else f"{clock(task.time_remaining)} left"
@@ -88,11 +94,11 @@ class RunBars(Display):
 
     def __init__(self) -> None:
         super().__init__("step {:.0f} of {:.0f}".format, bars.MofNCompleteColumn())
-        self._runs: dict[str, RunBar] = {}
+        self._runs: dict[str, bars.TaskID] = {}
         self._all: bars.TaskID | None = None
         self._started = self._done = self._total = 0
 
-    def plan(self, runs: list[tuple[RunSpec, Check]]) -> None:
+    def plan(self, runs: list[tuple[specs.RunSpec, store.Check]]) -> None:
         """What is done and what is to do. A grid is planned again when runs of it have collapsed."""
         self._started = self._done = 0
         self._total = sum(check.state != "done" for _, check in runs)
@@ -104,23 +110,23 @@ class RunBars(Display):
             self.progress.remove_task(self._all)
         self._all = self.add("all runs", self._total)
 
-    def start(self, spec: RunSpec) -> RunBar:
+    def start(self, spec: specs.RunSpec) -> RunBar:
         """A run begins."""
         self._started += 1
         label = f"[{self._started}/{self._total}] {spec.phase} {spec.name}"
-        run = self._runs[spec.hash] = RunBar(self, label, self.add(label), time.monotonic())
+        bar = self._runs[spec.hash] = self.add(label)
         if not self.live:
             say(f"{label} ...")
-        return run
+        return RunBar(self, bar)
 
-    def finish(self, spec: RunSpec) -> None:
+    def finish(self, spec: specs.RunSpec) -> None:
         """A run is complete."""
-        run = self._runs.pop(spec.hash)
+        run = self.task(self._runs.pop(spec.hash))
         self._done += 1
-        self.progress.remove_task(run.bar)
+        self.progress.remove_task(run.id)
         if self._all is not None:
             self.progress.update(self._all, completed=self._done)
-        say(f"{run.label} done in {clock(time.monotonic() - run.began)}; {self._done} of {self._total} runs made")
+        say(f"{run.description} done in {clock(run.elapsed or 0)}; {self._done} of {self._total} runs made")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +134,9 @@ class RunBar:
     """The progress of one run."""
 
     display: RunBars
-    label: str
     bar: bars.TaskID
-    began: float
 
-    def step(self, record: StepRecord, steps: int) -> None:
+    def step(self, record: loop.StepRecord, steps: int) -> None:
         """One optimiser step is done."""
         self.display.show(self.bar, f"loss {record.loss:.3f}", completed=record.step, total=steps)
 
@@ -168,5 +172,4 @@ class DownloadBars(Display):
 
     def advance(self, count: int) -> None:
         """Bytes that have come."""
-        (task,) = self.progress.tasks
-        self.show(self._bar, task.fields["state"], advance=count)
+        self.show(self._bar, self.task(self._bar).fields["state"], advance=count)

@@ -8,14 +8,20 @@ xlt reproduce --seed 3 --results results-3
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
-from xlt.cli import options
+from xlt.cli import options, verify
+from xlt.cli.doctor import gpu_self_test
+from xlt.cli.lazy import lazily
 from xlt.cli.output import say
 from xlt.errors import UsageFault
 
-if TYPE_CHECKING:
-    from xlt.pipeline.tiers import Tier
+with lazily():
+    import torch
+
+    from xlt.cli import progress
+    from xlt.pipeline import executor, grid, provenance, sources, store, tiers
+    from xlt.train import seeding
 
 
 def reproduce(
@@ -32,12 +38,6 @@ def reproduce(
 
     All runs are made, verified and reported. The same command resumes where it was interrupted.
     """
-    from xlt.cli import progress, verify
-    from xlt.pipeline import executor, sources, tiers
-    from xlt.pipeline.grid import GridBuilder
-    from xlt.pipeline.store import RunStore
-    from xlt.train.seeding import deterministic
-
     began = time.monotonic()
     options.use_search(search)
     described = tiers.read_tier(tier)
@@ -50,15 +50,16 @@ def reproduce(
         raise UsageFault("--shard needs several GPUs or processes.", fix="Add --gpus N or --processes N.")
     source = sources.open_source(named)
     _introduce(described, named.name, engine)
-    grid = GridBuilder(described, source, seed=seed, precision=options.precision(), engine=settings.engine).grid()
-    for name, why in grid.left_out.items():
+    builder = grid.GridBuilder(described, source, seed=seed, precision=options.precision(), engine=settings.engine)
+    planned = builder.grid()
+    for name, why in planned.left_out.items():
         say(f"{name}: {why}.")
-    deterministic(True)
+    seeding.deterministic(True)
     with progress.RunBars() as shown:
         made_by = executor.Executor(
-            source, named, RunStore(results), settings, shown, described.run_threads, side_by_side, spread
+            source, named, store.RunStore(results), settings, shown, described.run_threads, side_by_side, spread
         )
-        done = made_by.run_grid(grid)
+        done = made_by.run_grid(planned)
     for folder in done.collapsed:
         say(f"At chance on English dev: {folder}")
     took = progress.clock(time.monotonic() - began)
@@ -66,18 +67,13 @@ def reproduce(
     verify.verify_and_report(results, source)
 
 
-def _introduce(tier: Tier, source: str, engine: options.EngineOptions) -> None:
+def _introduce(tier: tiers.Tier, source: str, engine: options.EngineOptions) -> None:
     """The first lines: what runs here, and what it shows."""
-    import torch
-
-    from xlt.cli.doctor import gpu_self_test
-    from xlt.pipeline.provenance import device_name
-
     backbone = tier.plan(source).backbone.name
     say(f"Tier {tier.name} on the source '{source}': {tier.about}.")
     say(f"Model: {backbone or 'a small XLM-R, trained here from its first step (phase 1)'}.")
     if torch.cuda.is_available():
-        say(f"Device: {device_name()}, bf16.")
+        say(f"Device: {provenance.device_name()}, bf16.")
         gpu_self_test(engine.engine)
     elif backbone:
         say(

@@ -11,6 +11,7 @@ from typing import Annotated
 from xlt.cli import options
 from xlt.cli.single_run import make_run
 from xlt.errors import UsageFault
+from xlt.tasks.catalogue import get_task
 
 
 def retrieve(
@@ -25,8 +26,6 @@ def retrieve(
 
     A sentence's vector is the mean over its tokens at a middle layer. The search is exact.
     """
-    from xlt.tasks.catalogue import get_task
-
     if get_task(task).kind != "retrieval":
         raise UsageFault(f"'{task}' is not a retrieval task.", fix=f"xlt evaluate {task} --model MODEL")
     make_run(task, model, data, results, scoring=chosen, layer=layer or None)

@@ -2,37 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
+from xlt.cli.doctor import gpu_self_test
+from xlt.cli.lazy import lazily
 from xlt.cli.options import DataOptions, EngineOptions, ScoringOptions, precision, use_search
-from xlt.cli.output import emit, say, table
+from xlt.cli.output import Shown, emit, say, table
 from xlt.errors import UsageFault
+from xlt.tasks.catalogue import get_task
 
-if TYPE_CHECKING:
-    from rich.table import Table
+with lazily():
+    import torch
 
-    from xlt.pipeline.single import StartingModel
-    from xlt.pipeline.sources import SourceOptions
-    from xlt.pipeline.spec import Phase
-    from xlt.pipeline.store import StoredMetrics
+    from xlt.cli import progress
+    from xlt.data import source as questions
+    from xlt.pipeline import executor, single, sources, spec, store, tiers
+    from xlt.train import seeding
 
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
     """What one run came to."""
 
-    format: Literal[1]
-    """The version of this document."""
     folder: str
     """Its folder below RESULTS."""
     hash: str
     """The hash of all that determines its numbers."""
     found_complete: bool
     """Whether it was there already, so that nothing was computed."""
-    metrics: StoredMetrics
+    metrics: store.StoredMetrics
     """Its scores in percent, by task, split, language and metric."""
     provenance: dict[str, Any]
     """What it was made with: versions, device, settings, seconds, peak memory."""
@@ -47,7 +48,7 @@ def make_run(
     scoring: ScoringOptions | None = None,
     *,
     train: bool = False,
-    phase: Phase | None = None,
+    phase: spec.Phase | None = None,
     tier: str = "",
     seed: int = 0,
     **chosen: Any,
@@ -57,69 +58,56 @@ def make_run(
         tier = scoring.tier
         chosen |= {"languages": scoring.language or (), "splits": scoring.split or ()}
     start, options = _checked(task, model, data, train, chosen.get("languages", ()), chosen.get("splits", ()))
-
-    import torch
-
-    from xlt.cli import doctor, progress
-    from xlt.pipeline import executor, single, sources, store, tiers
-    from xlt.tasks.catalogue import get_task
-    from xlt.train.seeding import deterministic
-
     use_search(scoring.search if scoring else None)
     engine = engine or EngineOptions()
     sharing = engine.process_count()
     settings = engine.settings(sharing)
     source, runs = sources.open_source(options), store.RunStore(results)
     single_options = single.SingleOptions(tier or None, seed, precision(), engine=settings.engine, **chosen)
-    spec = single.single_spec(phase, task, source, start, single_options, train=train)
-    for key, length in spec.max_lengths.items():
+    run = single.single_spec(phase, task, source, start, single_options, train=train)
+    for key, length in run.max_lengths.items():
         recipe = tiers.read_tier(tier).recipe(key, source.name) if tier else get_task(key).recipe
         if length < recipe.max_length:
             say(f"{key}: texts are cut at {length} tokens, not {recipe.max_length}: the model has no more positions.")
-    if torch.cuda.is_available() and runs.check(spec).state != "done":
-        doctor.gpu_self_test(settings.engine if train else None)
-    deterministic(True)
+    if torch.cuda.is_available() and runs.check(run).state != "done":
+        gpu_self_test(settings.engine if train else None)
+    seeding.deterministic(True)
     with progress.RunBars() as shown:
         made_by = executor.Executor(source, options, runs, settings, shown, spread=sharing)
         if tier:
             made_by = replace(made_by, threads=tiers.read_tier(tier).run_threads)
-        found = made_by.run_single(spec, start.folder if start else None)
-    stands = executor.standing(spec, runs)
-    if stands != spec:
-        say(f"It collapsed and was made once more; the first attempt is in {runs.path(spec.folder)}")
+        found = made_by.run_single(run, start.folder if start else None)
+    stands = executor.standing(run, runs)
+    if stands != run:
+        say(f"It collapsed and was made once more; the first attempt is in {runs.path(run.folder)}")
     folder = runs.path(stands.folder)
     provenance = store.read_provenance(folder).model_dump(exclude_unset=True)
-    report = RunReport(1, f"runs/{stands.folder}", stands.hash, found, store.read_metrics(folder), provenance)
+    report = RunReport(f"runs/{stands.folder}", stands.hash, found, store.read_metrics(folder), provenance)
     emit(report, _scores(report))
     say(f"The run is in {folder}")
 
 
 def _checked(
     task: str, model: str, data: DataOptions, train: bool, languages: Collection[str], splits: Collection[str]
-) -> tuple[StartingModel | None, SourceOptions]:
+) -> tuple[single.StartingModel | None, sources.SourceOptions]:
     """The model to start from and the source to read; a name that is not there ends here, in under a second."""
-    from xlt.data.source import evaluated
-    from xlt.pipeline import single, sources
-    from xlt.pipeline.store import SPEC
-    from xlt.tasks.catalogue import get_task
-
     single.check_use(task, has_model=bool(model), train=train)
     if model:
         single.check_name(model)
-    if model and not data.source and not (Path(model) / SPEC).is_file():
+    if model and not data.source and not (Path(model) / store.SPEC).is_file():
         raise UsageFault(
-            f"On which data? '{model}' is no run of xlt, whose data could be taken.",
+            f"It is not known which data to use: '{model}' is not a run of xlt, which would say.",
             fix="Add --source hub (what xlt fetch downloaded), --source files --data-root DIR, "
-            "or --source world (constructed languages, which only the smoke tier's small model knows).",
+            "or --source world (constructed languages, which only the small model of the smoke tier knows).",
         )
     start = single.find_model(model) if model else None
     options = data.named(start.source if start else "")
     if languages or splits:
-        evaluated(get_task(task), sources.open_source(options), languages, splits)
+        questions.evaluated(get_task(task), sources.open_source(options), languages, splits)
     return start, options
 
 
-def _scores(report: RunReport) -> Iterator[Table]:
+def _scores(report: RunReport) -> Shown:
     for task, splits in report.metrics.items():
         for split, languages in splits.items():
             names = list(dict.fromkeys(name for values in languages.values() for name in values))

@@ -17,7 +17,9 @@ def train(
     task: options.TaskKey,
     *,
     model: options.Model = "",
-    phase: Annotated[Literal["intermediate", "target"] | None, "Default: the phase of the task in the paper."] = None,
+    phase: Annotated[
+        Literal["intermediate", "target"] | None, "Train as in this phase. Default: the phase of the task in the paper."
+    ] = None,
     tier: options.RecipeTier = "",
     data: options.DataOptions,
     seed: options.Seed = 0,
