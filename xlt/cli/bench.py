@@ -46,7 +46,7 @@ CONTROLS = (
     "languages-swapped",
 )
 _known_control = options.one_of("control", lambda: CONTROLS)
-# Command: rounds, and what its help says. ``bench_NAME`` of ``xlt.bench.NAME`` measures.
+# By the name of a command: its rounds, and what its help says. The function bench_NAME in xlt/bench/NAME.py measures.
 WORKLOADS = {
     "kernels": (20, "Time every kernel, forward and backward."),
     "mlm": (20, "Time masked-LM steps whose head reads masked positions alone."),
@@ -197,7 +197,7 @@ def _tasks(result: catalogue.TaskTable) -> Shown:
 
 
 def _task_rows(row: catalogue.TaskRow) -> Iterator[tuple[object, ...]]:
-    """A line per split that is scored; the first one tells of the task too."""
+    """A row per split that is scored; the first one describes the task too."""
     count = sum(rows for languages in row.rows.values() for rows in languages.values())
     languages = {language for languages in row.rows.values() for language in languages}
     seconds = [None if value is None else f"{value:.2f}" for value in (row.load_s, row.tokenise_s)]

@@ -11,7 +11,7 @@ ANONYMOUS = re.compile(r"/volumes/[0-9a-f]{64}/_data$")
 
 
 def volume_warning(mountinfo: Path = Path("/proc/self/mountinfo")) -> str:
-    """A line for whoever runs the image without a place for its results, or with one that this user cannot write.
+    """A warning if the image runs without a mounted folder for its results, or with one that this user cannot write to.
 
     Empty otherwise, and outside the image, which alone names its volume in ``XLT_VOLUME``.
     """

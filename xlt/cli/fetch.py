@@ -71,7 +71,7 @@ def fetch(
 
 
 def _tier_needs(name: str) -> tuple[set[str], str]:
-    """The tasks that a tier reads from the hub, those that others train on among them, and its public backbone."""
+    """The tasks whose data a tier takes from the hub, with the tasks they are trained on, and its public backbone."""
     plan = tiers.read_tier(name).plan("hub")
     named = [get_task(key) for arm in plan.arms.values() for key in (*arm.intermediate, *arm.targets)]
     keys = {key for task in named for key in (task.key, task.trains_on) if key}
@@ -81,7 +81,7 @@ def _tier_needs(name: str) -> tuple[set[str], str]:
 
 
 def _by_origin(tasks: list[Task], asked: set[str], data_root: Path | None) -> tuple[list[Task], list[Task]]:
-    """The tasks to take from the hub, and those to take from official archives; tells the licence of each."""
+    """The tasks to take from the hub, and those to take from official archives; says under which licence each is."""
     carried = table.read_table()
     from_hub: list[Task] = []
     official: list[Task] = []

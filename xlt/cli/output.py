@@ -111,7 +111,7 @@ def _cell(value: object) -> str:
 
 
 def console(stream: TextIO) -> rich_console.Console:
-    """A console whose texts are no markup and steer no terminal, those in tables too."""
+    """A console that shows every text as it is: it reads no markup, and lets no control character through."""
 
     class PlainConsole(rich_console.Console):
         def render_str(self, text: str, **options: Any) -> rich_text.Text:

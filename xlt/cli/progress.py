@@ -90,7 +90,7 @@ class Display:
 
 
 class RunBars(Display):
-    """Tells about the runs of a grid: a bar for each run in progress, and one for all of them."""
+    """Shows the runs of a grid: a bar for each run in progress, and one for all of them."""
 
     def __init__(self) -> None:
         super().__init__("step {:.0f} of {:.0f}".format, bars.MofNCompleteColumn())
@@ -99,7 +99,7 @@ class RunBars(Display):
         self._started = self._done = self._total = 0
 
     def plan(self, runs: list[tuple[specs.RunSpec, store.Check]]) -> None:
-        """What is done and what is to do. A grid is planned again when runs of it have collapsed."""
+        """Say what is done and what is to do. A grid is planned again when runs of it have collapsed."""
         self._started = self._done = 0
         self._total = sum(check.state != "done" for _, check in runs)
         say(f"{len(runs)} runs: {len(runs) - self._total} done, {self._total} to do.")
@@ -146,7 +146,7 @@ class RunBar:
 
 
 class DownloadBars(Display):
-    """Tells what is downloaded: one bar of all bytes that are still to come."""
+    """Shows a download: one bar for all bytes that are still to come."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -155,21 +155,21 @@ class DownloadBars(Display):
         self._bar = self.add("download")
 
     def remark(self, text: str) -> None:
-        """What the user should know."""
+        """Say what the user should know."""
         say(text)
 
     def plan(self, files: int, here: int, missing: int, free: int) -> None:
-        """How much comes, and how much room there is."""
+        """Say how much will be downloaded, and how much room there is."""
         say(f"Files: {files} needed, {here} of them here and unchanged.")
         if here < files:
             say(f"To download: {files - here} files, {size(missing)}. Free on the disk: {size(free)}.")
         self.progress.reset(self._bar, total=missing)
 
     def start(self, name: str, missing: int) -> None:
-        """The file that comes now."""
+        """A file begins."""
         self.line(f"{name} ({size(missing)})")
         self.progress.update(self._bar, state=printable(name))
 
     def advance(self, count: int) -> None:
-        """Bytes that have come."""
+        """``count`` more bytes are here."""
         self.show(self._bar, self.task(self._bar).fields["state"], advance=count)

@@ -68,7 +68,7 @@ def reproduce(
 
 
 def _introduce(tier: tiers.Tier, source: str, engine: options.EngineOptions) -> None:
-    """The first lines: what runs here, and what it shows."""
+    """Say what will run, and on which device; a GPU is tested first."""
     backbone = tier.plan(source).backbone.name
     say(f"Tier {tier.name} on the source '{source}': {tier.about}.")
     say(f"Model: {backbone or 'a small XLM-R, trained here from its first step (phase 1)'}.")

@@ -90,7 +90,7 @@ def make_run(
 def _checked(
     task: str, model: str, data: DataOptions, train: bool, languages: Collection[str], splits: Collection[str]
 ) -> tuple[single.StartingModel | None, sources.SourceOptions]:
-    """The model to start from and the source to read; a name that is not there ends here, in under a second."""
+    """The model to start from and the source to read. A wrong name is an error here, before torch is loaded."""
     single.check_use(task, has_model=bool(model), train=train)
     if model:
         single.check_name(model)
