@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from xlt_kernels.case import Case, normal
 from xlt_kernels.switch import serves
 
+DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+# An embedding of which half the rows are used, a third of them at a step; blocks that end within a row; and one row.
+LARGE = ({"shapes": ((500, 256), (3, 701), (256,)), "rows": [range(step, 250, 3) for step in range(4)]},)
+SMALL = ({"shapes": ((12, 16), (3, 701), (16,)), "rows": [range(step, 6, 3) for step in range(4)]},)
+# fp32 throughout; sixteen times the 4e-6 that four steps may add up to.
+TOLERANCE = 2**-14
 _ROWS = 512  # rows of a CPU cache, in which the decay of many steps is made up for
 _ROUNDED = (torch.bfloat16, torch.float16)
 
@@ -248,3 +255,46 @@ def adamw_reference(weight: Tensor, first: Tensor, second: Tensor, gradient: Ten
     first.lerp_(gradient, one_minus_first)
     second.mul_(beta).addcmul_(gradient, gradient, value=one_minus_second)
     weight.addcdiv_(first, (second.sqrt() / root).add_(eps), value=-size)
+
+
+def set_gradients(weights: Sequence[Tensor], rows: Tensor, seed: int) -> None:
+    """Random gradients, the same at every call; those of the first weight are zero but in ``rows``."""
+    for index, weight in enumerate(weights):
+        gradient = normal(*weight.shape, seed=100 * seed + index, device=weight.device)
+        weight.grad = gradient.bfloat16().to(weight)  # the same numbers for every type
+    used = torch.zeros_like(weights[0][:, :1]).index_fill_(0, rows, 1.0)
+    weights[0].grad = weights[0].grad * used  # type: ignore[operator]
+
+
+def case(
+    shapes: Sequence[tuple[int, ...]], rows: Sequence[Sequence[int]], *, dtype: torch.dtype, device: str,
+    lr: float = 1e-2, weight_decay: float = 0.1, max_norm: float = 1.0,
+) -> Case:  # fmt: skip
+    """A step for each of ``rows``, which the gradient of the first weight has, against ``torch.optim.AdamW``.
+
+    Results are fp32 weights, first moments, and how far rounded weights are from their masters when those are rounded.
+    """
+    used = [torch.as_tensor(part, device=device) for part in rows]
+
+    def trained(weights: Sequence[Tensor], optimizer: torch.optim.Optimizer, prepare: Callable[[Tensor], Any]) -> None:
+        for step, part in enumerate(used):
+            set_gradients(weights, part, step)
+            prepare(part)
+            optimizer.step()
+
+    def ours(*weights: Tensor) -> list[Tensor]:
+        optimizer = AdamW(weights, lr, weight_decay=weight_decay, max_norm=max_norm, lazy=weights[0], steps=len(rows))
+        trained(weights, optimizer, optimizer.touch)
+        optimizer.zero_grad()  # the last gradients are not the flush's affair, which reads them
+        masters = [optimizer.full_precision(weight) for weight in weights]
+        moments = [optimizer.state[weight]["exp_avg"] for weight in weights]
+        return [*masters, *moments, *(w - m.to(dtype) for w, m in zip(weights, masters, strict=True))]
+
+    def theirs(*weights: Tensor) -> list[Tensor]:
+        optimizer = torch.optim.AdamW(weights, lr, weight_decay=weight_decay)
+        trained(weights, optimizer, lambda _: torch.nn.utils.clip_grad_norm_(weights, max_norm))
+        moments = [optimizer.state[weight]["exp_avg"] for weight in weights]
+        return [*weights, *moments, *(torch.zeros_like(weight) for weight in weights)]
+
+    inputs = [normal(*shape, seed=index, device=device).to(dtype) for index, shape in enumerate(shapes)]
+    return Case(ours, theirs, inputs, TOLERANCE, gradients=False)

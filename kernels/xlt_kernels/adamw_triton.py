@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 import triton
 import triton.language as tl
@@ -13,13 +11,11 @@ from torch import Tensor
 
 from xlt_kernels.adamw import Entry
 
-if TYPE_CHECKING:
-    from xlt_kernels.compile import Variant
-
 # One row of XLM-R Large: a program moves 28 KB, 8 elements a thread in 16-byte accesses, and an unused row costs one
 # program that reads its flag. Every weight of that model is whole blocks.
 _BLOCK, _WARPS = 1024, 4
-# Columns of the table: addresses of the tensors of an Entry (0: none), width of a row, first block.
+# All tensors are updated by one launch, whatever their sizes: each program looks its own up in a table [tensors, 7] of
+# int64 on the device. Its columns: addresses of the tensors of an Entry (0: none), width of a row, first block.
 _WEIGHT, _FIRST, _SECOND, _ROUNDED, _TOUCHED, _WIDTH, _START, _COLUMNS = (tl.constexpr(i) for i in range(8))
 _SCALARS = tl.constexpr(7)
 # Graphs whose gradients' addresses are kept, one graph a bucket of tokens.
@@ -29,7 +25,7 @@ _TYPES = {None: 0, torch.bfloat16: 1, torch.float16: 2}
 
 @triton.jit
 def _block_of(table, owners, BLOCK: tl.constexpr):
-    """The tensor of this program, its row of the table, where its block starts and ends, and whether it is used."""
+    """The tensor of this program, its row of the table, where its block starts, its length, and whether it is used."""
     block = tl.program_id(0)
     tensor = tl.load(owners + block)
     entry = table + tensor * _COLUMNS
@@ -45,7 +41,11 @@ def _block_of(table, owners, BLOCK: tl.constexpr):
 
 @triton.jit
 def _pointers(address, offset, KIND: tl.constexpr, WHOLE: tl.constexpr):
-    """Of the elements at ``offset`` of a tensor; those of whole blocks are moved in accesses of 16 bytes."""
+    """Of the elements at ``offset`` of a tensor.
+
+    An address from memory says nothing of its alignment: of ``WHOLE`` blocks the compiler is told, which then moves 16
+    bytes an access instead of 4.
+    """
     if KIND == 0:
         pointers = address.to(tl.pointer_type(tl.float32)) + offset
     elif KIND == 1:
@@ -71,6 +71,7 @@ def _update_block(entry, address, scalars, factor, start, count, KIND: tl.conste
     weight = tl.load(weights, mask=mask) * tl.load(scalars)
     first += tl.load(scalars + 3) * (gradient - first)
     second = second * tl.load(scalars + 4) + tl.load(scalars + 5) * gradient * gradient
+    # Rounded as torch does it: Triton's own division and root are approximations, and the masters keep the difference.
     scale = tl.div_rn(tl.sqrt_rn(second), tl.load(scalars + 2)) + tl.load(scalars + 6)
     weight -= tl.div_rn(tl.load(scalars + 1) * first, scale)
     tl.store(weights, weight, mask=mask)
@@ -82,19 +83,37 @@ def _update_block(entry, address, scalars, factor, start, count, KIND: tl.conste
 
 
 @triton.jit
-def _update(table, addresses, owners, scalars, factor, KIND: tl.constexpr, BLOCK: tl.constexpr):
+def update_kernel(
+    table,  # [tensors, 7] int64, see _WEIGHT
+    addresses,  # [tensors] int64: of the gradients, 0 for none
+    owners,  # [programs] int32: the tensor of each block
+    scalars,  # [tensors, 7] fp32, as AdamW._advance orders them
+    factor,  # one fp32: what clipping multiplies gradients by
+    KIND: tl.constexpr,  # the type of gradients: 0 fp32, 1 bf16, 2 fp16
+    BLOCK: tl.constexpr,
+):
+    """AdamW on one block, unless its row waits for its first use or its tensor has no gradient."""
     tensor, entry, start, count, used = _block_of(table, owners, BLOCK)
     address = tl.load(addresses + tensor)
     scalars += tensor * _SCALARS
     if (used != 0) & (address != 0):
         if (count == BLOCK) & (start % 16 == 0):
+            # With BLOCK for count the mask is known to be true, and no access waits for it.
             _update_block(entry, address, scalars, factor, start, BLOCK, KIND, True, BLOCK)
         else:
             _update_block(entry, address, scalars, factor, start, count, KIND, False, BLOCK)
 
 
 @triton.jit
-def _square_sums(table, addresses, owners, sums, KIND: tl.constexpr, BLOCK: tl.constexpr):
+def square_sums_kernel(
+    table,  # [tensors, 7] int64, see _WEIGHT
+    addresses,  # [tensors] int64: of the gradients, 0 for none
+    owners,  # [programs] int32: the tensor of each block
+    sums,  # [programs] fp32
+    KIND: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """The sum of squares of one block's gradient; torch adds the blocks up, in a fixed order."""
     tensor, _, start, count, used = _block_of(table, owners, BLOCK)
     address = tl.load(addresses + tensor)
     total = 0.0
@@ -110,9 +129,22 @@ def _square_sums(table, addresses, owners, sums, KIND: tl.constexpr, BLOCK: tl.c
 
 
 @triton.jit
-def _catch_up(weights, rounded, touched, ids, decays, flushed, step, width, FLUSH: tl.constexpr,
-              ROUNDED: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
-    if FLUSH:
+def catch_up_kernel(
+    weights,  # [rows, width] fp32, contiguous
+    rounded,  # [rows, width] bf16 or fp16, contiguous; None where the weights are no masters
+    touched,  # [rows] int32
+    ids,  # [programs] int64: rows; None in a flush, where each row has a program
+    decays,  # [steps] fp32: the factor of each step
+    flushed,  # one fp64: the step that rows of no use yet were brought to
+    step,  # one fp64: the present
+    width,
+    BLOCK: tl.constexpr,
+):
+    """Multiply a row that was not touched yet by the decay of every step since the last flush, in their order.
+
+    One factor after the other and not their product: so the row has the bits that dense AdamW gives it.
+    """
+    if ids is None:
         row = tl.program_id(0).to(tl.int64)
         waits = tl.load(touched + row) == 0
     else:
@@ -126,10 +158,10 @@ def _catch_up(weights, rounded, touched, ids, decays, flushed, step, width, FLUS
         mask = waits & (offset < width)
         weight = tl.load(weights + row * width + offset, mask=mask)
         for first in range(begin, end, 16):
-            for i in tl.static_range(16):  # sixteen loads at once; beyond the end, 1 changes nothing
+            for i in tl.static_range(16):  # sixteen loads in flight; beyond the end, 1 changes nothing
                 weight *= tl.load(decays + first + i, mask=first + i < end, other=1.0)
         tl.store(weights + row * width + offset, weight, mask=mask)
-        if ROUNDED:
+        if rounded is not None:
             tl.store(rounded + row * width + offset, weight.to(rounded.dtype.element_ty), mask=mask)
 
 
@@ -139,10 +171,9 @@ def catch_up(entry: Entry, decays: Tensor, flushed: Tensor, step: Tensor, ids: T
     assert touched is not None
     programs = len(weight) if ids is None else len(ids)
     if programs:
-        _catch_up[(programs,)](
-            weight, weight if rounded is None else rounded, touched, touched if ids is None else ids, decays, flushed,
-            step, weight.shape[1], FLUSH=ids is None, ROUNDED=rounded is not None, BLOCK=_BLOCK, num_warps=_WARPS,
-        )  # fmt: skip
+        catch_up_kernel[(programs,)](
+            weight, rounded, touched, ids, decays, flushed, step, weight.shape[1], BLOCK=_BLOCK, num_warps=_WARPS
+        )
 
 
 class Launcher:
@@ -191,7 +222,7 @@ class Launcher:
         begin = 0
         for kind, owners in self._owners.items():
             part = self._sums[begin : begin + len(owners)]
-            _square_sums[(len(owners),)](
+            square_sums_kernel[(len(owners),)](
                 self._table, self._addresses, owners, part, KIND=kind, BLOCK=_BLOCK, num_warps=_WARPS
             )
             begin += len(owners)
@@ -200,29 +231,6 @@ class Launcher:
     def update(self, scalars: Tensor, factor: Tensor) -> None:
         """One AdamW step; ``scalars [n, 7]`` fp32 as ``AdamW._advance`` orders them, ``factor`` for the gradients."""
         for kind, owners in self._owners.items():
-            _update[(len(owners),)](
+            update_kernel[(len(owners),)](
                 self._table, self._addresses, owners, scalars, factor, KIND=kind, BLOCK=_BLOCK, num_warps=_WARPS
             )
-
-
-def variants() -> list[Variant]:
-    """What :mod:`xlt_kernels.compile` compiles ahead of time."""
-    from xlt_kernels.compile import Variant
-
-    tables = {"table": "*i64", "addresses": "*i64", "owners": "*i32"}
-    found = []
-    for kind, name in enumerate(("fp32", "bf16", "fp16")):
-        constants = {"KIND": kind, "BLOCK": _BLOCK}
-        types = dict.fromkeys(constants, "constexpr")
-        update = {**tables, "scalars": "*fp32", "factor": "*fp32", **types}
-        found.append(Variant(f"update_{name}", _update, update, constants, _WARPS, 3, False))
-        sums = {**tables, "sums": "*fp32", **types}
-        found.append(Variant(f"square_sums_{name}", _square_sums, sums, constants, _WARPS, 3, False))
-        rows = {"weights": "*fp32", "rounded": f"*{name}", "touched": "*i32", "ids": "*i64", "decays": "*fp32"}
-        rows |= {"flushed": "*fp64", "step": "*fp64", "width": "i32:16"}
-        rows |= dict.fromkeys(("FLUSH", "ROUNDED", "BLOCK"), "constexpr")
-        for flush in (False, True):
-            chosen = {"FLUSH": flush, "ROUNDED": kind > 0, "BLOCK": _BLOCK}
-            label = "flush" if flush else "touch"
-            found.append(Variant(f"{label}_{name}", _catch_up, rows, chosen, _WARPS, 3, False))
-    return found

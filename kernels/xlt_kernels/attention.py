@@ -1,9 +1,8 @@
-"""Attention within each sequence of a packed batch: the oracle, and what the model uses."""
+"""Attention within each sequence of a packed batch, by whichever form serves: what the model uses."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -13,35 +12,6 @@ from torch import Tensor
 from xlt_kernels.flash import flash_attention, flash_serves
 from xlt_kernels.plan import AttentionPlan, plan_attention
 from xlt_kernels.varlen_attention import varlen_attention, varlen_serves
-
-
-def packed_attention_reference(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    cu_seqlens: Tensor,
-    scale: float,
-    dropout_p: float = 0.0,
-    generator: torch.Generator | None = None,
-) -> Tensor:
-    """The oracle: one sequence after the other, softmax in fp32 or wider.
-
-    ``query``, ``key``, ``value`` and the result are ``[T, heads, dim]``; ``cu_seqlens`` is ``[B+1]`` in
-    tokens, from 0 to T, and empty sequences are allowed. Scores are multiplied by ``scale``; each attention
-    weight is zeroed with probability ``dropout_p`` (drawn from ``generator``) and the others are divided by
-    ``1 - dropout_p``.
-    """
-    wide = torch.promote_types(query.dtype, torch.float32)
-    bounds = cu_seqlens.tolist()
-    outs = [value[:0]]
-    for start, end in pairwise(bounds):
-        q, k, v = (tensor[start:end].transpose(0, 1).to(wide) for tensor in (query, key, value))
-        weights = (q @ k.transpose(1, 2) * scale).softmax(dim=-1)
-        if dropout_p:
-            drawn = torch.rand(weights.shape, generator=generator, device=weights.device)
-            weights = weights * (drawn >= dropout_p) / (1 - dropout_p)
-        outs.append((weights @ v).transpose(0, 1).to(query.dtype))
-    return torch.cat(outs)
 
 
 def packed_attention(
@@ -87,26 +57,20 @@ def _blocks_attention(
 ) -> Tensor:
     heads, dim = query.shape[1:]
     sizes = [block.slots for block in plan.blocks]
-    laid = [_Lay.apply(x, plan.slot_of_token, plan.slots).split(sizes) for x in (query, key, value)]
+    padded = [_Pad.apply(x, plan.slot_of_token, plan.slots).split(sizes) for x in (query, key, value)]
     outs = []
-    for block, q, k, v in zip(plan.blocks, *laid, strict=True):
+    for block, *parts in zip(plan.blocks, *padded, strict=True):
         shape = (block.sequences, block.length, heads, dim)
-        out = F.scaled_dot_product_attention(
-            q.view(shape).transpose(1, 2),
-            k.view(shape).transpose(1, 2),
-            v.view(shape).transpose(1, 2),
-            attn_mask=block.key_mask,
-            dropout_p=dropout_p,
-            scale=scale,
-        )
+        q, k, v = (part.view(shape).transpose(1, 2) for part in parts)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=block.key_mask, dropout_p=dropout_p, scale=scale)
         outs.append(out.transpose(1, 2).reshape(block.slots, heads, dim))
-    picked: Tensor = _Pick.apply(torch.cat(outs) if len(outs) > 1 else outs[0], plan.slot_of_token)
-    return picked
+    unpadded: Tensor = _Unpad.apply(torch.cat(outs) if len(outs) > 1 else outs[0], plan.slot_of_token)
+    return unpadded
 
 
 # Each of the two is the other's backward. Autograd's own backward of an index is an accumulating scatter,
 # which is slower and, on a GPU, adds in no fixed order; no slot is used twice here, so nothing needs adding.
-class _Lay(torch.autograd.Function):
+class _Pad(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, tokens: Tensor, slot_of_token: Tensor, slots: int) -> Tensor:
         ctx.save_for_backward(slot_of_token)
@@ -117,7 +81,7 @@ class _Lay(torch.autograd.Function):
         return grads[0].index_select(0, ctx.saved_tensors[0]), None, None
 
 
-class _Pick(torch.autograd.Function):
+class _Unpad(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, slots: Tensor, slot_of_token: Tensor) -> Tensor:
         ctx.save_for_backward(slot_of_token)

@@ -45,27 +45,13 @@ def flash_attention(
 class _FlashAttention(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        cu_seqlens: Tensor,
-        max_seqlen: int,
-        scale: float,
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, cu_seqlens: Tensor, max_seqlen: int, scale: float,
         dropout_p: float,
-    ) -> Tensor:
+    ) -> Tensor:  # fmt: skip
+        lengths = (cu_seqlens, cu_seqlens, max_seqlen, max_seqlen)  # of the queries and of the keys
+        causal = debug_mask = False
         out, logsumexp, rng_state, unused, _ = torch.ops.aten._flash_attention_forward(
-            query,
-            key,
-            value,
-            cu_seqlens,
-            cu_seqlens,
-            max_seqlen,
-            max_seqlen,
-            dropout_p,
-            False,  # is_causal
-            False,  # return_debug_mask
-            scale=scale,
+            query, key, value, *lengths, dropout_p, causal, debug_mask, scale=scale
         )
         ctx.save_for_backward(query, key, value, out, logsumexp, cu_seqlens, rng_state, unused)
         ctx.max_seqlen, ctx.scale, ctx.dropout_p = max_seqlen, scale, dropout_p
@@ -73,26 +59,14 @@ class _FlashAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, out, logsumexp, cu_seqlens, rng_state, unused = ctx.saved_tensors
+        *tensors, cu_seqlens, rng_state, unused = ctx.saved_tensors
+        lengths = (cu_seqlens, cu_seqlens, ctx.max_seqlen, ctx.max_seqlen)
+        causal = False
         with _repeatable():
-            dq, dk, dv = torch.ops.aten._flash_attention_backward(
-                grads[0].contiguous(),
-                query,
-                key,
-                value,
-                out,
-                logsumexp,
-                cu_seqlens,
-                cu_seqlens,
-                ctx.max_seqlen,
-                ctx.max_seqlen,
-                ctx.dropout_p,
-                False,  # is_causal
-                rng_state,
-                unused,
-                scale=ctx.scale,
+            gradients = torch.ops.aten._flash_attention_backward(
+                grads[0].contiguous(), *tensors, *lengths, ctx.dropout_p, causal, rng_state, unused, scale=ctx.scale
             )
-        return dq, dk, dv, None, None, None, None
+        return *gradients, None, None, None, None
 
 
 @contextmanager

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from xlt_kernels.case import Case, normal
 from xlt_kernels.segments import at_least_fp32
 from xlt_kernels.switch import serves
 
 MAX_HIDDEN = 2048  # a row lies in the registers of one program
+EPS = 1e-5  # of the BERT and RoBERTa families
+DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+# XLM-R Large in training and in inference; narrow rows, for one warp, and the widest.
+LARGE = (
+    {"rows": 517, "hidden": 1024, "dropout_p": 0.1},
+    {"rows": 517, "hidden": 1024, "dropout_p": 0.0},
+    {"rows": 9, "hidden": 128, "dropout_p": 0.1, "dtype": torch.bfloat16},
+    {"rows": 9, "hidden": MAX_HIDDEN, "dropout_p": 0.1, "dtype": torch.bfloat16},
+)
+SMALL = ({"rows": 5, "hidden": 40, "dropout_p": 0.1},)
+# All is computed in fp32 and each result rounded once, by at most eps / 2. fp32: sums over a row, in any order.
+TOLERANCE = {torch.bfloat16: 2**-7, torch.float16: 2**-10, torch.float32: 2**-18}
 
 
 def layer_norm_reference(
     x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor, *, eps: float, dropout_p: float = 0.0
 ) -> Tensor:
-    """The oracle: ``LayerNorm(dropout(x) + residual)``, normalised in fp32 or wider; see :func:`layer_norm`."""
+    """``LayerNorm(dropout(x) + residual)``, normalised in fp32 or wider; see :func:`layer_norm`."""
     total = F.dropout(x, dropout_p) + residual
-    wide = (at_least_fp32(tensor) for tensor in (total, weight, bias))
-    normed, weight, bias = wide
-    return F.layer_norm(normed, weight.shape, weight, bias, eps).to(total.dtype)
+    wide, weight, bias = (at_least_fp32(tensor) for tensor in (total, weight, bias))
+    return F.layer_norm(wide, weight.shape, weight, bias, eps).to(total.dtype)
 
 
 def layer_norm(
@@ -44,38 +54,31 @@ def layer_norm(
     """
     if not serves("layer_norm", x) or x.shape[-1] > MAX_HIDDEN:
         return layer_norm_reference(x, residual, weight, bias, eps=eps, dropout_p=dropout_p)
+    from xlt_kernels.layer_norm_triton import LayerNorm
+
     if dropout_p and seed is None:
         seed = torch.randint(2**63 - 1, (1,), device=x.device)
-    out: Tensor = _LayerNorm.apply(x, residual, weight, bias, eps, dropout_p, seed)
+    out: Tensor = LayerNorm.apply(x, residual, weight, bias, eps, dropout_p, seed)
     return out
 
 
-class _LayerNorm(torch.autograd.Function):
-    # The sum is not kept but made again: x and residual are as many bytes, and residual lives on anyway.
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        residual: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        eps: float,
-        dropout_p: float,
-        seed: Tensor | None,
-    ) -> Tensor:
-        from xlt_kernels.layer_norm_triton import forward
+def case(
+    rows: int, hidden: int, dropout_p: float = 0.0, *, dtype: torch.dtype, device: str, seed: int = 11, mean: float = 1
+) -> Case:
+    """A residual of ``mean`` and three times the spread of ``x``; the reference has the dropout mask of the kernel."""
+    shapes = [(rows, hidden), (rows, hidden), (hidden,), (hidden,)]
+    x, residual, weight, bias = (normal(*shape, seed=i, device=device) for i, shape in enumerate(shapes))
+    drawn = torch.tensor([seed], device=device)
 
-        x, residual = x.contiguous(), residual.contiguous()
-        y, mean, rstd = forward(x, residual, weight, bias, eps, dropout_p, seed)
-        ctx.save_for_backward(x, residual, weight, bias, mean, rstd, seed)
-        ctx.dropout_p = dropout_p
-        return y
+    def op(*tensors: Tensor) -> Tensor:
+        return layer_norm(*tensors, eps=EPS, dropout_p=dropout_p, seed=drawn)
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        from xlt_kernels.layer_norm_triton import backward
+    def reference(x: Tensor, *rest: Tensor) -> Tensor:
+        if dropout_p:
+            from xlt_kernels.layer_norm_triton import layer_norm_mask
 
-        x, residual, weight, bias, mean, rstd, seed = ctx.saved_tensors
-        dx, dresidual, partial = backward(grads[0].contiguous(), x, residual, weight, mean, rstd, ctx.dropout_p, seed)
-        dweight, dbias = partial.sum(1)
-        return dx, dresidual, dweight.to(weight.dtype), dbias.to(bias.dtype), None, None, None
+            x = x * layer_norm_mask(rows, hidden, dropout_p, drawn) / (1 - dropout_p)
+        return layer_norm_reference(x, *rest, eps=EPS)
+
+    inputs = [tensor.to(dtype) for tensor in (x, 3 * residual + mean, 1 + weight / 4, bias)]
+    return Case(op, reference, inputs, TOLERANCE[dtype])

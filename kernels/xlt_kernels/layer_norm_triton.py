@@ -4,15 +4,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from xlt_kernels.compile import Variant
+from xlt_kernels.switch import multiprocessors
 
 # A tile is four whole rows: Philox gives four numbers for one counter, and four rows hide each other's reductions.
 ROWS = 4
@@ -22,12 +21,17 @@ ROWS = 4
 RESIDENT = 3
 # Seven rounds of Philox 4x32 pass every known test of randomness (Salmon et al., SC 2011); Triton's default is ten.
 _ROUNDS = tl.constexpr(7)
+# What is new in every batch or in every step must not decide which kernel is compiled: rows, the dropout threshold,
+# and the address of the seed, which lies wherever torch.randint put it.
 _ANY = {"do_not_specialize": ["rows", "least"], "do_not_specialize_on_alignment": ["seed"]}
 
 
 @triton.jit
 def _keep(seed, tile, column, hidden, least):
-    """Which elements of a tile ``[4, BLOCK]`` are kept: those that draw at least ``least``, as signed integers."""
+    """Which elements of a tile ``[4, BLOCK]`` are kept: those that draw at least ``least``, as signed integers.
+
+    Both passes draw here, from the seed and the element's place, so that no mask is ever stored.
+    """
     a, b, c, d = tl.randint4x(tl.load(seed), tile * hidden + column, _ROUNDS)
     # As bits, the mask of four rows takes the registers of one; the compiler would undo a sum of integers.
     bits = tl.where(a.to(tl.int32, bitcast=True) >= least, 1.0, 0.0)
@@ -38,8 +42,15 @@ def _keep(seed, tile, column, hidden, least):
 
 
 @triton.jit(**_ANY)
-def mask_kernel(out, seed, rows, hidden, least, BLOCK: tl.constexpr):
-    """Write the dropout mask, one byte an element: for tests."""
+def mask_kernel(
+    out,  # [rows, hidden] int8
+    seed,  # one int64
+    rows,
+    hidden,
+    least,
+    BLOCK: tl.constexpr,
+):
+    """Write the dropout mask, one byte an element: only references need it."""
     tile = tl.program_id(0)
     row = tile * 4 + tl.arange(0, 4)
     column = tl.arange(0, BLOCK)
@@ -50,9 +61,22 @@ def mask_kernel(out, seed, rows, hidden, least, BLOCK: tl.constexpr):
 
 @triton.jit(**_ANY)
 def forward_kernel(
-    x, residual, weight, bias, y, mean, rstd, seed, rows, hidden, least, scale, eps,
-    DROPOUT: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
+    x,  # [rows, hidden], contiguous, as are residual and y
+    residual,
+    weight,  # [hidden], as is bias
+    bias,
+    y,
+    mean,  # [rows] fp32, as is rstd: read again by the backward pass
+    rstd,
+    seed,  # one int64; None without dropout
+    rows,
+    hidden,
+    least,  # an element is dropped if it draws less: the share of dropout among all int32
+    scale,  # 1 / (1 - dropout_p)
+    eps,
+    DROPOUT: tl.constexpr,
+    BLOCK: tl.constexpr,  # hidden, rounded up to a power of two
+):
     """One tile of ``y``; ``mean`` and ``rstd`` of its rows."""
     tile = tl.program_id(0)
     row = tile * 4 + tl.arange(0, 4)
@@ -64,6 +88,7 @@ def forward_kernel(
         total = tl.where(_keep(seed, tile, column, hidden, least), total * scale, 0.0)
     total += tl.load(residual + place, mask=inside, other=0.0).to(tl.float32)
     average = tl.sum(total, axis=1) / hidden
+    # The row is in registers, so the variance is taken from the deviations: E[x^2] - E[x]^2 would cancel.
     centred = tl.where(inside, total - average[:, None], 0.0)
     inverse = 1.0 / tl.sqrt(tl.sum(centred * centred, axis=1) / hidden + eps)
     w = tl.load(weight + column, mask=column < hidden, other=0.0).to(tl.float32)
@@ -76,12 +101,26 @@ def forward_kernel(
 
 @triton.jit(**_ANY)
 def backward_kernel(
-    dy, x, residual, weight, mean, rstd, dx, dresidual, partial, seed, rows, hidden, least, scale,
-    DROPOUT: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
+    dy,  # [rows, hidden], contiguous, as are x, residual, dx and dresidual
+    x,
+    residual,
+    weight,  # [hidden]
+    mean,  # [rows] fp32, as is rstd
+    rstd,
+    dx,  # not written without dropout: it equals dresidual
+    dresidual,
+    partial,  # [2, programs, hidden] fp32: each program's sums for weight and for bias
+    seed,  # one int64; None without dropout
+    rows,
+    hidden,
+    least,
+    scale,
+    DROPOUT: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     """Every ``num_programs``-th tile of ``dx`` and ``dresidual``, and the sums over them for weight and bias.
 
-    Without dropout, ``dx`` is not written: it equals ``dresidual``.
+    Partial sums and not atomics: those would be added in another order, and give other bits, each time.
     """
     program = tl.program_id(0)
     programs = tl.num_programs(0)
@@ -116,54 +155,46 @@ def backward_kernel(
     tl.store(partial + (programs + program) * hidden + column, dbias, mask=real)
 
 
-def forward(
-    x: Tensor,
-    residual: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    eps: float,
-    dropout_p: float,
-    seed: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """``y`` and, per row, mean and reciprocal standard deviation in fp32."""
-    hidden = x.shape[-1]
-    rows = x.numel() // hidden
-    y = torch.empty_like(x, dtype=torch.promote_types(x.dtype, residual.dtype))
-    mean, rstd = torch.empty((2, rows), dtype=torch.float32, device=x.device)
-    block = triton.next_power_of_2(hidden)
-    if rows:
-        forward_kernel[(triton.cdiv(rows, ROWS),)](
-            x, residual, weight, bias, y, mean, rstd, seed if dropout_p else x, rows, hidden,
-            _least(dropout_p), 1 / (1 - dropout_p), eps, bool(dropout_p), block, num_warps=_warps(block),
-        )  # fmt: skip
-    return y, mean, rstd
+class LayerNorm(torch.autograd.Function):
+    """``LayerNorm(dropout(x) + residual)``."""
 
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor, eps: float, dropout_p: float,
+        seed: Tensor | None,
+    ) -> Tensor:  # fmt: skip
+        x, residual = x.contiguous(), residual.contiguous()
+        hidden = x.shape[-1]
+        rows, block = x.numel() // hidden, triton.next_power_of_2(hidden)
+        y = torch.empty_like(x, dtype=torch.promote_types(x.dtype, residual.dtype))
+        mean, rstd = torch.empty((2, rows), dtype=torch.float32, device=x.device)
+        if rows:
+            forward_kernel[(triton.cdiv(rows, ROWS),)](
+                x, residual, weight, bias, y, mean, rstd, seed if dropout_p else None, rows, hidden,
+                _least(dropout_p), 1 / (1 - dropout_p), eps, bool(dropout_p), block, num_warps=_warps(block),
+            )  # fmt: skip
+        # The sum is not kept but made again: x and residual are as many bytes, and residual lives on anyway.
+        ctx.save_for_backward(x, residual, weight, bias, mean, rstd, seed)
+        ctx.dropout_p = dropout_p
+        return y
 
-def backward(
-    dy: Tensor,
-    x: Tensor,
-    residual: Tensor,
-    weight: Tensor,
-    mean: Tensor,
-    rstd: Tensor,
-    dropout_p: float,
-    seed: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """``dx``, ``dresidual`` and ``[2, programs, hidden]`` in fp32, whose sums are the gradients of weight and bias."""
-    hidden = x.shape[-1]
-    rows = x.numel() // hidden
-    processors = torch.cuda.get_device_properties(x.device).multi_processor_count if x.is_cuda else 1
-    programs = min(triton.cdiv(rows, ROWS), RESIDENT * processors)
-    dresidual = torch.empty_like(residual)
-    dx = torch.empty_like(x) if dropout_p else dresidual
-    partial = torch.empty((2, programs, hidden), dtype=torch.float32, device=x.device)
-    block = triton.next_power_of_2(hidden)
-    if rows:
-        backward_kernel[(programs,)](
-            dy, x, residual, weight, mean, rstd, dx, dresidual, partial, seed if dropout_p else x, rows, hidden,
-            _least(dropout_p), 1 / (1 - dropout_p), bool(dropout_p), block, num_warps=_warps(block),
-        )  # fmt: skip
-    return dx.to(x.dtype), dresidual, partial
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, residual, weight, bias, mean, rstd, seed = ctx.saved_tensors
+        hidden = x.shape[-1]
+        rows, block = x.numel() // hidden, triton.next_power_of_2(hidden)
+        programs = min(triton.cdiv(rows, ROWS), RESIDENT * multiprocessors(x))
+        dresidual = torch.empty_like(residual)
+        dx = torch.empty_like(x) if ctx.dropout_p else dresidual
+        partial = torch.empty((2, programs, hidden), dtype=torch.float32, device=x.device)
+        if rows:
+            backward_kernel[(programs,)](
+                grads[0].contiguous(), x, residual, weight, mean, rstd, dx, dresidual, partial,
+                seed if ctx.dropout_p else None, rows, hidden, _least(ctx.dropout_p), 1 / (1 - ctx.dropout_p),
+                bool(ctx.dropout_p), block, num_warps=_warps(block),
+            )  # fmt: skip
+        dweight, dbias = partial.sum(1)
+        return dx.to(x.dtype), dresidual, dweight.to(weight.dtype), dbias.to(bias.dtype), None, None, None
 
 
 def layer_norm_mask(rows: int, hidden: int, dropout_p: float, seed: Tensor) -> Tensor:
@@ -175,43 +206,10 @@ def layer_norm_mask(rows: int, hidden: int, dropout_p: float, seed: Tensor) -> T
 
 
 def _least(dropout_p: float) -> int:
+    # Compared as signed integers: the unsigned threshold, moved down by half the range.
     return round(dropout_p * 2**32) - 2**31
 
 
 def _warps(block: int) -> int:
     # A thread holds at most 32 elements of a tile: eight neighbours, one 16-byte load, of each of the four rows.
     return max(1, min(block // 256, 16))
-
-
-def variants() -> list[Variant]:
-    """Every type with and without dropout at the width of XLM-R Large; the narrowest and the widest rows."""
-    from xlt_kernels.compile import Variant
-
-    shapes = [(1024, kind, dropout) for kind in ("bf16", "fp16", "fp32") for dropout in (False, True)]
-    found = []
-    for block, kind, dropout in [*shapes, (128, "bf16", True), (2048, "bf16", True)]:
-        element, seed = f"*{kind}", "*i64" if dropout else f"*{kind}"
-        tail = {"seed": seed, "rows": "i32", "hidden": "i32:16", "least": "i32", "scale": "fp32"}
-        switches = {"DROPOUT": "constexpr", "BLOCK": "constexpr"}
-        sides = {
-            forward_kernel: dict.fromkeys(("x", "residual", "weight", "bias", "y"), element)
-            | {"mean": "*fp32", "rstd": "*fp32", **tail, "eps": "fp32", **switches},
-            backward_kernel: dict.fromkeys(("dy", "x", "residual", "weight"), element)
-            | {"mean": "*fp32", "rstd": "*fp32", "dx": element, "dresidual": element, "partial": "*fp32"}
-            | tail
-            | switches,
-        }
-        for kernel, signature in sides.items():
-            side = "forward" if kernel is forward_kernel else "backward"
-            found.append(
-                Variant(
-                    name=f"{side}-{block}-{kind}{'-dropout' if dropout else ''}",
-                    kernel=kernel,
-                    signature=signature,
-                    constants={"DROPOUT": dropout, "BLOCK": block},
-                    num_warps=_warps(block),
-                    num_stages=1,
-                    matmul=False,
-                )
-            )
-    return found

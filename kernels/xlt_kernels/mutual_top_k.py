@@ -8,8 +8,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from xlt_kernels.case import Case, normal
 from xlt_kernels.switch import serves
 
+DTYPES = (torch.float32, torch.float16)
+LARGE = ({"rows": 3000, "columns": 2501, "width": 1024},)
+SMALL = ({"rows": 70, "columns": 65, "width": 24},)
+# Both sides add in double precision and round once to fp32: the last bit may differ.
+TOLERANCE = 2**-22
 # Candidates (and groups) beyond k, so that the k-th best is rarely near the last one: a row that cannot prove its
 # result costs a second look.
 SPARE = 4
@@ -62,6 +68,26 @@ def mutual_top_k_reference(x: Tensor, y: Tensor, k: int) -> tuple[Nearest, Neare
     scores = (x.double() @ y.double().T).float()
     there, back = (matrix.sort(dim=1, descending=True, stable=True) for matrix in (scores, scores.T))
     return Nearest(there.values[:, :k], there.indices[:, :k]), Nearest(back.values[:, :k], back.indices[:, :k])
+
+
+def case(rows: int, columns: int, width: int, k: int = 4, *, dtype: torch.dtype, device: str) -> Case:
+    """Unit vectors. An id is compared by what it scores: two that differ in the last bit may stand in either order."""
+    x, y = (
+        torch.nn.functional.normalize(normal(count, width, seed=seed, device=device)).to(dtype)
+        for seed, count in enumerate((rows, columns))
+    )
+    scores = x.double() @ y.double().T
+
+    def results(there: Nearest, back: Nearest) -> list[Tensor]:
+        return [there.scores, scores.gather(1, there.ids), back.scores, scores.T.gather(1, back.ids)]
+
+    return Case(
+        lambda x, y: results(*mutual_top_k(x, y, k, chunk=1024)),
+        lambda x, y: results(*mutual_top_k_reference(x, y, k)),
+        [x, y],
+        TOLERANCE,
+        gradients=False,
+    )
 
 
 def exact_top_k(queries: Tensor, keys: Tensor, candidates: Tensor, left_out: Tensor, k: int) -> Nearest:

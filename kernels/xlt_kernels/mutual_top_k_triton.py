@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 import triton
 import triton.language as tl
@@ -13,18 +11,31 @@ from torch import Tensor
 
 from xlt_kernels.mutual_top_k import GROUP
 
-if TYPE_CHECKING:
-    from xlt_kernels.compile import Variant
-
 # 128 x 128 tiles by 8 warps: 64 fp32 sums a thread, and three stages of 32 KB, two programs on one SM of an H100.
 _TILE, _STEP, _WARPS, _STAGES = 128, 64, 8, 3
-# Tiles of as many rows are walked together, so that what they share stays in the L2 cache.
+# Programs walk bands of as many tiles of rows, column by column: the y of a column is read from the L2 cache by all
+# tiles of the band but the first, and the x of the band stays there.
 _BAND = 16
 
 
-@triton.jit
-def _group_maxima(x, y, by_row, by_column, rows, columns, width, row_groups, column_groups, BAND: tl.constexpr,
-                  TILE: tl.constexpr, STEP: tl.constexpr, GROUP: tl.constexpr):  # fmt: skip
+# Sizes are new in every search and differ in its last chunk: they must not decide which kernel is compiled.
+@triton.jit(do_not_specialize=["rows", "columns", "row_groups", "column_groups"])
+def group_maxima_kernel(
+    x,  # [rows, width] fp16, contiguous
+    y,  # [columns, width] fp16, contiguous
+    by_row,  # [rows, row_groups] fp32
+    by_column,  # [columns, column_groups] fp32
+    rows,
+    columns,
+    width,  # a multiple of STEP
+    row_groups,
+    column_groups,
+    BAND: tl.constexpr,
+    TILE: tl.constexpr,
+    STEP: tl.constexpr,
+    GROUP: tl.constexpr,
+):
+    """The maxima of one tile of scores in both directions: of 16,384 scores 512 numbers leave the chip."""
     program = tl.program_id(0)
     tiles = tl.cdiv(columns, TILE)
     first = program // (BAND * tiles) * BAND
@@ -41,6 +52,7 @@ def _group_maxima(x, y, by_row, by_column, rows, columns, width, row_groups, col
         x_at += STEP
         y_at += STEP
     scores = tl.where((row < rows)[:, None] & (column < columns)[None, :], scores, float("-inf"))
+    # A group lies in one tile, so that each maximum has one program that writes it, without atomics.
     parts: tl.constexpr = TILE // GROUP
     part = tl.arange(0, parts)
     row_maxima = tl.max(tl.reshape(scores, (TILE, parts, GROUP)), axis=2)
@@ -53,8 +65,22 @@ def _group_maxima(x, y, by_row, by_column, rows, columns, width, row_groups, col
              mask=(column < columns)[None, :] & (group < column_groups))  # fmt: skip
 
 
-@triton.jit
-def _member_scores(queries, keys, groups, out, count, width, chosen, GROUP: tl.constexpr, STEP: tl.constexpr):
+@triton.jit(do_not_specialize=["count", "chosen"])
+def member_scores_kernel(
+    queries,  # [N, width] fp16 or fp32, contiguous
+    keys,  # [count, width], contiguous
+    groups,  # [N, chosen] int64; -1 for none
+    out,  # [N, chosen, GROUP] fp32
+    count,
+    width,
+    chosen,
+    GROUP: tl.constexpr,
+    STEP: tl.constexpr,
+):
+    """The scores of one query with the keys of one of its groups.
+
+    In double precision: what is exact needs no bound, and reading the keys takes longer than multiplying them.
+    """
     query = tl.program_id(0).to(tl.int64)
     group = tl.load(groups + query * chosen + tl.program_id(1))
     member = tl.arange(0, GROUP)
@@ -78,7 +104,7 @@ def group_maxima(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     by_row = torch.empty((len(x), groups[0]), device=x.device)
     by_column = torch.empty((len(y), groups[1]), device=x.device)
     grid = (triton.cdiv(len(x), _TILE) * triton.cdiv(len(y), _TILE),)
-    _group_maxima[grid](
+    group_maxima_kernel[grid](
         x, y, by_row, by_column, len(x), len(y), x.shape[1], *groups, BAND=_BAND, TILE=_TILE, STEP=_STEP, GROUP=GROUP,
         num_warps=_WARPS, num_stages=_STAGES,
     )  # fmt: skip
@@ -90,26 +116,8 @@ def member_scores(queries: Tensor, keys: Tensor, groups: Tensor) -> Tensor:
     in double precision; -inf in a group of -1 and beyond the last key.
     """
     out = torch.empty((len(queries), groups.shape[1] * GROUP), device=queries.device)
-    _member_scores[(len(queries), groups.shape[1])](
+    member_scores_kernel[(len(queries), groups.shape[1])](
         queries, keys, groups.contiguous(), out, len(keys), keys.shape[1], groups.shape[1], GROUP=GROUP, STEP=64,
         num_warps=4, num_stages=3,
     )  # fmt: skip
     return out
-
-
-def variants() -> list[Variant]:
-    """What :mod:`xlt_kernels.compile` compiles ahead of time."""
-    from xlt_kernels.compile import Variant
-
-    sizes = dict.fromkeys(("rows", "columns", "width", "row_groups", "column_groups"), "i32") | {"width": "i32:16"}
-    tile = {"BAND": _BAND, "TILE": _TILE, "STEP": _STEP, "GROUP": GROUP}
-    maxima = {"x": "*fp16", "y": "*fp16", "by_row": "*fp32", "by_column": "*fp32", **sizes}
-    found = [
-        Variant("group_maxima", _group_maxima, maxima | dict.fromkeys(tile, "constexpr"), tile, _WARPS, _STAGES, True)
-    ]
-    step = {"GROUP": GROUP, "STEP": 64}
-    for name in ("fp16", "fp32"):
-        members = {"queries": f"*{name}", "keys": f"*{name}", "groups": "*i64", "out": "*fp32"}
-        members |= {"count": "i32", "width": "i32:16", "chosen": "i32"} | dict.fromkeys(step, "constexpr")
-        found.append(Variant(f"member_scores_{name}", _member_scores, members, step, 4, 3, False))
-    return found

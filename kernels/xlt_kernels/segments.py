@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 
 def at_least_fp32(tensor: Tensor) -> Tensor:
@@ -21,6 +22,14 @@ def mean_pool(hidden: Tensor, cu_seqlens: Tensor) -> Tensor:
     # unsafe: skip a check of the lengths that would wait for the device.
     sums = torch.segment_reduce(at_least_fp32(hidden), "sum", lengths=lengths, unsafe=True)
     return sums / lengths.clamp(min=1).unsqueeze(1)
+
+
+def unit_means(hidden: Tensor, cu_seqlens: Tensor, out_dtype: torch.dtype = torch.float32) -> Tensor:
+    """:func:`mean_pool` divided by its Euclidean norm: sentence vectors ``[B, H]`` in ``out_dtype``.
+
+    The norm is computed in fp32 before the result is rounded; a mean of zero gives zeros.
+    """
+    return normalize(mean_pool(hidden, cu_seqlens), dim=1).to(out_dtype)
 
 
 def segment_logsumexp(logits: Tensor, cu_seqlens: Tensor, max_seqlen: int) -> Tensor:

@@ -39,3 +39,8 @@ def switch_off(name: str, reason: str) -> None:
 def switched_off() -> dict[str, str]:
     """The kernels that were switched off, and why."""
     return dict(_off)
+
+
+def multiprocessors(tensor: Tensor) -> int:
+    """How many multiprocessors the GPU of ``tensor`` has; 1 in Triton's interpreter."""
+    return torch.cuda.get_device_properties(tensor.device).multi_processor_count if tensor.is_cuda else 1

@@ -2,21 +2,19 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs
 """Triton kernels of :mod:`xlt_kernels.varlen_attention`.
 
-Scores are taken to base 2: the host multiplies the scale by log2(e), and the saved logsumexp is in base 2 too.
+Scores are taken to base 2, whose exponential is one instruction: the host multiplies the scale by log2(e), and the
+saved logsumexp is to base 2 too.
 Every tensor is addressed from its sequence's first token, so that offsets within a tile fit 32 bits.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from xlt_kernels.compile import Variant
 
 # Queries, and keys, of a tile. 64 queries are what one matrix instruction of a Hopper warpgroup (four warps) takes, and
 # most sequences of the recipes fit one tile. Wider ones would compute padding, and with 128 keys the backward pass runs
@@ -27,6 +25,8 @@ _BLOCK, _WARPS, _FORWARD_STAGES, _BACKWARD_STAGES = 64, 4, 2, 3
 _ROUNDS = tl.constexpr(7)
 _LOG2E = 1.4426950408889634
 _LN2 = tl.constexpr(0.6931471805599453)
+# What is new in every batch or in every step must not decide which kernel is compiled: the dropout threshold, the
+# number of tokens, and the address of the seed, which lies wherever torch.randint put it.
 _ANY = {"do_not_specialize": ["threshold", "total"], "do_not_specialize_on_alignment": ["seed"]}
 
 
@@ -51,7 +51,11 @@ def _clear(base, first, limit, step, stride, BLOCK: tl.constexpr, DIM: tl.conste
 
 @triton.jit
 def _bounds(cu_seqlens, total):
-    """First token and length of this program's sequence; one more than the batch has is what follows the last."""
+    """First token and length of this program's sequence, and whether it is what follows the last one.
+
+    There is a program more than there are sequences: it clears the tokens of no sequence. A batch in a CUDA graph may
+    have some, and what they hold must not be NaN.
+    """
     sequence, last = tl.program_id(0), tl.num_programs(0) - 1
     start = tl.load(cu_seqlens + sequence)
     end = tl.load(cu_seqlens + sequence + 1, mask=sequence < last, other=total)
@@ -75,10 +79,28 @@ def _keep(seed, head, tokens, column, threshold, BLOCK: tl.constexpr):
 
 @triton.jit(**_ANY)
 def forward_kernel(
-    query, key, value, out, logsumexp, cu_seqlens, seed, scale, threshold, total, token_stride, head_stride,
-    DIM: tl.constexpr, BLOCK: tl.constexpr, ONE_TILE: tl.constexpr, DROPOUT: tl.constexpr,
-):  # fmt: skip
-    """A tile of queries of one sequence and head; ``ONE_TILE``: no sequence has more than ``BLOCK`` tokens."""
+    query,  # [total, heads, DIM]; strides (token_stride, head_stride, 1), as key and value
+    key,
+    value,
+    out,  # [total, heads, DIM], contiguous
+    logsumexp,  # [heads, total] fp32, to base 2
+    cu_seqlens,  # [sequences + 1] int32
+    seed,  # one int64; None without dropout
+    scale,  # of the scores, times log2(e)
+    threshold,  # a weight is dropped if it draws less, of 2**16
+    total,
+    token_stride,
+    head_stride,
+    DIM: tl.constexpr,
+    BLOCK: tl.constexpr,
+    ONE_TILE: tl.constexpr,  # no sequence has more than BLOCK tokens
+    DROPOUT: tl.constexpr,
+):
+    """A tile of queries of one sequence and head, over all its keys: softmax in one pass (Milakov, Gimelshein 2018).
+
+    Programs count sequences, heads and tiles of the longest sequence; those beyond the end of theirs do nothing. The
+    host need not know the lengths, and one launch serves every batch of a shape.
+    """
     head, first = tl.program_id(1), tl.program_id(2) * BLOCK
     start, length, rest = _bounds(cu_seqlens, total)
     at = start.to(tl.int64) * token_stride + head * head_stride
@@ -98,16 +120,17 @@ def forward_kernel(
             v = _load(value + at, columns, length, token_stride, DIM)
             scores = tl.dot(q, tl.trans(k), input_precision="ieee") * scale
             scores = tl.where((columns < length)[None, :], scores, float("-inf"))
+            # What was summed so far is brought to the new maximum, so that no exponential overflows.
             higher = tl.maximum(peak, tl.max(scores, 1))
             weights = tl.exp2(scores - higher[:, None])
             shrink = tl.exp2(peak - higher)
             weight = weight * shrink + tl.sum(weights, 1)
-            if DROPOUT:
+            if DROPOUT:  # after the sum, which the softmax divides by: dropout does not change it
                 weights = tl.where(_keep(tl.load(seed), head, start + rows, column, threshold, BLOCK), weights, 0.0)
             summed = tl.dot(weights.to(v.dtype), v, summed * shrink[:, None], input_precision="ieee")
             peak = higher
         tl.store(logsumexp + head * total + start + rows, peak + tl.log2(weight), mask=rows < length)
-        weight *= 1.0 - threshold / 65536.0
+        weight *= 1.0 - threshold / 65536.0  # dropout's own division, once a row
         _store(out, rows, length, packed_stride, summed / weight[:, None], DIM)
 
 
@@ -117,9 +140,11 @@ def _keys_of(
     start, first, length, head, token_stride, packed_stride,
     DIM: tl.constexpr, BLOCK: tl.constexpr, WHOLE: tl.constexpr, DROPOUT: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of the keys and values from ``first`` on, over all queries.
+    """Gradients of the keys and values from ``first`` on, over all queries, with the pointers of one sequence and head.
 
-    ``WHOLE``: the sequence is one tile, and the gradients of its queries are written too.
+    ``WHOLE``: the sequence is one tile, and the gradients of its queries are written too, by the one program that has
+    all their keys. In longer sequences they are a kernel of their own: summing them from here would take atomics,
+    which add in another order each time.
     """
     columns = first + tl.arange(0, BLOCK)
     k = _load(key, columns, length, token_stride, DIM)
@@ -151,10 +176,27 @@ def _keys_of(
 
 @triton.jit(**_ANY)
 def backward_keys_kernel(
-    query, key, value, dout, dquery, dkey, dvalue, logsumexp, delta, cu_seqlens, seed, scale, threshold, total,
-    token_stride, head_stride,
-    DIM: tl.constexpr, BLOCK: tl.constexpr, ONE_TILE: tl.constexpr, DROPOUT: tl.constexpr,
-):  # fmt: skip
+    query,  # [total, heads, DIM]; strides (token_stride, head_stride, 1), as key and value
+    key,
+    value,
+    dout,  # [total, heads, DIM], contiguous, as are dquery, dkey and dvalue
+    dquery,  # written here for sequences of one tile
+    dkey,
+    dvalue,
+    logsumexp,  # [heads, total] fp32, to base 2
+    delta,  # [heads, total] fp32, of backward_queries_kernel; None if ONE_TILE
+    cu_seqlens,  # [sequences + 1] int32
+    seed,  # one int64; None without dropout
+    scale,
+    threshold,
+    total,
+    token_stride,
+    head_stride,
+    DIM: tl.constexpr,
+    BLOCK: tl.constexpr,
+    ONE_TILE: tl.constexpr,
+    DROPOUT: tl.constexpr,
+):
     """A tile of keys of one sequence and head; of a sequence that is one tile, all gradients."""
     head, first = tl.program_id(1), tl.program_id(2) * BLOCK
     start, length, rest = _bounds(cu_seqlens, total)
@@ -175,7 +217,7 @@ def backward_keys_kernel(
         if ONE_TILE or length <= BLOCK:
             _keys_of(
                 query + at, key + at, value + at, dout + packed, dquery + packed, dkey, dvalue, logsumexp + row,
-                delta + row, drawn, scale, threshold, start, first, length, head, token_stride, packed_stride,
+                delta, drawn, scale, threshold, start, first, length, head, token_stride, packed_stride,
                 DIM, BLOCK, True, DROPOUT,
             )  # fmt: skip
         else:
@@ -188,11 +230,29 @@ def backward_keys_kernel(
 
 @triton.jit(**_ANY)
 def backward_queries_kernel(
-    query, key, value, out, dout, dquery, logsumexp, delta, cu_seqlens, seed, scale, threshold, total,
-    token_stride, head_stride,
-    DIM: tl.constexpr, BLOCK: tl.constexpr, DROPOUT: tl.constexpr,
-):  # fmt: skip
-    """A tile of queries of a sequence of several tiles; writes ``delta`` too, each query's product of out and dout."""
+    query,  # [total, heads, DIM]; strides (token_stride, head_stride, 1), as key and value
+    key,
+    value,
+    out,  # [total, heads, DIM], contiguous, as are dout and dquery
+    dout,
+    dquery,
+    logsumexp,  # [heads, total] fp32, to base 2
+    delta,  # [heads, total] fp32: written here, for backward_keys_kernel
+    cu_seqlens,  # [sequences + 1] int32
+    seed,  # one int64; None without dropout
+    scale,
+    threshold,
+    total,
+    token_stride,
+    head_stride,
+    DIM: tl.constexpr,
+    BLOCK: tl.constexpr,
+    DROPOUT: tl.constexpr,
+):
+    """A tile of queries of a sequence of several tiles.
+
+    ``delta`` is each query's product of out and dout, which equals the mean of its weights' gradients.
+    """
     head, first = tl.program_id(1), tl.program_id(2) * BLOCK
     start, length, rest = _bounds(cu_seqlens, total)
     at = start.to(tl.int64) * token_stride + head * head_stride
@@ -226,75 +286,56 @@ def backward_queries_kernel(
         _store(dquery + packed, rows, length, packed_stride, dq * (scale * _LN2), DIM)
 
 
-def one_tile(max_seqlen: int) -> bool:
-    """Whether one program sees all of any sequence: the backward pass then does without the output."""
-    return max_seqlen <= _BLOCK
+class VarlenAttention(torch.autograd.Function):
+    """Attention within each sequence, with its dropout; see :func:`xlt_kernels.varlen_attention.varlen_attention`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, cu_seqlens: Tensor, max_seqlen: int, scale: float,
+        dropout_p: float, seed: Tensor | None,
+    ) -> Tensor:  # fmt: skip
+        # The kernels take one pair of strides for all three, as parts of one projection have it.
+        if query.stride(2) != 1 or not query.stride() == key.stride() == value.stride():
+            query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
+        total, heads, _ = query.shape
+        out = query.new_empty(query.shape)
+        logsumexp = query.new_empty((heads, total), dtype=torch.float32)
+        ctx.one_tile, ctx.max_seqlen = max_seqlen <= _BLOCK, max_seqlen
+        threshold = round(dropout_p * 2**16)
+        seed = seed if threshold else None
+        ctx.scalars = scale * _LOG2E, threshold, total, query.stride(0), query.stride(1)
+        grid, options = _launch(query, cu_seqlens, max_seqlen, seed, _FORWARD_STAGES)
+        forward_kernel[grid](
+            query, key, value, out, logsumexp, cu_seqlens, seed, *ctx.scalars, ONE_TILE=ctx.one_tile, **options
+        )
+        # In one tile a program has all of a query's weights and their gradients, and need not read the output.
+        kept_out = None if ctx.one_tile else out
+        ctx.save_for_backward(query, key, value, kept_out, logsumexp, cu_seqlens, seed)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, out, logsumexp, cu_seqlens, seed = ctx.saved_tensors
+        dout = grads[0].contiguous()
+        dquery, dkey, dvalue = (torch.empty_like(dout) for _ in range(3))
+        delta = None if ctx.one_tile else torch.empty_like(logsumexp)
+        grid, options = _launch(query, cu_seqlens, ctx.max_seqlen, seed, _BACKWARD_STAGES)
+        if not ctx.one_tile:
+            backward_queries_kernel[grid](
+                query, key, value, out, dout, dquery, logsumexp, delta, cu_seqlens, seed, *ctx.scalars, **options
+            )
+        backward_keys_kernel[grid](
+            query, key, value, dout, dquery, dkey, dvalue, logsumexp, delta, cu_seqlens, seed, *ctx.scalars,
+            ONE_TILE=ctx.one_tile, **options,
+        )  # fmt: skip
+        return dquery, dkey, dvalue, None, None, None, None, None
 
 
-def forward(
-    query: Tensor, key: Tensor, value: Tensor, cu_seqlens: Tensor, max_seqlen: int, scale: float, threshold: int,
-    seed: Tensor | None,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """The output ``[T, heads, dim]`` and the logsumexp ``[heads, T]``, fp32, to base 2."""
-    total, heads, dim = query.shape
-    out = query.new_empty(query.shape)
-    logsumexp = query.new_empty((heads, total), dtype=torch.float32)
-    options = _options(dim, threshold > 0, _FORWARD_STAGES)
-    forward_kernel[_grid(cu_seqlens, heads, max_seqlen)](
-        query, key, value, out, logsumexp, cu_seqlens, cu_seqlens if seed is None else seed, scale * _LOG2E, threshold,
-        total, query.stride(0), query.stride(1), ONE_TILE=one_tile(max_seqlen), **options,
-    )  # fmt: skip
-    return out, logsumexp
-
-
-def backward(
-    query: Tensor, key: Tensor, value: Tensor, out: Tensor | None, dout: Tensor, logsumexp: Tensor, cu_seqlens: Tensor,
-    max_seqlen: int, scale: float, threshold: int, seed: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """The gradients of query, key and value, ``[T, heads, dim]``; ``out`` is needed unless :func:`one_tile`."""
-    total, heads, dim = query.shape
-    dquery, dkey, dvalue = (query.new_empty(query.shape) for _ in range(3))
-    grid, options = _grid(cu_seqlens, heads, max_seqlen), _options(dim, threshold > 0, _BACKWARD_STAGES)
-    drawn_from = cu_seqlens if seed is None else seed
-    common = (cu_seqlens, drawn_from, scale * _LOG2E, threshold, total, query.stride(0), query.stride(1))
-    delta = logsumexp if out is None else torch.empty_like(logsumexp)
-    if out is not None:
-        backward_queries_kernel[grid](query, key, value, out, dout, dquery, logsumexp, delta, *common, **options)
-    backward_keys_kernel[grid](
-        query, key, value, dout, dquery, dkey, dvalue, logsumexp, delta, *common, ONE_TILE=out is None, **options
-    )
-    return dquery, dkey, dvalue
-
-
-def _grid(cu_seqlens: Tensor, heads: int, max_seqlen: int) -> tuple[int, int, int]:
-    return cu_seqlens.shape[0], heads, max(1, triton.cdiv(max_seqlen, _BLOCK))
-
-
-def _options(dim: int, dropout: bool, stages: int) -> dict[str, Any]:
-    stages = stages if dim <= 64 else 1
-    return {"DIM": dim, "BLOCK": _BLOCK, "DROPOUT": dropout, "num_warps": _WARPS, "num_stages": stages}
-
-
-def variants() -> list[Variant]:
-    """The forms that XLM-R Large needs: 64 columns a head, bf16; in training with dropout."""
-    from xlt_kernels.compile import Variant
-
-    kinds = {"logsumexp": "*fp32", "delta": "*fp32", "cu_seqlens": "*i32", "seed": "*i64", "scale": "fp32"}
-    kinds |= {"threshold": "i32", "total": "i32", "token_stride": "i32:16", "head_stride": "i32:16"}
-
-    def variant(name: str, kernel: Any, dropout: bool = True, spill: int = 0, **constants: bool) -> Variant:
-        options = _options(64, dropout, _FORWARD_STAGES if kernel is forward_kernel else _BACKWARD_STAGES)
-        warps, stages = options.pop("num_warps"), options.pop("num_stages")
-        constants |= options
-        signature = {arg: "constexpr" if arg in constants else kinds.get(arg, "*bf16") for arg in kernel.arg_names}
-        return Variant(name, kernel, signature, constants, warps, stages, matmul=True, max_spill_bytes=spill)
-
-    return [
-        variant("forward, inference", forward_kernel, dropout=False, ONE_TILE=False),
-        variant("forward", forward_kernel, ONE_TILE=False),
-        variant("forward, one tile", forward_kernel, ONE_TILE=True),
-        variant("backward, one tile", backward_keys_kernel, ONE_TILE=True),
-        # Four registers, by Triton 3.6 on sm_80 alone.
-        variant("backward, keys and values", backward_keys_kernel, spill=16, ONE_TILE=False),
-        variant("backward, queries", backward_queries_kernel),
-    ]
+def _launch(
+    query: Tensor, cu_seqlens: Tensor, max_seqlen: int, seed: Tensor | None, stages: int
+) -> tuple[tuple[int, int, int], dict[str, Any]]:
+    """The grid and the options of a launch."""
+    _, heads, dim = query.shape
+    grid = cu_seqlens.shape[0], heads, max(1, triton.cdiv(max_seqlen, _BLOCK))
+    options = {"DIM": dim, "BLOCK": _BLOCK, "DROPOUT": seed is not None, "num_warps": _WARPS}
+    return grid, options | {"num_stages": stages if dim <= 64 else 1}

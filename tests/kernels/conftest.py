@@ -1,4 +1,4 @@
-"""Ragged inputs for the kernels, and Triton's interpreter where there is no GPU."""
+"""Triton's interpreter where there is no GPU, and ragged inputs of attention."""
 
 from __future__ import annotations
 
@@ -28,6 +28,14 @@ def triton_device() -> str:
     if interpreter.missing:
         pytest.skip(interpreter.missing)
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@pytest.fixture
+def gpu(triton_device: str) -> str:
+    """``cuda``, or skip."""
+    if triton_device != "cuda":
+        pytest.skip("needs an NVIDIA GPU")
+    return triton_device
 
 
 Ragged = Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]

@@ -6,8 +6,9 @@ import pytest
 import torch
 import xlt_kernels.attention
 from torch._subclasses.fake_tensor import FakeTensorMode
-from xlt_kernels.attention import packed_attention, packed_attention_reference
+from xlt_kernels.attention import packed_attention
 from xlt_kernels.flash import _FlashAttention, flash_attention, flash_serves
+from xlt_kernels.varlen_attention import varlen_attention_reference
 
 FORWARD = torch.ops.aten._flash_attention_forward.default._schema
 BACKWARD = torch.ops.aten._flash_attention_backward.default._schema
@@ -135,7 +136,7 @@ class TestOnGpu:
         query, key, value, cu = ragged(self.LENGTHS, 16, 64, torch.bfloat16, "cuda")
         exact = [tensor.detach().double().requires_grad_() for tensor in (query, key, value)]
         weight = torch.randn(query.shape, device="cuda", dtype=torch.bfloat16)
-        expected = packed_attention_reference(*exact, cu, 0.125)
+        expected = varlen_attention_reference(*exact, cu, 0.125)
         wanted = torch.autograd.grad((expected * weight.double()).sum(), exact)
         got = packed_attention(query, key, value, cu, 257, scale=0.125, dropout_p=0.0)
         grads = torch.autograd.grad(got, (query, key, value), weight)
@@ -147,7 +148,7 @@ class TestOnGpu:
     def test_fp32_runs_the_padded_form(self, ragged):
         query, key, value, cu = ragged(self.LENGTHS, 4, 64, torch.float32, "cuda")
         got = packed_attention(query, key, value, cu, 257, scale=0.125, dropout_p=0.0)
-        expected = packed_attention_reference(*(t.double() for t in (query, key, value)), cu, 0.125)
+        expected = varlen_attention_reference(*(t.double() for t in (query, key, value)), cu, 0.125)
         torch.testing.assert_close(got.double(), expected, rtol=0, atol=2e-5)
 
     def test_dropout_keeps_at_its_rate_and_backward_uses_the_same_mask(self):

@@ -1,4 +1,4 @@
-"""Packed attention against its oracle, and the oracle against a masked product over the whole row."""
+"""Packed attention against its reference, and the reference against a masked product over the whole row."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
-from xlt_kernels.attention import packed_attention, packed_attention_reference
+from xlt_kernels.attention import packed_attention
 from xlt_kernels.plan import plan_attention
+from xlt_kernels.varlen_attention import varlen_attention_reference
 
 AWKWARD = [
     [1],
@@ -32,10 +33,10 @@ def assert_close(left: Tensor, right: Tensor) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("lengths", AWKWARD, ids=str)
-def test_fast_form_equals_the_oracle_forward_and_backward(ragged, lengths, dtype):
+def test_fast_form_equals_the_reference_forward_and_backward(ragged, lengths, dtype):
     query, key, value, cu = ragged(lengths, dtype=dtype)
     weight = torch.randn(query.shape, dtype=dtype)
-    expected = packed_attention_reference(query, key, value, cu, 0.3)
+    expected = varlen_attention_reference(query, key, value, cu, 0.3)
     wanted = torch.autograd.grad((expected * weight).sum(), (query, key, value))
     for plan in (None, plan_attention(cu)):
         got = packed_attention(query, key, value, cu, max(lengths), scale=0.3, dropout_p=0.0, plan=plan)
@@ -45,18 +46,18 @@ def test_fast_form_equals_the_oracle_forward_and_backward(ragged, lengths, dtype
             assert_close(left, right)
 
 
-def test_random_shapes_equal_the_oracle(ragged):
+def test_random_shapes_equal_the_reference(ragged):
     chance = random.Random(5)
     for _ in range(25):
         lengths = [chance.choice((0, 1, chance.randint(2, 70))) for _ in range(chance.randint(1, 30))]
         heads, dim = chance.randint(1, 3), chance.choice((1, 5, 16))
         query, key, value, cu = ragged([*lengths, 1], heads, dim)
         got = packed_attention(query, key, value, cu, max(lengths), scale=0.5, dropout_p=0.0)
-        assert_close(got, packed_attention_reference(query, key, value, cu, 0.5))
+        assert_close(got, varlen_attention_reference(query, key, value, cu, 0.5))
 
 
 @pytest.mark.parametrize("lengths", AWKWARD, ids=str)
-def test_oracle_equals_one_masked_product(ragged, lengths):
+def test_the_reference_equals_one_masked_product(ragged, lengths):
     query, key, value, cu = ragged(lengths)
     owner = torch.repeat_interleave(torch.arange(len(lengths)), cu.diff().long())
     whole = F.scaled_dot_product_attention(
@@ -64,7 +65,7 @@ def test_oracle_equals_one_masked_product(ragged, lengths):
         attn_mask=owner[:, None] == owner[None, :],
         scale=0.3,
     ).transpose(0, 1)
-    assert_close(packed_attention_reference(query, key, value, cu, 0.3), whole)
+    assert_close(varlen_attention_reference(query, key, value, cu, 0.3), whole)
 
 
 def test_gradients_equal_finite_differences(ragged):
@@ -78,7 +79,7 @@ def test_a_batch_without_tokens_gives_none(ragged):
     query, key, value, cu = ragged([0, 0])
     out = packed_attention(query, key, value, cu, 0, scale=1.0, dropout_p=0.0)
     assert out.shape == query.shape
-    assert packed_attention_reference(query, key, value, cu, 1.0).shape == query.shape
+    assert varlen_attention_reference(query, key, value, cu, 1.0).shape == query.shape
 
 
 def test_another_sequence_changes_no_bit(ragged):
@@ -95,10 +96,10 @@ def test_another_sequence_changes_no_bit(ragged):
 def test_bf16_stays_within_its_rounding(ragged):
     lengths = [1, 17, 40, 40, 3]
     query, key, value, cu = ragged(lengths, dtype=torch.bfloat16)
-    exact = packed_attention_reference(*(t.double() for t in (query, key, value)), cu, 0.3)
+    exact = varlen_attention_reference(*(t.double() for t in (query, key, value)), cu, 0.3)
     for out in (
         packed_attention(query, key, value, cu, 40, scale=0.3, dropout_p=0.0),
-        packed_attention_reference(query, key, value, cu, 0.3),
+        varlen_attention_reference(query, key, value, cu, 0.3),
     ):
         assert out.dtype == torch.bfloat16
         # bf16 keeps 8 bits: half a unit in the last place of a value below 4 is 2**-7; the weights are
@@ -115,15 +116,11 @@ def _uniform(lengths: list[int], heads: int) -> tuple[Tensor, Tensor, Tensor]:
     return zeros, value, torch.tensor([0, *lengths]).cumsum(0).int()
 
 
-@pytest.mark.parametrize("form", ["fast", "oracle"])
-def test_dropout_zeroes_weights_at_its_rate_and_rescales(form):
+def test_dropout_zeroes_weights_at_its_rate_and_rescales():
     torch.manual_seed(3)
     lengths, heads, rate = [40, 33, 40, 8] * 8, 4, 0.1
     zeros, value, cu = _uniform(lengths, heads)
-    if form == "fast":
-        out = packed_attention(zeros, zeros, value, cu, 40, scale=1.0, dropout_p=rate)
-    else:
-        out = packed_attention_reference(zeros, zeros, value, cu, 1.0, dropout_p=rate)
+    out = packed_attention(zeros, zeros, value, cu, 40, scale=1.0, dropout_p=rate)
     weights = torch.cat(
         [part[:, :, :length].flatten() for part, length in zip(out.split(lengths), lengths, strict=True)]
     )
@@ -150,13 +147,11 @@ def test_dropout_backward_uses_the_forward_mask():
         start += length
 
 
-def test_the_oracles_dropout_repeats_with_its_generator(ragged):
-    query, key, value, cu = ragged([9, 4])
-    first, second, third = (
-        packed_attention_reference(
-            query, key, value, cu, 0.3, dropout_p=0.4, generator=torch.Generator().manual_seed(seed)
-        )
-        for seed in (1, 1, 2)
-    )
-    assert torch.equal(first, second)
-    assert not torch.equal(first, third)
+def test_the_reference_multiplies_its_weights_by_the_factors_of_dropout():
+    lengths = [3, 0, 2]
+    zeros, value, cu = _uniform(lengths, heads=2)
+    factors = torch.rand(5, 2, 3)
+    out = varlen_attention_reference(zeros, zeros, value, cu, 1.0, factors)
+    for part, factor in zip(out.split(lengths), factors.split(lengths), strict=True):
+        length = len(part)
+        torch.testing.assert_close(part[..., :length], factor[..., :length] / max(length, 1))

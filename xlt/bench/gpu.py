@@ -1,7 +1,7 @@
-"""All that only a GPU can tell, in three runs of at most eight minutes without compilation, the most uncertain first.
+"""Measure on a GPU what only a GPU can tell, the most uncertain first: about 25 minutes.
 
-``python -m xlt.bench.gpu --part 1 --out DIR``: each step is a process with a time limit of its own and has a file
-``DIR/<step>.json`` as soon as it ends, whatever its end was, so that a step that fails costs the others nothing.
+``python -m xlt.bench.gpu --out DIR [STEP...]`` makes all steps, or those named. Each step is a process with a time
+limit and has a file ``DIR/STEP.json`` as soon as it ends, so that one that fails or hangs costs the others nothing.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -26,19 +25,13 @@ from xlt.errors import package_fault
 # Other packages are imported by the steps that need them: one that is absent costs no other step anything.
 if TYPE_CHECKING:
     from xlt.bench.shapes import Size
-    from xlt.pipeline.estimate import Rate
-    from xlt.tasks.record import Kind
     from xlt.train.engine import Engine, EngineName
 
-PART_SECONDS = 480
-# On a GPU every part begins with the compilation of Triton's kernels, which does not count: it is kept on the disk.
-COMPILE_SECONDS = 90
-# The seconds that each step of a part may take.
-PARTS: dict[int, dict[str, int]] = {
-    1: {"machine": 40, "issue": 70, "B1": 150, "B3": 90, "B2": 80, "B4": 50},
-    2: {"tests": 150, "doctor": 120, "kernels": 80, "optimizer": 45, "mlm": 85},
-    3: {"embed": 130, "retrieval": 160, "engines": 95, "repeatability": 95},
-}
+# The seconds that each step may take; the first compiles Triton's kernels, which the disk keeps for the others.
+STEPS = {
+    "compile": 300, "machine": 60, "issue": 90, "B1": 150, "B3": 120, "B2": 120, "B4": 90, "tests": 300, "doctor": 300,
+    "kernels": 120, "optimizer": 90, "mlm": 120, "embed": 150, "retrieval": 180, "engines": 120, "repeatability": 120,
+}  # fmt: skip
 BENCHES = {name: f"xlt.bench.{name}:bench_{name}" for name in ("kernels", "optimizer", "mlm", "embed", "retrieval")}
 COMMANDS = {
     "compile": ["-m", "xlt.pipeline.selftest", "--compile"],
@@ -46,76 +39,54 @@ COMMANDS = {
     "doctor": ["-c", "from xlt.cli.app import main; main()", "doctor", "--gpu", "--json"],
 }
 ROUNDS: dict[Size, int] = {"small": 2, "large": 5}
-BACKBONES: dict[Size, str] = {"small": "small", "large": "xlm-roberta-large"}
 # Losses near 1 of two engines: in fp32 sums in another order, amplified by Adam; in bf16 two numbers are 8e-3 apart.
 LOSS_TOLERANCE = {"cpu": 5e-5, "cuda": 1.6e-2}
-STEPS = 48
+TRAINED = 48
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a step ended: ``result`` is what it found (of a benchmark that was stopped the rows that it had timed),
-    ``tail`` the end of what it printed."""
-
-    step: str
-    state: Literal["done", "failed", "timeout"]
-    seconds: float
-    limit: int
-    result: Any
-    tail: str
-
-
-def measure(part: int, out: Path, size: Size, rounds: int) -> list[Outcome]:
-    """Make the steps of ``part`` one after the other, and write what each found below ``out``."""
+def measure(steps: Sequence[str], out: Path, size: Size, rounds: int) -> bool:
+    """Make the steps one after the other and write what each found below ``out``; whether all were done."""
     out.mkdir(parents=True, exist_ok=True)
-    outcomes = []
-    first = {"compile": COMPILE_SECONDS} if torch.cuda.is_available() else {}
-    for name, limit in {**first, **PARTS[part]}.items():
-        outcome = _step(name, limit, out, size, rounds)
-        text = json.dumps({each: getattr(outcome, each) for each in outcome.__slots__}, indent=1) + "\n"
-        (out / f"{name}.json").write_text(text, encoding="utf-8")
-        print(f"{name:14} {outcome.state:8} {outcome.seconds:6.1f} of {limit} s", flush=True)
-        outcomes.append(outcome)
-    for rate in rates(out, size):
-        name = f"rate-{'-'.join(rate.device.lower().split())}-{rate.engine}.json"
-        (out / name).write_text(rate.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    return outcomes
+    states = []
+    for name in steps:
+        outcome = _step(name, out, size, rounds)
+        (out / f"{name}.json").write_text(json.dumps(outcome, indent=1) + "\n", encoding="utf-8")
+        print(f"{name:14} {outcome['state']:8} {outcome['seconds']:6.1f} of {STEPS[name]} s", flush=True)
+        states.append(outcome["state"])
+    return set(states) == {"done"}
 
 
-def _step(name: str, limit: int, out: Path, size: Size, rounds: int) -> Outcome:
-    found, log = out / f"{name}.found", out / f"{name}.log"
-    for left in (found, _rows(found)):
+def _step(name: str, out: Path, size: Size, rounds: int) -> dict[str, Any]:
+    """How a step ended: ``result`` is what it found (of a benchmark that was stopped, the rows that it had timed),
+    ``tail`` the end of what it printed."""
+    found, said, errors, rows = (out / f"{name}.{kind}" for kind in ("found", "out", "log", "rows"))
+    for left in (found, rows):
         left.unlink(missing_ok=True)
     own = ["-m", "xlt.bench.gpu", "--do", name, "--size", size, "--rounds", str(rounds), "--out", str(found)]
     command = [sys.executable, *COMMANDS.get(name, own), *([str(out / "tests.xml")] if name == "tests" else [])]
     variables = {**os.environ, "CUBLAS_WORKSPACE_CONFIG": ":4096:8"} if name == "repeatability" else None
     start = time.monotonic()
-    with log.open("wb") as stderr, found.with_suffix(".out").open("wb") as stdout:
+    with errors.open("wb") as stderr, said.open("wb") as stdout:
         # In a session of its own, so that what it started ends with it.
         process = subprocess.Popen(
             command, stdout=stdout, stderr=stderr, env=variables, cwd=_root(), start_new_session=True
         )
         try:
-            code: int | None = process.wait(limit)
+            state = "failed" if process.wait(STEPS[name]) else "done"
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            code = None
-    said = found.with_suffix(".out").read_text("utf-8", errors="replace")
-    tail = (said + log.read_text("utf-8", errors="replace"))[-3000:]
-    result = _parsed(said if name == "doctor" else found.read_text("utf-8") if found.exists() else "")
-    if result is None and _rows(found).exists():
+            state = "timeout"
+    text = said.read_text("utf-8", errors="replace")
+    result = _parsed(text if name == "doctor" else found.read_text("utf-8") if found.exists() else "")
+    if result is None and rows.exists():
         from xlt.bench.workload import kept_rows
 
-        result = kept_rows(_rows(found))
-    state: Literal["done", "failed", "timeout"] = "timeout" if code is None else "failed" if code else "done"
-    for file in (found, found.with_suffix(".out"), _rows(found)):
+        result = kept_rows(rows)
+    for file in (found, said, rows):
         file.unlink(missing_ok=True)
-    return Outcome(name, state, round(time.monotonic() - start, 1), limit, result, tail)
-
-
-def _rows(found: Path) -> Path:
-    return found.with_suffix(".rows")
+    tail = (text + errors.read_text("utf-8", errors="replace"))[-3000:]
+    return {"state": state, "seconds": round(time.monotonic() - start, 1), "result": result, "tail": tail}
 
 
 def _parsed(text: str) -> Any:
@@ -156,37 +127,6 @@ def _smi() -> str:
         return ""
 
 
-def rates(out: Path, size: Size) -> list[Rate]:
-    """The rates of our engines, for ``artifact/measured``: training from the rows of random batches, inference from
-    whole forwards, as far as ``out`` has them."""
-    from xlt.bench.steps import DEEPSPEED, OURS, ROWS
-    from xlt.pipeline.estimate import Rate
-    from xlt.tasks.catalogue import get_task
-
-    training: dict[EngineName, dict[Kind, float]] = {}
-    names: dict[str, EngineName] = {OURS: "graph", DEEPSPEED: "deepspeed"}
-    device, inference = "", None
-    for step in ("B1", "B2", "B3", "embed"):
-        path = out / f"{step}.json"
-        found: dict[str, Any] = (json.loads(path.read_text("utf-8"))["result"] if path.is_file() else None) or {}
-        begin = "B8" if step == "embed" else step
-        row = next((each for each in found.get("workloads", ()) if each["name"].startswith(begin)), None)
-        if row is None or not row["timings"][0]["seconds"]:
-            continue
-        if step == "embed":
-            inference = row["quantity"]["tokens"] / row["timings"][0]["seconds"]
-            continue
-        device = found["device"]
-        for timing in row["timings"]:
-            if timing["seconds"] and (engine := names.get(timing["name"])):
-                kind = get_task(ROWS[step]).kind
-                training.setdefault(engine, {})[kind] = row["quantity"]["tokens"] / timing["seconds"]
-    return [
-        Rate(device=device, backbone=BACKBONES[size], engine=engine, training=each, inference=inference)
-        for engine, each in training.items()
-    ]
-
-
 def compare_engines(size: Size) -> dict[str, Any]:
     """The losses of one short training without dropout by every engine, and how far they are from the graph engine's.
 
@@ -215,7 +155,7 @@ def repeat(size: Size) -> dict[str, Any]:
     deterministic(True)
     (losses, weights), (again, others) = (_train(size, "graph", dropout=0.1) for _ in range(2))
     different = [name for name, value in weights.items() if not torch.equal(value, others[name])]
-    return {"steps": STEPS, "losses_equal": losses == again, "weights_that_differ": different}
+    return {"steps": TRAINED, "losses_equal": losses == again, "weights_that_differ": different}
 
 
 def _train(
@@ -231,7 +171,7 @@ def _train(
     from xlt.train.seeding import seed_everything
 
     task = get_task("mnli")
-    recipe = Recipe(steps=STEPS, batch_size=32, learning_rate=1e-5 if size == "large" else 5e-4)
+    recipe = Recipe(steps=TRAINED, batch_size=32, learning_rate=1e-5 if size == "large" else 5e-4)
     model = fresh_model(size, dropout=dropout)
     model.drop_masked_lm_head()
     model.add_head(task.key, task.kind, len(task.labels))
@@ -240,37 +180,37 @@ def _train(
     stream = BatchStream(sequences, task, recipe, seed=0, first_position=model.first_position)
     engine: Engine
     if name == "graph":
-        engine = captured = GraphEngine(model, recipe, STEPS, settings)
+        engine = captured = GraphEngine(model, recipe, TRAINED, settings)
         captured.captures = captured.captures and graphs
     else:
         start_process_group()
-        engine = DeepSpeedEngine(model, recipe, STEPS, settings)
+        engine = DeepSpeedEngine(model, recipe, TRAINED, settings)
     seed_everything(1)
-    losses = [engine.step(stream.micro_batches(step, StepShard()))[0] for step in range(STEPS)]
+    losses = [engine.step(stream.micro_batches(step, StepShard()))[0] for step in range(TRAINED)]
     weights = engine.weights()
     engine.close()
     return torch.stack(losses).tolist(), weights
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Make a part, or (``--do``) one step of it into the file ``--out``; 1 if a step was not done, 3 if a package that
-    it needs is absent."""
+    """Make the steps, or (``--do``) one in this process into the file ``--out``; 1 if a step was not done, 3 if a
+    package that it needs is absent."""
     parser = argparse.ArgumentParser(prog="python -m xlt.bench.gpu", description=__doc__.splitlines()[0])
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--part", type=int, choices=list(PARTS))
-    what.add_argument("--do", choices=[name for part in PARTS.values() for name in part if name not in COMMANDS])
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("steps", nargs="*", metavar="STEP", help=f"{', '.join(STEPS)}; all unless given")
+    parser.add_argument("--do", choices=[name for name in STEPS if name not in COMMANDS], help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     parser.add_argument("--size", choices=list(ROUNDS), default="large" if torch.cuda.is_available() else "small")
     parser.add_argument("--rounds", type=int, default=0, help="0: 5 of the large model, 2 of the small one")
     chosen = parser.parse_args(arguments)
+    if unknown := [name for name in chosen.steps if name not in STEPS]:
+        parser.error(f"no such step: {', '.join(unknown)}. There are: {', '.join(STEPS)}.")
     rounds = chosen.rounds or ROUNDS[chosen.size]
     try:
         if not chosen.do:
-            outcomes = measure(chosen.part, chosen.out.resolve(), chosen.size, rounds)
-            return int(any(each.state != "done" for each in outcomes))
+            return int(not measure(chosen.steps or list(STEPS), chosen.out.resolve(), chosen.size, rounds))
         from xlt.bench.workload import keep_rows
 
-        keep_rows(_rows(chosen.out))
+        keep_rows(chosen.out.with_suffix(".rows"))
         chosen.out.write_text(json.dumps(find(chosen.do, chosen.size, rounds)), encoding="utf-8")
     except ModuleNotFoundError as error:
         fault = package_fault(error)

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from xlt_kernels.adamw import AdamW
+from xlt_kernels.adamw import TOLERANCE, AdamW, set_gradients
+from xlt_kernels.case import normal
 
 from xlt.bench.shapes import CONFIGS, Size
 from xlt.bench.workload import (
@@ -23,7 +24,6 @@ from xlt.bench.workload import (
     our_name,
 )
 from xlt.model.backbone import new_backbone
-from xlt.pipeline.selftest import ADAMW_TOLERANCE
 
 # Of XLM-R's 250,002 words an English run is taken to use 30,000. An estimate: nothing was counted.
 USED = 0.12
@@ -51,26 +51,24 @@ def _row(name: str, shapes: Sequence[torch.Size], used: int | None, rounds: int)
     some = torch.randperm(words, generator=torch.Generator().manual_seed(0))[:used].to(device)
 
     def weights() -> list[nn.Parameter]:
-        return _weights(shapes, some, device)
+        """The same at every call, with gradients."""
+        made = [nn.Parameter(normal(*shape, seed=i, device=device).float()) for i, shape in enumerate(shapes)]
+        set_gradients(made, some, seed=0)
+        return made
 
-    ours = _ours(weights(), some if used else None, rounds)
-    baselines: dict[str, Callable[..., torch.optim.Optimizer]] = {
-        "torch fused AdamW": lambda each: torch.optim.AdamW(each, fused=True, **SETTINGS),
-        "torch foreach AdamW": lambda each: torch.optim.AdamW(each, foreach=True, **SETTINGS),
-        "DeepSpeed FusedAdam": _deepspeed,
-    }
-    (first, make), *others = baselines.items()
-    run, results = _baseline(weights(), make)
+    # torch's own fused form is what all others are compared with.
+    run_torch, results = _baseline(weights(), lambda each: torch.optim.AdamW(each, fused=True, **SETTINGS))
     wanted = results()
+    ours = _ours(weights(), some if used else None, rounds)
+    foreach = _baseline(weights(), lambda each: torch.optim.AdamW(each, foreach=True, **SETTINGS))
     candidates: list[Candidate | NotRun] = [
-        check_output(our_name("adamw", device), *ours, wanted, ADAMW_TOLERANCE),
-        Candidate(first, run),
+        check_output(our_name("adamw", device), *ours, wanted, TOLERANCE),
+        Candidate("torch fused AdamW", run_torch),
+        check_output("torch foreach AdamW", *foreach, wanted, TOLERANCE),
+        NotRun("DeepSpeed FusedAdam", NEEDS_GPU)
+        if device == "cpu"
+        else check_output("DeepSpeed FusedAdam", *_baseline(weights(), _deepspeed), wanted, TOLERANCE),
     ]
-    for baseline, make in others:
-        if baseline.startswith("DeepSpeed") and device == "cpu":
-            candidates.append(NotRun(baseline, NEEDS_GPU))
-        else:
-            candidates.append(check_output(baseline, *_baseline(weights(), make), wanted, ADAMW_TOLERANCE))
     parameters = sum(shape.numel() for shape in shapes)
     updated = parameters - (words - used) * width if used else parameters
     about = f"{parameters:,} parameters, clipped by norm; " + (
@@ -80,18 +78,6 @@ def _row(name: str, shapes: Sequence[torch.Size], used: int | None, rounds: int)
     )
     quantity = {"bytes": float(BYTES * updated), "parameters": float(parameters)}
     return compare(name, about, candidates, rounds=rounds, quantity=quantity, ceiling="copy")
-
-
-def _weights(shapes: Sequence[torch.Size], used: Tensor, device: str) -> list[nn.Parameter]:
-    """The same random weights at every call, with gradients; in the first, only ``used`` rows have one."""
-    generator = torch.Generator(device).manual_seed(0)
-    made = [nn.Parameter(torch.randn(shape, generator=generator, device=device)) for shape in shapes]
-    for each in made:
-        each.grad = torch.randn(each.shape, generator=generator, device=device)
-    gradient = made[0].grad
-    assert gradient is not None
-    gradient *= torch.zeros_like(gradient[:, :1]).index_fill_(0, used, 1.0)
-    return made
 
 
 _Pair = tuple[Callable[[], None], Callable[[], list[Tensor]]]

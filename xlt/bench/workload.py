@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from pydantic import BaseModel
 from torch import Tensor
+from xlt_kernels.case import off_by
 from xlt_kernels.switch import serves
 
 from xlt.pipeline.provenance import commit, cpu_name, device_name, versions
@@ -164,7 +165,7 @@ def check_output(
     wanted: Sequence[Tensor],
     tolerance: float,
 ) -> Candidate | NotRun:
-    """``run`` as a candidate, if its ``results`` are ``wanted``: the largest deviation over the largest value.
+    """``run`` as a candidate, if its ``results`` are ``wanted``, as ``xlt_kernels.case.off_by`` measures it.
 
     Where they cannot be computed, or deviate by more than ``tolerance``, it does not run, and that is the reason: what
     does not compute the same cannot be compared. If it is ours, :func:`compare` then times nothing at all.
@@ -174,7 +175,7 @@ def check_output(
     except Exception as error:  # another version of a library may fail in any way
         return NotRun(name, reason(error))
     for place, (mine, want) in enumerate(zip(got, wanted, strict=True)):
-        off = float((mine.double() - want.double()).abs().max() / want.double().abs().max())
+        off = off_by([mine], [want])
         if not off <= tolerance:  # this way round NaN is off, too
             return NotRun(
                 name, f"computes something else: result {place} is off by {off:.1e}, of at most {tolerance:.1e}"

@@ -22,7 +22,7 @@ from xlt.errors import DataFault, UsageFault
 from xlt.model import fused
 from xlt.model.attention import LazyPlan
 from xlt.model.backbone import Backbone, first_position, load_backbone, new_backbone
-from xlt.model.heads import new_head
+from xlt.model.heads import class_loss, new_head
 from xlt.tasks.record import Kind
 
 HEADS_INDEX = "heads.json"
@@ -50,7 +50,7 @@ class PackedModel(nn.Module):
         self.segments = (getattr(backbone.encoder.config, "type_vocab_size", None) or 0) > 1
         self.heads = nn.ModuleDict()
         if self.packed:
-            fused.install(self.backbone, self.lm_head)
+            fused.install(self.backbone)
         self.eval()
 
     @classmethod
@@ -282,7 +282,7 @@ class PackedModel(nn.Module):
             return _no_loss(empty), empty
         # The head is the widest product of the model: only the masked rows go through it.
         rows = hidden.index_select(0, batch.scored_positions)
-        loss = fused.word_loss(self.lm_head, rows, batch.labels) / batch.denominator
+        loss = class_loss(self.lm_head(rows), batch.labels) / batch.denominator
         return loss + self._idle(batch.task, hidden), empty
 
 

@@ -9,10 +9,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from xlt_kernels.gelu import bias_gelu
 from xlt_kernels.layer_norm import layer_norm
-from xlt_kernels.mlm_loss import mlm_loss
 from xlt_kernels.switch import serves
-
-from xlt.model.heads import class_loss
 
 _Module = TypeVar("_Module", bound=nn.Module)
 
@@ -29,7 +26,10 @@ class ResidualNorm(nn.LayerNorm):
 
 
 class BlockEnd(nn.Module):
-    """The library's ``output`` and ``attention.output``: a product, dropout, residual and LayerNorm."""
+    """The library's ``output`` and ``attention.output``: a product, dropout, residual and LayerNorm.
+
+    What follows the product is limited by memory: in one kernel each number is read and written once.
+    """
 
     dense: nn.Linear
     dropout: nn.Dropout
@@ -50,23 +50,11 @@ class LinearGelu(nn.Linear):
         return bias_gelu(F.linear(hidden, self.weight), self.bias)
 
 
-class WordProduct(nn.Linear):
-    """The last layer of a masked-LM head: while ``labels [M]`` are set, the summed loss and no logits."""
+def install(encoder: nn.Module) -> None:
+    """Put the kernels that serve on this machine into the blocks of ``encoder``.
 
-    labels: Tensor | None = None
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """``hidden [M, H]``; logits ``[M, V]``, or the loss."""
-        if self.labels is None:
-            return super().forward(hidden)
-        return mlm_loss(hidden, self.weight, self.bias, self.labels)
-
-
-def install(encoder: nn.Module, lm_head: nn.Module | None) -> None:
-    """Put the kernels that serve on this machine into the blocks of ``encoder`` and into ``lm_head``.
-
-    Replaced are modules of the names and the layout that the BERT, RoBERTa and XLM-R families share, GELU only where
-    it is the exact one. Everything else stays as it is, and on a CPU all of it. Names, parameters and modes stay.
+    Only modules with the names and the layout of the BERT, RoBERTa and XLM-R families are replaced, and GELU only
+    where the model uses the exact form. Names, parameters and modes stay. On a CPU nothing is replaced.
     """
     probe = torch.empty(0, device="cuda" if torch.cuda.is_available() else "cpu")
     for parent in list(encoder.modules()):
@@ -77,23 +65,6 @@ def install(encoder: nn.Module, lm_head: nn.Module | None) -> None:
         if (middle := children.get("intermediate")) and serves("gelu", probe) and _is_gelu(middle):
             middle.dense = _as(LinearGelu, middle.dense)
             middle.intermediate_act_fn = nn.Identity()
-    if lm_head is not None and serves("mlm_loss", probe):
-        owner: Any = getattr(lm_head, "predictions", lm_head)
-        if _layout(owner).get("decoder") is nn.Linear and owner.decoder.bias is not None:
-            owner.decoder = _as(WordProduct, owner.decoder)
-
-
-def word_loss(lm_head: nn.Module, hidden: Tensor, labels: Tensor) -> Tensor:
-    """The sum of the cross entropies of masked tokens, in fp32; ``hidden [M, H]`` as the encoder gives it."""
-    product = next((module for module in lm_head.modules() if isinstance(module, WordProduct)), None)
-    if product is None:
-        return class_loss(lm_head(hidden), labels)
-    product.labels = labels
-    try:
-        loss: Tensor = lm_head(hidden)
-    finally:
-        product.labels = None
-    return loss
 
 
 def _as(kind: type[_Module], module: nn.Module) -> _Module:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
-from xlt_kernels.pooling import unit_means
+from xlt_kernels.segments import unit_means
 
 from xlt.data.features import encode_texts
 from xlt.data.packing import Encoded, by_tokens, pack
