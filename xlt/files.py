@@ -39,11 +39,16 @@ def writable(root: Path) -> Iterator[None]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file so that it appears whole or not at all, even if the machine loses power."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file so that it appears whole or not at all, even if the machine loses power."""
     temporary = path.with_name(path.name + ".tmp")
     temporary.unlink(missing_ok=True)
     # A new file: what a stranger's folder has under that name may be a link to a file of the user.
-    with temporary.open("x", encoding="utf-8") as stream:
-        stream.write(text)
+    with temporary.open("xb") as stream:
+        stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())
     temporary.replace(path)

@@ -6,77 +6,93 @@ import json
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from pydantic import TypeAdapter
 from scipy.stats import t
 
 from xlt.artifact import artifact_root
 from xlt.evaluate.metrics import task_score
 from xlt.pipeline.tiers import read_tier
 from xlt.tasks.catalogue import TARGET, TASKS, get_task
-from xlt.verify.bands import Band, Rule, prediction_band, read_rule
-from xlt.verify.literature import Claim, Table, read_claims, read_literature
-from xlt.verify.measured import Record, read_records
+from xlt.tasks.record import ENGLISH, Split
+from xlt.verify.claims import Claim, Table, read_claims, read_literature
+from xlt.verify.recorded import Lineage, ReferenceRun, ReferenceSet, RunConditions, read_references
+from xlt.verify.verdicts import RunMean, Verdict, judge_means
 
 TIER, SOURCE = "smoke", "world"
 # Known when the rule got its present form; the seeds after them were run to try it.
 REFERENCE = range(17)
+Key = tuple[str, str, Split]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Series:
-    """All recorded seeds, and the rule that makes bands of them."""
+    """All recorded seeds, and the rule by which they are compared with."""
 
-    records: tuple[Record, ...]
-    rule: Rule
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """All judged means, ``arm/task/split``."""
-        return tuple(self.records[0].means)
+    references: ReferenceSet
 
     @property
-    def reference(self) -> tuple[Record, ...]:
+    def records(self) -> tuple[ReferenceRun, ...]:
+        """The recorded seeds."""
+        return self.references.runs
+
+    @property
+    def reference(self) -> tuple[ReferenceRun, ...]:
         """The seeds by which the fresh ones are judged."""
         return tuple(record for record in self.records if record.seed in REFERENCE)
 
     @property
-    def fresh(self) -> tuple[Record, ...]:
+    def fresh(self) -> tuple[ReferenceRun, ...]:
         """The seeds that were run to try the rule."""
         return tuple(record for record in self.records if record.seed not in REFERENCE)
 
-    def values(self, key: str) -> list[float]:
-        """One mean over all seeds."""
-        return [record.means[key].value for record in self.records]
+    @property
+    def keys(self) -> list[Key]:
+        """Arm, task and split of all judged means."""
+        return [_key(name) for name in self.records[0].means]
 
-    def chance(self, key: str) -> float:
-        """What guessing gives for a mean."""
-        return self.records[0].means[key].chance
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """The score of each seed, arm, task, split and language; ``chance`` is that of the mean over the languages."""
+        rows = []
+        for record in self.records:
+            for name, cell in record.cells.items():
+                mean, (arm, task, split, language) = record.means.get(name.rpartition("/")[0]), name.split("/")
+                facts = (mean.chance if mean else float("nan"), cell.above_chance, cell.predictions)
+                value = task_score(get_task(task), cell.metrics)
+                rows.append((record.seed, arm, task, split, language, value, *facts))
+        columns = ("seed", "arm", "task", "split", "language", "value", "chance", "above_chance", "predictions")
+        return pd.DataFrame(rows, columns=columns)
 
-    def band(self, key: str, records: Sequence[Record] = ()) -> Band:
-        """The band of one mean, from ``records`` or from all of them."""
-        records = records or self.records
-        values = [record.means[key].value for record in records]
-        return prediction_band(values, self.rule, len(self.keys), tuple(record.seed for record in records))
+    def judge(self, record: ReferenceRun, by: tuple[ReferenceRun, ...], seed: int) -> list[Verdict]:
+        """The verdicts on a recorded seed as if it were a new run, by others."""
+        own = self.table[self.table["seed"] == record.seed]
+        rows = dict(iter(own.groupby(["arm", "task", "split"])))
+        asked = []
+        for name, mean in record.means.items():
+            conditions = RunConditions(seed, record.device, Lineage(mean.recipe, mean.data))
+            arm, task, split = _key(name)
+            asked.append(RunMean(arm, task, split, rows[arm, task, split], conditions))
+        return judge_means(asked, replace(self.references, runs=by))[0]
 
     def missed(self) -> Iterator[tuple[int, str, str]]:
         """What fresh seeds fail by the reference: seed, mean, and ``deviates`` or ``collapsed``."""
-        for key in self.keys:
-            band, english = self.band(key, self.reference), self._english(key)
-            for record in self.fresh:
-                cell = record.cells.get(f"{key}/en")
-                if cell and not cell.above_chance and english and english.low > self.chance(key):
-                    yield record.seed, key, "collapsed"
-                elif not band.contains(record.means[key].value):
-                    yield record.seed, key, "deviates"
+        for record in self.fresh:
+            for each in self.judge(record, self.reference, record.seed):
+                if each.verdict in ("deviates", "collapsed"):
+                    yield record.seed, f"{each.arm}/{each.task}/{each.split}", each.verdict
 
-    def _english(self, key: str) -> Band | None:
-        scores = [score for record in self.reference if (score := record.score(f"{key}/en")) is not None]
-        return prediction_band(scores, self.rule, len(self.keys), ()) if len(scores) == len(self.reference) else None
+
+def _key(name: str) -> Key:
+    arm, task, split = name.split("/")
+    return arm, task, TypeAdapter(Split).validate_python(split)
 
 
 def read_series() -> Series:
@@ -85,15 +101,14 @@ def read_series() -> Series:
     Raises:
         ValueError: nothing is recorded, or seeds of different recipes or data lie side by side.
     """
-    records = read_records(TIER, SOURCE)
-    rule = read_rule(TIER, SOURCE)
-    made = {tuple((key, mean.recipe, mean.data) for key, mean in record.means.items()) for record in records}
-    if rule is None or len(made) != 1:
+    found = read_references(TIER, SOURCE)
+    made = {tuple((name, mean.recipe, mean.data) for name, mean in run.means.items()) for run in found.runs}
+    if found.rule is None or len(made) != 1:
         raise ValueError("the recorded seeds are not all of one recipe and of the same data")
-    return Series(tuple(sorted(records, key=lambda record: record.seed)), rule)
+    return Series(found)
 
 
-def seeds(records: Sequence[Record]) -> str:
+def seeds(records: Sequence[ReferenceRun]) -> str:
     """Their seeds, a row of successive ones as the first and the last."""
     listed: list[list[int]] = []
     for record in records:
@@ -111,7 +126,7 @@ def spread(values: Sequence[float]) -> str:
 
 def arms(series: Series) -> list[str]:
     """The arms with target tasks, in the order of the tier."""
-    return list(dict.fromkeys(key.split("/")[0] for key in series.keys if TASKS[key.split("/")[1]] in TARGET))
+    return list(dict.fromkeys(arm for arm, task, _ in series.keys if TASKS[task] in TARGET))
 
 
 def targets(series: Series) -> list[dict[str, Any]]:
@@ -120,8 +135,8 @@ def targets(series: Series) -> list[dict[str, Any]]:
     base, *others = arms(series)
     rows = []
     for task in TARGET:
-        keys = {arm: f"{arm}/{task.key}/test" for arm in (base, *others)}
-        scores = {arm: series.values(key) for arm, key in keys.items() if key in series.keys}
+        keys = {arm: f"{arm}/{task.key}/test" for arm in (base, *others) if (arm, task.key, "test") in series.keys}
+        scores = {arm: [record.means[key].value for record in series.records] for arm, key in keys.items()}
         gains = {arm: _gain(scores[base], scores[arm]) for arm in others if arm in scores}
         rows.append({"task": task.name, "scores": {arm: spread(each) for arm, each in scores.items()}, "gains": gains})
     return rows
@@ -141,56 +156,45 @@ def _gain(before: Sequence[float], after: Sequence[float]) -> dict[str, float]:
 
 def languages(series: Series) -> list[dict[str, Any]]:
     """Per language, the baseline's score on each target task over all seeds."""
-    arm = arms(series)[0]
-    cells = [record.cells for record in series.records]
-    scores: dict[str, dict[str, list[float]]] = {}
-    for name in cells[0]:
-        its_arm, task, split, language = name.split("/")
-        if (its_arm, split) == (arm, "test"):
-            scores.setdefault(language, {})[task] = [task_score(get_task(task), each[name].metrics) for each in cells]
+    found = series.table[(series.table["arm"] == arms(series)[0]) & (series.table["split"] == "test")]
+    scores = {key: spread(list(rows)) for key, rows in found.groupby(["language", "task"], sort=False)["value"]}
     return [
-        {"language": language, "scores": [spread(row[task.key]) if task.key in row else "–" for task in TARGET]}
-        for language, row in scores.items()
+        {"language": language, "scores": [scores.get((language, task.key), "–") for task in TARGET]}
+        for language in dict.fromkeys(found["language"])
     ]
 
 
 def above_chance(series: Series) -> list[dict[str, Any]]:
     """Per arm and target task: in how many other languages than English the score is above what guessing exceeds in 1 %
     of cases, mean (least) over all seeds."""
-    rows = []
-    for arm in arms(series):
-        counts = []
-        for task in TARGET:
-            prefix = f"{arm}/{task.key}/test/"
-            names = [name for name in series.records[0].cells if name.startswith(prefix) and name[-3:] != "/en"]
-            found = [sum(record.cells[name].above_chance for name in names) for record in series.records]
-            counts.append(f"{fmean(found):.1f} ({min(found)})" if names else "–")
-        rows.append({"arm": arm, "counts": counts})
-    return rows
+    found = series.table[(series.table["language"] != ENGLISH) & (series.table["split"] == "test")]
+    counts = found.groupby(["arm", "task", "seed"])["above_chance"].sum().groupby(["arm", "task"])
+    shown = {key: f"{values.mean():.1f} ({values.min()})" for key, values in counts}
+    return [{"arm": arm, "counts": [shown.get((arm, task.key), "–") for task in TARGET]} for arm in arms(series)]
 
 
 def english(series: Series) -> list[dict[str, Any]]:
     """Every English score that a training aims at: mean (range) over all seeds, and what guessing gives."""
     rows = []
-    for name in series.records[0].cells:
-        arm, task, split, language = name.split("/")
-        if language != "en" or f"{arm}/{task}/{split}" not in series.keys:
-            continue
-        values = [task_score(get_task(task), record.cells[name].metrics) for record in series.records]
-        chance = series.chance(f"{arm}/{task}/{split}")
-        above = sum(value >= chance + 25 for value in values)
-        rows.append(
-            {"arm": arm, "task": get_task(task).name, "scores": spread(values), "chance": chance, "above": above}
-        )
+    found = series.table[series.table["language"] == ENGLISH]
+    for (arm, task, split), scores in found.groupby(["arm", "task", "split"], sort=False):
+        if (arm, task, split) in series.keys:
+            chance, values = scores["chance"].iloc[0], list(scores["value"])
+            row = {"arm": arm, "task": get_task(task).name, "scores": spread(values), "chance": chance}
+            rows.append(row | {"above": sum(value >= chance + 25 for value in values)})
     return rows
 
 
 def bands(series: Series) -> list[dict[str, Any]]:
-    """Every judged mean with its spread, its band and whether a value in it is evidence."""
-    rows = []
-    for key in series.keys:
-        band = series.band(key)
-        rows.append({"key": key, "band": band, "chance": series.chance(key), "tells": band.low > series.chance(key)})
+    """Every judged mean with its spread, its band and whether a value in it is evidence.
+
+    They are the bands of a sound run of a new seed.
+    """
+    first, rows = series.records[0], []
+    for each in series.judge(first, series.records, seed=-1):
+        name, band = f"{each.arm}/{each.task}/{each.split}", each.band
+        chance = first.means[name].chance
+        rows.append({"key": name, "band": band, "chance": chance, "tells": band is not None and band.low > chance})
     return rows
 
 
@@ -208,7 +212,9 @@ def claims() -> list[dict[str, Any]]:
         row["lacking"] = [arm for arm in claim.arms if arm not in trained]
         row["margins"] = [(f"{each.margin:g} in the table {each.name}", each.margin_reason) for each in tables]
         row["margins"] += [(f"{claim.margin:g}", claim.margin_reason)] if claim.margin else []
-        row["recorded"] = sum(len(read_records(each, source)) for each in claim.tiers for source in ("hub", "files"))
+        row["recorded"] = sum(
+            len(read_references(each, source).runs) for each in claim.tiers for source in ("hub", "files")
+        )
         rows.append(row)
     return rows
 

@@ -9,12 +9,12 @@ from statistics import fmean
 import pytest
 
 from artifact.documents import expected
-from xlt.verify.measured import MeasuredCell, MeasuredMean, Record
+from xlt.verify.recorded import BandRule, MeasuredCell, MeasuredMean, ReferenceRun, ReferenceSet
 
 PAGE = Path(__file__).parents[2] / "EXPECTED_RESULTS.md"
 
 
-def made(seed: int, value: float, recipe: str = "r") -> Record:
+def made(seed: int, value: float, recipe: str = "r") -> ReferenceRun:
     """A record of one mean over two languages."""
     cells = {
         f"baseline/xnli/test/{code}": MeasuredCell(
@@ -23,7 +23,7 @@ def made(seed: int, value: float, recipe: str = "r") -> Record:
         for code, shift in (("en", 10.0), ("qaa", -10.0))
     }
     mean = MeasuredMean(value=value, chance=33.3, recipe=recipe, data="d")
-    return Record(
+    return ReferenceRun(
         tier="smoke",
         source="world",
         seed=seed,
@@ -35,10 +35,13 @@ def made(seed: int, value: float, recipe: str = "r") -> Record:
 
 
 @pytest.fixture
-def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Record]:
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[ReferenceRun]:
     """What is recorded, in a list that a test fills."""
-    records: list[Record] = []
-    monkeypatch.setattr(expected, "read_records", lambda tier, source: records)
+    records: list[ReferenceRun] = []
+    rule = BandRule(format=1, family_error=0.01, minimum_seeds=8, floor=5.0, reason="r")
+    monkeypatch.setattr(
+        expected, "read_references", lambda tier, source: ReferenceSet(tier, source, rule, tuple(records))
+    )
     return records
 
 
@@ -66,17 +69,17 @@ def test_what_nobody_has_read_is_listed_as_not_reproducible() -> None:
     assert "`xtreme`" not in listed
 
 
-def test_fresh_seeds_are_judged_by_the_reference_and_the_bands_rest_on_all(recorded: list[Record]) -> None:
+def test_fresh_seeds_are_judged_by_the_reference_and_the_bands_rest_on_all(recorded: list[ReferenceRun]) -> None:
     recorded += [*(made(seed, 60.0 + seed % 3) for seed in range(17)), made(17, 95.0), made(18, 61.0)]
     series = expected.read_series()
     assert [record.seed for record in series.reference] == list(range(17))
     assert [record.seed for record in series.fresh] == [17, 18]
     assert list(series.missed()) == [(17, "baseline/xnli/test", "deviates")]
-    band = series.band("baseline/xnli/test")
-    assert band.mean == pytest.approx(fmean([*(60.0 + seed % 3 for seed in range(17)), 95.0, 61.0]))
+    (row,) = expected.bands(series)
+    assert row["band"].mean == pytest.approx(fmean([*(60.0 + seed % 3 for seed in range(17)), 95.0, 61.0]))
 
 
-def test_a_fresh_seed_at_chance_has_failed_where_the_others_say_so(recorded: list[Record]) -> None:
+def test_a_fresh_seed_at_chance_has_failed_where_the_others_say_so(recorded: list[ReferenceRun]) -> None:
     recorded += [*(made(seed, 60.0 + seed % 3) for seed in range(17)), made(17, 30.0)]
     assert list(expected.read_series().missed()) == [(17, "baseline/xnli/test", "collapsed")]
     recorded[:] = [*(made(seed, 35.0 + 10 * (seed % 3)) for seed in range(17)), made(17, 30.0)]
@@ -87,7 +90,7 @@ def test_successive_seeds_are_listed_as_a_range() -> None:
     assert expected.seeds([made(seed, 50.0) for seed in (0, 1, 2, 5, 7, 8)]) == "0 to 2, 5, 7 to 8"
 
 
-def test_english_and_other_languages_are_counted_apart(recorded: list[Record]) -> None:
+def test_english_and_other_languages_are_counted_apart(recorded: list[ReferenceRun]) -> None:
     recorded += [made(seed, value) for seed, value in enumerate((45.0, 55.0, 65.0), start=1)]
     series = expected.read_series()
     (row,) = expected.english(series)
@@ -96,7 +99,7 @@ def test_english_and_other_languages_are_counted_apart(recorded: list[Record]) -
     assert above["counts"][0] == "0.7 (0)"
 
 
-def test_seeds_of_two_recipes_are_not_put_together(recorded: list[Record]) -> None:
+def test_seeds_of_two_recipes_are_not_put_together(recorded: list[ReferenceRun]) -> None:
     recorded += [made(1, 50.0), made(2, 50.0, recipe="another")]
     with pytest.raises(ValueError, match="not all of one recipe"):
         expected.read_series()

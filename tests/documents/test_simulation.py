@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from artifact.documents.simulation import contrast_rates, document, ladder_rates
+from artifact.documents.simulation import contrast_rates, document, ladder_rates, recorded_rate
 
 STATISTICS = Path(__file__).parents[2] / "artifact" / "STATISTICS.md"
 
@@ -32,11 +32,17 @@ def test_two_seeds_that_lie_apart_are_no_evidence():
 
 
 def test_signs_are_shown_where_there_is_an_effect_and_rarely_where_there_is_none():
-    above, below = contrast_rates(3, 0.0, 9, repeats=300)
-    assert max(above, below) < 0.07
-    above, below = contrast_rates(5, 5.0, 9, repeats=100)
-    assert above > 0.9
+    above, below, most = contrast_rates(3, 0.0, 9, repeats=300)
+    assert max(above, below) < 0.08
+    assert most < 0.01
+    above, below, most = contrast_rates(5, 5.0, 9, repeats=100)
+    assert min(above, most) > 0.9
     assert below == 0.0
+
+
+def test_a_sound_run_raises_an_alarm_in_one_of_a_hundred_and_a_bad_mean_is_found():
+    assert recorded_rate(16, 0.0, repeats=200) < 0.03
+    assert recorded_rate(26, 8.0, repeats=50) > 0.9
 
 
 def test_the_table_in_the_docs_is_that_of_the_rules():

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from xlt.verify.export import record
 from xlt.verify.judge import verify
-from xlt.verify.recording import record
 
 from .tiny_results import Results, plan_results, shifted, write_artifact
 

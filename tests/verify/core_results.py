@@ -17,6 +17,8 @@ from pathlib import Path
 from random import Random
 from statistics import fmean
 
+import pandas as pd
+
 from xlt.artifact import artifact_root
 from xlt.data.labels import with_labels
 from xlt.data.predictions import Prediction, write_predictions
@@ -31,12 +33,12 @@ from xlt.pipeline.tiers import read_tier
 from xlt.tasks.catalogue import get_task
 from xlt.tasks.record import Split, Task
 from xlt.verify.cells import Cell
+from xlt.verify.claims import read_literature
+from xlt.verify.export import record
 from xlt.verify.judge import join, recompute
-from xlt.verify.literature import read_literature
-from xlt.verify.measured import Record, means_of, record_path
-from xlt.verify.recording import record
+from xlt.verify.recorded import ReferenceRun, means_of, reference_path
 from xlt.verify.report import write_report
-from xlt.verify.scores import Scores
+from xlt.verify.scores import Scores, table_of
 
 ROWS = 100
 NO_DEV = {"udpos": {"kk", "th", "tl", "yo"}}
@@ -173,12 +175,12 @@ def scores(
 ) -> Scores:
     """The same without files, on the nine targets in at most ``most`` languages."""
     source = ConstructedSource(most)
-    cells: dict[tuple[int, str, str, Split], dict[str, Cell]] = {}
+    cells: dict[int, list[Cell]] = {seed: [] for seed in seeds}
     splits: tuple[Split, ...] = ("dev", "test")
     for seed, arm, key, split in itertools.product(seeds, arms, BASE, splits):
         task = get_task(key)
-        found = {
-            code: Cell(
+        cells[seed] += [
+            Cell(
                 arm=arm,
                 task=key,
                 split=split,
@@ -187,15 +189,14 @@ def scores(
                 chance=metrics_for(task, 10.0),
                 majority=None,
                 examples=1000,
-                trials=1000,
+                n_trials=1000,
                 predictions="",
                 run="",
             )
             for code in source.languages(task, split)
-        }
-        if found:
-            cells[seed, arm, key, split] = found
-    return Scores(cells, seeds, {split: {key: _codes(source, key, split) for key in BASE} for split in splits})
+        ]
+    table = pd.concat([table_of(found, seed) for seed, found in cells.items()])
+    return Scores(table, seeds, {split: {key: _codes(source, key, split) for key in BASE} for split in splits})
 
 
 def _codes(source: ConstructedSource, key: str, split: Split) -> str:
@@ -279,9 +280,9 @@ def write_every_verdict(root: Path, source: ConstructedSource) -> list[Path]:
     paper = artifact / "expected" / "paper.toml"
     paper.write_text(paper.read_text("utf-8").replace(REPLICATION, _replication(source)), "utf-8")
     whole = recompute(write_core_results(root / "reference", 0, source, replicated), source)
-    twin = Record.model_validate_json(record(whole, artifact).read_text("utf-8"))
+    twin = ReferenceRun.model_validate_json(record(whole, artifact).read_text("utf-8"))
     for seed in range(10, 18):
-        record_path(_another(twin, seed), artifact).write_text(_another(twin, seed).text(), "utf-8")
+        reference_path(_another(twin, seed), artifact).write_text(_another(twin, seed).text(), "utf-8")
     missing = ("hellaswag.bucc2018+tatoeba",)
     return [write_core_results(root / f"seed-{n}", n, source, with_every_fate, missing) for n in (0, 1, 2)]
 
@@ -296,7 +297,7 @@ def _replication(source: ConstructedSource) -> str:
     return f"values = {{ {', '.join(means)} }}"
 
 
-def _another(record: Record, seed: int) -> Record:
+def _another(record: ReferenceRun, seed: int) -> ReferenceRun:
     """A reference run of another seed: a little else, on PAWS-X so much else that its band reaches chance."""
     cells = {}
     for name, cell in record.cells.items():

@@ -11,8 +11,8 @@ import pytest
 from xlt.errors import DataFault, ExitCode, IncompleteFault, UsageFault
 from xlt.verify.cells import Cell
 from xlt.verify.judge import Verification, verify
+from xlt.verify.scores import table_of
 from xlt.verify.stored import Problem
-from xlt.verify.verdicts import Evidence
 
 from .tiny_results import RIGHT, TinySource
 
@@ -82,15 +82,15 @@ def test_above_chance_is_above_the_larger_of_chance_and_majority():
             chance={"accuracy": 100 / 3},
             majority=majority,
             examples=1000,
-            trials=1000,
+            n_trials=1000,
         )
 
     assert cell(62.0, None).above_chance
     assert not cell(62.0, {"accuracy": 60.0}).above_chance
     assert cell(64.0, {"accuracy": 60.0}).above_chance
     # 636 is the smallest n with P(X <= n) >= 0.99 for X ~ B(1000, 0.6).
-    assert cell(64.0, {"accuracy": 60.0}).bound == pytest.approx(63.6)
-    assert Evidence([cell(62.0, {"accuracy": 60.0})], None).chance == 60.0
+    assert cell(64.0, {"accuracy": 60.0}).chance_p99 == pytest.approx(63.6)
+    assert set(table_of([cell(62.0, {"accuracy": 60.0})], 0)["chance"]) == {60.0}
 
 
 def test_a_number_in_metrics_json_is_not_believed(results):

@@ -26,8 +26,8 @@ from xlt.pipeline.spec import RunSpec
 from xlt.pipeline.store import RunStore
 from xlt.tasks.catalogue import NLI_LABELS
 from xlt.tasks.record import Recipe
+from xlt.verify.export import record
 from xlt.verify.judge import verify
-from xlt.verify.recording import record
 
 from .mutations import mutate, seal
 from .tiny_results import EXAMPLES, TIER, Results, TinySource, plan_results, write_artifact

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from xlt.verify.bands import read_rule
 from xlt.verify.judge import Verification, verify
+from xlt.verify.recorded import read_references
 
 from .tiny_results import TinySource
 
@@ -55,8 +55,8 @@ def test_a_verification_survives_json(results):
 def test_the_shipped_rule_is_read_and_has_a_reason(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("XLT_ARTIFACT", raising=False)
     assert (Path(__file__).parents[2] / "artifact" / "expected" / "smoke-world.toml").is_file()
-    rule = read_rule("smoke", "world")
+    rule = read_references("smoke", "world").rule
     assert rule is not None
     assert (rule.minimum_seeds, rule.floor, rule.family_error) == (8, 5.0, 0.01)
-    assert "Bonferroni" in rule.reason
-    assert read_rule("smoke", "files") is None
+    assert "Holm" in rule.reason
+    assert read_references("smoke", "files").rule is None

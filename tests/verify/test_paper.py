@@ -114,14 +114,14 @@ def test_runs_of_another_recipe_are_not_passed_off_as_the_tier(place, tmp_path):
         found = verify(place / "0", SOURCE)
         said = {each.task: each.reason for each in found.verdicts}
         claim = select(found, Selection(claims=("C4",)))
-    assert {run.rpartition("-")[0] for run in found.unlike_tier} == {f"target/{arm}.pawsx" for arm in ARMS}
+    assert {run.rpartition("-")[0] for run in found.tier_mismatches} == {f"target/{arm}.pawsx" for arm in ARMS}
     assert said["pawsx"] == "not made as the tier 'core' says: in recipe"
     assert "not made as the tier" not in said["xnli"]
     cells = {each.key: each for each in found.paper.cells}
     assert (cells["xtreme.baseline.pawsx"].verdict, words(found)["C8"]) == ("not verifiable", "consistent")
     assert "not made as the tier" in cells["xtreme.baseline.pawsx"].reason
     assert found.exit_code == claim.exit_code == ExitCode.DEVIATES  # not 0, as for what cannot be known
-    assert verify(place / "0", SOURCE).unlike_tier == {}
+    assert verify(place / "0", SOURCE).tier_mismatches == {}
 
 
 def test_another_revision_of_the_checkpoint_than_the_pinned_one_is_not_passed_off_as_the_tier(place, tmp_path):
@@ -135,8 +135,8 @@ def test_another_revision_of_the_checkpoint_than_the_pinned_one_is_not_passed_of
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XLT_ARTIFACT", str(artifact))
         found = verify(place / "0", SOURCE)
-    assert len(found.unlike_tier) == len(found.runs)
-    assert set(found.unlike_tier.values()) == {"not made as the tier 'core' says: in backbone"}
+    assert len(found.tier_mismatches) == len(found.runs)
+    assert set(found.tier_mismatches.values()) == {"not made as the tier 'core' says: in backbone"}
 
 
 def test_an_arm_of_another_training_is_left_out(seeds):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from xlt.verify.literature import Printed, read_literature
-from xlt.verify.printed import CellVerdict, judge_printed
+from xlt.verify.claims import Printed, read_literature
+from xlt.verify.rules import CellVerdict, judge_printed
 
 from .core_results import BASE, Aim, aimed, replicated, scores
 

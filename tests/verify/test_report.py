@@ -9,16 +9,19 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
 
+import pandas as pd
 import pytest
 
 from xlt.artifact import artifact_root
 from xlt.errors import ExitCode
-from xlt.verify.chart import Series, line_chart
+from xlt.verify.charts import Series, line_chart
+from xlt.verify.comparison import VERDICT_WORDS
 from xlt.verify.judge import Verification, join, recompute, verify
 from xlt.verify.report import MARKS, render, schema, write_report
+from xlt.verify.scores import COLUMNS
 from xlt.verify.stored import GridRun
-from xlt.verify.tables import english_rows, language_tables, means_rows, metrics_text
-from xlt.verify.verdicts import VERDICT_WORDS, Verdict
+from xlt.verify.tables import language_tables, means_rows, metrics_text
+from xlt.verify.verdicts import Verdict
 
 from .core_results import ConstructedSource, write_core_artifact, write_every_verdict
 from .tiny_results import shifted
@@ -152,9 +155,13 @@ def test_an_arm_is_shown_with_its_difference_to_the_baseline(make):
     assert row.gains == (None, pytest.approx(10.0))
 
 
-def test_tasks_of_english_alone_share_a_table(found):
-    assert [(each.task, each.split, each.metric) for each in english_rows(found)] == [("mnli", "dev", "accuracy")]
-    assert "mnli" not in {table.task for table in language_tables(found)}
+def test_tasks_of_english_alone_share_a_table(results, found):
+    alone = [each for each in language_tables(found) if each.languages == ["en"]]
+    assert [(each.task, each.split, each.metric) for each in alone] == [("mnli", "dev", "accuracy")]
+    page = render(found, results.root)
+    english = page[page.index("English only") : page.index("Transfer from English")]
+    assert english.count('<tr><th scope="row">') == 1
+    assert "<h3>MNLI" not in page[: page.index("English only")]
 
 
 def test_a_joint_training_has_a_line_per_task(results, found):
@@ -178,6 +185,31 @@ def test_the_published_schema_is_the_current_one_and_fits_a_report(results, foun
     assert described["additionalProperties"] is False
     with pytest.raises(ValueError, match="more"):
         Verification.model_validate(document | {"more": 1})
+
+
+def test_every_field_of_the_schema_says_what_it_is():
+    silent = [
+        f"{kind}.{name}"
+        for kind, shape in json.loads(schema())["$defs"].items()
+        for name, field in shape.get("properties", {}).items()
+        if not field.get("description") and kind not in ("Backbone", "SourceSpec", "Deviation")
+    ]
+    assert not silent
+
+
+def test_the_table_of_scores_is_written_whole_and_as_it_is_judged(results, found):
+    folder = write_report(found, results.root).parent
+    table, typed = pd.read_csv(folder / "cells.csv", keep_default_na=False), pd.read_parquet(folder / "cells.parquet")
+    assert list(table.columns) == list(typed.columns) == list(COLUMNS)
+    assert len(table) == len(typed) == sum(len(cell.metrics) + 1 for cell in found.cells)
+    place = ["arm", "task", "split"]
+    for row in (table, typed):
+        means = row[row["metric"] == "score"].groupby(place)["value"].mean()
+        assert means.to_dict() == {each.key: pytest.approx(each.value) for each in found.means}
+        cell = found.cells[0]
+        here = row[(row[place] == [cell.arm, cell.task, cell.split]).all(axis=1) & (row["language"] == cell.language)]
+        assert dict(zip(here["metric"], here["value"], strict=True)) == {"score": cell.score, **cell.metrics}
+        assert set(here["predictions"]) == {cell.predictions}
 
 
 def test_a_run_that_collapsed_is_named_with_the_one_in_its_place(results, found):

@@ -6,18 +6,17 @@ from dataclasses import replace
 
 import pytest
 
-from xlt.verify.literature import read_claims, read_literature
-from xlt.verify.printed import judge_printed
-from xlt.verify.rules import Part, judge_parts, worst
+from xlt.verify.claims import read_claims, read_literature
+from xlt.verify.comparison import VerdictWord, worst
+from xlt.verify.rules import Part, judge_parts, judge_printed
 from xlt.verify.scores import Scores
-from xlt.verify.verdicts import VerdictWord
 
 from .core_results import Aim, aimed, replicated, scores
 
 
 def parts(claim_id: str, found: Scores) -> dict[str, Part]:
     claim = next(each for each in read_claims().claims if each.id == claim_id)
-    cells = judge_printed(read_literature().cells(), found, 14, "")
+    cells = list(judge_printed(read_literature().cells(), found, 14, ""))
     return {part.name: part for part in judge_parts(claim, found, cells)}
 
 
@@ -68,8 +67,8 @@ def test_a_gain_that_is_too_small_deviates_and_one_of_scattered_seeds_is_consist
 
 
 def test_eight_tasks_together_are_never_more_than_consistent(faithful):
-    cells = {(seed, arm.replace("multi", "multi8"), *rest): each for (seed, arm, *rest), each in faithful.cells.items()}
-    assert said("C2", replace(faithful, cells=cells)) == "consistent"
+    table = faithful.table.assign(arm=faithful.table["arm"].replace("multi", "multi8"))
+    assert said("C2", replace(faithful, table=table)) == "consistent"
 
 
 def test_the_order_of_the_best_is_reported_and_decides_nothing():

@@ -21,11 +21,10 @@ from tests.cli.conftest import invoke as invoke
 from xlt.errors import DataFault, ExitCode, IncompleteFault, UsageFault
 from xlt.pipeline.store import MANIFEST, check_folder
 from xlt.verify.crate import crate
+from xlt.verify.export import ship
 from xlt.verify.judge import verify
-from xlt.verify.log import read_log
 from xlt.verify.report import write_report
-from xlt.verify.shipment import ship
-from xlt.verify.stored import read_grid, source_of
+from xlt.verify.stored import read_grid, read_log, source_of
 from xlt.verify.submission import write_submission
 
 from .tiny_results import Results

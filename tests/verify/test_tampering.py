@@ -19,8 +19,8 @@ import pytest
 from xlt.data.rows import PairRow, Row
 from xlt.errors import ExitCode, UsageFault
 from xlt.tasks.record import Split, Task
+from xlt.verify.export import record
 from xlt.verify.judge import Verification, verify
-from xlt.verify.recording import record
 
 from .tiny_results import TIER, Results, TinySource
 
@@ -176,7 +176,7 @@ def test_it_is_caught_with_its_own_message(results: Results, name: str):
 
 def test_the_folder_that_is_tampered_with_is_sound(results: Results):
     found = verify(results.root, results.source)
-    assert (found.problems, found.unlike_tier) == ((), {})
+    assert (found.problems, found.tier_mismatches) == ((), {})
 
 
 class Placeholders(TinySource):
@@ -239,7 +239,7 @@ def test_the_engine_and_the_numeric_type_are_no_part_of_a_tier(results: Results)
         results.grid, runs=tuple(run.model_copy(update=GRAPH) for run in results.grid.runs if not run.parent)
     )
     made = Results(results.root.with_name("graph"), grid, results.source).fill()
-    assert verify(made.root, made.source).unlike_tier == {}
+    assert verify(made.root, made.source).tier_mismatches == {}
 
 
 def test_the_mark_of_constructed_results_cannot_be_taken_off(make, artifact: Path):

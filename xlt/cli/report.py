@@ -24,12 +24,12 @@ def report(
         typer.Option("--ship", metavar="FILE", help="Pack all that verify needs, without models and texts: x.tar.gz"),
     ] = None,
 ) -> None:
-    """Write the report: one page for people, report.json and an RO-Crate, below the (first) results folder."""
+    """Write the report below the (first) results folder: a page for people; report.json, cells.csv and an RO-Crate."""
     from pydantic import BaseModel
 
+    from xlt.verify.export import ship as pack
     from xlt.verify.judge import join, recompute
     from xlt.verify.report import write_report
-    from xlt.verify.shipment import ship as pack
     from xlt.verify.stored import source_of
 
     class ReportFiles(BaseModel):

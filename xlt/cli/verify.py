@@ -8,23 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from statistics import fmean
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from xlt.cli.options import DEFAULT_RESULTS, DataRoot, one_of
-from xlt.cli.output import emit, say
+from xlt.cli.output import emit, say, table
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from xlt.data.source import Source
-    from xlt.tasks.record import Split
     from xlt.verify.cells import Cell
     from xlt.verify.judge import Verification
+    from xlt.verify.paper import Paper
+    from xlt.verify.rules import CellVerdict, Part
 
 MOST_PROBLEMS = 5
+FEW_CLAIMS = 2
+NO_CLAIMS = "The paper's claims are about XLM-R Large and no part of this tier: xlt reproduce --tier core"
 FAILURES = ("deviates", "collapsed", "not run")
 Folders = Annotated[
     list[Path] | None, typer.Option("--results", metavar="DIR", help="The results folder; one for each seed.")
@@ -32,13 +34,13 @@ Folders = Annotated[
 
 
 def _claims() -> Iterator[str]:
-    from xlt.verify.literature import read_claims
+    from xlt.verify.claims import read_claims
 
     return (claim.id for claim in read_claims().claims)
 
 
 def _tables() -> Iterator[str]:
-    from xlt.verify.literature import read_literature
+    from xlt.verify.claims import read_literature
 
     return (table.name for table in read_literature().tables)
 
@@ -75,9 +77,9 @@ def verify(
     something deviates or was edited; 5: incomplete.
     """
     from xlt.artifact import artifact_root
+    from xlt.verify.claims import read_given
+    from xlt.verify.export import record as record_run
     from xlt.verify.judge import join, recompute
-    from xlt.verify.literature import read_given
-    from xlt.verify.recording import record as record_run
     from xlt.verify.selection import Selection, select
     from xlt.verify.stored import source_of
 
@@ -107,16 +109,14 @@ def verify_and_report(results: Path, source: Source) -> None:
 
 
 def _shown(verification: Verification) -> Iterator[str | Table]:
-    from xlt.cli.claims import shown_paper
-
-    for each in (verification, *verification.further):
+    for each in verification.seeds:
         if verification.further:
             yield f"Seed {each.seed}"
-        yield from _shown_seed(each)
-    yield from shown_paper(verification.paper)
+        yield from _seed(each)
+    yield from _paper(verification.paper)
 
 
-def _shown_seed(verification: Verification) -> Iterator[str | Table]:
+def _seed(verification: Verification) -> Iterator[str | Table]:
     by_fix: dict[str, list[str]] = {}
     for problem in verification.problems:
         by_fix.setdefault(problem.fix, []).append(f"{problem.run} {problem.where}".strip() + f": {problem.what}")
@@ -127,66 +127,86 @@ def _shown_seed(verification: Verification) -> Iterator[str | Table]:
     if verification.verdicts:
         yield _scores(verification)
         yield _verdicts(verification)
-        for fix in dict.fromkeys(verdict.fix for verdict in verification.verdicts if verdict.verdict == "not run"):
-            yield f"What was not run: {fix}"
+        not_run = dict.fromkeys(verdict.fix for verdict in verification.verdicts if verdict.verdict == "not run")
+        yield from (f"What was not run: {fix}" for fix in not_run)
         yield from filter(None, (*verification.references, verification.unchecked))
         yield f"Verdicts: {verification.summary}.  result_hash {verification.result_hash}"
 
 
 def _scores(verification: Verification) -> Table:
     """A line per task that is judged: mean over languages, English, and how many languages are above chance."""
-    from rich.table import Table
-
     from xlt.evaluate.metrics import task_score
     from xlt.tasks.catalogue import get_task
+    from xlt.verify.comparison import mean
 
-    table = Table("task", "languages", "chance", "majority", title="Mean / English / languages above chance (99 %)")
-    arms = list(dict.fromkeys(verdict.arm for verdict in verification.verdicts))
-    for arm in arms:
-        table.add_column(arm, justify="right")
-    groups: dict[tuple[str, Split], dict[str, list[Cell]]] = {(v.task, v.split): {} for v in verification.verdicts}
-    for cell in verification.cells:
-        if (cell.task, cell.split) in groups:
-            groups[cell.task, cell.split].setdefault(cell.arm, []).append(cell)
-    for (key, split), by_arm in groups.items():
-        if not by_arm:
+    arms, rows = list(dict.fromkeys(verdict.arm for verdict in verification.verdicts)), []
+    for key, split in dict.fromkeys((verdict.task, verdict.split) for verdict in verification.verdicts):
+        cells = [cell for cell in verification.cells if (cell.task, cell.split) == (key, split)]
+        if not cells:
             continue
-        task, cells = get_task(key), next(iter(by_arm.values()))
-        guess = fmean(task_score(task, cell.chance) for cell in cells)
-        majorities = [task_score(task, cell.majority) for cell in cells if cell.majority]
-        table.add_row(
-            f"{key} {split}",
-            str(len(cells)),
-            f"{guess:.1f}",
-            f"{fmean(majorities):.1f}" if majorities else "–",
-            *(_summary(by_arm.get(arm, [])) for arm in arms),
+        task, its = get_task(key), [[cell for cell in cells if cell.arm == arm] for arm in arms]
+        gold = next(filter(None, its))
+        majorities = [task_score(task, cell.majority) for cell in gold if cell.majority]
+        facts = (
+            len(gold),
+            mean([task_score(task, cell.chance) for cell in gold]),
+            mean(majorities) if majorities else None,
         )
-    return table
+        rows.append((f"{key} {split}", *facts, *map(_summary, its)))
+    columns = ("task", "languages", "chance", "majority", *arms)
+    return table(columns, rows, "Mean / English / languages above chance (99 %)")
 
 
-def _summary(cells: list[Cell]) -> str:
+def _summary(cells: list[Cell]) -> str | None:
+    from xlt.tasks.record import ENGLISH
+    from xlt.verify.comparison import mean
+
     if not cells:
-        return "–"
-    english = next((f"{cell.score:.1f}" for cell in cells if cell.language == "en"), "–")
-    above = sum(cell.above_chance for cell in cells)
-    return f"{fmean(cell.score for cell in cells):.1f} / {english} / {above}"
+        return None
+    english = next((f"{cell.score:.1f}" for cell in cells if cell.language == ENGLISH), "–")
+    return f"{mean([cell.score for cell in cells]):.1f} / {english} / {sum(cell.above_chance for cell in cells)}"
 
 
 def _verdicts(verification: Verification) -> Table:
     """The verdict on every mean over languages, failures first."""
-    from rich.table import Table
+    rows = []
+    for each in sorted(verification.verdicts, key=lambda each: each.verdict not in FAILURES):
+        expected = f"{each.band.low:.1f} to {each.band.high:.1f}" if each.band else None
+        rows.append((each.verdict, each.arm, each.task, each.split, each.value, expected, each.reason))
+    return table(("verdict", "arm", "task", "split", "mean", "expected", "why"), rows, "Verdicts")
 
-    table = Table("verdict", "arm", "task", "split", "mean", "expected", "why", title="Verdicts")
-    ordered = sorted(verification.verdicts, key=lambda each: each.verdict not in FAILURES)
-    for verdict in ordered:
-        band = verdict.band
-        table.add_row(
-            verdict.verdict,
-            verdict.arm,
-            verdict.task,
-            verdict.split,
-            "–" if verdict.value is None else f"{verdict.value:.1f}",
-            "–" if band is None else f"{band.low:.1f} to {band.high:.1f}",
-            verdict.reason,
-        )
-    return table
+
+def _paper(paper: Paper | None) -> Iterator[str | Table]:
+    """The claims, with their parts where few are asked for, and the printed cells, failures first; then the counts."""
+    if paper is None:
+        yield NO_CLAIMS
+        return
+    if paper.claims:
+        yield _claim_verdicts(paper)
+    # A table has dozens of languages: where all are well, their mean says so.
+    cells = [each for each in paper.cells if each.verdict == "deviates" or not each.cell.language or not paper.claims]
+    if cells := [each for each in cells if each.cell.expected is not None or not paper.claims]:
+        rows = [(each.verdict, each.key, _measured(each), each.cell.expected, each.reason) for each in cells]
+        yield table(("verdict", "cell", "measured", "printed", "why"), rows, "Printed cells")
+    commands: dict[str, list[str]] = {}
+    for claim in paper.claims:
+        if claim.fix:
+            commands.setdefault(claim.fix, []).append(claim.claim.id)
+    yield from (f"{', '.join(ids)}: {fix}" for fix, ids in commands.items())
+    yield f"The paper: {paper.summary}."
+
+
+def _claim_verdicts(paper: Paper) -> Table:
+    rows: list[tuple[object, ...]] = []
+    for each in paper.claims:
+        rows.append((each.verdict, f"{each.claim.id}  {each.claim.statement}", "", "", each.reason))
+        for part in each.parts if len(paper.claims) <= FEW_CLAIMS else ():
+            verdict = part.verdict if part.decides else f"({part.verdict})"
+            rows.append((verdict, f"    {part.name}", _measured(part), part.expected, part.reason))
+    return table(("verdict", "claim", "measured", "expected", "why"), rows, "The paper's claims")
+
+
+def _measured(found: Part | CellVerdict) -> str | None:
+    if found.value is None or found.low is None or found.high is None:
+        return None
+    return f"{found.value:.1f} ({found.low:.1f} to {found.high:.1f})"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -29,6 +30,7 @@ from xlt.frozen import Frozen
 from xlt.pipeline.store import METRICS, RunStore, prediction_name, read_metrics
 from xlt.tasks.catalogue import get_task
 from xlt.tasks.record import Split, Task
+from xlt.verify.comparison import mean
 from xlt.verify.stored import CellKey, GridFile, Problem, StoredRun, read_runs
 
 MeanKey = tuple[str, str, Split]
@@ -36,23 +38,30 @@ MetricKey = tuple[str, str, str, str]  # task, split, language, metric
 
 
 class Cell(Frozen):
-    """One phase-2 model on one task, split and language; metrics in percent, recomputed.
-
-    ``trials`` are the things that can each be right or wrong: examples, words, or pairs to be found.
-    ``predictions`` is the SHA-256 of what the model said, ``run`` the folder of the run that said it.
-    """
+    """One phase-2 model on one task, split and language."""
 
     arm: str
+    """The phase-2 model."""
     task: str
+    """The task."""
     split: Split
+    """The split of its data."""
     language: str
+    """The language."""
     metrics: Metrics
+    """The metrics in percent, recomputed from predictions and gold."""
     chance: Metrics
+    """What a random guess scores on average; in tagging, what the most frequent tag everywhere scores."""
     majority: Metrics | None
+    """What always giving the most frequent label scores; null where no label repeats."""
     examples: int
-    trials: int
+    """The number of examples."""
+    n_trials: int
+    """How many things can each be right or wrong: examples, words, or pairs to be found."""
     predictions: str
+    """The SHA-256 of what the model said."""
     run: str
+    """The folder of the run that said it."""
 
     @property
     def score(self) -> float:
@@ -65,23 +74,30 @@ class Cell(Frozen):
         return better_guess(get_task(self.task), self.chance, self.majority)
 
     @property
-    def bound(self) -> float:
-        """What guessing exceeds in at most 1 % of cases: accuracy, exact match for span QA, recall for mining."""
-        return binomial_bound(self.trials, binomial_metric(get_task(self.task), self.guess) / 100)
+    def chance_p99(self) -> float:
+        """The score that guessing exceeds with probability at most 1 % (binomial).
+
+        It is of accuracy, for span QA of exact match, for mining of recall.
+        """
+        return binomial_bound(self.n_trials, binomial_metric(get_task(self.task), self.guess) / 100)
 
     @property
     def above_chance(self) -> bool:
         """Whether the model knows more than a guess, by the binomial bound."""
-        return binomial_metric(get_task(self.task), self.metrics) > self.bound
+        return binomial_metric(get_task(self.task), self.metrics) > self.chance_p99
 
 
 class Mean(Frozen):
     """The unweighted mean of the scores of all languages, English included, as in XTREME's evaluation."""
 
     arm: str
+    """The phase-2 model."""
     task: str
+    """The task."""
     split: Split
+    """The split of its data."""
     value: float
+    """The mean, in percent."""
 
     @property
     def key(self) -> MeanKey:
@@ -186,7 +202,7 @@ def _cell(store: RunStore, run: StoredRun, key: CellKey, gold: _Gold, grid: Grid
         chance=gold.chance,
         majority=gold.majority,
         examples=len(gold.rows),
-        trials=n_trials(gold.task, gold.rows),
+        n_trials=n_trials(gold.task, gold.rows),
         predictions=_digest(predictions),
         run=folder,
     )
@@ -257,16 +273,14 @@ def _same(stored: float | None, recomputed: float | None) -> bool:
 
 def _means(runs: Iterable[StoredRun], cells: Sequence[Cell]) -> Iterator[Mean]:
     """The mean of each task and split whose languages could all be recomputed."""
-    by_key = {(cell.run, cell.task, cell.split, cell.language): cell for cell in cells}
+    scores: dict[tuple[str, str, Split], list[float]] = {}
+    for cell in cells:
+        scores.setdefault((cell.run, cell.task, cell.split), []).append(cell.score)
     for run in runs:
-        languages: dict[tuple[str, Split], list[Cell | None]] = {}
-        for task, split, language in run.cells:
-            found = by_key.get((run.entry.folder, task, split, language))
-            languages.setdefault((task, split), []).append(found)
-        for (task, split), found_cells in languages.items():
-            scores = [cell.score for cell in found_cells if cell is not None]
-            if len(scores) == len(found_cells):
-                yield Mean(arm=run.entry.arm, task=task, split=split, value=math.fsum(scores) / len(scores))
+        for (task, split), languages in Counter((task, split) for task, split, _ in run.cells).items():
+            found = scores.get((run.entry.folder, task, split), [])
+            if len(found) == languages:
+                yield Mean(arm=run.entry.arm, task=task, split=split, value=mean(found))
 
 
 def _name(key: CellKey) -> str:

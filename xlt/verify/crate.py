@@ -23,6 +23,14 @@ FILES = {
     "grid.json": "All runs of the grid, and which needs which",
     "report/index.html": "The report: every number and its verdict",
     "report/report.json": "The same as data",
+    "report/cells.csv": "The table of scores: a row for each seed, arm, task, split, language and metric",
+    "report/cells.parquet": "The same, with types",
+}
+FORMATS = {
+    ".html": "text/html",
+    ".json": "application/json",
+    ".csv": "text/csv",
+    ".parquet": "application/vnd.apache.parquet",
 }
 
 
@@ -42,7 +50,7 @@ def crate(verification: Verification, results: Path) -> Entity:
     people = list(_project())
     entities |= {each["@id"]: each for each in people}
     for name, what in FILES.items():
-        entities[name] = {"@id": name, "@type": "File", "name": what, "encodingFormat": _format(name)}
+        entities[name] = {"@id": name, "@type": "File", "name": what, "encodingFormat": FORMATS[Path(name).suffix]}
     title = f"the tier {verification.tier} on {verification.source.name}, seed {verification.seed}"
     about = f"Made by: {verification.command}. Verdicts: {verification.summary}."
     root: Entity = {
@@ -146,10 +154,6 @@ def _name(author: dict[str, str]) -> str:
 
 def _references(entities: Any) -> list[dict[str, str]]:
     return [{"@id": each["@id"]} for each in entities]
-
-
-def _format(name: str) -> str:
-    return "text/html" if name.endswith(".html") else "application/json"
 
 
 def _constructed(verification: Verification) -> str:

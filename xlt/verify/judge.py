@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+import pandas as pd
 from pydantic import Field
 
 from xlt.data.source import Source
@@ -16,66 +17,109 @@ from xlt.pipeline.deviations import Deviation, deviations
 from xlt.pipeline.spec import Backbone, SourceSpec
 from xlt.pipeline.store import RunStore, State
 from xlt.tasks.record import Split
-from xlt.verify.bands import References, Setting, Shelf, read_shelf
 from xlt.verify.cells import Cell, Mean, MeanKey, Recomputed, read_cells
-from xlt.verify.likeness import backbone_of, tier_runs, unlike_tier
-from xlt.verify.literature import Given, read_claims, read_literature
-from xlt.verify.log import read_log
-from xlt.verify.measured import Lineage, device_of, digest, lineages, platform_of
-from xlt.verify.paper import Paper, judge_paper
-from xlt.verify.promise import promised_means
-from xlt.verify.stored import GridFile, GridRun, Problem, StoredRun, read_grid
-from xlt.verify.verdicts import Evidence, Statement, Verdict, VerdictWord, count_verdicts, judge_mean, state
+from xlt.verify.claims import Claims, Given, read_claims, read_literature
+from xlt.verify.comparison import VerdictWord
+from xlt.verify.paper import Paper, judge_paper, not_judged
+from xlt.verify.recorded import (
+    Lineage,
+    ReferenceSet,
+    RunConditions,
+    device_of,
+    digest,
+    lineages,
+    platform_of,
+    read_references,
+)
+from xlt.verify.scores import BASELINE, Scores, by_mean, table_of
+from xlt.verify.stored import GridFile, GridRun, Problem, StoredRun, read_grid, read_log
+from xlt.verify.tier import backbone_of, required_means, tier_mismatches, tier_runs
+from xlt.verify.verdicts import RunMean, Statement, Verdict, count_verdicts, judge_means
 
 SEVERITY = (ExitCode.DEVIATES, ExitCode.DATA, ExitCode.INCOMPLETE, ExitCode.OK)
 
 
 class RunState(GridRun):
-    """A run of the grid, whether it is whole, and its lineage (empty where it cannot be known)."""
+    """A run of the grid, as it was found."""
 
     state: State
+    """Whether it is whole."""
     recipe: str
+    """The hash of all that it and the runs that it starts from were made with, but seed and data; empty if unknown."""
     data: str
+    """The hash of the fingerprints of all data that they read; empty if unknown."""
 
 
 class Verification(Frozen):
-    """Everything that ``verify`` found.
-
-    ``result_hash`` covers predictions, metrics and verdicts, nothing that holds a time. ``references`` says
-    in words what was compared with and ``rule`` why so, ``fingerprints`` are those of all data read,
-    ``counts`` is how many of the means got each verdict. ``unlike_tier`` has, by folder, the runs that are not made as
-    the project's tier of that name says: what they scored is shown and not judged. ``unchecked`` says what cannot be
-    checked because models are not kept. ``paper`` is None where the backbone is one made on the spot: the paper's
-    claims are no part of such a tier. ``further`` are the verifications of other seeds, which ``paper`` and
-    ``exit_code`` cover too.
-    """
+    """Everything that ``verify`` found in a results folder."""
 
     format: Literal[1] = 1
+    """The version of this document's form."""
     tier: str
+    """The tier that was run."""
     source: SourceSpec
+    """The source of its data."""
     seed: int
+    """Its seed."""
     command: str
+    """The command that made the results and that resumes them."""
     exit_code: int
+    """The exit code of ``verify``: that of the worst finding, claims and further seeds included."""
     result_hash: str
+    """The SHA-256 of tier, source, seed, predictions, metrics and verdicts; nothing in it depends on times."""
     counts: dict[VerdictWord, int]
+    """How many of the means got each verdict."""
     references: tuple[str, ...]
+    """What the means were compared with, in words."""
     rule: str
+    """How they were compared, and why so; empty where nothing is recorded for the tier."""
     problems: tuple[Problem, ...]
+    """What cannot be trusted or is missing."""
     verdicts: tuple[Verdict, ...]
+    """A verdict on each mean that grid or tier promise."""
     statements: tuple[Statement, ...]
+    """What holds for each mean that was recomputed, whatever was expected."""
     means: tuple[Mean, ...]
+    """The means over languages, recomputed."""
     cells: tuple[Cell, ...]
+    """The scores of each model, task, split and language, recomputed."""
     runs: tuple[RunState, ...]
+    """The runs of the grid."""
     collapsed: tuple[GridRun, ...] = ()
+    """First attempts that collapsed, whose place in ``runs`` a second one took."""
     left_out: dict[str, str] = Field(default_factory=dict)
+    """By arm of the tier, what is not there because its data is absent."""
     deviations: dict[str, Deviation] = Field(default_factory=dict)
+    """Where the runs are not what the paper did, or not what a reader expects."""
     platform: dict[str, Any]
+    """Where the runs were made: processor, device, versions, commit; a list where they differ."""
     fingerprints: dict[str, str]
+    """The SHA-256 of all sets of rows that were read, by task, split and language."""
     backbone: Backbone | None = None
-    unlike_tier: dict[str, str] = Field(default_factory=dict)
+    """The pretrained model of all runs."""
+    tier_mismatches: dict[str, str] = Field(default_factory=dict)
+    """Runs whose spec differs from the project's tier of that name, with how; what they scored is not judged."""
     unchecked: str = ""
+    """What cannot be checked because models are not kept."""
     paper: Paper | None = None
+    """The verdicts on the paper, over all seeds; null where the backbone is one made on the spot."""
     further: tuple[Verification, ...] = ()
+    """The verifications of other seeds."""
+
+    @property
+    def seeds(self) -> tuple[Verification, ...]:
+        """This verification and those of the other seeds."""
+        return self, *self.further
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The table of scores of all seeds."""
+        return pd.concat(
+            [
+                table_of(each.cells, each.seed, each.backbone.retrieval_layer if each.backbone else 0)
+                for each in self.seeds
+            ]
+        )
 
     @property
     def summary(self) -> str:
@@ -105,17 +149,17 @@ def recompute(results: Path, source: Source, *, again: int = 0) -> Verification:
     store = RunStore(results)
     recomputed = read_cells(store, source, grid)
     if again:
-        from xlt.verify.recheck import recheck  # loads the libraries that verifying needs no more than reading does
+        from xlt.verify.recheck import recheck  # imports torch, which plain verification does not need
 
         found = recheck(store, source, grid, recomputed.runs, again)
         recomputed = replace(recomputed, problems=(*recomputed.problems, *found))
     wanted = tier_runs(grid, source)
-    unlike = unlike_tier(grid.tier, wanted, recomputed.runs)
-    recomputed = replace(recomputed, problems=(*recomputed.problems, *_passed_off(unlike, grid)))
+    mismatches = tier_mismatches(grid.tier, wanted, recomputed.runs)
+    recomputed = replace(recomputed, problems=(*recomputed.problems, *mislabelled_runs(mismatches, grid)))
     known = lineages(recomputed.runs)
-    shelf = read_shelf(grid.tier, grid.source.name)
-    promised = list(promised_means(wanted, source, recomputed.runs))
-    verdicts, statements, about = _judge(grid, promised, store, recomputed, shelf, known, unlike)
+    references = read_references(grid.tier, grid.source.name)
+    required = list(required_means(wanted, source, recomputed.runs))
+    verdicts, statements, about = _judge(grid, required, store, recomputed, references, known, mismatches)
     states = tuple(_state(run, known.get(run.entry.folder)) for run in recomputed.runs)
     return Verification(
         tier=grid.tier,
@@ -126,7 +170,7 @@ def recompute(results: Path, source: Source, *, again: int = 0) -> Verification:
         result_hash=_result_hash(grid, recomputed.cells, verdicts),
         counts=count_verdicts(verdicts),
         references=about,
-        rule=shelf.rule.reason.strip() if shelf.rule else "",
+        rule=references.rule.reason.strip() if references.rule else "",
         problems=recomputed.problems,
         verdicts=tuple(verdicts),
         statements=tuple(statements),
@@ -139,7 +183,7 @@ def recompute(results: Path, source: Source, *, again: int = 0) -> Verification:
         platform=platform_of(recomputed.runs),
         fingerprints=dict(sorted(item for run in recomputed.runs if run.spec for item in run.spec.data.items())),
         backbone=backbone_of(grid, recomputed.runs),
-        unlike_tier=unlike,
+        tier_mismatches=mismatches,
         unchecked=_unchecked(store, recomputed.runs),
     )
 
@@ -158,19 +202,51 @@ def join(verifications: Sequence[Verification], given: Given | None = None) -> V
         _check_sibling(first, other)
     if len({each.seed for each in verifications}) < len(verifications):
         raise UsageFault("Two of the results folders are of one seed.", fix="Give each seed once.")
-    backbone, words = first.backbone, set[VerdictWord]()
-    if backbone is None or not backbone.name:
+    joined = first.model_copy(update={"further": tuple(further)})
+    words = set[VerdictWord]()
+    if first.backbone is None or not first.backbone.name:
         if given:
             raise UsageFault(
                 f"The paper's values are not compared with the tier '{first.tier}'.", fix="xlt reproduce --tier core"
             )
         paper = None
     else:
-        literature = read_literature()
-        paper = judge_paper(verifications, backbone, read_claims(), literature, literature.cells(given))
+        paper = _judge_paper(joined, first.backbone, given)
         words = {each.verdict for each in paper.claims}
     code = worst_code([exit_code((), (), words), *(each.exit_code for each in verifications)])
-    return first.model_copy(update={"further": tuple(further), "paper": paper, "exit_code": code})
+    return joined.model_copy(update={"paper": paper, "exit_code": code})
+
+
+def _judge_paper(joined: Verification, backbone: Backbone, given: Given | None) -> Paper:
+    claims = read_claims()
+    asked = [claim for claim in claims.claims if joined.tier in claim.tiers]
+    cells, why = read_literature().cells(given), ""
+    if backbone.name != claims.backbone:
+        why = f"the claims are about {claims.backbone}; the results are of {backbone.name}"
+    elif limit := joined.source.settings.get("limit"):
+        why = f"the results are of the first {limit} rows of each split (--limit)"
+    if why:
+        return not_judged(tuple(each.seed for each in joined.seeds), asked, cells, why)
+    return judge_paper(scores_of(joined), asked, cells, backbone.retrieval_layer, joined.command)
+
+
+def scores_of(joined: Verification) -> Scores:
+    """The recomputed scores of all seeds, less those of runs that are not what their name says."""
+    seeds = tuple(each.seed for each in joined.seeds)
+    return Scores(joined.table, seeds, read_literature().languages, dict(_excluded_arms(joined, read_claims())))
+
+
+def _excluded_arms(joined: Verification, claims: Claims) -> Iterator[tuple[tuple[str, str], str]]:
+    """Arms that are named in the claims and were trained on something else, and what mislabelled runs scored."""
+    for each in joined.seeds:
+        for run in each.runs:
+            if how := each.tier_mismatches.get(run.folder):
+                yield from (((run.arm, task), f"{run.folder}: {how}") for task in run.evaluate)
+        trained = {run.arm: run.train for run in each.runs if run.phase == "intermediate"}
+        for arm, tasks in claims.arms.items():
+            found = trained.get(arm, ())
+            if set(found) != set(tasks) and (arm in trained or arm == BASELINE):
+                yield (arm, ""), f"'{arm}' was trained on {', '.join(found) or 'nothing'} here"
 
 
 def _check_sibling(first: Verification, other: Verification) -> None:
@@ -201,33 +277,26 @@ def _settings(settings: dict[str, int | str]) -> str:
 
 def _judge(
     grid: GridFile,
-    promised: Sequence[tuple[MeanKey, StoredRun | None]],
+    required: Sequence[tuple[MeanKey, StoredRun | None]],
     store: RunStore,
     recomputed: Recomputed,
-    shelf: Shelf,
+    references: ReferenceSet,
     known: dict[str, Lineage],
-    unlike: dict[str, str],
+    mismatches: dict[str, str],
 ) -> tuple[list[Verdict], list[Statement], tuple[str, ...]]:
-    """A verdict on every promised mean, statements on the recomputed ones, and what was compared with."""
-    means = {mean.key: mean for mean in recomputed.means}
-    verdicts: list[Verdict] = []
-    statements: list[Statement] = []
-    about: list[str] = []
-    for key, run in promised:
-        if run is None or key not in means:
-            verdicts.append(_unjudged(key, run, recomputed.problems, grid))
-            continue
-        folder = run.entry.folder
-        setting = Setting(grid.seed, device_of(platform_of([run])), known.get(folder))
-        references = shelf.references("/".join(key), setting)
-        if folder in unlike:
-            references = References((), None, unlike[folder])
-        cells = [cell for cell in recomputed.cells if (cell.arm, cell.task, cell.split) == key]
-        evidence = Evidence(cells, read_log(store.path(folder)))
-        verdicts.append(judge_mean(means[key], folder, evidence, references))
-        statements.append(state(key, evidence))
-        about.append(references.about)
-    return verdicts, statements, tuple(dict.fromkeys(about))
+    """A verdict on every mean that is required, statements on the recomputed ones, and what was compared with."""
+    whole, rows = {mean.key for mean in recomputed.means}, by_mean(table_of(recomputed.cells, grid.seed))
+    asked: dict[MeanKey, RunMean] = {}
+    for key, run in required:
+        if run is not None and key in whole:
+            folder, log = run.entry.folder, read_log(store.path(run.entry.folder))
+            conditions = RunConditions(grid.seed, device_of(platform_of([run])), known.get(folder))
+            fell = log.loss_fell if log else None
+            asked[key] = RunMean(*key, rows[key], conditions, folder, fell, mismatches.get(folder, ""))
+    judged, about = judge_means(list(asked.values()), references)
+    given = dict(zip(asked, judged, strict=True))
+    verdicts = [given.get(key) or _unjudged(key, run, recomputed.problems, grid) for key, run in required]
+    return verdicts, [each.statement for each in asked.values()], about
 
 
 def _unchecked(store: RunStore, runs: Sequence[StoredRun]) -> str:
@@ -237,9 +306,9 @@ def _unchecked(store: RunStore, runs: Sequence[StoredRun]) -> str:
     return f"{what}, and how large they were cannot be seen." if lacking else ""
 
 
-def _passed_off(unlike: dict[str, str], grid: GridFile) -> Iterator[Problem]:
-    """A run of another tier under this one's name is no better than one with another seed than it says."""
-    for folder, how in unlike.items():
+def mislabelled_runs(mismatches: dict[str, str], grid: GridFile) -> Iterator[Problem]:
+    """Runs whose spec contradicts the tier that they claim, as problems; those that start from one are judged by it."""
+    for folder, how in mismatches.items():
         if not how.startswith("starts from "):
             what = f"The run is {how}."
             yield Problem(kind="spec", run=folder, where="spec.json", what=what, fix=grid.command)

@@ -16,25 +16,29 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from xlt.errors import UsageFault
-from xlt.files import writable, write_text
+from xlt.files import writable, write_bytes, write_text
 from xlt.pipeline.deviations import Deviation
 from xlt.pipeline.store import Provenance, read_provenance
-from xlt.verify.chart import STYLES, Series, line_chart
+from xlt.verify.charts import STYLES, Series, forest_plot, line_chart
+from xlt.verify.comparison import VERDICT_WORDS
 from xlt.verify.crate import CRATE, crate
-from xlt.verify.forest import forest_plot, gains
 from xlt.verify.judge import RunState, Verification
-from xlt.verify.log import Log, read_log
-from xlt.verify.printed_tables import differences, printed_tables, run_links, seed_links
+from xlt.verify.stored import Log, read_log
 from xlt.verify.tables import (
     arms,
-    english_rows,
+    differences,
+    distance,
     findings,
+    gains,
+    language_name,
     language_tables,
     means_rows,
     metrics_text,
+    printed_tables,
+    seed_links,
     task_name,
 )
-from xlt.verify.verdicts import VERDICT_WORDS, count_verdicts
+from xlt.verify.verdicts import count_verdicts
 
 MARKS = {
     "exact": "✓",
@@ -107,7 +111,7 @@ class Part:
 
 
 def write_report(verification: Verification, *folders: Path) -> Path:
-    """Write the report and the crate below the first of the results folders, one for each seed; returns the page.
+    """Write report, scores and crate below the first of the results folders, one for each seed; returns the page.
 
     The same verification and run folders give the same bytes.
 
@@ -124,6 +128,9 @@ def write_report(verification: Verification, *folders: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / "report.json", document + "\n")
         write_text(folder / "index.html", render(verification, *folders))
+        table = verification.table
+        write_text(folder / "cells.csv", table.to_csv(index=False, lineterminator="\n"))
+        write_bytes(folder / "cells.parquet", table.to_parquet(index=False))
         write_text(results / CRATE, json.dumps(crate(verification, results), indent=1, ensure_ascii=False) + "\n")
     return folder / "index.html"
 
@@ -146,6 +153,7 @@ def render(verification: Verification, *folders: Path) -> str:
     environment.filters |= {
         "metrics": metrics_text,
         "task_name": task_name,
+        "language_name": language_name,
         "slug": lambda word: word.replace(" ", "-"),
         "thousands": lambda number: f"{number:,}".replace(",", "\u202f"),
     }
@@ -171,7 +179,7 @@ def render(verification: Verification, *folders: Path) -> str:
         arms=arms,
         means_rows=means_rows,
         language_tables=language_tables,
-        english_rows=english_rows,
+        distance=distance,
         stages=stages,
         totals={stage: sum(card.seconds.get(stage, 0.0) for card in cards) for stage in stages},
         count=count_verdicts,
@@ -185,7 +193,7 @@ def _parts(verification: Verification, folders: Sequence[Path]) -> list[Part]:
     """The seeds of the report; files of another seed are linked where its folder lies beside that of the first."""
     several = bool(verification.further)
     parts = []
-    for each, folder in zip((verification, *verification.further), folders, strict=True):
+    for each, folder in zip(verification.seeds, folders, strict=True):
         beside = folder.resolve().parent == folders[0].resolve().parent
         sibling = f"../../{quote(os.fsencode(folder.resolve().name))}/runs" if beside else ""
         base = "../runs" if folder == folders[0] else sibling
@@ -199,20 +207,17 @@ def _paper(verification: Verification, anchors: dict[str, str]) -> dict[str, Any
     """What the page shows of the paper: verdicts, printed tables and forest plots."""
     if verification.paper is None:
         return None
-    runs = run_links(verification, anchors)
-    several = bool(verification.further)
-    means = {each.seed: f"means-{each.seed}" if several else "means" for each in (verification, *verification.further)}
-    forests = {
-        name: forest_plot(deltas, x_label="points over the baseline")
-        for name, deltas in gains(verification, f"#{means[verification.seed]}").items()
-    }
+    links = seed_links(verification, anchors)
     return {
         "judged": verification.paper,
-        "tables": list(printed_tables(verification.paper)),
-        "links": lambda cell: seed_links(cell, runs, means),
-        "means_of": lambda seeds: [(seed, means[seed]) for seed in seeds],
-        "gains": forests,
-        "differences": forest_plot(differences(verification.paper, runs, means), x_label="measured minus printed"),
+        "tables": printed_tables(verification.paper),
+        "links": links.of,
+        "means_of": lambda seeds: [(seed, links.means[seed]) for seed in seeds],
+        "gains": {
+            name: forest_plot(deltas, x_label="points over the baseline")
+            for name, deltas in gains(verification, links).items()
+        },
+        "differences": forest_plot(differences(verification.paper, links), x_label="measured minus printed"),
     }
 
 
@@ -236,11 +241,10 @@ def _notices(verification: Verification) -> Iterator[str]:
         )
     if limit := verification.source.settings.get("limit"):
         yield f"Only the first {limit} rows of each split were read (--limit)."
-    seeds = (verification, *verification.further)
-    yield from dict.fromkeys(each.unchecked for each in seeds if each.unchecked)
-    for each in seeds:
-        if each.unlike_tier:
-            what = f"{len(each.unlike_tier)} of {len(each.runs)} runs of seed {each.seed} are not made as it says"
+    yield from dict.fromkeys(each.unchecked for each in verification.seeds if each.unchecked)
+    for each in verification.seeds:
+        if each.tier_mismatches:
+            what = f"{len(each.tier_mismatches)} of {len(each.runs)} runs of seed {each.seed} are not made as it says"
             yield f"Not the tier '{each.tier}': {what}, or start from such a one (see Problems)."
 
 

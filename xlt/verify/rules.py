@@ -1,39 +1,189 @@
-"""The decision rules of the claims: from scores to verdicts on the parts of a claim."""
+"""The decision rules: from scores to verdicts on printed values and on the parts of claims."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
 
 from xlt.frozen import Frozen
-from xlt.verify.literature import Claim, Gain
-from xlt.verify.printed import ONE_SEED, CellVerdict, compared
-from xlt.verify.scores import BASELINE, BEST, NINE, Lacking, Scores
-from xlt.verify.statistics import LEVEL, Comparison, Contrast, bootstrap, compare, contrast, holm, ladder
-from xlt.verify.verdicts import VERDICT_WORDS, VerdictWord
+from xlt.tasks.catalogue import get_task
+from xlt.verify.claims import Claim, Gain, Printed
+from xlt.verify.comparison import (
+    LEVEL,
+    VERDICT_WORDS,
+    Comparison,
+    Estimate,
+    VerdictWord,
+    above,
+    at_most,
+    estimate,
+    most,
+    near,
+    verdicts,
+    worst,
+)
+from xlt.verify.scores import BASELINE, BEST, NINE, Scores, ScoreUnavailable, tasks_of
+from xlt.verify.verdicts import Direction
+
+ONE_SEED = "one seed shows no spread: give the folders of more seeds, each with --results"
 
 
-class Part(Frozen):
-    """One thing that a claim says, in points; ``low`` to ``high`` is a 95 % interval, of contrasts two one-sided 95 %
-    bounds. A part that does not decide is reported only."""
+class Judged(Frozen):
+    """What is said about one score or difference, over some seeds."""
+
+    verdict: VerdictWord
+    """The verdict, a word of a closed set."""
+    reason: str
+    """Why, in words and numbers."""
+    value: float | None = None
+    """The mean of the seeds, in percent or points; null where it cannot be computed."""
+    low: float | None = None
+    """The lower end of its 95 % interval; of signs and orders a one-sided 95 % bound."""
+    high: float | None = None
+    """The upper end of its 95 % interval; of signs and orders a one-sided 95 % bound."""
+    seeds: tuple[int, ...] = ()
+    """The seeds that it is the mean of."""
+
+
+class CellVerdict(Judged):
+    """What is said about one printed value."""
+
+    key: str
+    """The cell: ``table.arm.quantity``, and the language where it is of one."""
+    cell: Printed
+    """The printed value, and where it is from."""
+    direction: Direction | None = None
+    """Where a value that deviates lies."""
+    fix: str = ""
+    """The command that fills it, where it was not run."""
+
+
+class Part(Judged):
+    """One thing that a claim says."""
 
     name: str
-    verdict: VerdictWord
-    reason: str
+    """What it says, in words."""
     expected: float | None = None
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-    seeds: tuple[int, ...] = ()
+    """What the paper says, in percent or points; null where it says a sign or an order."""
     decides: bool = True
+    """Whether the verdict on the claim rests on it; else it is reported only."""
 
 
-def worst(words: Sequence[VerdictWord]) -> VerdictWord:
-    """The word that is most of a failure."""
-    return min(words, key=VERDICT_WORDS.index)
+@dataclass(frozen=True, slots=True)
+class _Near:
+    """Values of seeds that should be near a printed one."""
+
+    found: Estimate
+    expected: float
+    margin: float
+    guess: float
+    seeds: tuple[int, ...]
+
+    @property
+    def comparison(self) -> Comparison:
+        return near(self.found, self.margin, self.guess - self.expected)
+
+    def fields(self, word: VerdictWord) -> dict[str, Any]:
+        value, half = self.expected + self.found.value, self.found.half_width(LEVEL / 2)
+        said = {
+            "reproduced": ": inside the margin",
+            "consistent": ": not told apart, equality not shown",
+            "not verifiable": ": a guess would not be told from it either",
+        }.get(word, "")
+        interval = f"{value:.1f} ({value - half:.1f} to {value + half:.1f})"
+        reason = f"{interval} against {self.expected:.1f} ± {self.margin:g}{said}"
+        return {"reason": reason, "value": value, "low": value - half, "high": value + half, "seeds": self.seeds}
+
+
+@dataclass(frozen=True, slots=True)
+class _Sign:
+    """A difference whose sign is asked for."""
+
+    name: str
+    found: Estimate
+    seeds: tuple[int, ...]
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        half = self.found.half_width()
+        return self.found.value - half, self.found.value + half
+
+    def part(self, word: VerdictWord, reason: str, *, decides: bool = True) -> Part:
+        low, high = self.bounds
+        return Part(
+            name=self.name,
+            verdict=word,
+            reason=reason,
+            value=self.found.value,
+            low=low,
+            high=high,
+            seeds=self.seeds,
+            decides=decides,
+        )
+
+
+Look = _Near | ScoreUnavailable
+
+
+def _try(look: Callable[[], _Near]) -> Look:
+    try:
+        return look()
+    except ScoreUnavailable as fault:
+        return fault
+
+
+def _words(looks: Sequence[Look]) -> list[VerdictWord]:
+    """The verdicts on a family; what cannot be computed is no part of it."""
+    given = iter(verdicts([look.comparison for look in looks if isinstance(look, _Near)]))
+    return [next(given) if isinstance(look, _Near) else look.word for look in looks]
+
+
+def _fields(look: Look, word: VerdictWord) -> dict[str, Any]:
+    return look.fields(word) if isinstance(look, _Near) else {"reason": str(look)}
+
+
+def judge_printed(cells: Sequence[Printed], scores: Scores, layer: int, fix: str) -> Iterator[CellVerdict]:
+    """A verdict on each cell; each table is a family. ``layer`` is the block that was pooled for retrieval."""
+    for table in dict.fromkeys(cell.table for cell in cells):
+        listed = [cell for cell in cells if cell.table == table]
+        looks = [_try(partial(_measure, cell, scores, layer)) for cell in listed]
+        for cell, look, word in zip(listed, looks, _words(looks), strict=True):
+            direction: Direction | None = None
+            if word == "deviates" and isinstance(look, _Near):
+                direction = "above" if look.found.value > 0 else "below"
+            shown = _fields(look, word) | {"direction": direction, "fix": fix if word == "not run" else ""}
+            yield CellVerdict(key=cell.key, cell=cell, verdict=word, **shown)
+
+
+def _measure(cell: Printed, scores: Scores, layer: int) -> _Near:
+    if cell.expected is None:
+        raise ScoreUnavailable("not verifiable", cell.needs)
+    if cell.layer != layer and any(get_task(task).kind == "retrieval" for task in tasks_of(cell.quantity)):
+        printed = f"printed for block {cell.layer}" if cell.layer else "the block of the printed value is not known"
+        raise ScoreUnavailable("not verifiable", f"{printed}, measured at block {layer}")
+    seeds = scores.usable([cell.arm], [cell.quantity], cell.split)
+    where = (cell.arm, cell.quantity, cell.split, cell.language)
+    values = [scores.value(seed, *where) for seed in seeds]
+    guess = scores.value(seeds[0], *where, column="chance")
+    if cell.trained:
+        return _near(values, cell.expected, cell.margin, guess, seeds)
+    # No training is behind it, so seeds have no spread: each must lie inside the margin.
+    farthest = max((value - cell.expected for value in values), key=abs)
+    return _Near(Estimate(farthest), cell.expected, cell.margin, guess, seeds)
+
+
+def _near(values: Sequence[float], expected: float, margin: float, guess: float, seeds: tuple[int, ...]) -> _Near:
+    if len(values) < 2:
+        raise ScoreUnavailable("not verifiable", ONE_SEED)
+    return _Near(estimate([(1.0, np.array(values)[:, None])], [expected]), expected, margin, guess, seeds)
 
 
 def judge_parts(claim: Claim, scores: Scores, cells: Sequence[CellVerdict]) -> list[Part]:
-    """The parts of a claim; ``cells`` are the verdicts on all printed cells."""
+    """The parts of a claim; ``cells`` are the verdicts on all printed values."""
     if claim.rule == "cells":
         return _cells(claim, cells)
     rules: dict[str, Callable[[Claim, Scores], list[Part]]] = {
@@ -45,103 +195,100 @@ def judge_parts(claim: Claim, scores: Scores, cells: Sequence[CellVerdict]) -> l
     }
     try:
         return rules[claim.rule](claim, scores)
-    except Lacking as fault:
+    except ScoreUnavailable as fault:
         return [Part(name=claim.id, verdict=fault.word, reason=str(fault))]
 
 
 def _seeds(scores: Scores, arms: Sequence[str], quantities: Sequence[str], claim: Claim) -> tuple[int, ...]:
     seeds = scores.usable(arms, quantities, claim.split)
     if len(seeds) < 2:
-        raise Lacking("not verifiable", ONE_SEED)
+        raise ScoreUnavailable("not verifiable", ONE_SEED)
     return seeds
-
-
-def _gains(claim: Claim, scores: Scores) -> list[Part]:
-    """Each gain against its printed value, Holm over the gains."""
-    looked = [_gain(gain, claim, scores) for gain in claim.gains]
-    corrected = iter(holm([each[0].p for each in looked if not isinstance(each, Part)]))
-    parts = []
-    for gain, each in zip(claim.gains, looked, strict=True):
-        if isinstance(each, Part):
-            parts.append(each)
-            continue
-        found, arm, seeds, others = each
-        word = ladder(found, next(corrected), 0.0)
-        if arm in gain.capped and word == "reproduced":
-            word = "consistent"
-        reason = "; ".join([f"{arm}: {compared(found, gain.expected, word)}", *others])
-        parts.append(_part(gain.name, word, reason, found, seeds, expected=gain.expected))
-        if gain.rivals:
-            parts.append(_ordering(gain, arm, claim, scores))
-    return parts
-
-
-def _gain(gain: Gain, claim: Claim, scores: Scores) -> tuple[Comparison, str, tuple[int, ...], list[str]] | Part:
-    """The highest gain of the arms that were run, and the others in words."""
-    found: list[tuple[Comparison, str, tuple[int, ...]]] = []
-    faults = []
-    for arm in gain.arms:
-        try:
-            seeds = _seeds(scores, (BASELINE, arm), ["average"], claim)
-        except Lacking as fault:
-            faults.append(fault)
-            continue
-        values = [_average(scores, seed, arm, claim) - _average(scores, seed, BASELINE, claim) for seed in seeds]
-        found.append((compare(values, gain.expected, claim.margin), arm, seeds))
-    if not found:
-        first = min(faults, key=lambda each: VERDICT_WORDS.index(each.word))
-        return Part(name=gain.name, verdict=first.word, reason=str(first), expected=gain.expected)
-    highest = max(found, key=lambda each: each[0].estimate)
-    others = [f"{arm}: {other.estimate:.1f}" for other, arm, _ in found if arm != highest[1]]
-    return (*highest, others)
 
 
 def _average(scores: Scores, seed: int, arm: str, claim: Claim) -> float:
     return scores.value(seed, arm, "average", claim.split)
 
 
+def _average_gain(arm: str, expected: float, claim: Claim, scores: Scores) -> _Near:
+    seeds = _seeds(scores, (BASELINE, arm), ["average"], claim)
+    values = [_average(scores, seed, arm, claim) - _average(scores, seed, BASELINE, claim) for seed in seeds]
+    return _near(values, expected, claim.margin, 0.0, seeds)
+
+
+def _gains(claim: Claim, scores: Scores) -> list[Part]:
+    """Each gain against its printed value; the gains are a family."""
+    chosen = [_highest(gain, claim, scores) for gain in claim.gains]
+    parts = []
+    for gain, (arm, look, others), word in zip(claim.gains, chosen, _words([each[1] for each in chosen]), strict=True):
+        if arm in gain.capped and word == "reproduced":
+            word = "consistent"
+        fields = _fields(look, word)
+        if isinstance(look, _Near):
+            fields["reason"] = "; ".join([f"{arm}: {fields['reason']}", *others])
+        parts.append(Part(name=gain.name, verdict=word, expected=gain.expected, **fields))
+        if gain.rivals and isinstance(look, _Near):
+            parts.append(_ordering(gain, arm, claim, scores))
+    return parts
+
+
+def _highest(gain: Gain, claim: Claim, scores: Scores) -> tuple[str, Look, list[str]]:
+    """Of the arms that were run the one with the highest gain, and the others in words."""
+    looks = {arm: _try(partial(_average_gain, arm, gain.expected, claim, scores)) for arm in gain.arms}
+    values = {arm: look.expected + look.found.value for arm, look in looks.items() if isinstance(look, _Near)}
+    if not values:
+        faults = [look for look in looks.values() if isinstance(look, ScoreUnavailable)]
+        return "", min(faults, key=lambda each: VERDICT_WORDS.index(each.word)), []
+    arm = max(values, key=values.__getitem__)
+    return arm, looks[arm], [f"{other}: {value:.1f}" for other, value in values.items() if other != arm]
+
+
+def _sign(
+    name: str, claim: Claim, scores: Scores, seeds: tuple[int, ...], arms: Sequence[str], base: str, *tasks: str
+) -> _Sign:
+    """How much more the arms have than ``base``, over the mean of the tasks."""
+    terms = [(1 / len(tasks), scores.gains(seeds, arms, base, task, claim.split)) for task in tasks]
+    return _Sign(name, estimate(terms), seeds)
+
+
 def _ordering(gain: Gain, arm: str, claim: Claim, scores: Scores) -> Part:
-    """The probability that ``arm`` is above the best of its rivals; it decides nothing."""
+    """Whether ``arm`` is above the best of its rivals; it decides nothing."""
     name = f"{gain.name} is the best"
     rivals = [each for each in gain.rivals if each in scores.arms]
     try:
         seeds = _seeds(scores, (arm, *rivals), ["average"], claim)
         means = {each: sum(_average(scores, seed, each, claim) for seed in seeds) for each in rivals}
         if not means:
-            raise Lacking("not run", "no single intermediate task was run")
-    except Lacking as fault:
+            raise ScoreUnavailable("not run", "no single intermediate task was run")
+    except ScoreUnavailable as fault:
         return Part(name=name, verdict="not verifiable", reason=str(fault), decides=False)
-    rival = max(means, key=lambda each: means[each])
-    parts = [(1 / len(NINE), scores.deltas(seeds, (arm,), rival, task, claim.split)) for task in NINE]
-    share = float((bootstrap(parts) > 0).mean())
-    word: VerdictWord = "reproduced" if share > 1 - LEVEL else "consistent" if share > 0.5 else "not verifiable"
+    rival = max(means, key=means.__getitem__)
+    sign = _sign(name, claim, scores, seeds, (arm,), rival, *NINE)
+    share = 1 - sign.found.p_at_most(0.0)
     reason = f"probability {share:.2f} of being above {rival}, the best single one"
-    return _part(name, word, reason, contrast(name, parts), seeds, decides=False)
+    return sign.part(above(sign.found).verdict(), reason, decides=False)
 
 
 def _most(claim: Claim, scores: Scores) -> list[Part]:
-    """The tasks of the claim gain, and more than every other."""
+    """The tasks of the claim gain, and more than every other; a family."""
     arms = [arm for arm in claim.arms if arm != BASELINE]
     seeds = _seeds(scores, (BASELINE, *arms), ["average"], claim)
-    gains = {task: scores.deltas(seeds, arms, BASELINE, task, claim.split) for task in NINE}
-    made = [contrast(f"{task} gains", [(1.0, gains[task])]) for task in claim.tasks]
-    made += [
-        contrast(f"{task} gains more than {other}", [(1.0, gains[task]), (-1.0, gains[other])])
+    gains = {task: scores.gains(seeds, arms, BASELINE, task, claim.split) for task in NINE}
+    signs = [_Sign(f"{task} gains", estimate([(1.0, gains[task])]), seeds) for task in claim.tasks]
+    signs += [
+        _Sign(f"{task} gains more than {other}", estimate([(1.0, gains[task]), (-1.0, gains[other])]), seeds)
         for task in claim.tasks
         for other in NINE
         if other not in claim.tasks
     ]
-    below = holm([each.p_below for each in made])
-    parts = []
-    for each, against in zip(made, below, strict=True):
-        word: VerdictWord = "consistent" if each.estimate > 0 else "not verifiable"
-        said = "above 0, not shown" if each.estimate > 0 else "below 0, not shown"
-        if each.p_above < LEVEL:
-            word, said = "reproduced", "shown"
-        elif against < LEVEL:
-            word, said = "deviates", "the reverse is shown"
-        parts.append(_part(each.name, word, said, each, seeds))
-    return parts
+    said = {
+        "reproduced": "shown",
+        "deviates": "the reverse is shown",
+        "consistent": "above 0, not shown",
+        "not verifiable": "not above 0, not shown",
+    }
+    words = verdicts([above(sign.found) for sign in signs])
+    return [sign.part(word, said[word]) for sign, word in zip(signs, words, strict=True)]
 
 
 def _signs(claim: Claim, scores: Scores) -> list[Part]:
@@ -149,127 +296,72 @@ def _signs(claim: Claim, scores: Scores) -> list[Part]:
     wanted = [arm for arm in claim.arms if arm != BASELINE]
     arms = [arm for arm in wanted if arm in scores.arms]
     if not arms:
-        raise Lacking("not run", "no single intermediate task was run")
+        raise ScoreUnavailable("not run", "no single intermediate task was run")
     parts = []
-    for task, over in [*((task, True) for task in claim.above), *((task, False) for task in claim.not_above)]:
+    for task in (*claim.above, *claim.not_above):
         seeds = _seeds(scores, (BASELINE, *arms), [task], claim)
-        made = [contrast(arm, [(1.0, scores.deltas(seeds, [arm], BASELINE, task, claim.split))]) for arm in arms]
-        word, reason = majority_above(made) if over else majority_not_above(made, claim.margin)
-        if word == "reproduced" and len(arms) < len(wanted):
-            word, reason = "consistent", f"{reason}; {len(arms)} of {len(wanted)} arms were run"
-        name = f"{task} improves" if over else f"{task} does not benefit"
-        parts.append(Part(name=name, verdict=word, reason=f"{reason} ({_listed(made)})", seeds=seeds))
+        signs = [_sign(arm, claim, scores, seeds, (arm,), BASELINE, task) for arm in arms]
+        name = f"{task} improves" if task in claim.above else f"{task} does not benefit"
+        part = _majority(name, signs, None if task in claim.above else claim.margin)
+        if part.verdict == "reproduced" and len(arms) < len(wanted):
+            reason = f"{part.reason}; {len(arms)} of {len(wanted)} arms were run"
+            part = part.model_copy(update={"verdict": "consistent", "reason": reason})
+        parts.append(part)
     return parts
-
-
-def majority_above(made: Sequence[Contrast]) -> tuple[VerdictWord, str]:
-    """Whether most of the differences are above 0, Holm over them."""
-    shown, against = _shown([each.p_above for each in made]), _shown([each.p_below for each in made])
-    above = sum(each.estimate > 0 for each in made)
-    reason = f"above 0 for {above} of {len(made)}, shown for {shown}"
-    if shown > len(made) / 2:
-        return "reproduced", reason
-    if against >= len(made) / 2:
-        return "deviates", f"{reason}; below 0 is shown for {against}"
-    return ("consistent" if above > len(made) / 2 else "not verifiable"), reason
-
-
-def majority_not_above(made: Sequence[Contrast], margin: float) -> tuple[VerdictWord, str]:
-    """Whether most of the differences are not above 0 by more than ``margin``, Holm over them."""
-    above = _shown([each.p_above for each in made])
-    under = sum(each.high <= margin for each in made)
-    near = sum(each.estimate <= margin for each in made)
-    reason = f"shown to be above 0 for {above} of {len(made)}, shown to be below {margin:g} for {under}"
-    if above > len(made) / 2:
-        return "deviates", reason
-    if under > len(made) / 2:
-        return "reproduced", reason
-    return ("consistent" if near > len(made) / 2 else "not verifiable"), reason
-
-
-def _shown(p: Sequence[float]) -> int:
-    return sum(each < LEVEL for each in holm(p))
-
-
-def _listed(made: Sequence[Contrast]) -> str:
-    return ", ".join(f"{each.name} {each.estimate:+.1f} [{each.low:+.1f}, {each.high:+.1f}]" for each in made)
-
-
-def _best(claim: Claim, scores: Scores) -> list[Part]:
-    """The best arms by dev against the printed reference, and against the own baseline."""
-    seeds = _seeds(scores, (BEST,), ["average"], claim)
-    own = [_average(scores, seed, BEST, claim) for seed in seeds]
-    chosen = "; ".join(f"{task}: {', '.join(sorted({scores.best(seed, task) for seed in seeds}))}" for task in NINE)
-    printed = compare([value - claim.reference for value in own], claim.expected, claim.margin)
-    word = ladder(printed, printed.p, 0.0)
-    reason = f"{compared(printed, claim.expected, word)}; best on dev of {len(scores.arms)} arms: {chosen}"
-    name = f"over the printed {claim.reference:g}"
-    parts = [_part(name, word, reason, printed, seeds, expected=claim.expected)]
-    try:
-        seeds = _seeds(scores, (BASELINE, BEST), ["average"], claim)
-        gains = [_average(scores, seed, BEST, claim) - _average(scores, seed, BASELINE, claim) for seed in seeds]
-    except Lacking as fault:
-        return [*parts, Part(name="over the own baseline", verdict=fault.word, reason=str(fault), decides=False)]
-    paired = compare(gains, claim.expected, claim.margin)
-    word = ladder(paired, paired.p, 0.0)
-    reason = compared(paired, claim.expected, word)
-    name = "over the own baseline"
-    return [*parts, _part(name, word, reason, paired, seeds, expected=claim.expected, decides=False)]
 
 
 def _variants(claim: Claim, scores: Scores) -> list[Part]:
     """No variant is better than its English arm on most tasks."""
     parts = []
     for variant, english in claim.variants.items():
-        if variant not in scores.arms:
-            continue
-        seeds = _seeds(scores, (variant, english), ["average"], claim)
-        made = [contrast(task, [(1.0, scores.deltas(seeds, [variant], english, task, claim.split))]) for task in NINE]
-        word, reason = majority_not_above(made, claim.margin)
-        name = f"{variant} against {english}"
-        parts.append(Part(name=name, verdict=word, reason=f"{reason} ({_listed(made)})", seeds=seeds))
+        if variant in scores.arms:
+            seeds = _seeds(scores, (variant, english), ["average"], claim)
+            signs = [_sign(task, claim, scores, seeds, (variant,), english, task) for task in NINE]
+            parts.append(_majority(f"{variant} against {english}", signs, claim.margin))
     if not parts:
-        raise Lacking("not verifiable", f"none of its variants was run: {', '.join(claim.variants)}")
+        raise ScoreUnavailable("not verifiable", f"none of its variants was run: {', '.join(claim.variants)}")
+    return parts
+
+
+def _majority(name: str, signs: Sequence[_Sign], margin: float | None) -> Part:
+    """Whether most of the differences are above 0; with a ``margin``, whether most are not above that."""
+    looks = [above(sign.found) if margin is None else at_most(sign.found, margin) for sign in signs]
+    word = most(looks).verdict()
+    where = "above 0" if margin is None else f"at most {margin:g}"
+    shown = {"reproduced": ", shown for most", "deviates": ", the reverse is shown for half or more"}.get(word, "")
+    listed = ", ".join(f"{s.name} {s.found.value:+.1f} [{s.bounds[0]:+.1f}, {s.bounds[1]:+.1f}]" for s in signs)
+    reason = f"{where} for {sum(each.plausible for each in looks)} of {len(looks)}{shown} ({listed})"
+    return Part(name=name, verdict=word, reason=reason, seeds=signs[0].seeds)
+
+
+def _best(claim: Claim, scores: Scores) -> list[Part]:
+    """The best arms by dev against the printed reference, and against the own baseline, which decides nothing."""
+    seeds = _seeds(scores, (BEST,), ["average"], claim)
+    values = [_average(scores, seed, BEST, claim) - claim.reference for seed in seeds]
+    printed = _near(values, claim.expected, claim.margin, 0.0, seeds)
+    paired = _try(partial(_average_gain, BEST, claim.expected, claim, scores))
+    chosen = "; ".join(f"{task}: {', '.join(sorted({scores.best(seed, task) for seed in seeds}))}" for task in NINE)
+    parts = []
+    for name, look in {f"over the printed {claim.reference:g}": printed, "over the own baseline": paired}.items():
+        (word,) = _words([look])
+        fields = _fields(look, word)
+        if look is printed:
+            fields["reason"] += f"; best on dev of {len(scores.arms)} arms: {chosen}"
+        parts.append(Part(name=name, verdict=word, expected=claim.expected, decides=look is printed, **fields))
     return parts
 
 
 def _cells(claim: Claim, cells: Sequence[CellVerdict]) -> list[Part]:
-    """The printed cells of the claim that have a value; languages decide nothing beside their mean."""
-    parts = list(_cell_parts(claim, cells))
+    """The printed values of the claim; languages decide nothing beside their mean."""
+    parts = []
+    for each in cells:
+        cell = each.cell
+        if cell.table in claim.tables and cell.arm == claim.row and cell.expected is not None:
+            shared = each.model_dump(include=set(Judged.model_fields))
+            parts.append(Part(name=each.key, expected=cell.expected, decides=not cell.language, **shared))
     decided = worst([part.verdict for part in parts if part.decides])
     outside = [part.name for part in parts if not part.decides and part.verdict == "deviates"]
     if decided == "reproduced" and outside:
         reason = f"outside the margin: {', '.join(outside)}"
         parts.append(Part(name="languages", verdict="consistent", reason=reason))
     return parts
-
-
-def _cell_parts(claim: Claim, cells: Sequence[CellVerdict]) -> Iterator[Part]:
-    for each in cells:
-        cell = each.cell
-        if cell.table in claim.tables and cell.arm == claim.row and cell.expected is not None:
-            shared = each.model_dump(include={"verdict", "reason", "value", "low", "high", "seeds"})
-            yield Part(name=each.key, expected=cell.expected, decides=not cell.language, **shared)
-
-
-def _part(
-    name: str,
-    word: VerdictWord,
-    reason: str,
-    found: Comparison | Contrast,
-    seeds: tuple[int, ...],
-    *,
-    expected: float | None = None,
-    decides: bool = True,
-) -> Part:
-    return Part(
-        name=name,
-        verdict=word,
-        reason=reason,
-        expected=expected,
-        value=found.estimate,
-        low=found.low,
-        high=found.high,
-        seeds=seeds,
-        decides=decides,
-    )

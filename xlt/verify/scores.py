@@ -1,21 +1,31 @@
-"""The recomputed cells of several seeds, as the quantities that claims and printed tables are about."""
+"""The one table of scores, a row for each seed, arm, task, split, language and metric; all else is a view of it.
+
+An arm is a phase-2 model by what it was trained on; ``baseline`` was trained on nothing.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache
 
 import numpy as np
+import pandas as pd
 
-from xlt.evaluate.metrics import Metrics, task_score
+from xlt.evaluate.metrics import task_score
 from xlt.tasks.catalogue import TARGET, get_task
-from xlt.tasks.record import Split
+from xlt.tasks.record import ENGLISH, Split
 from xlt.verify.cells import Cell
-from xlt.verify.statistics import Floats
-from xlt.verify.verdicts import VerdictWord, at_chance
+from xlt.verify.comparison import Matrix, VerdictWord, mean
 
+# ``value`` is in percent, ``chance`` what the better guess of a random label and the most frequent one scores, ``n``
+# the number of examples, ``variant`` how a score of that name is made where there are several ways (the pooled block).
+COLUMNS = (
+    *("arm", "task", "split", "language", "metric", "variant", "seed", "value", "chance", "n"),
+    *("above_chance", "predictions", "run"),
+)
+SCORE = "score"  # the one number of the paper's tables, among the metrics
 BEST = "best"
 BASELINE = "baseline"
 NINE = tuple(task.key for task in TARGET)
@@ -27,10 +37,37 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "retrieval": ("bucc2018", "tatoeba"),
     "three_categories": ("sentence_pair", "structured", "qa"),
 }
-Languages = dict[str, Cell]
 
 
-class Lacking(Exception):
+def table_of(cells: Iterable[Cell], seed: int, layer: int = 0) -> pd.DataFrame:
+    """The table of one seed; ``layer`` is the block that is pooled for retrieval."""
+    rows = []
+    for cell in cells:
+        task, guess = get_task(cell.task), cell.guess
+        variant = f"layer {layer}" if task.kind == "retrieval" and layer else ""
+        values = {SCORE: (cell.score, task_score(task, guess))}
+        values |= {metric: (value, guess.get(metric, np.nan)) for metric, value in cell.metrics.items()}
+        place, facts = (cell.arm, cell.task, cell.split, cell.language), (cell.above_chance, cell.predictions, cell.run)
+        rows += [
+            (*place, metric, variant, seed, value, chance, cell.examples, *facts)
+            for metric, (value, chance) in values.items()
+        ]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def by_mean(table: pd.DataFrame) -> dict[tuple[str, str, str], pd.DataFrame]:
+    """The rows of the scores behind each mean over languages, by arm, task and split."""
+    scores = table[table["metric"] == SCORE]
+    return dict(iter(scores.groupby(["arm", "task", "split"], sort=False)))
+
+
+def decisive(rows: pd.DataFrame) -> pd.DataFrame:
+    """The languages by which a model is said to have learnt nothing: English, or without it all."""
+    english = rows[rows["language"] == ENGLISH]
+    return rows if english.empty else english
+
+
+class ScoreUnavailable(Exception):
     """A quantity cannot be computed: ``word`` is the verdict that follows, the message why."""
 
     def __init__(self, word: VerdictWord, reason: str) -> None:
@@ -40,111 +77,122 @@ class Lacking(Exception):
 
 @dataclass(frozen=True)
 class Scores:
-    """All cells by seed, phase-2 model, task, split and language.
+    """The quantities that claims and printed tables are about, from the table of several seeds.
 
     ``languages`` are those that the mean of a task is over, codes joined by blanks, by split; ``excluded`` has what
     is not what its name says, and why: an arm, as ``(arm, "")``, or one of its tasks.
     """
 
-    cells: Mapping[tuple[int, str, str, Split], Languages]
+    table: pd.DataFrame
     seeds: tuple[int, ...]
     languages: Mapping[Split, Mapping[str, str]]
     excluded: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
+    @cached_property
+    def _groups(self) -> dict[tuple[int, str, str, str], pd.DataFrame]:
+        return dict(iter(self.table.groupby(["seed", "arm", "task", "split"], sort=False)))
+
+    @cached_property
+    def _rows(self) -> dict[tuple[int, str, str, Split, str], pd.DataFrame]:
+        # What was looked up: a claim asks for the same rows for each of its parts, and pandas is slow on few rows.
+        return {}
+
     @property
     def arms(self) -> tuple[str, ...]:
-        """The phase-2 models that something was scored with, without the baseline."""
-        found = dict.fromkeys(arm for _, arm, task, _ in self.cells if task in NINE)
+        """The arms that something was scored with, without the baseline."""
+        found = dict.fromkeys(arm for _, arm, task, _ in self._groups if task in NINE)
         return tuple(arm for arm in found if arm != BASELINE and (arm, "") not in self.excluded)
 
-    def group(self, seed: int, arm: str, task: str, split: Split) -> Languages:
-        """The languages of a task that its mean is over. Where a task has one labelled split, that stands for dev too.
+    def rows(self, seed: int, arm: str, task: str, split: Split, metric: str = SCORE) -> pd.DataFrame:
+        """One metric of a task in the languages that its mean is over, by language.
+
+        Where a task has one labelled split, that stands for dev too.
 
         Raises:
-            Lacking: some are not there.
+            ScoreUnavailable: some are not there.
         """
+        key = (seed, self.best(seed, task) if arm == BEST else arm, task, split, metric)
+        if key not in self._rows:
+            self._rows[key] = self._find(*key)
+        return self._rows[key]
+
+    def _find(self, seed: int, arm: str, task: str, split: Split, metric: str) -> pd.DataFrame:
         stored: Split = split if split in get_task(task).files else "test"
-        if arm == BEST:
-            arm = self.best(seed, task)
         if why := self.excluded.get((arm, ""), self.excluded.get((arm, task))):
-            raise Lacking("not verifiable", why)
-        found = self.cells.get((seed, arm, task, stored), {})
+            raise ScoreUnavailable("not verifiable", why)
+        found = self._groups.get((seed, arm, task, stored))
+        if found is None:
+            raise ScoreUnavailable("not run", f"'{arm}' has no scores on {task} {stored} with seed {seed}")
+        rows = found[found["metric"] == metric].set_index("language", drop=False)
         wanted = self.languages[split][task].split()
-        if not found:
-            raise Lacking("not run", f"'{arm}' has no scores on {task} {stored} with seed {seed}")
-        if missing := [code for code in wanted if code not in found]:
-            raise Lacking("not verifiable", f"{task} {stored} lacks languages of the mean: {' '.join(missing)}")
-        return {code: found[code] for code in wanted}
+        if missing := [code for code in wanted if code not in rows.index]:
+            reason = f"{task} {stored} lacks languages of the mean: {' '.join(missing)}"
+            raise ScoreUnavailable("not verifiable", reason)
+        return rows.loc[wanted]
 
     def best(self, seed: int, task: str) -> str:
-        """The phase-2 model of the best dev score.
+        """The arm of the best dev score.
 
         Raises:
-            Lacking: no model was scored on it.
+            ScoreUnavailable: no model was scored on it.
         """
-        scored = [(value, arm) for arm in self.arms if (value := self._dev(seed, arm, task)) is not None]
+        scored = []
+        for arm in self.arms:
+            with suppress(ScoreUnavailable):
+                scored.append((self.value(seed, arm, task, "dev"), arm))
         if not scored:
-            raise Lacking("not run", f"no intermediate task was scored on {task} with seed {seed}")
+            raise ScoreUnavailable("not run", f"no intermediate task was scored on {task} with seed {seed}")
         return max(scored)[1]
 
-    def _dev(self, seed: int, arm: str, task: str) -> float | None:
-        try:
-            return self.value(seed, arm, task, "dev")
-        except Lacking:
-            return None
-
     def value(
-        self, seed: int, arm: str, quantity: str, split: Split, language: str = "", *, guess: bool = False
+        self, seed: int, arm: str, quantity: str, split: Split, language: str = "", column: str = "value"
     ) -> float:
-        """A quantity in percent, or what guessing gives of it.
+        """A quantity in percent, or with the column ``chance`` what guessing gives of it.
 
         Raises:
-            Lacking: it cannot be computed.
+            ScoreUnavailable: it cannot be computed.
         """
         if quantity in GROUPS:
-            return _mean(self.value(seed, arm, each, split, guess=guess) for each in GROUPS[quantity])
-        key, _, metric = quantity.partition("/")
-        of: Callable[[Metrics], float] = (lambda each: each[metric]) if metric else partial(task_score, get_task(key))
-        cells = self.group(seed, arm, key, split)
-        if language and language not in cells:
-            raise Lacking("not run", f"{key} was not scored in '{language}' with seed {seed}")
-        chosen = [cells[language]] if language else cells.values()
-        return _mean(of(cell.guess if guess else cell.metrics) for cell in chosen)
+            return mean([self.value(seed, arm, each, split, column=column) for each in GROUPS[quantity]])
+        task, _, metric = quantity.partition("/")
+        rows = self.rows(seed, arm, task, split, metric or SCORE)
+        if language and language not in rows.index:
+            raise ScoreUnavailable("not run", f"{task} was not scored in '{language}' with seed {seed}")
+        return float(rows.loc[language, column]) if language else mean(rows[column])
 
-    def deltas(self, seeds: Sequence[int], arms: Sequence[str], base: str, task: str, split: Split) -> Floats:
+    def gains(self, seeds: Sequence[int], arms: Sequence[str], base: str, task: str, split: Split) -> Matrix:
         """``[seeds, languages]``: how much more the arms have, on average, than ``base`` with the same seed, in points.
 
         Raises:
-            Lacking: a score is missing.
+            ScoreUnavailable: a score is missing.
         """
-        rows = []
+        by_seed = []
         for seed in seeds:
-            own = self.group(seed, base, task, split)
-            others = [self.group(seed, arm, task, split) for arm in arms]
-            rows.append([_mean(other[code].score - own[code].score for other in others) for code in own])
-        return np.array(rows)
+            own = self.rows(seed, base, task, split)["value"]
+            by_seed.append(np.mean([self.rows(seed, arm, task, split)["value"] - own for arm in arms], axis=0))
+        return np.array(by_seed)
 
     def usable(self, arms: Iterable[str], quantities: Iterable[str], split: Split) -> tuple[int, ...]:
         """The seeds that have all of it. One that collapsed is forgiven and left out.
 
         Raises:
-            Lacking: no seed has all of it, or several collapsed.
+            ScoreUnavailable: no seed has all of it, or several collapsed.
         """
         needs = [(arm, task) for arm in arms for task in dict.fromkeys(t for q in quantities for t in tasks_of(q))]
-        whole, collapsed, lacking = [], [], None
+        whole, collapsed, missing = [], [], None
         for seed in self.seeds:
             try:
-                groups = {need: self.group(seed, *need, split) for need in needs}
-            except Lacking as fault:
-                lacking = lacking or fault
+                found = {need: self.rows(seed, *need, split) for need in needs}
+            except ScoreUnavailable as fault:
+                missing = missing or fault
                 continue
-            fallen = [need for need, cells in groups.items() if at_chance(cells)]
+            fallen = [need for need, rows in found.items() if not decisive(rows)["above_chance"].any()]
             whole += [] if fallen else [seed]
             collapsed += [f"'{arm}' is at chance on {task} with seed {seed}" for arm, task in fallen[:1]]
         if len(collapsed) > 1 or (collapsed and not whole):
-            raise Lacking("collapsed", "; ".join(collapsed))
+            raise ScoreUnavailable("collapsed", "; ".join(collapsed))
         if not whole:
-            raise lacking or Lacking("not run", "no seed was run")
+            raise missing or ScoreUnavailable("not run", "no seed was run")
         return tuple(whole)
 
 
@@ -154,8 +202,3 @@ def tasks_of(quantity: str) -> tuple[str, ...]:
     if quantity in GROUPS:
         return tuple(task for each in GROUPS[quantity] for task in tasks_of(each))
     return (quantity.partition("/")[0],)
-
-
-def _mean(values: Iterable[float]) -> float:
-    listed = list(values)
-    return math.fsum(listed) / len(listed)

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from xlt.errors import UsageFault
 from xlt.tasks.catalogue import TASKS
+from xlt.verify.comparison import VerdictWord
 from xlt.verify.judge import Verification, exit_code, worst_code
 from xlt.verify.paper import Paper
 from xlt.verify.scores import tasks_of
-from xlt.verify.verdicts import VerdictWord, count_verdicts
+from xlt.verify.verdicts import count_verdicts
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +41,8 @@ def select(verification: Verification, wanted: Selection) -> Verification:
         _known("claim", wanted.claims, [each.claim.id for each in paper.claims])
         _known("table", wanted.tables, [each.cell.table for each in paper.cells])
         paper = _of_paper(paper, wanted)
-    parts = [_of_cells(each, wanted) for each in (verification, *verification.further)]
-    _known("cell", wanted.cells, [name for each in (verification, *verification.further) for name in _names(each)])
+    parts = [_of_cells(each, wanted) for each in verification.seeds]
+    _known("cell", wanted.cells, [name for each in verification.seeds for name in _names(each)])
     words: set[VerdictWord] = set()
     if paper is not None:
         words = {each.verdict for each in paper.claims} | {each.verdict for each in paper.cells}

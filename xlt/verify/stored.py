@@ -1,4 +1,4 @@
-"""What lies in a results folder: the grid file, and the folder of each run, checked before it is read."""
+"""What lies in a results folder: the grid file, the folder of each run, checked before it is read, and its log."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import shlex
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, TypeAdapter, model_validator
 
 from xlt.data.source import EVALUATED_SPLITS, Source
 from xlt.errors import DataFault, IncompleteFault
@@ -19,14 +20,18 @@ from xlt.pipeline.sources import SourceOptions, open_source
 from xlt.pipeline.spec import Phase, RunSpec, SourceSpec
 from xlt.pipeline.store import Provenance, RunStore, State, check_folder, read_provenance, read_spec
 from xlt.printable import printable
-from xlt.strict_json import read_json
+from xlt.strict_json import parse_json, read_bytes, read_json
 from xlt.tasks.record import Split
-from xlt.verify.log import read_log
 
 ProblemKind = Literal["grid", "run", "spec", "gold", "predictions", "disagreement", "recheck"]
 CellKey = tuple[str, Split, str]
 DATA_KEY = re.compile(r"[^/]{1,100}/(train|dev|test)/[^/]{1,300}")
 RUN_FOLDER = re.compile(r"[a-z]+/[^/]{1,200}-[0-9a-f]{12}")
+
+FELL = 0.95
+LEAST_STEPS = 20
+Count = Annotated[int, Field(ge=0, le=2**62)]
+Loss = Annotated[float, Field(ge=-1e12, le=1e12)]
 
 
 def _name(text: str) -> str:
@@ -48,44 +53,56 @@ Shown = Annotated[str, BeforeValidator(printable)]
 
 
 class Problem(Frozen):
-    """Something in the results that cannot be trusted: what, where, and what fixes it.
-
-    ``where`` is a task, split and language, or a file; ``run`` is a folder, empty if all runs are meant.
-    """
+    """Something in the results that is missing or cannot be trusted."""
 
     kind: ProblemKind
+    """What is concerned: the grid file, a run, its spec, gold, predictions, recomputed numbers, or predicting again."""
     run: Shown
+    """The folder of the run; empty if all runs are meant."""
     where: Shown
+    """A task, split and language, or a file."""
     what: Shown
+    """What is wrong, in words."""
     fix: Shown
+    """The command that fixes it."""
 
 
 class GridRun(Frozen):
     """One run of the grid file."""
 
     folder: Folder
+    """Its folder below ``runs``."""
     hash: Name
+    """The hash of its spec."""
     phase: Phase
+    """The phase: pretraining, intermediate training, or target tasks."""
     arm: Name
+    """The phase-2 model that it is, or starts from; empty in phase 1."""
     train: tuple[Name, ...]
+    """The tasks that it is trained on."""
     evaluate: tuple[Name, ...]
+    """The tasks that it is scored on."""
     parent: Name | None
+    """The hash of the run that it starts from."""
 
 
 class GridFile(Frozen):
-    """``RESULTS/grid.json``: which tier ran on which source with which seed, as which runs.
-
-    ``collapsed`` are first attempts whose place in ``runs`` a second one took; ``left_out`` says by arm of the tier
-    what is not there because its data is absent.
-    """
+    """``RESULTS/grid.json``: which tier ran on which source with which seed, as which runs."""
 
     format: Literal[1]
+    """The version of this file's form."""
     tier: Name
+    """The tier."""
     source: SourceSpec
+    """The source of its data."""
     seed: Annotated[int, Field(ge=0, lt=2**64)]
+    """The seed."""
     runs: tuple[GridRun, ...]
+    """The runs."""
     collapsed: tuple[GridRun, ...] = ()
+    """First attempts that collapsed, whose place in ``runs`` a second one took."""
     left_out: dict[Shown, Shown] = {}
+    """By arm of the tier, what is not there because its data is absent."""
 
     @model_validator(mode="after")
     def _means_one_thing(self) -> Self:
@@ -248,6 +265,56 @@ def _match(grid: GridFile, entry: GridRun, spec: RunSpec) -> None:
         raise DataFault("The run is a second attempt; grid.json names no first one that collapsed.")
     if spec.parent is not None and spec.parent not in {run.hash for run in grid.runs}:
         raise DataFault(f"The run starts from the run {spec.parent}, which is not in grid.json.")
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """Steps, their tasks and losses, and real tokens of a training, and the dev scores by step."""
+
+    steps: tuple[int, ...]
+    tasks: tuple[str, ...]
+    losses: tuple[float, ...]
+    tokens: int
+    dev_scores: tuple[tuple[int, float], ...]
+
+    @property
+    def loss_fell(self) -> bool | None:
+        """Whether the mean loss of the last tenth of the steps is below 95 % of that of the first tenth.
+
+        None with fewer than 20 steps: too few to say.
+        """
+        if len(self.losses) < LEAST_STEPS:
+            return None
+        tenth = len(self.losses) // 10
+        return fmean(self.losses[-tenth:]) < FELL * fmean(self.losses[:tenth])
+
+
+class _Record(BaseModel):
+    step: Count
+    task: str
+    loss: Loss
+    tokens: Count
+    dev_score: float | None = None
+
+
+_RECORDS = TypeAdapter(list[_Record])
+
+
+def read_log(folder: Path) -> Log | None:
+    """The log of the run in ``folder``; None if the run trained nothing or the log is not one."""
+    try:
+        lines = read_bytes(folder / "log.jsonl").splitlines()
+        records = _RECORDS.validate_python([parse_json(line) for line in lines])
+    except (OSError, ValueError):
+        return None
+    log = Log(
+        steps=tuple(record.step for record in records),
+        tasks=tuple(record.task for record in records),
+        losses=tuple(record.loss for record in records),
+        tokens=sum(record.tokens for record in records),
+        dev_scores=tuple((record.step, record.dev_score) for record in records if record.dev_score is not None),
+    )
+    return log if log.losses else None
 
 
 _GRID_FILE = TypeAdapter(GridFile)

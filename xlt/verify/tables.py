@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from xlt.data.world import languages as world_languages
 from xlt.evaluate.metrics import Metrics
 from xlt.tasks.catalogue import TASKS
-from xlt.tasks.record import Split
+from xlt.tasks.record import ENGLISH, Split
 from xlt.verify.cells import Cell
-from xlt.verify.chart import Series, line_chart
-from xlt.verify.judge import Verification
-from xlt.verify.verdicts import VERDICT_WORDS, Statement, Verdict
+from xlt.verify.charts import Delta, Series, line_chart
+from xlt.verify.claims import Table, read_literature
+from xlt.verify.comparison import VERDICT_WORDS, VerdictWord, estimate
+from xlt.verify.judge import Verification, scores_of
+from xlt.verify.paper import Paper
+from xlt.verify.rules import CellVerdict
+from xlt.verify.scores import BASELINE, NINE, ScoreUnavailable, tasks_of
+from xlt.verify.verdicts import Statement, Verdict
 
 SOUND = ("consistent", "reproduced", "exact")
 METRICS = {"accuracy": "accuracy", "f1": "F1", "exact_match": "EM", "precision": "P", "recall": "R"}
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was said about several means."""
-
-    word: str
-    reason: str
-    fix: str
-    verdicts: tuple[Verdict, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,67 +41,75 @@ class MeansRow:
 
 
 @dataclass(frozen=True, slots=True)
-class LanguageRow:
-    """One language of one task and split: gold facts, and the cell of each arm."""
-
-    language: str
-    name: str
-    cells: tuple[Cell | None, ...]
-    gaps: tuple[float | None, ...]
-
-    @property
-    def gold(self) -> Cell:
-        """A cell of the row: chance, majority and number of examples are the same in all."""
-        return next(cell for cell in self.cells if cell is not None)
-
-    @property
-    def distance(self) -> float | None:
-        """How far the language is from English, if it is constructed."""
-        constructed = world_languages().get(self.language)
-        return constructed.distance if constructed else None
-
-
-@dataclass(frozen=True, slots=True)
-class EnglishRow:
-    """A task with English alone, and the cell of each arm."""
-
-    task: str
-    split: Split
-    metric: str
-    row: LanguageRow
-
-
-@dataclass(frozen=True, slots=True)
 class LanguageTable:
-    """All languages of one task and split, English first; ``transfer`` says that there is a gap to show."""
+    """One task and split in all its languages: a cell by arm and language."""
 
     task: str
     split: Split
-    metric: str
     arms: tuple[str, ...]
-    rows: tuple[LanguageRow, ...]
+    cells: dict[tuple[str, str], Cell]
     statements: tuple[Statement, ...]
-    chart: str
+
+    @property
+    def languages(self) -> list[str]:
+        """The languages, English first."""
+        return sorted({language for _, language in self.cells}, key=lambda code: (code != ENGLISH, code))
+
+    @property
+    def metric(self) -> str:
+        """What the cells hold, in words."""
+        return " / ".join(METRICS.get(name, name) for name in _order(next(iter(self.cells.values())).metrics))
+
+    def gold(self, language: str) -> Cell:
+        """A cell of the language: chance, majority and number of examples are the same in all."""
+        return next(cell for (_, code), cell in self.cells.items() if code == language)
+
+    def gap(self, arm: str, language: str) -> float | None:
+        """How much more than in English the arm has in the language."""
+        here, there = self.cells.get((arm, language)), self.cells.get((arm, ENGLISH))
+        return here.score - there.score if here and there else None
+
+    @property
+    def others(self) -> list[str]:
+        """The languages but English, by their distance from it where that is known."""
+        return sorted(self.languages[ENGLISH in self.languages :], key=lambda code: distance(code) or 0.0)
 
     @property
     def transfer(self) -> bool:
         """Whether English is among the languages, with others to compare with it."""
-        return len(self.rows) > 1 and any(row.language == "en" for row in self.rows)
+        return len(self.languages) > 1 and ENGLISH in self.languages
 
     @property
-    def by_distance(self) -> list[LanguageRow]:
-        """The rows by distance from English where it is known."""
-        return sorted(self.rows, key=lambda row: -1.0 if row.language == "en" else row.distance or 0.0)
+    def chart(self) -> str:
+        """The scores by distance from English; empty where too few distances are known."""
+        series = []
+        for arm in self.arms:
+            found = [(distance(code), self.cells.get((arm, code))) for code in self.languages]
+            series.append(Series(arm, sorted((far, cell.score) for far, cell in found if far is not None and cell)))
+        if not any(len(each.points) > 2 for each in series):
+            return ""
+        return line_chart(series, x_label="distance from English", y_label="score", marks=True, y_from=0)
 
 
-def findings(verification: Verification) -> list[Finding]:
-    """The verdicts that are not sound, those with one reason together, failures first."""
+def distance(language: str) -> float | None:
+    """How far the language is from English, if it is constructed."""
+    constructed = world_languages().get(language)
+    return constructed.distance if constructed else None
+
+
+def language_name(language: str) -> str:
+    """The name of a constructed language."""
+    constructed = world_languages().get(language)
+    return constructed.name if constructed else ""
+
+
+def findings(verification: Verification) -> list[tuple[tuple[str, str, str], list[Verdict]]]:
+    """The verdicts that are not sound by word, reason and fix, failures first."""
     groups: dict[tuple[str, str, str], list[Verdict]] = {}
-    for word in VERDICT_WORDS:
-        for verdict in verification.verdicts:
-            if verdict.verdict == word and word not in SOUND:
-                groups.setdefault((word, verdict.reason, verdict.fix), []).append(verdict)
-    return [Finding(*key, tuple(verdicts)) for key, verdicts in groups.items()]
+    for verdict in sorted(verification.verdicts, key=lambda each: VERDICT_WORDS.index(each.verdict)):
+        if verdict.verdict not in SOUND:
+            groups.setdefault((verdict.verdict, verdict.reason, verdict.fix), []).append(verdict)
+    return list(groups.items())
 
 
 def arms(verification: Verification) -> tuple[str, ...]:
@@ -121,77 +125,18 @@ def means_rows(verification: Verification) -> list[MeansRow]:
     return [MeansRow(task, split, tuple(given.get((arm, task, split)) for arm in names)) for task, split in keys]
 
 
-def language_tables(verification: Verification) -> list[LanguageTable]:
-    """One table per task and split that was recomputed in several languages, in the order of the means."""
-    groups = _recomputed(verification)
-    return [
-        _language_table(verification, *key, cells)
-        for key, cells in groups.items()
-        if {cell.language for cell in cells} != {"en"}
-    ]
-
-
-def english_rows(verification: Verification) -> list[EnglishRow]:
-    """One row per task and split that was recomputed in English alone, with all arms."""
-    names = arms(verification)
-    return [
-        EnglishRow(task, split, _metric(cells), _language_row("en", names, {(cell.arm, "en"): cell for cell in cells}))
-        for (task, split), cells in _recomputed(verification).items()
-        if {cell.language for cell in cells} == {"en"}
-    ]
-
-
-def _recomputed(verification: Verification) -> dict[tuple[str, Split], list[Cell]]:
-    groups: dict[tuple[str, Split], list[Cell]] = {(each.task, each.split): [] for each in verification.verdicts}
-    for cell in verification.cells:
-        groups.get((cell.task, cell.split), []).append(cell)
-    return {key: cells for key, cells in groups.items() if cells}
-
-
-def _metric(cells: Sequence[Cell]) -> str:
-    return " / ".join(METRICS.get(name, name) for name in _order(cells[0].metrics))
-
-
-def _language_table(verification: Verification, task: str, split: Split, cells: Sequence[Cell]) -> LanguageTable:
-    names = tuple(arm for arm in arms(verification) if any(cell.arm == arm for cell in cells))
-    by_place = {(cell.arm, cell.language): cell for cell in cells}
-    languages = sorted({cell.language for cell in cells}, key=lambda code: (code != "en", code))
-    rows = tuple(_language_row(code, names, by_place) for code in languages)
-    statements = [each for each in verification.statements if (each.task, each.split) == (task, split)]
-    return LanguageTable(
-        task=task,
-        split=split,
-        metric=_metric(cells),
-        arms=names,
-        rows=rows,
-        statements=tuple(statements),
-        chart=_distance_chart(names, rows),
-    )
-
-
-def _language_row(code: str, names: Sequence[str], by_place: dict[tuple[str, str], Cell]) -> LanguageRow:
-    found = tuple(by_place.get((arm, code)) for arm in names)
-    english = [by_place.get((arm, "en")) for arm in names]
-    gaps = tuple(
-        here.score - there.score if here and there else None for here, there in zip(found, english, strict=True)
-    )
-    constructed = world_languages().get(code)
-    name = constructed.name if constructed else ""
-    return LanguageRow(code, name, found, gaps)
-
-
-def _distance_chart(names: Sequence[str], rows: Sequence[LanguageRow]) -> str:
-    series = []
-    for number, arm in enumerate(names):
-        points = [
-            (row.distance, cell.score)
-            for row in rows
-            if row.distance is not None and (cell := row.cells[number]) is not None
-        ]
-        series.append(Series(arm, sorted(points)))
-    if not any(len(each.points) > 2 for each in series):
-        return ""
-    return line_chart(series, x_label="distance from English", y_label="score", marks=True, y_from=0)
+def language_tables(verification: Verification) -> Iterator[LanguageTable]:
+    """One table per task and split that was recomputed, in the order of the means."""
+    for task, split in dict.fromkeys((each.task, each.split) for each in verification.verdicts):
+        found = [cell for cell in verification.cells if (cell.task, cell.split) == (task, split)]
+        if found:
+            yield LanguageTable(
+                task,
+                split,
+                tuple(arm for arm in arms(verification) if any(cell.arm == arm for cell in found)),
+                {(cell.arm, cell.language): cell for cell in found},
+                tuple(each for each in verification.statements if (each.task, each.split) == (task, split)),
+            )
 
 
 def task_name(key: str) -> str:
@@ -208,3 +153,117 @@ def metrics_text(metrics: Metrics | None) -> str:
 
 def _order(metrics: Metrics) -> list[str]:
     return sorted(metrics, key=lambda name: (list(METRICS).index(name) if name in METRICS else 9, name))
+
+
+@dataclass(frozen=True, slots=True)
+class PrintedTable:
+    """A table of the paper: a row per arm, a column per quantity, and by task the cells of single languages.
+
+    ``reasons`` says why cells were not measured: verdict, reason, and the cells.
+    """
+
+    table: Table
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[CellVerdict | None, ...]], ...]
+    by_language: dict[str, list[CellVerdict]]
+    reasons: list[tuple[VerdictWord, str, list[str]]]
+
+    @property
+    def unread(self) -> bool:
+        """Whether nobody has read any of its values."""
+        return all(cell is None or cell.cell.expected is None for _, cells in self.rows for cell in cells)
+
+
+def printed_tables(paper: Paper) -> list[PrintedTable]:
+    """Every table of which a cell was judged, those with values first."""
+    made = []
+    for table in read_literature().tables:
+        if cells := [each for each in paper.cells if each.cell.table == table.name]:
+            made.append(_printed_table(table, cells))
+    return sorted(made, key=lambda each: each.unread)
+
+
+def _printed_table(table: Table, cells: Sequence[CellVerdict]) -> PrintedTable:
+    whole = {(each.cell.arm, each.cell.quantity): each for each in cells if not each.cell.language}
+    order = [*(name for row in table.rows for name in (*row.values, *row.unknown)), *table.unknown]
+    columns = tuple(name for name in dict.fromkeys(order) if any(quantity == name for _, quantity in whole))
+    rows = {row.arm: tuple(whole.get((row.arm, name)) for name in columns) for row in table.rows}
+    single = sorted((each for each in cells if each.cell.language), key=lambda each: (each.cell.quantity, each.key))
+    missing: dict[tuple[VerdictWord, str], list[str]] = {}
+    for each in sorted(whole.values(), key=lambda each: VERDICT_WORDS.index(each.verdict)):
+        if each.value is None:
+            missing.setdefault((each.verdict, each.reason), []).append(f"{each.cell.arm} {each.cell.quantity}")
+    return PrintedTable(
+        table,
+        columns,
+        tuple((arm, found) for arm, found in rows.items() if any(found)),
+        {task: list(found) for task, found in groupby(single, key=lambda each: each.cell.quantity)},
+        [(*key, names) for key, names in missing.items()],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SeedLinks:
+    """Where the page has the run behind a score, by seed, arm and task, and all scores of each seed."""
+
+    runs: dict[tuple[int, str, str], str]
+    means: dict[int, str]
+
+    def of(self, cell: CellVerdict) -> list[tuple[int, str]]:
+        """An anchor for each seed of the cell: its run, or where several are behind it, all scores of the seed."""
+        arm, tasks = cell.cell.arm, tasks_of(cell.cell.quantity)
+        runs = self.runs if len(tasks) == 1 else {}
+        return [(seed, runs.get((seed, arm, tasks[0]), self.means[seed])) for seed in cell.seeds]
+
+
+def seed_links(verification: Verification, anchors: dict[str, str]) -> SeedLinks:
+    """The links of the page; ``anchors`` are those of the runs by folder."""
+    runs = {
+        (each.seed, cell.arm, cell.task): anchors[cell.run]
+        for each in verification.seeds
+        for cell in each.cells
+        if cell.run in anchors
+    }
+    several = len(verification.seeds) > 1
+    return SeedLinks(runs, {each.seed: f"means-{each.seed}" if several else "means" for each in verification.seeds})
+
+
+def differences(paper: Paper, links: SeedLinks) -> list[Delta]:
+    """Measured minus printed of every printed cell that was judged, those of single languages left out."""
+    found = []
+    for each in paper.cells:
+        printed = each.cell.expected
+        if each.value is None or each.low is None or each.high is None or printed is None or each.cell.language:
+            continue
+        ends, href = (each.low - printed, each.high - printed), f"#{links.of(each)[0][1]}"
+        found.append(Delta(each.key, each.value - printed, *ends, 0.0, each.cell.margin, href))
+    return found
+
+
+def gains(verification: Verification, links: SeedLinks) -> dict[str, list[Delta]]:
+    """The gain of each arm over the baseline of the same seed on the dev sets: the average of the nine target tasks
+    with what the paper says of it, and each of them."""
+    scores, href = scores_of(verification), f"#{links.means[verification.seed]}"
+    found: dict[str, list[Delta]] = {}
+    for quantity, tasks in {"average": NINE, **{task: (task,) for task in NINE}}.items():
+        for arm in scores.arms:
+            try:
+                seeds = scores.usable((BASELINE, arm), tasks, "dev")
+                terms = [(1 / len(tasks), scores.gains(seeds, (arm,), BASELINE, task, "dev")) for task in tasks]
+            except ScoreUnavailable:
+                continue
+            gain, half = estimate(terms), estimate(terms).half_width()
+            said = _expected(verification.paper, arm) if quantity == "average" else (None, 0.0)
+            delta = Delta(arm, gain.value, gain.value - half, gain.value + half, *said, href)
+            found.setdefault(quantity, []).append(delta)
+    return found
+
+
+def _expected(paper: Paper | None, arm: str) -> tuple[float | None, float]:
+    """What the paper says of the arm's average gain, and the margin; of arms only that a claim was judged with."""
+    for each in paper.claims if paper else ():
+        judged = {part.name for part in each.parts if part.value is not None}
+        for gain in each.claim.gains:
+            if arm in gain.arms and gain.name in judged:
+                return gain.expected, each.claim.margin
+    return None, 0.0

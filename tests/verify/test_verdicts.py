@@ -1,4 +1,4 @@
-"""Bands from recorded seeds, and the verdicts they give."""
+"""The verdicts on means by recorded seeds, and the seeds that are recorded."""
 
 from __future__ import annotations
 
@@ -6,19 +6,18 @@ import datetime
 import json
 import math
 
+import pandas as pd
 import pytest
 from scipy.stats import t
 
 from xlt.errors import EnvironmentFault, ExitCode, IncompleteFault
-from xlt.verify.bands import Band, References, Rule, prediction_band
-from xlt.verify.cells import Cell, Mean
+from xlt.verify.export import record
 from xlt.verify.judge import Verification, verify
-from xlt.verify.recording import record
-from xlt.verify.verdicts import Evidence, Verdict, judge_mean
+from xlt.verify.recorded import BandRule, Lineage, MeasuredCell, MeasuredMean, ReferenceRun, ReferenceSet, RunConditions
+from xlt.verify.verdicts import Band, RunMean, Verdict, judge_means
 
 from .tiny_results import shifted
 
-RULE = Rule(format=1, family_error=0.01, minimum_seeds=4, floor=2.0, reason="r")
 DAY = datetime.date(2026, 1, 2)
 
 
@@ -26,19 +25,73 @@ def verdict(verification: Verification, arm: str, task: str, split: str = "test"
     return next(v for v in verification.verdicts if (v.arm, v.task, v.split) == (arm, task, split))
 
 
+def run_mean(value: float, *, guess: float = 0.0, name: str = "xnli", above_chance: bool = True) -> RunMean:
+    """A mean of one language, not English."""
+    facts = {"language": "sw", "value": value, "chance": guess, "above_chance": above_chance, "predictions": "mine"}
+    return RunMean("baseline", name, "test", pd.DataFrame([facts]), RunConditions(0, "cpu", Lineage("r", "d")), "run")
+
+
+def reference_set(*values: float, floor: float = 2.0, tasks: tuple[str, ...] = ("xnli",)) -> ReferenceSet:
+    """Recorded seeds with these means on each of the tasks."""
+    runs = []
+    for seed, value in enumerate(values, start=1):
+        cells = {
+            f"baseline/{task}/test/sw": MeasuredCell(
+                metrics={"accuracy": value}, above_chance=True, predictions="theirs"
+            )
+            for task in tasks
+        }
+        means = {name.rpartition("/")[0]: MeasuredMean(value=value, chance=0.0, recipe="r", data="d") for name in cells}
+        runs.append(
+            ReferenceRun(tier="t", source="s", seed=seed, date="", platform={"device": "cpu"}, means=means, cells=cells)
+        )
+    rule = BandRule(format=1, family_error=0.01, minimum_seeds=4, floor=floor, reason="r")
+    return ReferenceSet("t", "s", rule, tuple(runs))
+
+
+def band_of(*asked: RunMean, references: ReferenceSet) -> Band:
+    (given, *_), _ = judge_means(asked, references)
+    assert given.band is not None
+    return given.band
+
+
 def test_the_band_is_the_prediction_interval():
-    band = prediction_band([60, 62, 64, 66], RULE, 5, (1, 2, 3, 4))
-    half = t.ppf(1 - 0.01 / 10, 3) * math.sqrt(20 / 3) * math.sqrt(1.25)
+    band = band_of(run_mean(63), references=reference_set(60, 62, 64, 66))
+    half = t.ppf(1 - 0.01 / 2, 3) * math.sqrt(20 / 3) * math.sqrt(1.25)
     assert (band.low, band.high) == (pytest.approx(63 - half), pytest.approx(63 + half))
+    assert (band.mean, band.deviation, band.seeds) == (63, pytest.approx(math.sqrt(20 / 3)), (1, 2, 3, 4))
     assert not band.floored
-    assert prediction_band([60, 62, 64, 66], RULE, 50, (1, 2, 3, 4)).low < band.low
+
+
+def test_the_level_is_shared_among_all_that_is_looked_at():
+    tasks = ("xnli", "pawsx", "tatoeba")
+    references = reference_set(60, 62, 64, 66, tasks=tasks)
+    half = t.ppf(1 - 0.01 / 6, 3) * math.sqrt(20 / 3) * math.sqrt(1.25)
+    band = band_of(*(run_mean(63, name=task) for task in tasks), references=references)
+    assert band.high == pytest.approx(min(100, 63 + half))
+    # Holm: what is far outside leaves more of the level to the others.
+    (first, *_, last), _ = judge_means(
+        [run_mean(63, name=task) for task in tasks[:2]] + [run_mean(999, name="tatoeba")], references
+    )
+    assert last.verdict == "deviates"
+    assert first.band is not None
+    assert first.band.high == pytest.approx(63 + t.ppf(1 - 0.01 / 4, 3) * math.sqrt(20 / 3) * math.sqrt(1.25))
 
 
 def test_the_half_width_has_a_floor_and_ends_at_0_and_100():
-    band = prediction_band([50, 50, 50, 50], RULE, 1, (1, 2, 3, 4))
+    band = band_of(run_mean(50), references=reference_set(50, 50, 50, 50))
     assert (band.low, band.high, band.floored) == (48, 52, True)
-    assert prediction_band([99.5] * 4, RULE, 1, (1, 2, 3, 4)).high == 100
-    assert prediction_band([0.5] * 4, RULE, 1, (1, 2, 3, 4)).low == 0
+    assert band_of(run_mean(50), references=reference_set(*[99.5] * 4)).high == 100
+    assert band_of(run_mean(50), references=reference_set(*[0.5] * 4)).low == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "word"), [(50.5, "reproduced"), (52.0, "reproduced"), (52.1, "deviates"), (47.9, "deviates")]
+)
+def test_seeds_that_are_all_equal_show_what_is_within_the_floor(value: float, word: str):
+    (given,), _ = judge_means([run_mean(value)], reference_set(50, 50, 50, 50))
+    assert given.verdict == word
+    assert ("within 2 of the reference runs" in given.reason) == (word == "reproduced")
 
 
 def test_inside_the_band_is_consistent(make, recorded):
@@ -225,24 +278,11 @@ def test_incomplete_results_are_not_recorded(results, artifact):
     assert not (artifact / "measured").exists()
 
 
-@pytest.mark.parametrize(("low", "word"), [(33.0, "not verifiable"), (34.0, "consistent")])
-def test_a_band_that_a_guess_would_be_in_makes_nothing_consistent(low: float, word: str) -> None:
-    cell = Cell(
-        arm="baseline",
-        task="xnli",
-        split="test",
-        language="sw",
-        metrics={"accuracy": 60.0},
-        chance={"accuracy": 100 / 3},
-        majority=None,
-        examples=600,
-        trials=600,
-        predictions="",
-        run="r",
-    )
-    mean = Mean(arm="baseline", task="xnli", split="test", value=60.0)
-    band = Band(low=low, high=90.0, mean=61.0, deviation=7.0, seeds=(1, 2, 3, 4), floored=False)
-    given = judge_mean(mean, "r", Evidence([cell], None), References((), band, "four runs"))
+@pytest.mark.parametrize(("inside", "word"), [(0.1, "not verifiable"), (-0.1, "consistent")])
+def test_a_band_that_a_guess_would_be_in_makes_nothing_consistent(inside: float, word: str) -> None:
+    references = reference_set(60, 62, 64, 66)
+    low = band_of(run_mean(63), references=references).low
+    (given,), _ = judge_means([run_mean(63, guess=low + inside)], references)
     assert given.verdict == word
     assert ("reaches chance" in given.reason) == (word == "not verifiable")
 

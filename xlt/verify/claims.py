@@ -19,47 +19,79 @@ Text = Field(min_length=1)
 
 
 class Gain(Frozen):
-    """An expected gain over the baseline in points: the highest of ``arms`` counts, those ``capped`` are never more
-    than consistent, and the probability of being above the best of ``rivals`` is reported."""
+    """An expected gain over the baseline."""
 
     name: str
+    """What is said to gain."""
     arms: tuple[str, ...]
+    """The phase-2 models that it may be; the highest gain counts."""
     expected: float
+    """The gain, in points."""
     capped: tuple[str, ...] = ()
+    """Those that are never more than consistent."""
     rivals: tuple[str, ...] = ()
+    """Phase-2 models; the probability of being above the best of them is reported."""
 
 
 class Claim(Frozen):
     """A statement of the paper, how it is computed and judged, and what it costs; no number where none was measured."""
 
     id: str = Text
+    """Its name here."""
     statement: str = Text
+    """What the paper says."""
     place: str = Text
+    """Where it says so."""
     formula: str = Text
+    """How it is computed from scores."""
     split: Split
+    """The split of the scores."""
     source: str = Text
+    """The address of what was read."""
     label: Literal["SEEN", "DERIVED"]
+    """Whether the statement was read or follows from what was read."""
     rule: Literal["gain", "most", "signs", "best", "variants", "cells"]
+    """The rule that judges it."""
     decision: str = Text
+    """How it is decided, in words."""
     margin: float = 0.0
+    """The difference in points up to which nothing deviates."""
     margin_reason: str = ""
+    """Why that margin."""
     gains: tuple[Gain, ...] = ()
+    """Rule ``gain``: the gains."""
     tasks: tuple[str, ...] = ()
+    """Rule ``most``: the tasks that gain the most."""
     above: tuple[str, ...] = ()
+    """Rule ``signs``: the tasks that gain."""
     not_above: tuple[str, ...] = ()
+    """Rule ``signs``: the tasks that do not."""
     expected: float = 0.0
+    """Rule ``best``: the gain of the best models, in points."""
     reference: float = 0.0
+    """Rule ``best``: the printed score that they gain over."""
     reference_source: str = ""
+    """Rule ``best``: where that was read."""
     variants: dict[str, str] = Field(default={})
+    """Rule ``variants``: by variant of a phase-2 model, the one trained in English."""
     tables: tuple[str, ...] = ()
+    """Rule ``cells``: the printed tables."""
     row: str = ""
+    """Rule ``cells``: their row."""
     tiers: tuple[str, ...]
+    """The tiers that it is about."""
     arms: tuple[str, ...]
+    """The phase-2 models that it needs."""
     seeds: int
+    """How many seeds it needs."""
     human_minutes: float | None = None
+    """Work by a person for one seed, in minutes; null as the next three where it was not measured."""
     compute_hours: float | None = None
+    """GPU hours of one seed."""
     gpu_memory_gib: float | None = None
+    """Memory on the GPU, in GiB."""
     disk_gb: float | None = None
+    """Disk for the models of one seed, in GB."""
 
     @property
     def cost(self) -> str:
@@ -121,19 +153,30 @@ class Table(Frozen):
 
 
 class Printed(Frozen):
-    """One cell of a printed table; ``expected`` is None where nobody of the project has read it."""
+    """One cell of a printed table."""
 
     table: str
+    """The table."""
     arm: str
+    """The phase-2 model of its row."""
     quantity: str
+    """What is printed: a task, a metric of it (``xquad/f1``), or a mean of tasks (``average``)."""
     language: str = ""
+    """The language, where it is of one."""
     split: Split
+    """The split of the data."""
     layer: int
+    """The block that is pooled for retrieval; 0 if unknown."""
     expected: float | None
+    """The value, in percent; null where nobody of the project has read it."""
     source: str
+    """Where it was read."""
     trained: bool
+    """Whether a training is behind it, so that seeds differ."""
     margin: float
+    """The difference in points up to which nothing deviates."""
     needs: str = ""
+    """What is needed to judge it, where that is not there."""
 
     @property
     def key(self) -> str:

@@ -15,8 +15,8 @@ from tests.cli.conftest import invoke as invoke
 from xlt.artifact import artifact_root
 from xlt.data.hub.source import HubSource
 from xlt.errors import ExitCode, IncompleteFault, UsageFault
+from xlt.verify.export import ship
 from xlt.verify.judge import join, recompute, verify
-from xlt.verify.shipment import ship
 
 from .core_results import ConstructedSource, write_core_artifact, write_core_results
 from .tiny_results import Results

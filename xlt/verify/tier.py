@@ -1,15 +1,19 @@
-"""Whether stored runs are what their tier's name says: its backbone, its recipes."""
+"""What the project's tier of a results folder's name says: backbone, recipes, and the means that it promises."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from xlt.data.source import Source
+from xlt.data.source import Source, evaluated
+from xlt.errors import XltError
 from xlt.pipeline.checkpoint import pinned
 from xlt.pipeline.grid import GridBuilder
 from xlt.pipeline.spec import Backbone, RunSpec
 from xlt.pipeline.tiers import Tier, read_tier, tier_names
+from xlt.tasks.catalogue import get_task
+from xlt.tasks.record import Split
+from xlt.verify.cells import MeanKey
 from xlt.verify.stored import GridFile, StoredRun
 
 
@@ -29,14 +33,14 @@ def tier_runs(grid: GridFile, source: Source) -> tuple[RunSpec, ...]:
     return builder.grid().runs if builder else ()
 
 
-def unlike_tier(name: str, wanted: Sequence[RunSpec], runs: Sequence[StoredRun]) -> dict[str, str]:
-    """By folder, the runs that are not made as the project's tier of that name says, and how, or that start from one.
+def tier_mismatches(name: str, wanted: Sequence[RunSpec], runs: Sequence[StoredRun]) -> dict[str, str]:
+    """By folder, the runs whose spec differs from the tier's, with the differing fields; and those that start from one.
 
-    Seed, data, numeric type and engine may be others. So may all of an arm that the tier does not have.
+    Seed, data, numeric type and engine may differ, and so may everything of an arm that the tier does not have.
     """
     made = {(spec.phase, spec.name): _made(spec) for spec in wanted}
     arms = {spec.arm for spec in wanted}
-    unlike: dict[str, str] = {}
+    mismatches: dict[str, str] = {}
     by_hash = {run.entry.hash: run.entry.folder for run in runs}
     for run in runs:
         if run.spec is None:
@@ -45,10 +49,42 @@ def unlike_tier(name: str, wanted: Sequence[RunSpec], runs: Sequence[StoredRun])
         said = made.get((run.spec.phase, run.spec.name), {} if run.spec.arm in arms else own)
         if differing := sorted(name for name in {*own, *said} if own.get(name) != said.get(name)):
             what = f"in {', '.join(differing)}" if said else "it has no such run"
-            unlike[run.entry.folder] = f"not made as the tier '{name}' says: {what}"
-        elif parent in unlike:
-            unlike[run.entry.folder] = f"starts from {parent}, {unlike[parent].removeprefix('starts from ')}"
-    return unlike
+            mismatches[run.entry.folder] = f"not made as the tier '{name}' says: {what}"
+        elif parent in mismatches:
+            mismatches[run.entry.folder] = f"starts from {parent}, {mismatches[parent].removeprefix('starts from ')}"
+    return mismatches
+
+
+def required_means(
+    wanted: Sequence[RunSpec], source: Source, runs: Sequence[StoredRun]
+) -> Iterator[tuple[MeanKey, StoredRun | None]]:
+    """Every mean that the grid or the tier promises, with its run; None where the grid lacks one of the tier.
+
+    A task is judged on its test split, or on the dev split where it has no other. Of those listed, target tasks come
+    first.
+    """
+    listed: set[tuple[str, str]] = set()
+    for run in sorted(runs, key=lambda run: run.entry.phase == "intermediate"):
+        for task in run.entry.evaluate:
+            listed.add((run.entry.arm, task))
+            splits = [split for key, split, _ in run.cells if key == task]
+            yield (run.entry.arm, task, _judged(splits) if splits else _split(task, source)), run
+    for spec in wanted:
+        for task in spec.evaluate:
+            if (spec.arm, task) not in listed:
+                yield (spec.arm, task, _split(task, source)), None
+
+
+def _split(task: str, source: Source) -> Split:
+    try:
+        return _judged([split for split, _ in evaluated(get_task(task), source)])
+    except XltError:
+        # The data that would say is not there.
+        return "test"
+
+
+def _judged(splits: Sequence[Split]) -> Split:
+    return "test" if "test" in splits else splits[0]
 
 
 def _tier(grid: GridFile) -> Tier | None:

@@ -7,8 +7,7 @@ import re
 
 import pytest
 
-from xlt.verify.chart import Series, line_chart
-from xlt.verify.forest import Delta, forest_plot
+from xlt.verify.charts import Delta, Series, forest_plot, line_chart
 
 
 def test_a_row_says_its_numbers_and_links_to_its_runs():

@@ -1,7 +1,8 @@
-"""One archive with all that verify needs: ids, labels, spans, specs and logs; no models, no text of a data set."""
+"""What verified results are given to others as: an archive of all that verify needs, or a recorded reference run."""
 
 from __future__ import annotations
 
+import datetime
 import gzip
 import io
 import json
@@ -12,11 +13,14 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from xlt.files import writable
+from xlt.errors import IncompleteFault
+from xlt.files import writable, write_text
 from xlt.pipeline.store import MANIFEST, PROVENANCE, SPEC, prediction_name
 from xlt.strict_json import read_json
+from xlt.verify.comparison import mean
 from xlt.verify.judge import Verification
-from xlt.verify.recording import check_whole
+from xlt.verify.recorded import MeasuredCell, MeasuredMean, ReferenceRun, device_of, means_of, reference_path
+from xlt.verify.scores import by_mean, table_of
 
 KEPT = (SPEC, "log.jsonl", "metrics.json", PROVENANCE)
 _OBJECT = TypeAdapter(dict[str, Any])
@@ -34,6 +38,60 @@ result_hash, if the same version of xlt verifies:
 """
 
 
+def check_whole(verification: Verification, purpose: str) -> None:
+    """Refuse what is not fit to be given to others.
+
+    Raises:
+        IncompleteFault: runs are missing, damaged or edited, or nothing was scored.
+    """
+    if verification.problems or "not run" in verification.counts or not verification.cells:
+        raise IncompleteFault(
+            f"Only complete results without problems can be {purpose}.",
+            why=" ".join([*(each.what for each in verification.problems[:1]), f"{verification.summary}."]),
+            fix=verification.command,
+        )
+
+
+def record(verification: Verification, artifact: Path, *, today: datetime.date | None = None) -> Path:
+    """Write a verification as a reference run below ``artifact/measured`` and return the file.
+
+    Whatever the verdicts are: a series without its outliers would make the bands too narrow.
+
+    Raises:
+        IncompleteFault: runs are missing, damaged or edited, or nothing was scored.
+    """
+    check_whole(verification, "recorded as a reference run")
+    cells = {
+        f"{cell.arm}/{cell.task}/{cell.split}/{cell.language}": MeasuredCell(
+            metrics={name: round(value, 6) for name, value in cell.metrics.items()},
+            above_chance=cell.above_chance,
+            predictions=cell.predictions,
+        )
+        for cell in verification.cells
+    }
+    values, rows = means_of(cells), by_mean(table_of(verification.cells, verification.seed))
+    states = {state.folder: state for state in verification.runs}
+    means = {}
+    for each in verification.verdicts:
+        key, state = (each.arm, each.task, each.split), states[each.run]
+        name, guess = "/".join(key), round(mean(rows[key]["chance"]), 6)
+        means[name] = MeasuredMean(value=values[name], chance=guess, recipe=state.recipe, data=state.data)
+    run = ReferenceRun(
+        tier=verification.tier,
+        source=verification.source.name,
+        seed=verification.seed,
+        date=(today or datetime.datetime.now(datetime.UTC).date()).isoformat(),
+        platform={**verification.platform, "device": device_of(verification.platform)},
+        means=means,
+        cells=cells,
+    )
+    path = reference_path(run, artifact)
+    with writable(artifact):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, run.text())
+    return path
+
+
 def ship(verification: Verification, folders: tuple[Path, ...], archive: Path) -> None:
     """Write ``archive``, a gzipped tar with a folder ``seed-N`` for each of the results folders.
 
@@ -43,7 +101,7 @@ def ship(verification: Verification, folders: tuple[Path, ...], archive: Path) -
     Raises:
         IncompleteFault: a folder has problems or lacks runs.
     """
-    parts = (verification, *verification.further)
+    parts = verification.seeds
     for each in parts:
         check_whole(each, "shipped")
     temporary = archive.with_name(archive.name + ".tmp")

@@ -12,7 +12,7 @@ from xlt.errors import EnvironmentFault, UsageFault
 from xlt.evaluate.submission import BENCHMARKS
 from xlt.pipeline.tiers import read_tier
 from xlt.tasks.catalogue import get_task
-from xlt.verify.literature import Literature, Table, read_claims, read_given, read_literature
+from xlt.verify.claims import Literature, Table, read_claims, read_given, read_literature
 from xlt.verify.scores import BASELINE, BEST, NINE, tasks_of
 
 GIVEN = """

@@ -1,4 +1,4 @@
-"""Line charts as inline SVG: the same text for the same numbers, no script, no font, no other file."""
+"""Line charts and forest plots as inline SVG: the same text for the same numbers, no script, no font, no other file."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from itertools import pairwise
 
 WIDTH, HEIGHT = 420, 210
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 36
+ROW, FOOT, SIDE = 30, 34, 10  # of a forest plot
 MOST_POINTS = 120
 STYLES = 9  # lines that report.css can tell apart
 
@@ -99,3 +100,58 @@ def _thin(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]
     return [
         (math.fsum(x for x, _ in part) / len(part), math.fsum(y for _, y in part) / len(part)) for part in stretches
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A difference in points with its interval; ``expected`` with the margin on each side, where there is one."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    expected: float | None = None
+    margin: float = 0.0
+    href: str = ""
+
+
+def forest_plot(deltas: Sequence[Delta], *, x_label: str) -> str:
+    """A line per difference, with its numbers beside it; empty for none. Names, labels and links are escaped."""
+    if not deltas:
+        return ""
+    reach = [0.0, *(x for each in deltas for x in (each.low, each.high))]
+    reach += [each.expected + side * each.margin for each in deltas if each.expected is not None for side in (-1, 1)]
+    axis = Axis(min(reach), max(reach), SIDE, WIDTH - SIDE)
+    height = ROW * len(deltas) + FOOT
+    zero, bottom = axis.place(0.0), height - FOOT
+    parts = [
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="group" aria-label="{escape(x_label)}">',
+        *(_tick(axis.place(tick), tick, bottom) for tick in axis.ticks()),
+        f'<line class="zero" x1="{zero}" y1="0" x2="{zero}" y2="{bottom}"/>',
+        *(part for number, each in enumerate(deltas) for part in _row(each, ROW * number, axis)),
+        f'<text x="{WIDTH // 2}" y="{height - 4}" text-anchor="middle">{escape(x_label)}</text>',
+        "</svg>",
+    ]
+    return "".join(parts)
+
+
+def _tick(x: float, value: float, bottom: int) -> str:
+    line = f'<line class="rule" x1="{x}" y1="0" x2="{x}" y2="{bottom}"/>'
+    return f'{line}<text x="{x}" y="{bottom + 13}" text-anchor="middle">{value:+.4g}</text>'
+
+
+def _row(delta: Delta, top: int, axis: Axis) -> Iterator[str]:
+    y = top + 22
+    name, numbers = escape(delta.name), f"{delta.value:+.1f} ({delta.low:+.1f} to {delta.high:+.1f})"
+    if delta.expected:
+        numbers += f", expected {delta.expected:+.1f}"
+    if delta.expected is not None:
+        x, (low, high) = axis.place(delta.expected), (axis.place(delta.expected + s * delta.margin) for s in (-1, 1))
+        yield f'<rect class="margin" x="{low}" y="{y - 6}" width="{high - low:.1f}" height="12"/>'
+        yield f'<path class="expected" d="M{x},{y - 5} l5,5 l-5,5 l-5,-5 z"/>'
+    yield f'<line class="whisker" x1="{axis.place(delta.low)}" y1="{y}" x2="{axis.place(delta.high)}" y2="{y}"/>'
+    yield f'<circle class="measured" cx="{axis.place(delta.value)}" cy="{y}" r="3.5"/>'
+    if delta.href:
+        name = f'<a href="{escape(delta.href)}">{name}</a>'
+    yield f'<text class="name" x="0" y="{top + 11}">{name}</text>'
+    yield f'<text x="{WIDTH}" y="{top + 11}" text-anchor="end">{numbers}</text>'

@@ -1,0 +1,282 @@
+"""Reference runs: what one seed of a tier measured, recorded in ``artifact/measured``, and which of them fit a run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, TypeAdapter, model_validator
+
+from xlt.artifact import RESTORE, artifact_root, read_record
+from xlt.errors import DataFault, EnvironmentFault, UsageFault
+from xlt.evaluate.metrics import Metrics, task_score
+from xlt.frozen import Frozen
+from xlt.strict_json import read_json
+from xlt.tasks.catalogue import get_task
+from xlt.verify.comparison import mean
+from xlt.verify.stored import StoredRun
+
+PLATFORM = (
+    *("device", "cpu", "cpu_threads", "world_size", "engine", "zero", "precision"),
+    *("cuda", "system", "python", "packages", "commit"),
+)
+SAME_SEED = "with the seed of this run"
+
+
+class MeasuredCell(Frozen):
+    """One cell of a reference run."""
+
+    metrics: Metrics
+    """Its metrics in percent, to six decimals."""
+    above_chance: bool
+    """Whether they are above what guessing reaches (see ``Cell``)."""
+    predictions: str
+    """The SHA-256 of the predictions."""
+
+
+class MeasuredMean(Frozen):
+    """The mean over the languages of one task and split of a reference run."""
+
+    value: float
+    """The mean of the task's scores, in percent."""
+    chance: float
+    """The mean that a guess scores."""
+    recipe: str
+    """The hash of all that the run and those that it starts from were made with, but seed and data."""
+    data: str
+    """The hash of the fingerprints of all data that they read."""
+
+
+class ReferenceRun(Frozen):
+    """One recorded seed: raw values, and no time in it but the date."""
+
+    format: Literal[1] = 1
+    """The version of this file's form."""
+    tier: str
+    """The tier that was run."""
+    source: str
+    """The source of its data."""
+    seed: int
+    """Its seed."""
+    date: str
+    """The day on which it was recorded."""
+    platform: dict[str, Any]
+    """Where it was made: processor, device, versions, commit."""
+    means: dict[str, MeasuredMean]
+    """The means that are judged, by ``arm/task/split``."""
+    cells: dict[str, MeasuredCell]
+    """All cells, by ``arm/task/split/language``."""
+
+    @property
+    def device(self) -> str:
+        """The accelerator, or ``cpu``."""
+        return str(self.platform.get("device", ""))
+
+    def score(self, name: str) -> float | None:
+        """The task's score of one cell; None where there is none."""
+        cell = self.cells.get(name)
+        return task_score(get_task(name.split("/")[1]), cell.metrics) if cell else None
+
+    def languages(self, name: str) -> dict[str, MeasuredCell]:
+        """The cells of the mean ``name`` by language."""
+        return {key.rpartition("/")[2]: cell for key, cell in self.cells.items() if key.rpartition("/")[0] == name}
+
+    @model_validator(mode="after")
+    def _means_follow_from_cells(self) -> Self:
+        try:
+            values = means_of(self.cells)
+        except (LookupError, UsageFault) as error:
+            raise ValueError("a cell is not of a task and a metric that are known") from error
+        if any(each.value != values.get(key) for key, each in self.means.items()):
+            raise ValueError("the means are not those of the cells")
+        return self
+
+    def text(self) -> str:
+        """The JSON that is stored, one line per mean and per cell."""
+        fields = self.model_dump(mode="json")
+        parts = [
+            f" {json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}"
+            for name, value in fields.items()
+            if name not in ("means", "cells")
+        ]
+        for name in ("means", "cells"):
+            lines = ",\n".join(f"  {json.dumps(key)}: {json.dumps(row)}" for key, row in fields[name].items())
+            parts.append(f' "{name}": {{\n{lines}\n }}')
+        return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+class BandRule(Frozen):
+    """How a run is compared with reference runs, fixed before any run in ``artifact/expected/TIER-SOURCE.toml``."""
+
+    format: int = Field(ge=1, le=1)
+    """The version of this file's form."""
+    family_error: float = Field(gt=0, lt=1)
+    """The chance that a sound run fails in at least one of all that is looked at."""
+    minimum_seeds: int = Field(ge=2)
+    """How many reference runs are needed."""
+    floor: float = Field(ge=0)
+    """The difference in points up to which nothing is said to deviate, however close the reference runs lie."""
+    reason: str = Field(min_length=1)
+    """Why so, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """What a run and all runs that it starts from were made with, as two hashes (see ``MeasuredMean``).
+
+    Two runs of one lineage differ in their seed only.
+    """
+
+    recipe: str
+    data: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunConditions:
+    """The seed of the run that is judged, and what a reference run must share with it."""
+
+    seed: int
+    device: str
+    lineage: Lineage | None
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """The reference runs that fit a mean; ``about`` says which, or why there are too few and it holds none.
+
+    ``same_seed`` is the recorded run of the same seed. It is never among the others, but its predictions can be the
+    very same.
+    """
+
+    runs: tuple[ReferenceRun, ...]
+    about: str
+    same_seed: ReferenceRun | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceSet:
+    """All reference runs of a tier on a source, by seed, and the rule by which one compares with them."""
+
+    tier: str
+    source: str
+    rule: BandRule | None
+    runs: tuple[ReferenceRun, ...]
+
+    def fitting(self, name: str, conditions: RunConditions) -> References:
+        """The runs of the same recipe, data and device for the mean ``name``, those of the same seed left out."""
+        if self.rule is None:
+            return References((), f"no values are expected for the tier '{self.tier}' on the source '{self.source}'")
+        if conditions.lineage is None:
+            return References((), "the run that it starts from is not whole")
+        reasons = [why_incomparable(run, name, conditions, conditions.lineage) for run in self.runs]
+        found = tuple(run for run, why in zip(self.runs, reasons, strict=True) if not why)
+        same_seed = next((run for run, why in zip(self.runs, reasons, strict=True) if why == SAME_SEED), None)
+        others = "; ".join(f"{count} {why}" for why, count in sorted(Counter(filter(None, reasons)).items()))
+        tail = f" (left out: {others})" if others else ""
+        if len(found) < self.rule.minimum_seeds:
+            enough = f"{len(found)} of at least {self.rule.minimum_seeds} reference runs"
+            head = enough if found else "no reference runs yet"
+            return References((), f"{head} for '{conditions.device}'{tail}", same_seed)
+        listed = ", ".join(str(run.seed) for run in found)
+        about = f"{len(found)} reference runs on '{conditions.device}', seeds {listed}{tail}"
+        return References(found, about, same_seed)
+
+
+def why_incomparable(run: ReferenceRun, name: str, conditions: RunConditions, lineage: Lineage) -> str:
+    """Why a reference run is no part of what the mean ``name`` is compared with; empty if it is."""
+    measured = run.means.get(name)
+    if measured is None or measured.recipe != lineage.recipe:
+        return "recorded with another recipe"
+    if measured.data != lineage.data:
+        return "recorded on other data"
+    if run.device != conditions.device:
+        return "recorded on another device"
+    return SAME_SEED if run.seed == conditions.seed else ""
+
+
+def read_references(tier: str, source: str) -> ReferenceSet:
+    """The rule and the reference runs of a tier on a source; a rule is only where values are expected.
+
+    Raises:
+        EnvironmentFault: a file of them cannot be read or contradicts itself.
+    """
+    name = f"{tier}-{source}.toml"
+    rule = read_record(BandRule, "expected", name) if (artifact_root() / "expected" / name).is_file() else None
+    runs = []
+    for path in (artifact_root() / "measured" / f"{tier}-{source}").glob("seed-*.json"):
+        try:
+            runs.append(read_json(path, _REFERENCE_RUN))
+        except DataFault as fault:
+            raise EnvironmentFault(
+                f"The reference run 'artifact/measured/{path.parent.name}/{path.name}' cannot be used.",
+                why=fault.why,
+                fix=RESTORE,
+            ) from fault
+    return ReferenceSet(tier, source, rule, tuple(sorted(runs, key=lambda run: (run.seed, run.device))))
+
+
+_REFERENCE_RUN = TypeAdapter(ReferenceRun)
+
+
+def reference_path(run: ReferenceRun, artifact: Path) -> Path:
+    """``seed-<n>.json`` for the CPU, ``seed-<n>-<device>.json`` for an accelerator."""
+    device = re.sub(r"[^a-z0-9]+", "-", run.device.lower()).strip("-")
+    suffix = "" if device == "cpu" else f"-{device}"
+    return artifact / "measured" / f"{run.tier}-{run.source}" / f"seed-{run.seed}{suffix}.json"
+
+
+def means_of(cells: Mapping[str, MeasuredCell]) -> dict[str, float]:
+    """The mean of each ``arm/task/split`` over its languages."""
+    groups: dict[str, list[float]] = {}
+    for key, cell in cells.items():
+        groups.setdefault(key.rpartition("/")[0], []).append(task_score(get_task(key.split("/")[1]), cell.metrics))
+    return {key: round(mean(values), 6) for key, values in groups.items()}
+
+
+def lineages(runs: Sequence[StoredRun]) -> dict[str, Lineage]:
+    """The lineage of each run by folder; none for a run that is not whole or starts from one that is not."""
+    by_hash: dict[str, Lineage] = {}
+    found: dict[str, Lineage] = {}
+    for run in runs:
+        parent = by_hash.get(run.entry.parent or "")
+        if run.spec is None or (run.entry.parent and parent is None):
+            continue
+        seedless = {"seed", "retry", "data", "source", "parent"}
+        recipe = {name: value for name, value in run.spec.identity().items() if name not in seedless}
+        lineage = Lineage(
+            digest([recipe, parent.recipe if parent else ""]),
+            digest([run.spec.data, parent.data if parent else ""]),
+        )
+        by_hash[run.entry.hash] = found[run.entry.folder] = lineage
+    return found
+
+
+def platform_of(runs: Sequence[StoredRun]) -> dict[str, Any]:
+    """Where the runs were made, from their own provenance; a list where they differ."""
+    facts: dict[str, Any] = {}
+    for name in PLATFORM:
+        values: list[Any] = []
+        for run in runs:
+            value = getattr(run.provenance, name, None)
+            if value is not None and value != {} and value not in values:
+                values.append(value)
+        if values:
+            facts[name] = values[0] if len(values) == 1 else values
+    return facts
+
+
+def device_of(platform: Mapping[str, Any]) -> str:
+    """The accelerator's name or ``cpu``; all of them where the runs differ."""
+    device = platform.get("device", "unknown")
+    return " and ".join(device) if isinstance(device, list) else str(device)
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a JSON value in canonical form."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
