@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -23,13 +23,6 @@ from xlt.tasks.record import Split, Task
 
 TEXT = "mlm/train.jsonl"
 MINING_ORDER = "bucc2018/{lang}-en/{split}.order.txt"
-# Splits for which the official layout has no file, and ANLI+, whose official files include those of other tasks.
-_OWN_FILES: dict[str, dict[Split, str]] = {
-    "anli_plus": {"train": "anli_plus/train.jsonl", "dev": "anli_plus/dev.jsonl"},
-    "xquad": {"dev": "xquad/dev/xquad.{lang}.json"},
-    "tydiqa": {"dev": "tydiqa/dev/tydiqa.goldp.{lang}.dev.json"},
-    "tatoeba": {"dev": "tatoeba/dev/{lang}-en.{lang} tatoeba/dev/{lang}-en.en"},
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +35,7 @@ class Language:
 
 @cache
 def _about(root: Path) -> dict[str, Any]:
-    """``world.json``: the settings of the world, its languages, and the SHA-256 of every file."""
+    """``world.json``: the settings of the world, its languages, own files of tasks, and the SHA-256 of every file."""
     return read_json(root.name, "world.json")
 
 
@@ -57,12 +50,15 @@ def languages() -> dict[str, Language]:
     return {code: Language(**fields) for code, fields in _about(_root())["languages"].items()}
 
 
-def in_world(task: Task, codes: Iterable[str]) -> Task:
-    """The record of ``task`` with the languages ``codes`` and the files that the world has of it."""
-    files = {**task.files, **_OWN_FILES.get(task.key, {})}
-    # Cosmos QA's own layout repeats the question in every choice; here it is part of the prompt.
-    layout = "hellaswag_jsonl" if task.key == "cosmosqa" else task.layout
-    return replace(task, languages=tuple(codes), files=files, layout=layout)
+def in_world(task: Task, about: Mapping[str, Any]) -> Task:
+    """The record of ``task`` with the languages, files and layout that the world has of it."""
+    own = about["tasks"].get(task.key, {})
+    return replace(
+        task,
+        languages=tuple(about["languages"]),
+        files={**task.files, **own.get("files", {})},
+        layout=own.get("layout", task.layout),
+    )
 
 
 class WorldSource:
@@ -77,14 +73,15 @@ class WorldSource:
             UsageFault: the shipped world has another seed.
             EnvironmentFault: a file of the data set is missing or altered.
         """
-        self.settings: dict[str, int | str] = dict(_about(_root())["settings"])
+        self._about = _about(_root())
+        self.settings: dict[str, int | str] = dict(self._about["settings"])
         if seed not in (None, self.settings["seed"]):
             raise UsageFault(
                 f"The world of seed {seed} is not there: 'artifact/world' holds that of seed {self.settings['seed']}.",
                 fix=f"Write it in the place of the other one: python -m artifact.world.generator --seed {seed}",
             )
         self._data = _root() / "data"
-        for name, digest in _about(_root())["sha256"].items():
+        for name, digest in self._about["sha256"].items():
             path = self._data / name
             if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
                 state = "altered" if path.is_file() else "missing"
@@ -93,7 +90,7 @@ class WorldSource:
 
     def languages(self, task: Task, split: Split) -> tuple[str, ...]:
         """The languages in which the world has that split; none where it lacks the task or the split."""
-        return self._files.languages(in_world(task, languages()), split)
+        return self._files.languages(in_world(task, self._about), split)
 
     def rows(self, task: Task, split: Split, language: str) -> list[Row]:
         """All rows of one split in one language.
@@ -107,7 +104,7 @@ class WorldSource:
                 why=f"It has that split in: {', '.join(present)}." if present else "It has no such split.",
                 fix=f"xlt tasks show {task.key}",
             )
-        rows = self._files.rows(in_world(task, languages()), split, language)
+        rows = self._files.rows(in_world(task, self._about), split, language)
         if isinstance(rows[0], MiningRow):
             # BUCC has a file for each side, while the rows of the world are in one random order.
             order = _lines(self._data / f"{MINING_ORDER.format(lang=language, split=split)}.gz")
@@ -123,4 +120,4 @@ class WorldSource:
 
 
 def _lines(path: Path) -> list[str]:
-    return gzip.decompress(path.read_bytes()).decode().splitlines()
+    return gzip.decompress(path.read_bytes()).decode().removesuffix("\n").split("\n")

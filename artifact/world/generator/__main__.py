@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from artifact.world.generator.language import CODES, LANGUAGES
-from artifact.world.generator.layouts import LAYOUTS, json_lines
+from artifact.world.generator.layouts import LAYOUTS, OWN, json_lines
 from artifact.world.generator.world import LINES_PER_LANGUAGE, SIZES, VERSION, World, languages
 from xlt.data.world import MINING_ORDER, TEXT, in_world
 from xlt.tasks.catalogue import get_task
@@ -31,7 +31,7 @@ def contents(world: World) -> Iterator[tuple[str, str]]:
     """Every file of the data set: its name below ``data``, without ``.gz``, and its text."""
     yield TEXT, json_lines(map(asdict, world.text))
     for key, sizes in SIZES.items():
-        task = in_world(get_task(key), CODES)
+        task = in_world(get_task(key), {"languages": CODES, "tasks": OWN})
         for split in sizes:
             for language in languages(get_task(key), split):
                 rows = world.rows(task, split, language)
@@ -60,6 +60,7 @@ def about(seed: int, files: dict[str, bytes]) -> dict[str, Any]:
     return {
         "settings": {"seed": seed, "lines_per_language": LINES_PER_LANGUAGE, "version": VERSION},
         "languages": {code: {"name": each.name, "distance": each.distance()} for code, each in LANGUAGES.items()},
+        "tasks": OWN,
         "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())},
     }
 

@@ -110,3 +110,13 @@ LAYOUTS: dict[str, Callable[[Sequence[Any]], tuple[str, ...]]] = {
     "bitext": _bitext,
     "bucc": _bucc,
 }
+
+# Splits for which the official layout has no file, and ANLI+, whose official files include those of other tasks. Cosmos
+# QA's own layout repeats the question in every choice; here it is part of the prompt.
+OWN: dict[str, dict[str, Any]] = {
+    "anli_plus": {"files": {"train": "anli_plus/train.jsonl", "dev": "anli_plus/dev.jsonl"}},
+    "cosmosqa": {"layout": "hellaswag_jsonl"},
+    "xquad": {"files": {"dev": "xquad/dev/xquad.{lang}.json"}},
+    "tydiqa": {"files": {"dev": "tydiqa/dev/tydiqa.goldp.{lang}.dev.json"}},
+    "tatoeba": {"files": {"dev": "tatoeba/dev/{lang}-en.{lang} tatoeba/dev/{lang}-en.en"}},
+}
