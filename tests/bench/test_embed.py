@@ -23,7 +23,7 @@ def _few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_baseline_runs_or_says_why_not() -> None:
-    sentences, forwards = bench_embed("small", 1, compile=False).workloads
+    sentences, forwards = bench_embed("small", 1).workloads
     assert (sentences.quantity["sentences"], forwards.quantity["tokens"]) == (24, 256)
     absent = {each.name: each.not_run for each in (*sentences.timings, *forwards.timings) if each.not_run}
     missing = {name: why for name, why in absent.items() if "torch.compile" not in name}
@@ -43,7 +43,7 @@ def test_other_vectors_stop_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
         return encoder
 
     monkeypatch.setattr(embed, "library_encoder", spoiled)
-    for row in bench_embed("small", 1, compile=False).workloads:
+    for row in bench_embed("small", 1).workloads:
         assert "computes something else" in row.timings[0].not_run
         assert not any(each.seconds for each in row.timings)
 

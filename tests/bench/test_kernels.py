@@ -16,7 +16,7 @@ from xlt_kernels.layer_norm import layer_norm
 from xlt.bench import kernels, workload
 from xlt.bench.kernels import bench_kernels
 from xlt.bench.shapes import sample_lengths
-from xlt.bench.workload import Bench
+from xlt.bench.workload import NOT_COMPILED, Bench
 
 TOKENS = 400
 PLAIN = "ours, in its plain form: no kernel here"
@@ -62,13 +62,13 @@ def test_every_peer_runs_or_says_why_not(result: Bench) -> None:
         "aten flash varlen": "needs a GPU",
         "SDPA, padded, with mask": "",
         "eager torch, padded": "",
-        "torch.compile of eager torch, padded": "torch.compile was not asked for",
+        "torch.compile of eager torch, padded": NOT_COMPILED,
         "nested-jagged SDPA, without a CUDA graph": "",
         "FlexAttention, no dropout (it has none), document mask made before": "needs a GPU",
     }
     liger = found["LayerNorm"].pop("Liger LayerNorm, eager dropout and residual")
     assert "liger_kernel" in liger
-    elementwise = {"eager torch": "", "torch.compile of eager torch": "torch.compile was not asked for"}
+    elementwise = {"eager torch": "", "torch.compile of eager torch": NOT_COMPILED}
     assert found["LayerNorm"] == found["GELU"] == elementwise
 
 

@@ -40,7 +40,7 @@ def _tiny() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def result(_tiny: None) -> Bench:
-    return bench_steps("small", 1, compile=False, rows=("issue", "B1", "B4"))
+    return bench_steps("small", 1, rows=("issue", "B1", "B4"))
 
 
 def test_every_row_has_ours_first_and_names_who_did_not_run(result: Bench) -> None:
@@ -72,7 +72,7 @@ def test_what_a_round_does_is_counted(result: Bench) -> None:
 
 @pytest.mark.parametrize("task", ["squad", "hellaswag"])
 def test_spans_and_choices_compute_the_same_packed_and_padded(task: str) -> None:
-    found = steps._candidates(task, "small", 1, False)
+    found = steps._candidates(task, "small", 1)
     assert not [each for name, each in found.trainers.items() if isinstance(each, NotRun) and "compile" not in name]
     rates = {
         module.p
@@ -89,7 +89,7 @@ def test_a_trainer_that_computes_something_else_is_not_timed(monkeypatch: pytest
         return 1.0, 1.0
 
     monkeypatch.setattr(GraphTrainer, "loss_and_gradient", off)
-    result = bench_steps("small", 1, compile=False, rows=("B1",))
+    result = bench_steps("small", 1, rows=("B1",))
     assert not result.sound
     assert "Nothing was timed: the loss is 1 packed" in result.workloads[0].timings[0].not_run
 
@@ -99,5 +99,5 @@ def test_a_baseline_that_fails_is_named_with_its_error(monkeypatch: pytest.Monke
         raise ModuleNotFoundError("No module named 'deepspeed'")
 
     monkeypatch.setattr(steps, "DeepSpeedTrainer", absent)
-    trainer = steps._candidates("mnli", "small", 1, False).trainers[steps.DEEPSPEED]
+    trainer = steps._candidates("mnli", "small", 1).trainers[steps.DEEPSPEED]
     assert trainer == NotRun(steps.DEEPSPEED, "No module named 'deepspeed'")

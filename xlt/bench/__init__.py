@@ -1,1 +1,1 @@
-"""Measurements: this package's loops side by side with what a user of the libraries would write."""
+"""Measurements: this package beside what a user of the libraries would write, and verify beside known faults."""

@@ -17,8 +17,8 @@ from torch.nn.functional import normalize
 from transformers import PreTrainedTokenizerFast
 
 from xlt.bench.batches import padded_inputs
-from xlt.bench.library import library_encoder
-from xlt.bench.shapes import CONFIGS, RETRIEVAL_LAYER, Size, forward_flop, fresh_model, random_ids, random_sequences
+from xlt.bench.library import compiled_encoder, library_encoder
+from xlt.bench.shapes import CONFIGS, RETRIEVAL_LAYER, Size, forward_flop, fresh_encoder, random_ids, random_sequences
 from xlt.bench.workload import Bench, Candidate, NotRun, Workload, bench, check_output, compare, deferred, reason
 from xlt.data.packing import Encoded, pack
 from xlt.model.encoder import PackedModel
@@ -36,18 +36,14 @@ TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-3}
 Means = Callable[[Tensor, Tensor], Tensor]
 
 
-def bench_embed(size: Size, rounds: int, *, compile: bool | None = None) -> Bench:  # noqa: A002
+def bench_embed(size: Size, rounds: int) -> Bench:
     """Time vectors of sentences of BUCC's lengths, from token ids to host memory, and whole forwards of full batches.
 
-    ``compile`` asks for the baselines that torch compiles; by default they run where there is a GPU.
     Implementations whose vectors differ from the library's are skipped; if ours differ, the workload is skipped.
     """
-    gpu = torch.cuda.is_available()
-    model = fresh_model(size, dropout=0.0).to(torch.bfloat16 if gpu else torch.float32)
-    model.drop_masked_lm_head()
-    asked = gpu if compile is None else compile
+    model = fresh_encoder(size)
     with torch.inference_mode():
-        rows = [_sentences(model, size, rounds, asked), _forwards(model, size, rounds, asked)]
+        rows = [_sentences(model, size, rounds), _forwards(model, size, rounds)]
     settings = {"size": size, "tokens_of_a_pass": evaluation_tokens(), "slots_of_a_padded_batch": SLOTS[size]}
     return bench("embed", {**settings, "dtype": str(model.backbone.dtype).removeprefix("torch.")}, rows)
 
@@ -96,7 +92,7 @@ def batches_of_slots(sequences: Sequence[Encoded], slots: int, *, by_length: boo
     return batches
 
 
-def _sentences(model: PackedModel, size: Size, rounds: int, compile: bool) -> Workload:  # noqa: A002
+def _sentences(model: PackedModel, size: Size, rounds: int) -> Workload:
     layer, layers = RETRIEVAL_LAYER[size], int(CONFIGS[size]["num_hidden_layers"])
     sequences = [replace(each, label=()) for each in random_sequences("bucc2018", SENTENCES[size], size)]
     lengths = [len(each.input_ids) for each in sequences]
@@ -133,8 +129,7 @@ def _sentences(model: PackedModel, size: Size, rounds: int, compile: bool) -> Wo
             of_sentence_transformers(f"sentence-transformers, {layer} layers, padded by length"),
             deferred(
                 f"library, {layer} layers, padded by length, torch.compile of its blocks",
-                compile,
-                lambda name: padded(name, by_length, unit_means_of(_compiled(model, layer))),
+                lambda name: padded(name, by_length, unit_means_of(compiled_encoder(model, layer))),
             ),
         ],
         rounds=rounds,
@@ -148,7 +143,7 @@ def _sentences(model: PackedModel, size: Size, rounds: int, compile: bool) -> Wo
     )
 
 
-def _forwards(model: PackedModel, size: Size, rounds: int, compile: bool) -> Workload:  # noqa: A002
+def _forwards(model: PackedModel, size: Size, rounds: int) -> Workload:
     layers = int(CONFIGS[size]["num_hidden_layers"])
     generator = torch.Generator().manual_seed(0)
     ids = [random_ids(LENGTH, CONFIGS[size]["vocab_size"], generator).int().numpy() for _ in range(BATCH[size])]
@@ -170,8 +165,7 @@ def _forwards(model: PackedModel, size: Size, rounds: int, compile: bool) -> Wor
             _checked("library", plain, wanted),
             deferred(
                 "library, torch.compile of its blocks",
-                compile,
-                lambda name: _checked(name, partial(library, _compiled(model, layers)), wanted),
+                lambda name: _checked(name, partial(library, compiled_encoder(model, layers)), wanted),
             ),
         ],
         rounds=rounds,
@@ -192,13 +186,6 @@ def _checked(name: str, run: Callable[[], Tensor], wanted: Tensor) -> Candidate 
         return [torch.cosine_similarity(run().double(), wanted.double(), dim=1)]
 
     return check_output(name, run, cosines, [torch.ones(len(wanted), device=wanted.device)], TOLERANCE[kind])
-
-
-def _compiled(model: PackedModel, layers: int) -> Any:
-    encoder = library_encoder(model, layers)
-    for block in encoder.encoder.layer:  # they are alike: one compilation serves all
-        block.compile(dynamic=True)
-    return encoder
 
 
 def _sentence_transformers(model: PackedModel, layers: int) -> Means:

@@ -23,7 +23,7 @@ from xlt.bench.batches import is_token, pad
 from xlt.bench.shapes import CONFIGS, Size, fitting_lengths
 from xlt.bench.workload import (
     NEEDS_GPU,
-    NOT_ASKED,
+    NOT_COMPILED,
     Bench,
     Candidate,
     Deferred,
@@ -65,25 +65,21 @@ class _Place:
 
     size: Size
     rounds: int
-    compile: bool
     device: str
     dtype: torch.dtype
 
     def compiled(self, form: Form) -> Form | NotRun:
         name = f"torch.compile of {form.name}"
-        if not self.compile:
-            return NotRun(name, NOT_ASKED)
+        if self.device == "cpu":
+            return NotRun(name, NOT_COMPILED)
         return Form(name, torch.compile(form.op, dynamic=False), form.pad, form.unpad, late=True)
 
 
-def bench_kernels(size: Size, rounds: int, *, compile: bool | None = None) -> Bench:  # noqa: A002
-    """Time attention, LayerNorm and GELU, each checked first against its reference in double precision.
-
-    ``compile`` asks for the baselines that torch compiles; by default they run where there is a GPU.
-    """
+def bench_kernels(size: Size, rounds: int) -> Bench:
+    """Time attention, LayerNorm and GELU, each checked first against its reference in double precision."""
     gpu = torch.cuda.is_available()
     device, dtype = ("cuda", torch.bfloat16) if gpu else ("cpu", torch.float32)
-    place = _Place(size, rounds, gpu if compile is None else compile, device, dtype)
+    place = _Place(size, rounds, device, dtype)
     rows = [_attention(place, "mnli"), _attention(place, "squad"), _layer_norm(place), _gelu(place)]
     settings = {"size": size, "tokens": TOKENS[size], "dropout": DROPOUT, "repeats": REPEATS[device]}
     return bench("kernels", {**settings, "dtype": str(dtype).removeprefix("torch.")}, rows)
@@ -146,8 +142,8 @@ def _nested(lengths: Sequence[int], bounds: Tensor, scale: float, p: float, *qkv
 
 def _flex(place: _Place, lengths: Sequence[int], scale: float) -> Form | NotRun:
     name = "FlexAttention, no dropout (it has none), document mask made before"
-    if place.device == "cpu" or not place.compile:
-        return NotRun(name, NOT_ASKED if place.device == "cuda" else NEEDS_GPU)
+    if place.device == "cpu":
+        return NotRun(name, NEEDS_GPU)
     from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
     each = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths)).to(place.device)

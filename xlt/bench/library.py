@@ -35,6 +35,14 @@ def library_encoder(model: PackedModel, layers: int) -> Any:
     return _copy(AutoModel, model, {}, {"num_hidden_layers": layers}, add_pooling_layer=False).eval()
 
 
+def compiled_encoder(model: PackedModel, layers: int) -> Any:
+    """The same with its blocks through torch.compile; they are alike, so that one compilation serves all."""
+    encoder = library_encoder(model, layers)
+    for block in encoder.encoder.layer:
+        block.compile(dynamic=True)
+    return encoder
+
+
 def library_masked_lm(model: PackedModel) -> Any:
     """The encoder with its masked-LM head, in training."""
     assert model.lm_head is not None

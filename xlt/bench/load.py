@@ -41,7 +41,7 @@ def bench_load(
     Without the name or folder of a fast ``tokenizer`` one of ``vocabulary`` pieces is trained on the source's text.
 
     Raises:
-        EnvironmentFault: the other side gives other tokens in more than a few rows.
+        EnvironmentFault: ``datasets.map`` makes other tokens in more than a few rows.
     """
     disable_progress_bar()
     source = open_source()
@@ -108,7 +108,7 @@ def _map(table: Dataset, task: Task, tokenizer: PreTrainedTokenizerBase, batch_s
 
 
 def _agreeing(rows: Sequence[Row], task: Task, tokenizer: PreTrainedTokenizerBase) -> list[Row]:
-    """The rows of which both sides make the same token ids."""
+    """The rows for which both make the same token ids."""
     ours, theirs = defaultdict(list), defaultdict(list)
     for sequence in _encode(rows, task, tokenizer):
         ours[sequence.example_id].append(sequence.input_ids.tolist())

@@ -50,11 +50,10 @@ class Step:
         return [loss.detach(), torch.stack(norms).norm()]
 
 
-def bench_mlm(size: Size, rounds: int, *, compile: bool | None = None) -> Bench:  # noqa: A002
+def bench_mlm(size: Size, rounds: int) -> Bench:
     """Time a step of our packed model, with the loss over the masked rows alone, and those of its baselines.
 
-    All have the same weights, on a GPU in bf16, and no optimiser. ``compile`` asks for the baseline that torch
-    compiles; by default it runs where there is a GPU.
+    All have the same weights, on a GPU in bf16, and no optimiser.
     """
     model = fresh_model(size)
     kind = model.device.type
@@ -74,7 +73,7 @@ def bench_mlm(size: Size, rounds: int, *, compile: bool | None = None) -> Bench:
             block.compile(dynamic=False)
         return checked(replace(some, name=name))
 
-    late = deferred(f"{some.name}, blocks compiled", kind == "cuda" if compile is None else compile, compiled)
+    late = deferred(f"{some.name}, blocks compiled", compiled)
     candidates = [*(checked(each) for each in (ours, every, some, *others)), late]
     masked = int(batch.denominator)
     about = f"forward, loss and backward, lengths of {TASK}: {len(lengths)} sequences, {masked} masked tokens"
@@ -84,7 +83,7 @@ def bench_mlm(size: Size, rounds: int, *, compile: bool | None = None) -> Bench:
 
 
 def masked_batch(lengths: list[int], size: Size, first_position: int) -> PackedBatch:
-    """Random sequences of ``lengths``, as ``fitting_lengths`` draws them, packed and masked as in training."""
+    """Random sequences of ``lengths``, as ``fitting_lengths`` gives them, packed and masked as in training."""
     sequences = random_sequences(TASK, len(lengths), size)
     words = CONFIGS[size]["vocab_size"]
     vocabulary = Vocabulary(words, words - 1, (*range(RESERVED), words - 1))

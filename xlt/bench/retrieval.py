@@ -17,7 +17,7 @@ from xlt_kernels.mutual_top_k import mutual_top_k
 
 from xlt.bench.embed import SLOTS, batches_of_slots, padded_batch, padded_vectors, unit_means_of
 from xlt.bench.library import library_encoder
-from xlt.bench.shapes import CONFIGS, RESERVED, RETRIEVAL_LAYER, Size, fresh_model, random_sequences
+from xlt.bench.shapes import CONFIGS, RESERVED, RETRIEVAL_LAYER, Size, fresh_encoder, random_sequences
 from xlt.bench.workload import NEEDS_GPU, Bench, Candidate, NotRun, Workload, bench, check_output, compare, reason
 from xlt.data.packing import Encoded
 from xlt.data.predictions import Prediction
@@ -39,7 +39,7 @@ Both = tuple[Tensor, Tensor]
 
 
 def bench_retrieval(size: Size, rounds: int) -> Bench:
-    """Time the search for neighbours of both sides (B9), and mining from token ids to F1 (B10).
+    """Time the search for neighbours in both directions (B9), and mining from token ids to F1 (B10).
 
     Implementations whose neighbours differ from those of a plain product (except at ties) are skipped; if ours differ,
     the workload is skipped.
@@ -106,7 +106,7 @@ def _search(name: str, about: str, x: Tensor, y: Tensor, rounds: int, *, slow: b
         f"{len(x)} x {len(y)} unit vectors of width {width}, {K} neighbours of each; {about}",
         candidates,
         rounds=rounds,
-        # FLOP of one product; whoever makes two does twice as much.
+        # FLOP of one product; a product each way is twice as much.
         quantity={"vectors": len(x) + len(y), "flop": 2.0 * len(x) * len(y) * width},
         ceiling="matmul",
         warm_up=1,
@@ -184,8 +184,7 @@ def _cupy(x: Tensor, y: Tensor) -> Callable[[], Both]:
 
 
 def _mining(size: Size, rounds: int) -> Workload:
-    model = fresh_model(size, dropout=0.0).to(torch.bfloat16 if torch.cuda.is_available() else torch.float32)
-    model.drop_masked_lm_head()
+    model = fresh_encoder(size)
     layer = RETRIEVAL_LAYER[size]
     foreign, english = _bitext(size)
     count = len(foreign)

@@ -83,6 +83,13 @@ def fresh_model(size: Size, *, dropout: float = 0.1, **changes: Any) -> PackedMo
     return PackedModel.fresh({**CONFIGS[size], **rates, **changes}).to("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def fresh_encoder(size: Size) -> PackedModel:
+    """The same for inference, without head and dropout; in bf16 on a GPU."""
+    model = fresh_model(size, dropout=0.0)
+    model.drop_masked_lm_head()
+    return model.to(torch.bfloat16 if torch.cuda.is_available() else torch.float32)
+
+
 def sample_lengths(task: str, count: int, longest: int = 512) -> list[int]:
     """``count`` lengths of sequences of the task, sampled from the measured ones, the same at every call.
 

@@ -26,6 +26,7 @@ from xlt.bench.trainers import (
     padded_trainer,
 )
 from xlt.bench.workload import (
+    NOT_COMPILED,
     PATIENCE,
     Bench,
     Candidate,
@@ -49,7 +50,6 @@ OURS, BASELINE = "packed, graph engine", "Hugging Face, padded"
 UNCAPTURED, DEEPSPEED = "packed, graph engine without graphs", "packed, DeepSpeed"
 TORCH, COMPILED = "packed, torch AdamW", "packed, torch AdamW, torch.compile"
 NESTED, BASELINE_COMPILED = "packed, torch's nested tensors", "Hugging Face, padded, torch.compile"
-NO_COMPILE = "torch.compile was not asked for; on a CPU it gains little and compiles for minutes"
 BATCHES = {"cpu": 2, "cuda": 8}  # of various shapes; a round makes a step on each
 POOL = 4 * 50  # batches: length grouping sorts within 50 of them where there are four times as many
 PARTS = 8  # micro-batches of a step in the authors' own code
@@ -81,22 +81,14 @@ class Candidates:
         return same_batch(members, self.task.kind, 2)
 
 
-def bench_steps(
-    size: Size,
-    rounds: int,
-    *,
-    compile: bool | None = None,  # noqa: A002
-    rows: Sequence[str] = tuple(ROWS),
-) -> Bench:
+def bench_steps(size: Size, rounds: int, *, rows: Sequence[str] = tuple(ROWS)) -> Bench:
     """Time the ``rows`` (of ``ROWS``) on a fresh XLM-R of ``size`` with dropout, a round being a pass over a few
     batches of different shapes, all of them on the host when the clock starts.
 
     Before a clock runs every candidate that is not a compiled form of another shows the loss and gradient norm of
     the library's padded model without dropout. ``peak_bytes`` of a row are what the candidate needs alone, in a step
-    that is not replayed from a graph. ``compile`` asks for the candidates that torch compiles; by default they run
-    where there is a GPU.
+    that is not replayed from a graph.
     """
-    compiles = torch.cuda.is_available() if compile is None else compile
     workloads: list[Workload] = []
     found: Candidates | None = None
     for name in rows:
@@ -104,9 +96,9 @@ def bench_steps(
             found = None
             torch.compiler.reset()  # what it has compiled holds the models
             gc.collect()
-            found = _candidates(ROWS[name], size, rounds, compiles)
+            found = _candidates(ROWS[name], size, rounds)
         workloads += _ROW[name](found)
-    return bench("steps", {"size": size, "compile": compiles, "dropout": DROPOUT}, workloads)
+    return bench("steps", {"size": size, "compile": torch.cuda.is_available(), "dropout": DROPOUT}, workloads)
 
 
 def _policy_rows(found: Candidates, name: str) -> list[Workload]:
@@ -230,7 +222,7 @@ def _candidate(
         return make()
 
 
-def _candidates(key: str, size: Size, rounds: int, compiles: bool) -> Candidates:
+def _candidates(key: str, size: Size, rounds: int) -> Candidates:
     """Make all trainers, and check that they compute the same without dropout."""
     task, device = get_task(key), torch.device("cuda" if torch.cuda.is_available() else "cpu")
     recipe = task.recipe
@@ -257,13 +249,13 @@ def _candidates(key: str, size: Size, rounds: int, compiles: bool) -> Candidates
         # Torch's optimiser makes its moments in its first step.
         torchs = 12 * sum(each.numel() for each in plain.parameters())
         found.kept[label] = torchs if isinstance(trainer, TorchTrainer) else _allocated() - before
-    options = {"mode": "reduce-overhead"} if device.type == "cuda" else {}
+    if device.type == "cpu":
+        found.trainers |= {name: NotRun(name, NOT_COMPILED) for name in (COMPILED, BASELINE_COMPILED)}
+        return found
     library: Any = baseline.model
+    found.trainers[COMPILED] = mine.compiled(plain.backbone.encoder.layer)
     blocks = library.base_model.encoder.layer
-    found.trainers[COMPILED] = mine.compiled(plain.backbone.encoder.layer) if compiles else NotRun(COMPILED, NO_COMPILE)
-    found.trainers[BASELINE_COMPILED] = (
-        baseline.compiled(blocks, **options) if compiles else NotRun(BASELINE_COMPILED, NO_COMPILE)
-    )
+    found.trainers[BASELINE_COMPILED] = baseline.compiled(blocks, mode="reduce-overhead")
     return found
 
 

@@ -79,10 +79,10 @@ def policy_rows(
         return Candidate(name, lambda: trainer.step(next(upcoming)))
 
     rows = []
-    for policy, drawn in batches.items():
-        quantity = {name: total / len(drawn) for name, total in counts(drawn).items()}
-        lengths = [length for batch in drawn for length in batch.packed.cu_seqlens.diff().tolist()]
-        quantity["flop"] = 3 * forward_flop(model.backbone.config.to_dict(), lengths) / len(drawn)
+    for policy, sampled in batches.items():
+        quantity = {name: total / len(sampled) for name, total in counts(sampled).items()}
+        lengths = [length for batch in sampled for length in batch.packed.cu_seqlens.diff().tolist()]
+        quantity["flop"] = 3 * forward_flop(model.backbone.config.to_dict(), lengths) / len(sampled)
         about = f"{quantity['slots'] / quantity['tokens']:.2f} slots per token: the ratio to expect"
         if policy == "length grouping":
             about += "; it changes which examples share a batch, and both get its batches"
@@ -94,6 +94,10 @@ def policy_rows(
 def _training_task(key: str, max_length: int) -> Task:
     task = get_task(key)
     if task.kind != "pair_classification" or task.trains_on is None:
-        raise UsageFault(f"'{key}' does not classify pairs.", why="Both sides train a pair head.", fix="--task mnli")
+        raise UsageFault(
+            f"'{key}' does not classify pairs.",
+            why="The models that are compared have a head for pairs.",
+            fix="--task mnli",
+        )
     task = get_task(task.trains_on)
     return replace(task, recipe=replace(task.recipe, max_length=max_length))

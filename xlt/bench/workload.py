@@ -26,7 +26,7 @@ PATIENCE = 40.0  # seconds until a candidate must be ready, compilation included
 ALONE = "ours did not run: nothing to compare with"
 UNREACHED = "the benchmark ended before its turn"
 NEEDS_GPU = "needs a GPU"
-NOT_ASKED = "torch.compile was not asked for"
+NOT_COMPILED = "torch.compile is timed on a GPU: for a CPU it compiles for minutes and gains little"
 MATMUL = {"cpu": 2048, "cuda": 8192}  # the side of the square matrices that measure the product ceiling
 COPIED = {"cpu": 1 << 26, "cuda": 1 << 30}  # bytes; more than any cache
 Ceiling = Literal["matmul", "copy", ""]
@@ -148,9 +148,9 @@ def our_name(kernel: str, device: str) -> str:
     return "ours" if serves(kernel, torch.empty(0, device=device)) else "ours, in its plain form: no kernel here"
 
 
-def deferred(name: str, asked: bool, make: Callable[[str], Candidate | NotRun]) -> Deferred | NotRun:
-    """A candidate that torch compiles: its turn comes after the others, and only where it is ``asked`` for."""
-    return Deferred(name, partial(make, name)) if asked else NotRun(name, NOT_ASKED)
+def deferred(name: str, make: Callable[[str], Candidate | NotRun]) -> Deferred | NotRun:
+    """A candidate that torch compiles: its turn comes after the others, on a GPU."""
+    return Deferred(name, partial(make, name)) if torch.cuda.is_available() else NotRun(name, NOT_COMPILED)
 
 
 def reason(error: Exception) -> str:
@@ -292,6 +292,7 @@ def _ready(candidates: Sequence[Candidate | NotRun], warm_up: int, row: Workload
 
 def _take_turns(ready: Sequence[Candidate], row: Workload) -> None:
     """Time ``ready``, of which the first is ours, and put what was found in its places in ``row``."""
+    # In turn, and ratios by round: what else the machine does slows all of a round down, not one candidate.
     laps = np.array([[_lap(each) for each in ready] for _ in range(row.rounds)])
     found = {each.name: _timing(each.name, laps[:, i, 0], laps[:, 0, 0], laps[:, i, 1]) for i, each in enumerate(ready)}
     row.timings = [found.get(timing.name, timing) for timing in row.timings]
