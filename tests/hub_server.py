@@ -23,6 +23,7 @@ class Hub:
     A repository is what its branch main has; that of another branch has ``@branch`` after its name. ``commits`` holds
     the commits of those that are not at ``commit``. ``declared`` are sha256 of a listing that are not those of the
     files, ``instead`` what answers in a file's place, once each, and ``listings`` what does in place of every listing.
+    Without ``heads`` it refuses HEAD requests, as some proxies do.
     """
 
     repositories: dict[str, dict[str, bytes]] = field(default_factory=dict)
@@ -31,6 +32,7 @@ class Hub:
     declared: dict[str, str] = field(default_factory=dict)
     instead: dict[str, list[bytes]] = field(default_factory=dict)
     listings: tuple[int, bytes] | None = None
+    heads: bool = False
     commit: str = SHA
     commits: dict[str, str] = field(default_factory=dict)
     cut_after: list[int] = field(default_factory=list)
@@ -66,8 +68,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.requests.append((path, self.headers.get("Range", "")))
         self.hub.tokens.add(self.headers.get("Authorization", ""))
         if path.startswith("api/"):
-            repository, _, revision = path.removeprefix("api/").removeprefix("models/").partition("/revision/")
-            self._listing(repository, revision or "main")
+            kind = "/tree/" if "/tree/" in path else "/revision/"
+            repository, _, revision = path.removeprefix("api/").removeprefix("models/").partition(kind)
+            self._listing(repository, revision or "main", tree=kind == "/tree/")
         elif "/resolve/" not in path:
             if path in self.hub.pages:
                 self._content(self.hub.pages[path], {})
@@ -79,20 +82,32 @@ class _Handler(BaseHTTPRequestHandler):
             self._file(repository, revision, name)
 
     def do_HEAD(self) -> None:
-        self._answer(405, b"", {})
+        path = unquote(urlsplit(self.path).path).strip("/")
+        repository, _, rest = path.partition("/resolve/")
+        revision, _, name = rest.partition("/")
+        if not self.hub.heads:
+            self._answer(405, b"", {})
+        else:
+            self._file(repository, revision, name)
 
     def log_message(self, *arguments: Any) -> None:
         pass
 
-    def _listing(self, repository: str, revision: str) -> None:
+    def _listing(self, repository: str, revision: str, *, tree: bool) -> None:
         if self.hub.listings:
             self._answer(*self.hub.listings, {})
         elif found := self._found(repository, revision):
-            document = {
+            siblings = [self._sibling(name, data) for name, data in self.hub.repositories[found].items()]
+            document: Any = {
                 "id": repository.removeprefix("datasets/"),
                 "sha": self.hub.commits.get(found, self.hub.commit),
-                "siblings": [self._sibling(name, data) for name, data in self.hub.repositories[found].items()],
+                "siblings": siblings,
             }
+            if tree:
+                document = [
+                    {"type": "file", "path": each["rfilename"], "oid": each["blobId"], "size": each["size"]}
+                    for each in siblings
+                ]
             self._answer(200, json.dumps(document).encode(), {"Content-Type": "application/json"})
 
     def _sibling(self, name: str, data: bytes) -> dict[str, Any]:
@@ -111,7 +126,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif name not in self.hub.repositories[found]:
             self._error(404, "EntryNotFound")
         elif self.hub.instead.get(name):
-            self._answer(200, self.hub.instead[name].pop(0), {"Content-Type": "text/html"})
+            page = self.hub.instead[name][0] if self.command == "HEAD" else self.hub.instead[name].pop(0)
+            self._answer(200, page, {"Content-Type": "text/html"})
         else:
             data = self.hub.repositories[found][name]
             headers = {"X-Repo-Commit": revision, "ETag": f'"{hashlib.sha256(data).hexdigest()}"'}

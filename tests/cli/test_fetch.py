@@ -9,7 +9,7 @@ import json
 import random
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -134,14 +134,24 @@ def test_faults_end_with_their_exit_code(
     assert "Fix:" in outcome.err
 
 
+def interrupted(after: int) -> Callable[[object, int], None]:
+    """A progress that interrupts the fetch once so many bytes have come."""
+    came = 0
+
+    def advance(lines: object, count: int) -> None:
+        nonlocal came
+        if came >= after:
+            raise KeyboardInterrupt
+        came += count
+
+    return advance
+
+
 def test_an_interruption_ends_with_5_and_keeps_what_came(
     invoke: Invoke, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(lines: object, count: int) -> None:
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patch:
-        patch.setattr(DownloadBars, "advance", interrupted)
+        patch.setattr(DownloadBars, "advance", interrupted(100))
         assert invoke("fetch", "mnli", "--mirror", hub.address).code == ExitCode.INCOMPLETE
     assert invoke("fetch", "mnli", "--mirror", hub.address).code == ExitCode.OK
     assert hub.downloads()[1][1].startswith("bytes=")
@@ -166,12 +176,9 @@ def test_official_archives_are_unpacked_for_the_source_files_and_locked(
 def test_an_interrupted_archive_resumes_and_another_one_than_locked_is_refused(
     invoke: Invoke, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(lines: object, count: int) -> None:
-        raise KeyboardInterrupt
-
     arguments = ("fetch", "bucc2018", "--data-root", str(tmp_path / "root"))
     with monkeypatch.context() as patch:
-        patch.setattr(DownloadBars, "advance", interrupted)
+        patch.setattr(DownloadBars, "advance", interrupted(100))
         assert invoke(*arguments).code == ExitCode.INCOMPLETE
     assert invoke(*arguments).code == ExitCode.OK
     hub.pages = {name: data + b"\0" for name, data in hub.pages.items()}
@@ -233,7 +240,7 @@ def test_what_fails_keeps_nothing_else_from_being_fetched(invoke: Invoke, hub: H
         "fetch", "mnli", "bucc2018", "--model", "some/encoder", "--mirror", hub.address, "--data-root", str(root)
     )
     assert outcome.code == ExitCode.DATA
-    for part in ("3 things", "has 2 rows, expected are 3", "de-en.sample.tar brought another", "no file 'ru-en.sample"):
+    for part in ("3 things", "has 2 rows, expected are 3", "de-en.sample.tar gave another", "no file 'ru-en.sample"):
         assert part in outcome.err
     lock = json.loads((tmp_path / "artifact" / "data.lock").read_text("utf-8"))
     assert list(lock["models"]) == ["some/encoder"]
@@ -245,14 +252,11 @@ def test_what_fails_keeps_nothing_else_from_being_fetched(invoke: Invoke, hub: H
 def test_a_known_archive_resumes_where_it_broke_off(
     invoke: Invoke, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(lines: object, count: int) -> None:
-        raise KeyboardInterrupt
-
     pinned(hub, tmp_path)
     arguments = ("fetch", "bucc2018", "--data-root", str(tmp_path / "root"))
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 100)
     with monkeypatch.context() as patch:
-        patch.setattr(DownloadBars, "advance", interrupted)
+        patch.setattr(DownloadBars, "advance", interrupted(100))
         assert invoke(*arguments).code == ExitCode.INCOMPLETE
     hub.requests.clear()
     assert invoke(*arguments).code == ExitCode.OK

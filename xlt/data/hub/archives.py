@@ -1,4 +1,4 @@
-"""Brings archives of official releases and puts what the tasks need of them into the layout of the source ``files``."""
+"""Downloads archives of official releases and unpacks what the tasks need into the layout of the source ``files``."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from xlt.data.hub.client import FetchProgress, announce, checked_sha256, resume
 from xlt.data.hub.faults import collecting, faults, never_fetched, raise_collected
-from xlt.data.hub.fetch import FetchProgress
 from xlt.data.hub.lock import LockedFile, matching, read_lock, write_lock
 from xlt.data.hub.table import read_pins, read_table
-from xlt.data.hub.transfer import bring, check_room, free_space
 from xlt.errors import DataFault, XltError
 from xlt.tasks.record import Task
 
@@ -46,7 +45,7 @@ def wanted_archives(tasks: Iterable[Task]) -> list[WantedArchive]:
 def fetch_archives(
     wanted: list[WantedArchive], root: Path, progress: FetchProgress, *, offline: bool = False
 ) -> dict[str, list[str]]:
-    """Brings each archive into ``root/.fetched``, checks it, unpacks it once and locks its sha256; returns the files
+    """Downloads each archive to ``root/.fetched``, checks it, unpacks it once and locks its sha256; returns the files
     below the data root, by address. One that fails keeps no other from being fetched.
 
     Raises:
@@ -70,12 +69,12 @@ def _fetch(want: WantedArchive, root: Path, progress: FetchProgress, *, offline:
     if not done.is_file():
         if offline:
             raise never_fetched(want.address, f"'{done.name}' is not in the data root's folder .fetched.")
-        archive = root / ".fetched" / f"{name}.part"
+        archive = done.with_suffix(".part")
         with faults(folder, path=name):
-            sha256 = _download(want, archive, progress)
+            locked = _download(want, archive, progress)
             paths = _unpack(archive, want, root)
             lock = read_lock()
-            lock.archives[want.address] = LockedFile(size=archive.stat().st_size, sha256=sha256)
+            lock.archives[want.address] = locked
             write_lock(lock)
             archive.unlink()
             done.write_text("\n".join(paths) + "\n", encoding="utf-8")
@@ -85,15 +84,15 @@ def _fetch(want: WantedArchive, root: Path, progress: FetchProgress, *, offline:
     return paths
 
 
-def _download(want: WantedArchive, archive: Path, progress: FetchProgress) -> str:
+def _download(want: WantedArchive, archive: Path, progress: FetchProgress) -> LockedFile:
     known = read_pins().archives.get(want.address) or read_lock().archives.get(want.address)
     size, digest = (known.size, known.sha256) if known else (0, "")
     missing = max(0, size - (archive.stat().st_size if archive.is_file() else 0))
-    free = free_space(archive.parent)
-    progress.plan(1, 0, missing, free)
-    check_room(missing, free)
+    announce(progress, archive.parent, files=1, here=0, missing=missing, offline=False)
     progress.start(want.address, missing)
-    return bring(want.address, archive, progress.advance, size=size, digest=digest)
+    resume(want.address, archive, size, progress)
+    sha256 = checked_sha256(archive, want.address, size, digest)
+    return LockedFile(size=archive.stat().st_size, sha256=sha256)
 
 
 def _unpack(archive: Path, want: WantedArchive, root: Path) -> list[str]:

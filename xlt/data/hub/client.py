@@ -1,0 +1,254 @@
+"""One hub, through its own client: what a repository holds, and the download of files into the hub's cache."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from glob import escape
+from pathlib import Path
+from typing import Any, Protocol
+
+from huggingface_hub import HfApi, constants, hf_hub_url, snapshot_download
+from huggingface_hub.errors import RevisionNotFoundError
+from huggingface_hub.file_download import REGEX_COMMIT_HASH, http_get
+from huggingface_hub.utils.tqdm import tqdm
+
+from xlt.data.hub.faults import CLIENT_ERRORS, collecting, disk_full, faults, never_fetched
+from xlt.data.hub.lock import RepositoryKind, cache_folder, cached
+from xlt.errors import DataFault, XltError
+
+# Smaller files come through snapshot_download, several at a time; larger ones one by one, resumed where an earlier
+# attempt broke off. snapshot_download cannot resume: each process writes to files of its own and deletes them.
+RESUMED_BYTES = 2**26
+LISTING_SECONDS = 60
+Digests = dict[str, tuple[int, str]]
+
+
+class FetchProgress(Protocol):
+    """Is told what a fetch does."""
+
+    def remark(self, text: str) -> None:
+        """Something that the user should know."""
+
+    def plan(self, files: int, here: int, missing: int, free: int) -> None:
+        """Before any download: how many files are wanted and here, bytes still to come, free bytes of the disk."""
+
+    def start(self, name: str, missing: int) -> None:
+        """A download begins, of so many bytes."""
+
+    def advance(self, count: int) -> None:
+        """So many bytes have come; fewer than none if what has come must be downloaded again."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A file of a repository at a commit, and what it must be."""
+
+    kind: RepositoryKind
+    repository: str
+    revision: str
+    path: str
+    size: int
+    """Its length in bytes, 0 where it is not known."""
+    digest: str
+    """Its sha256 or git blob id, empty where it is not known."""
+
+    @property
+    def local(self) -> Path:
+        """Where it lies in the hub's cache."""
+        return cached(self.kind, self.repository, self.revision, self.path)
+
+    @property
+    def partial(self) -> Path:
+        """Where its first bytes lie until it is whole."""
+        return cache_folder(self.kind, self.repository) / "partial" / self.revision / f"{self.path}.part"
+
+    def missing(self) -> int:
+        """How many bytes are still to come."""
+        return max(0, self.size - (self.partial.stat().st_size if self.partial.is_file() else 0))
+
+    def sha256(self) -> str:
+        """The sha256 of the file in the cache; one that is not what it must be is deleted, and a ``DataFault``."""
+        return checked_sha256(self.local, f"'{self.path}' of {self.repository}", self.size, self.digest)
+
+
+class HubClient:
+    """The hub at an address. The token comes from the environment only (HF_TOKEN)."""
+
+    def __init__(self, mirror: str | None, progress: FetchProgress, *, offline: bool) -> None:
+        self.offline = offline or constants.is_offline_mode()
+        self._progress = progress
+        self._endpoint = (mirror or constants.ENDPOINT).rstrip("/")
+        self._token = os.environ.get("HF_TOKEN", "")
+        self._api = HfApi(endpoint=self._endpoint, token=self._token or False)
+
+    def listing(self, kind: RepositoryKind, repository: str, revision: str, branch: str) -> tuple[str, Digests]:
+        """The commit that the hub has as ``revision``, or else as ``branch``, and size and digest of its files."""
+
+        # Not by snapshot_download(dry_run=True), which tells no digests and asks for every file by itself.
+        def ask(revision: str) -> Any:
+            return self._api.repo_info(
+                repository, repo_type=kind, revision=revision, timeout=LISTING_SECONDS, files_metadata=True
+            )
+
+        with faults(self._endpoint, _page(kind, repository), revision):
+            try:
+                info = ask(revision)
+            except RevisionNotFoundError:
+                if not branch:
+                    raise
+                info = ask(branch)
+                self._progress.remark(
+                    f"{repository} no longer has {revision}: {info.sha} is taken, which is {branch} now."
+                )
+                revision = branch
+        if REGEX_COMMIT_HASH.match(revision) and revision != info.sha:
+            raise DataFault(
+                f"{self._endpoint} gives {info.sha} of {repository} where {revision} was asked for.",
+                fix="Try without --mirror.",
+            )
+        return str(info.sha), {
+            file.rfilename: (file.size or 0, file.lfs.sha256 if file.lfs else file.blob_id or "")
+            for file in info.siblings or ()
+        }
+
+    def download(self, files: Sequence[RemoteFile], collected: list[XltError]) -> dict[RemoteFile, str]:
+        """Brings files of one repository into the cache; returns the sha256 of those that came.
+
+        A fault of one file is collected and keeps no other from coming.
+        """
+        self._snapshot([file for file in files if file.size < RESUMED_BYTES])
+        came: dict[RemoteFile, str] = {}
+        for file in files:
+            with collecting(collected, one_host=True):
+                if not file.local.is_file():
+                    self._resume(file)
+                came[file] = file.sha256()
+        return came
+
+    def _snapshot(self, files: Sequence[RemoteFile]) -> None:
+        """Brings as many of the files as can come this way, in parallel."""
+        if len(files) < 2 or self.offline:
+            return
+        first = files[0]
+        self._progress.start(f"{first.repository}: {len(files)} files", sum(file.size for file in files))
+        # The client stops at the first fault, and where a proxy refuses its HEAD requests. What did not come is asked
+        # for file by file afterwards, which also tells what is wrong with which.
+        with suppress(*CLIENT_ERRORS):
+            snapshot_download(
+                first.repository,
+                repo_type=first.kind,
+                revision=first.revision,
+                allow_patterns=[escape(file.path) for file in files],
+                endpoint=self._endpoint,
+                token=self._token or False,
+                tqdm_class=_bar(self._progress),
+            )
+
+    def _resume(self, file: RemoteFile) -> None:
+        """Brings one file, from where an earlier attempt broke off."""
+        if self.offline:
+            raise never_fetched(file.repository, f"'{file.path}' is absent or damaged.")
+        url = hf_hub_url(
+            file.repository, file.path, repo_type=file.kind, revision=file.revision, endpoint=self._endpoint
+        )
+        self._progress.start(f"{file.repository} {file.path}", file.missing())
+        with faults(self._endpoint, _page(file.kind, file.repository), file.revision, file.path):
+            resume(url, file.partial, file.size, self._progress, self._token)
+            file.local.parent.mkdir(parents=True, exist_ok=True)
+            file.partial.replace(file.local)
+
+
+def resume(url: str, path: Path, size: int, progress: FetchProgress, token: str = "") -> None:
+    """Appends to ``path`` what of the file at ``url`` it does not hold yet; ``size`` is 0 where it is not known.
+
+    What came must be checked: it may be something else.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_file() and path.stat().st_size > size:
+        path.unlink()  # no beginning of this file, or one whose length is not known
+    headers = {"authorization": f"Bearer {token}"} if token else {}
+    bar = _bar(progress)
+    with path.open("ab") as stream:
+        try:
+            http_get(
+                url, stream, resume_size=stream.tell(), headers=headers, expected_size=size or None, tqdm_class=bar
+            )
+        except OSError as error:
+            # So the client says that the answer came to its end and had another length, which the check will find.
+            if type(error) is not OSError or error.errno is not None:
+                raise
+
+
+def _page(kind: RepositoryKind, repository: str) -> str:
+    return f"datasets/{repository}" if kind == "dataset" else repository
+
+
+def _bar(progress: FetchProgress) -> type[tqdm]:
+    """A progress bar of the client's kind that shows nothing and tells ``progress`` what has come."""
+
+    class Bar(tqdm):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            # A snapshot has further bars: of the files, and of the bytes on the network.
+            name = kwargs.get("name")
+            self._counts = name in ("huggingface_hub.snapshot_download", "huggingface_hub.http_get")
+            super().__init__(*args, **{**kwargs, "disable": True})
+
+        def update(self, n: float | None = 1) -> None:
+            if self._counts:
+                with self.get_lock():  # files come in parallel
+                    progress.advance(int(n or 0))
+
+    return Bar
+
+
+def checked_sha256(path: Path, name: str, size: int, digest: str) -> str:
+    """The sha256 of a downloaded file.
+
+    Raises:
+        DataFault: it is not the file of that size and that sha256 or git blob id, as far as they are known; it is
+            deleted.
+    """
+    if not (why := _why_wrong(path, size, digest)):
+        return digest if digest and not _is_blob_id(digest) else _digest(path)
+    path.resolve().unlink()  # first the blob that a link in the hub's cache leads to
+    path.unlink(missing_ok=True)
+    raise DataFault(
+        f"The download of {name} gave another file than expected, which was deleted.",
+        why=why,
+        fix="Repeat the command, without --mirror, and after a log-in if the network asks for one. If it comes again, "
+        "the file was moved or replaced: see its page.",
+    )
+
+
+def _why_wrong(path: Path, size: int, digest: str) -> str:
+    with path.open("rb") as stream:
+        if stream.read(100).lstrip().lower().startswith((b"<!doctype html", b"<html")):
+            return "It is a web page: of the network's log-in, of a proxy, or of a server that has moved the file."
+    if size not in (0, length := path.stat().st_size):
+        return f"It has {length} bytes, not {size}."
+    found = _digest(path, blob_id=_is_blob_id(digest)) if digest else ""
+    name = "git blob id" if _is_blob_id(digest) else "sha256"
+    return "" if found == digest else f"Its {name} is {found}, not {digest}."
+
+
+def _is_blob_id(digest: str) -> bool:
+    return len(digest) == 40  # a sha256 has 64 digits
+
+
+def _digest(path: Path, *, blob_id: bool = False) -> str:
+    blob = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, (lambda: blob) if blob_id else "sha256").hexdigest()
+
+
+def announce(progress: FetchProgress, folder: Path, *, files: int, here: int, missing: int, offline: bool) -> None:
+    """Tells the progress what will come; a download for which ``folder`` has no room is an ``EnvironmentFault``."""
+    free = shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.is_dir())).free
+    progress.plan(files, here, missing, free)
+    if missing > free and not offline:
+        raise disk_full(f"{missing / 1e9:.2f} GB are still to come and {free / 1e9:.2f} GB are free.")
