@@ -191,7 +191,7 @@ def test_an_interrupted_archive_resumes_and_another_one_than_locked_is_refused(
     ("page", "most", "message"),
     [
         (b"<html>", 10**6, "It is a web page"),
-        (b"BZh91AY&SY", 10**6, "no sound archive"),
+        (b"BZh91AY&SY", 10**6, "not a sound archive"),
         (b"", 10, "unpacks to more"),
         (None, 10**6, "has no file 'de-en.sample.tar'."),
     ],
@@ -280,7 +280,7 @@ def test_of_a_damaged_archive_nothing_is_left(invoke: Invoke, hub: Hub, tmp_path
     root = tmp_path / "root"
     outcome = invoke("fetch", "bucc2018", "--data-root", str(root))
     assert outcome.code == ExitCode.DATA
-    assert "de-en.sample.tar is no sound archive" in outcome.err
+    assert "de-en.sample.tar is not a sound archive" in outcome.err
     assert not list(root.rglob("*de-en*"))
     hub.pages["de-en.sample.tar"] = sound
     assert invoke("fetch", "bucc2018", "--data-root", str(root)).code == ExitCode.OK
@@ -296,7 +296,7 @@ def test_a_full_disk_stops_at_once_and_keeps_the_archive(
     arguments = ("fetch", "bucc2018", "--data-root", str(tmp_path / "root"))
     pinned(hub, tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(archives_module.shutil, "copyfileobj", full)
+        patch.setattr(archives_module.tarfile, "copyfileobj", full)
         outcome = invoke(*arguments)
     assert outcome.code == ExitCode.ENVIRONMENT
     assert "The disk is full" in outcome.err

@@ -251,7 +251,7 @@ def test_a_gated_repository_says_how_to_get_access(hub: Hub) -> None:
         (Wanted("dataset", "facebook/xnli", "v9", {"a": 0}), "no revision 'v9'"),
         (Wanted("dataset", "facebook/xnli", patterns={"fr/*.parquet": 0}), "no file 'fr/"),
         (Wanted("model", "some/encoder", patterns={"tf_model.h5": 0}), "no file 'tf_model.h5'"),
-        (Wanted("model", "not/a/name", patterns={"config.json": 0}), "'not/a/name' is no name"),
+        (Wanted("model", "not/a/name", patterns={"config.json": 0}), "'not/a/name' is not the name"),
     ],
 )
 def test_what_the_hub_lacks_is_named(hub: Hub, wanted: Wanted, message: str) -> None:

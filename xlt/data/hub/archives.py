@@ -22,11 +22,13 @@ MOST_UNPACKED = 8 * 10**9
 
 @dataclass(slots=True)
 class WantedArchive:
-    """An archive by its address, and the members wanted of it: globs, and the folder below the data root."""
+    """An archive and what is wanted of it."""
 
     address: str
     into: str
+    """The folder below the data root that its members go to."""
     take: list[str]
+    """Globs of the members."""
 
 
 def wanted_archives(tasks: Iterable[Task]) -> list[WantedArchive]:
@@ -126,16 +128,13 @@ def _members(archive: Path, want: WantedArchive, folder: Path) -> list[str]:
                 unpacked += member.size
                 if unpacked > MOST_UNPACKED:
                     raise DataFault(f"{want.address} unpacks to more than {MOST_UNPACKED / 1e9:.0f} GB.", fix=_FIX)
-                (folder / path).parent.mkdir(parents=True, exist_ok=True)
-                content = tar.extractfile(member)
-                if content is not None:
-                    with content, (folder / path).open("wb") as stream:
-                        shutil.copyfileobj(content, stream)
-                    paths.append(path)
+                tar.extract(member, folder, filter="data")
+                paths.append(path)
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+        # An OSError of the disk has a number; one of a damaged bz2 or gzip file has none.
         if isinstance(error, OSError) and error.errno is not None:
-            raise  # of the disk; one of a damaged bz2 or gzip has no number
-        raise DataFault(f"{want.address} is no sound archive.", why=str(error), fix=_FIX) from error
+            raise
+        raise DataFault(f"{want.address} is not a sound archive.", why=str(error), fix=_FIX) from error
     if not paths:
         raise DataFault(f"{want.address} holds none of: {' '.join(want.take)}.", fix=_FIX)
     return paths

@@ -92,49 +92,45 @@ _OTHER_DISK = "A folder on another disk: HF_HOME for the hub's cache, --data-roo
 
 
 def _fault(error: Exception, endpoint: str, page: str, revision: str, path: str) -> XltError:
-    reason = str(error).split("\n")[0]
+    why = str(error).split("\n")[0]
     repository = page.removeprefix("datasets/") or endpoint
     match error:
         case HFValidationError():
-            return DataFault(
-                f"'{repository}' is no name of a repository.", why=reason, fix="Check the name: OWNER/NAME."
-            )
+            what, fix = f"'{repository}' is not the name of a repository.", "Check the name: OWNER/NAME."
         case JSONDecodeError():
-            what, reason = f"{endpoint} does not answer as a hub does.", "A network's log-in page does so, or a proxy."
-            return DataFault(what, why=reason, fix="Log in to the network, or correct --mirror or HF_ENDPOINT.")
+            what, why = f"{endpoint} does not answer as a hub does.", "A network's log-in page does so, or a proxy."
+            fix = "Log in to the network, or correct --mirror or HF_ENDPOINT."
         case GatedRepoError():
             what = f"Access to {repository} is restricted."
-            return DataFault(
-                what, why=reason, fix=f"Accept its terms at {endpoint}/{page} and set HF_TOKEN to a token of yours."
-            )
+            fix = f"Accept its terms at {endpoint}/{page} and set HF_TOKEN to a token of yours."
         case RevisionNotFoundError():
-            what, reason = f"{repository} has no revision '{revision}'.", "data.lock or artifact/hub.toml names it."
-            return DataFault(what, why=reason, fix="Try without --mirror, or use the official files (--source files).")
+            what, why = f"{repository} has no revision '{revision}'.", "data.lock or artifact/hub.toml names it."
+            fix = "Try without --mirror, or use the official files (--source files)."
         case RepositoryNotFoundError():
             what = f"{endpoint} has no repository {repository}, or not for everybody."
-            return DataFault(what, why=reason, fix="Check the name, or omit --mirror; for a private one set HF_TOKEN.")
+            fix = "Check the name, or omit --mirror; for a private one set HF_TOKEN."
         case _ if isinstance(error, EntryNotFoundError) or (path and _status(error) == 404):
             what = f"{repository} has no file '{path}'" + (f" at the revision {revision}." if revision else ".")
-            return DataFault(what, why=reason, fix=f"See {endpoint}/{page}")
+            fix = f"See {endpoint}/{page}"
         case _ if _status(error) in (401, 403):
             what = f"{endpoint} refuses access to {path if repository == endpoint else repository}."
             fix = "Set HF_TOKEN to a valid token, or unset it: public data needs none." if page else f"See {endpoint}"
-            return DataFault(what, why=reason, fix=fix)
         case _ if _status(error) == 429:
-            what = f"{endpoint} was asked too much at a time."
             fix = "Wait some minutes and repeat the command. The limit is higher with a token of yours in HF_TOKEN."
-            return IncompleteFault(what, why=reason, fix=fix)
+            return IncompleteFault(f"{endpoint} was asked too much at a time.", why=why, fix=fix)
         case OfflineModeIsEnabled():
-            return never_fetched(repository, reason)
+            return never_fetched(repository, why)
         case OSError(errno=errno.ENOSPC | errno.EDQUOT):
             return disk_full(f"It ran full while '{path}' of {repository} was written.")
         case OSError(errno=int()) if not isinstance(error, HTTPError):
-            return EnvironmentFault("The disk cannot be written.", why=reason, fix=_OTHER_DISK)
-    if path:
-        what = f"The download of '{path}' of {repository} broke off."
-        return IncompleteFault(what, why=reason, fix="The same command resumes it. What has come is kept.")
-    what = f"The hub at {endpoint} cannot be reached."
-    return DataFault(what, why=reason, fix="Check network and proxy, or name a mirror: xlt fetch --mirror URL")
+            return EnvironmentFault("The disk cannot be written.", why=why, fix=_OTHER_DISK)
+        case _ if path:
+            what = f"The download of '{path}' of {repository} broke off."
+            return IncompleteFault(what, why=why, fix="The same command resumes it. What has come is kept.")
+        case _:
+            what = f"The hub at {endpoint} cannot be reached."
+            fix = "Check network and proxy, or name a mirror: xlt fetch --mirror URL"
+    return DataFault(what, why=why, fix=fix)
 
 
 def _status(error: Exception) -> int:

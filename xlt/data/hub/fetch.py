@@ -1,4 +1,4 @@
-"""Brings data sets and models from the hub into its cache, once and for good: what came first is locked."""
+"""Downloads data sets and models of the hub into its cache; what came first is locked."""
 
 from __future__ import annotations
 
@@ -52,11 +52,17 @@ class FetchedRepository:
     """A repository whose wanted files are in the cache and are what the lock says."""
 
     kind: RepositoryKind
+    """``dataset`` or ``model``."""
     repository: str
+    """Its name on the hub, OWNER/NAME."""
     revision: str
+    """The commit."""
     files: int
+    """How many files are in the cache and sound."""
     bytes: int
+    """The bytes of these files."""
     downloaded: int
+    """The bytes that this command had to download."""
 
 
 def wanted_data(tasks: Iterable[Task], text: Collection[str] = ()) -> list[Wanted]:
@@ -92,7 +98,7 @@ def wanted_model(name: str) -> Wanted:
 def fetch(
     wanted: list[Wanted], progress: FetchProgress, *, mirror: str | None = None, offline: bool = False
 ) -> list[FetchedRepository]:
-    """Brings every wanted file into the hub's cache and checks it; the same call resumes one that broke off.
+    """Downloads every wanted file into the hub's cache and checks it; the same call resumes one that broke off.
 
     A repository that the lock names is taken at its locked revision, and files at their locked sha256. Any other is
     taken at the commit that ``artifact/hub.toml`` or its branch has, checked against what the table and the hub say,

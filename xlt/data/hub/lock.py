@@ -23,23 +23,31 @@ class LockedFile(BaseModel):
     """A file as it was when it was first fetched."""
 
     size: int
+    """Its length in bytes."""
     sha256: str
+    """The SHA-256 of its content."""
 
 
 class LockedRepository(BaseModel):
-    """A repository's revision (a commit) and its files that were fetched, by path."""
+    """A repository as it was first fetched."""
 
     revision: str
+    """The commit."""
     files: dict[str, LockedFile] = {}
+    """The files that were fetched, by path."""
 
 
 class DataLock(BaseModel):
-    """The repositories that were fetched, by name, and the archives, by address."""
+    """All that was fetched (``data.lock``)."""
 
     format: Literal[1] = 1
+    """The version of this format."""
     datasets: dict[str, LockedRepository] = {}
+    """The data sets of the hub, by name."""
     models: dict[str, LockedRepository] = {}
+    """The models of the hub, by name."""
     archives: dict[str, LockedFile] = {}
+    """The archives of official releases, by address."""
 
     def of(self, kind: RepositoryKind) -> dict[str, LockedRepository]:
         """The repositories of one kind."""
@@ -52,11 +60,9 @@ def lock_path() -> Path:
 
 
 def read_lock() -> DataLock:
-    """The lock; a repository that the project's own ``artifact/data.lock`` names has the revision and the files that it
-    says there, and those others that were fetched at the same revision.
+    """The user's lock joined with the project's own ``artifact/data.lock``, which wins where both name something.
 
-    Raises:
-        DataFault: a lock is damaged.
+    Files that only the user's lock names are kept if they are of the same revision.
     """
     lock = DataLock()
     for path in dict.fromkeys((lock_path(), artifact_root() / "data.lock")):
@@ -80,11 +86,7 @@ def read_lock() -> DataLock:
 
 
 def write_lock(lock: DataLock) -> None:
-    """Writes the lock in one step, in an order that does not depend on that of the fetches.
-
-    Raises:
-        EnvironmentFault: the file cannot be written.
-    """
+    """Writes the lock in one step, in an order that does not depend on the order of the fetches."""
     path = lock_path()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -11,23 +11,20 @@ from typing import Any
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
+from xlt.data.files.bitext import mining_rows
 from xlt.data.files.spans import align
 from xlt.data.hub.table import HubFiles, HubTask
-from xlt.data.rows import Answer, BitextRow, ChoiceRow, MiningRow, PairRow, Row, SpanRow, TagRow, TextRow
+from xlt.data.rows import Answer, BitextRow, ChoiceRow, PairRow, Row, SpanRow, TagRow, TextRow
 from xlt.errors import DataFault
-from xlt.tasks.record import Kind
+from xlt.tasks.record import ENGLISH, Kind
 
 Record = dict[str, Any]
 NO_LABEL = (None, "", "-", -1)
-BATCH = 1000  # rows read at a time: of a large file the first ones may be all that are wanted
+_ROWS_AT_A_TIME = 1000  # of a large file the first rows may be all that are wanted
 
 
 def row_count(path: Path) -> int:
-    """How many rows the file has, by its own account.
-
-    Raises:
-        DataFault: it is no sound parquet file.
-    """
+    """How many rows the file says that it has."""
     try:
         return int(pq.read_metadata(path).num_rows)
     except (pa.ArrowException, OSError) as error:
@@ -39,9 +36,6 @@ def read_rows(paths: list[Path], kind: Kind, entry: HubTask, part: HubFiles, pre
 
     A row is named by the id column; where there is none, or two rows share an id, by ``prefix`` and its number in
     the files, from 1.
-
-    Raises:
-        DataFault: a file is damaged, lacks a column, or has labels other than the table says.
     """
     number, seen = 0, set[str]()
     for path in paths:
@@ -55,17 +49,15 @@ def read_rows(paths: list[Path], kind: Kind, entry: HubTask, part: HubFiles, pre
             seen.add(name)
             try:
                 if "gold" in entry.columns:
-                    rows = _pools(part.language, record, entry)
-                else:
-                    row = _FORMS[kind](name, record, entry)
-                    rows = [] if row is None else [row]
+                    yield from _pools(part.language, record, entry)
+                elif row := _FORMS[kind](name, record, entry):
+                    yield row
             except (LookupError, TypeError, ValueError) as error:
                 raise DataFault(
                     f"Row {number} of '{path.name}' is not what artifact/hub.toml says.",
                     why=f"{type(error).__name__}: {error}",
                     fix="Compare the columns and labels there with the repository's page.",
                 ) from error
-            yield from rows
 
 
 def _records(path: Path, entry: HubTask, id_column: str) -> Iterator[Record]:
@@ -81,7 +73,7 @@ def _records(path: Path, entry: HubTask, id_column: str) -> Iterator[Record]:
                 fix="Correct the columns of the task in artifact/hub.toml.",
             )
         _check_label_order(path, schema.metadata or {}, entry)
-        for batch in pq.ParquetFile(path).iter_batches(BATCH, columns=sorted(wanted)):
+        for batch in pq.ParquetFile(path).iter_batches(_ROWS_AT_A_TIME, columns=sorted(wanted)):
             yield from batch.to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise _damaged(path, error) from error
@@ -102,7 +94,7 @@ def _check_label_order(path: Path, metadata: dict[bytes, bytes], entry: HubTask)
 
 
 def _damaged(path: Path, error: Exception) -> DataFault:
-    return DataFault(f"'{path.name}' is no sound parquet file.", why=str(error), fix="xlt fetch")
+    return DataFault(f"'{path.name}' is not a sound parquet file.", why=str(error), fix="xlt fetch")
 
 
 def _pair(name: str, record: Record, entry: HubTask) -> Row | None:
@@ -154,18 +146,13 @@ def _pools(language: str, record: Record, entry: HubTask) -> list[Row]:
     """The sentences of both sides, named by their places in the lists, as the official files name them."""
     foreign, english = (
         {f"{code}-{number:09}": text.strip() for number, text in enumerate(record[entry.column(side)], start=1)}
-        for code, side in ((language, "foreign"), ("en", "english"))
+        for code, side in ((language, "foreign"), (ENGLISH, "english"))
     )
-    matches: dict[str, list[str]] = {}
-    for one, other in record[entry.column("gold")]:
-        names = f"{language}-{one:09}", f"en-{other:09}"
+    pairs = [(f"{language}-{one:09}", f"{ENGLISH}-{other:09}") for one, other in record[entry.column("gold")]]
+    for names in pairs:
         if names[0] not in foreign or names[1] not in english:
             raise ValueError(f"no sentences {' and '.join(names)}")
-        matches.setdefault(names[0], []).append(names[1])
-    return [
-        *(MiningRow(name, text, False, tuple(matches.get(name, ()))) for name, text in foreign.items()),
-        *(MiningRow(name, text, True) for name, text in english.items()),
-    ]
+    return list(mining_rows(foreign, english, pairs))
 
 
 def _plain(name: str, record: Record, entry: HubTask) -> Row:

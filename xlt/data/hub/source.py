@@ -1,4 +1,4 @@
-"""The source that reads what ``xlt fetch`` has brought from the hub."""
+"""The source that reads what ``xlt fetch`` has downloaded from the hub."""
 
 from __future__ import annotations
 
@@ -22,11 +22,7 @@ class HubSource:
     """
 
     def __init__(self, files: FilesSource | None = None) -> None:
-        """Reads the table of the hub and the lock.
-
-        Raises:
-            DataFault: the lock is damaged.
-        """
+        """Reads the table of the hub and the lock."""
         self.name = "hub"
         self.settings: dict[str, int | str] = {}
         self._files = files

@@ -75,15 +75,16 @@ class HubModel(BaseModel):
 
 
 class HubPins(BaseModel):
-    """What was read in public sources of the files that a fetch brings, whether anybody has fetched them or not.
-
-    ``revisions`` are commits by repository, ``sha256`` digests by repository and path, ``archives`` by address.
-    """
+    """What public sources say of the files, before anybody has fetched them."""
 
     revisions: dict[str, str] = {}
+    """The commit of each repository."""
     models: dict[str, HubModel] = {}
+    """Models by their short names."""
     sha256: dict[str, dict[str, str]] = {}
+    """Digests by repository and path."""
     archives: dict[str, LockedFile] = {}
+    """Archives by address."""
 
 
 def read_table() -> dict[str, HubTask]:
@@ -98,19 +99,14 @@ def read_pins() -> HubPins:
 
 
 def hub_model(name: str) -> HubModel:
-    """The model that people call ``name``, by its short name or its repository's; one of which nothing is known where
-    ``artifact/hub.toml`` has no such model."""
+    """The model with that short name or repository; one that ``artifact/hub.toml`` does not name has no known sizes."""
     models = read_pins().models
     named = models.get(name) or next((model for model in models.values() if model.repository == name), None)
     return named or HubModel(repository=name)
 
 
 def on_hub(table: dict[str, HubTask], task: Task) -> HubTask:
-    """The entry of a task.
-
-    Raises:
-        DataFault: the hub does not have the task in a usable form.
-    """
+    """The entry of a task; a ``DataFault`` where the hub does not have the task in a usable form."""
     entry = table.get(task.key, HubTask(absent="artifact/hub.toml does not name it."))
     if entry.absent:
         raise DataFault(
@@ -138,11 +134,7 @@ def languages(entry: HubTask, task: Task, split: Split) -> tuple[str, ...]:
 
 
 def parts(entry: HubTask, task: Task, split: Split, language: str) -> list[HubFiles]:
-    """Where the rows of a split in one language lie, in their order, ``id`` and ``rows`` filled in.
-
-    Raises:
-        UsageFault: the hub has no such split or language.
-    """
+    """Where the rows of a split in one language lie, in their order, ``id`` and ``rows`` filled in."""
     present = languages(entry, task, split)
     if language not in present:
         raise UsageFault(
