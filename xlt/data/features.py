@@ -21,9 +21,9 @@ Encoder = Callable[[Sequence[Row], Task, PreTrainedTokenizerBase, bool], list[En
 def encode(rows: Sequence[Row], task: Task, tokenizer: PreTrainedTokenizerBase, *, training: bool) -> list[Encoded]:
     """Token ids of every row, in the order of the rows; ``training`` adds the labels.
 
-    Training leaves out rows that teach nothing (see ``is_trainable``). A row gives one item, except in span QA, where a
-    long context gives several overlapping windows, and in tagging, where a long sentence is split at words and one
-    without words gives none.
+    Training leaves out rows that teach nothing (see ``is_trainable``). A row gives one item, with two exceptions: in
+    span QA a long context gives several overlapping windows; in tagging a long sentence is split between words, and one
+    without words gives no item.
 
     Raises:
         DataFault: a training row has a tag that is not a label of the task, or retrieval is to be trained.
@@ -61,7 +61,7 @@ def _encode_pairs(rows: Sequence[Row], task: Task, tokenizer: PreTrainedTokenize
 def _encode_choices(
     rows: Sequence[Row], task: Task, tokenizer: PreTrainedTokenizerBase, training: bool
 ) -> list[Encoded]:
-    """A prompt and a choice are a pair, of which the prompt is cut at its end, and the choice if that is not enough."""
+    """Pairs of prompt and choice; one that is too long loses the end of its prompt, then the end of the choice."""
     questions = [row for row in rows if isinstance(row, ChoiceRow)]
     encoded = tokenizer(
         [row.prompt for row in questions for _ in row.choices],
@@ -85,9 +85,9 @@ def _encode_choices(
 
 
 def _encode_tags(rows: Sequence[Row], task: Task, tokenizer: PreTrainedTokenizerBase, training: bool) -> list[Encoded]:
-    """Words as XTREME's script encodes them: one without a token of its own becomes the unknown token.
+    """Words as XTREME's script encodes them: a word without a token becomes the unknown token.
 
-    Of a word that does not fit into ``max_length`` alone the first tokens stay.
+    A word that alone exceeds ``max_length`` keeps its first tokens.
     """
     sentences = [row for row in rows if isinstance(row, TagRow)]
     encoded = tokenizer(
@@ -125,7 +125,7 @@ def _encode_tags(rows: Sequence[Row], task: Task, tokenizer: PreTrainedTokenizer
 def _tokens_of_words(
     tokens: npt.NDArray[np.int32], owners: npt.NDArray[np.int64], words: int, unknown: int, longest: int
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-    """``tokens`` with 1 to ``longest`` of them per word, and how many each word has; ``owners`` says whose they are."""
+    """``tokens`` cut or filled to 1 to ``longest`` per word, and their number per word; ``owners`` are their words."""
     sizes = np.bincount(owners, minlength=words)
     starts = np.cumsum(sizes) - sizes
     kept = np.arange(len(tokens)) - starts[owners] < longest
@@ -150,8 +150,8 @@ def _tag_classes(row: TagRow, classes: dict[str, int], task: Task) -> tuple[int,
 def _encode_spans(rows: Sequence[Row], task: Task, tokenizer: PreTrainedTokenizerBase, training: bool) -> list[Encoded]:
     """Windows over question and context with a stride, as in the original SQuAD fine-tuning of BERT.
 
-    In training a window that does not hold the answer points to its first token, as do all of a question without
-    one (SQuAD v2.0 only). A question keeps its first 64 tokens at most, as in XTREME's script.
+    In training the label of a window without the answer is its first token, as for questions without an answer
+    (SQuAD v2.0 only). A question keeps its first 64 tokens at most, as in XTREME's script.
     """
     spans = [row for row in rows if isinstance(row, SpanRow)]
     if training and task.metric != "squad_v2":
@@ -201,10 +201,10 @@ def _covered(context: str, windows: Iterable[npt.NDArray[np.int32]]) -> npt.NDAr
 def _ends(context: str, covered: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
     """Where the text of a token that ends at each place ends: after the invisible characters that follow it.
 
-    A tokenizer drops some characters of a word (zero-width spaces, marks that it joins with their letter), which an
-    answer may end with. They belong to the token before them, as far as no token covers them and no white space
-    stands between. Before the first token of a word (a byte order mark) they belong to none: so more answers of XQuAD
-    and MLQA can be predicted exactly than if that token had them.
+    A tokenizer drops some characters of a word (zero-width spaces, marks that it joins with their letter), and an
+    answer may end with them. They belong to the token before them if no token covers them and no white space is
+    between. Before the first token of a word (a byte order mark) they belong to no token: so more answers of XQuAD and
+    MLQA can be predicted exactly than if that token had them.
     """
     stops = np.append(covered, True)
     stops[[place for place in np.flatnonzero(~covered) if context[place].isspace()]] = True

@@ -1,4 +1,4 @@
-"""The labels of a task that does not list its own, and labels that are none."""
+"""The labels of a task that does not list them, and placeholders in the place of labels."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _LEAST_ROWS = 20
 
 
 def with_labels(task: Task, source: Source) -> Task:
-    """``task`` with its labels: those of the record, or for tagging without any (CCG) every tag of the training rows.
+    """``task`` with its labels: those of its record or, for tagging without any (CCG), every tag of the training rows.
 
-    Sorted, so that they depend on the data alone. Raises what ``source.rows`` raises.
+    They are sorted, so that they depend on the data alone. Raises what ``source.rows`` raises.
     """
     if task.labels or task.kind != "tagging":
         return task
@@ -25,10 +25,7 @@ def with_labels(task: Task, source: Source) -> Task:
 
 
 def only_label(rows: Sequence[Row]) -> str | None:
-    """The label, tag or number of the right choice that at least 20 rows have in common: a placeholder, not a label.
-
-    None where there are several or none, or fewer rows.
-    """
+    """The label, tag or number of the right choice if 20 or more rows all have the same: a placeholder, not a label."""
     labels = {label for row in rows for label in labels_of(row)} if len(rows) >= _LEAST_ROWS else set()
     return labels.pop() if len(labels) == 1 else None
 

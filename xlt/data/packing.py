@@ -1,7 +1,6 @@
 """Sequences and packed batches: every token of a batch in one row, no padding.
 
-Design: ``input_ids [T]``, positions that restart at ``padding_idx + 1`` in each sequence, and ``cu_seqlens`` that
-says where sequences begin and end.
+Positions begin anew in each sequence, at ``padding_idx + 1``.
 """
 
 from __future__ import annotations
@@ -20,45 +19,47 @@ from xlt.tasks.record import Kind
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """What the model reads at once: one sequence, or in multiple choice one per choice, end to end.
-
-    ``label`` is the class of a pair, the index of the right choice, the first and last token of a span, the tag of
-    each word, or empty. ``lengths`` are those of the sequences of a multiple choice, else empty. ``offsets [L, 2]``
-    (span QA) holds the characters of the context that a token covers, with the invisible ones after them, and
-    ``-1, -1`` outside the context. ``words [W]`` (tagging) are the places of the first tokens of the words.
-    """
+    """What the model reads at once: one sequence, or in multiple choice one per choice, end to end."""
 
     example_id: str
     input_ids: npt.NDArray[np.int32]
     label: tuple[int, ...] = ()
+    """The class of a pair, the index of the right choice, the first and last token of a span, or the tag of each word;
+    empty at inference."""
     offsets: npt.NDArray[np.int32] | None = None
+    """``[L, 2]``, in span QA: the characters of the context that each token covers, with the invisible ones after them;
+    ``-1, -1`` outside the context."""
     words: npt.NDArray[np.int32] | None = None
+    """``[W]``, in tagging: where the first token of each word stands."""
     lengths: tuple[int, ...] = ()
+    """In multiple choice: the length of the sequence of each choice."""
 
 
 @dataclass(frozen=True, slots=True)
 class PackedBatch:
-    """Sequences in one row, without padding.
-
-    ``labels`` is ``[B]`` for pairs, ``[B, 2]`` (token of the sequence) for spans, ``[E]`` for multiple choice,
-    ``[M]`` for tagging and masked LM, ``None`` at inference. ``scored_positions [M]`` indexes the row's tokens
-    (tagging: first tokens of words; masked LM: hidden ones). ``cu_groups [E+1]`` says which sequences are the
-    choices of one example, ``max_group`` how many at most (multiple choice only). A summed loss is divided by
-    ``denominator``, so that shards and micro-batches add up to the mean over the whole batch.
-    """
+    """Sequences in one row, without padding."""
 
     task: str
     kind: Kind
     example_ids: tuple[str, ...]
     input_ids: Tensor
+    """``[T]``: the tokens of all sequences."""
     position_ids: Tensor
+    """``[T]``: begins anew in each sequence."""
     cu_seqlens: Tensor
+    """``[B + 1]``: where each sequence begins, and where the last one ends."""
     max_seqlen: int
     labels: Tensor | None
+    """``[B]`` for pairs, ``[B, 2]`` (token of the sequence) for spans, ``[E]`` for multiple choice, ``[M]`` for tagging
+    and masked LM, ``None`` at inference."""
     scored_positions: Tensor | None
+    """``[M]``: tokens of the row, in tagging the first of each word, in masked LM the hidden ones."""
     denominator: float
+    """Divides a summed loss, so that shards and micro-batches add up to the mean over the whole batch."""
     cu_groups: Tensor | None = None
+    """``[E + 1]``, in multiple choice: which sequences are the choices of one example."""
     max_group: int = 0
+    """In multiple choice: how many choices an example has at most."""
 
     @property
     def tokens(self) -> int:

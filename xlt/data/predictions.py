@@ -18,22 +18,18 @@ from xlt.strict_json import MOST_BYTES, parse_json, reason, regular
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a model says about one example.
-
-    ``prediction`` never holds text of a data set, and ``score`` (6 significant digits) says how sure the model is:
-
-    - pair classification: the label; its probability
-    - multiple choice: the index of the choice, "0" for the first; its probability among the choices
-    - tagging: one tag per word, joined by blanks; the mean of their probabilities
-    - span QA: the characters ``[start, end)`` of the context, ``(0, 0)`` for no answer (SQuAD v2.0) or none found; the
-      start and end logit added, those of the first token for no answer
-    - retrieval: the id of the English row found; the cosine
-    - mining: ``id`` is a foreign sentence, this the id of an English one; the margin
-    """
+    """What a model predicts for one example. It never holds text of a data set."""
 
     id: str
+    """The id of the row; in mining that of a foreign sentence."""
     prediction: str | tuple[int, int]
+    """Pair classification: the label. Multiple choice: the index of the choice, "0" for the first. Tagging: one tag per
+    word, joined by blanks. Span QA: the characters ``[start, end)`` of the context, ``(0, 0)`` for no answer (SQuAD
+    v2.0) or none found. Retrieval and mining: the id of the English row found."""
     score: float
+    """How sure the model is, with 6 significant digits. Pair classification: the probability of the label. Multiple
+    choice: that of the choice among the choices. Tagging: the mean probability of the tags. Span QA: start and end
+    logit added, those of the first token for no answer. Retrieval: the cosine. Mining: the margin."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "score", float(f"{self.score:.6g}"))
@@ -42,7 +38,7 @@ class Prediction:
 def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
     """Write ``predictions`` as ``.jsonl.gz``: the same bytes for the same predictions, whatever the name.
 
-    The same zlib, that is: another one may compress the same lines to other bytes.
+    Another version of zlib may compress the same lines to other bytes.
 
     Raises:
         ValueError: a score is not finite; JSON has no such number.

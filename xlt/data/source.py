@@ -60,7 +60,7 @@ def training_rows(source: Source, task: Task, translated: Sequence[str] = ()) ->
 
 
 def needs_dev(task: Task, split: Split) -> bool:
-    """Whether the metrics of that split rest on the predictions for the dev split as well."""
+    """Whether the metrics of that split also need the predictions for the dev split."""
     return task.metric in FITTED_ON_DEV and split != "dev"
 
 
@@ -71,7 +71,7 @@ def evaluated(
 
     Raises:
         UsageFault: a language or split asked for is not there.
-        DataFault: there is none, or not the dev set that the scores of the others rest on.
+        DataFault: there is none, or the dev set is missing that the scores of the others need.
     """
     pairs = [(split, language) for split in EVALUATED_SPLITS for language in source.languages(task, split)]
     if not pairs:

@@ -50,14 +50,14 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, folder: Path, *, thre
 
 
 def load_tokenizer(name_or_folder: str) -> PreTrainedTokenizerBase:
-    """The tokenizer that lies in a folder or is named on the hub.
+    """The tokenizer in a folder, or that of a model on the hub.
 
     Raises:
         DataFault: there is none, or the hub cannot be reached.
     """
     folder = Path(name_or_folder)
     if folder.is_dir() and not any((folder / name).is_file() for name in TOKENIZER_FILES):
-        # The library makes an empty one then, without a word.
+        # Without this check the library would silently make an empty tokenizer.
         raise DataFault(
             f"The folder '{name_or_folder}' has no tokenizer.",
             why=f"It holds none of the files {', '.join(TOKENIZER_FILES)}.",
@@ -68,7 +68,7 @@ def load_tokenizer(name_or_folder: str) -> PreTrainedTokenizerBase:
     except (ModuleNotFoundError, MemoryError, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:
-        # A damaged file makes any part of the library fail, its compiled part with an exception that is no Exception.
+        # A damaged file makes any part of the library fail; its compiled part panics with a BaseException.
         raise DataFault(
             f"The tokenizer of '{name_or_folder}' cannot be loaded.",
             why=f"{type(error).__name__}: {error}".split("\n")[0],

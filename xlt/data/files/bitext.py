@@ -12,10 +12,10 @@ _ENOUGH_TO_BE_SORTED = 50
 
 
 def read_bitext(split: SplitFiles) -> Iterator[BitextRow]:
-    """Reads two files of which line i of one translates line i of the other.
+    """Reads two files in which equal line numbers hold translations of each other.
 
-    This is the form of data/tatoeba/v1 in https://github.com/facebookresearch/LASER, under XTREME's names. A line that
-    is blank on both sides is left out; the id is the split and the line number.
+    This is the format of data/tatoeba/v1 in https://github.com/facebookresearch/LASER, under XTREME's names. A line
+    that is blank on both sides is left out; the id is the split and the line number.
     """
     foreign_file, english_file = split.files
     foreign, english = read_lines(foreign_file), read_lines(english_file)
@@ -39,8 +39,8 @@ def read_bitext(split: SplitFiles) -> Iterator[BitextRow]:
 def read_bucc(split: SplitFiles) -> list[MiningRow]:
     """Reads ``id<TAB>sentence`` for either side and ``foreign id<TAB>English id`` for the gold pairs.
 
-    This is the form of https://comparable.limsi.fr/bucc2018/, whose "sample" is XTREME's dev and whose "training" is
-    its test.
+    This is the format of https://comparable.limsi.fr/bucc2018/. XTREME's dev is the "sample" there, its test the
+    "training" set.
     """
     foreign_file, english_file, gold_file = split.files
     foreign, english = _sentences(foreign_file), _sentences(english_file)

@@ -21,7 +21,7 @@ class FileProblem:
     file: str
     """The path below the data root."""
     line: int | None
-    """The line, counted from 1, where a single one is to blame."""
+    """The line, counted from 1, if a single line is wrong."""
     message: str
     """What is wrong."""
 
@@ -31,9 +31,9 @@ class CheckReport:
     """What a data root holds."""
 
     tasks: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
-    """The number of rows by task, split and language, of the files without fault."""
+    """The number of rows by task, split and language, of the files that can be read."""
     problems: list[FileProblem] = field(default_factory=list)
-    """All problems, those of rows in files without fault among them."""
+    """All problems, also with rows of files that can be read."""
 
     def add(self, fault: XltError, file: str = "") -> None:
         """Reports a fault of a file."""
@@ -46,11 +46,11 @@ class CheckReport:
 def check(root: Path, tasks: Iterable[Task]) -> CheckReport:
     """Loads every file of the tasks that is found, and those in ``translated`` and ``text``, as a run does.
 
-    A broken file is reported and does not stop the rest. A task without files is no problem; a data root without any
-    file of the tasks is one.
+    A broken file is reported and does not stop the rest. A task may lack its files; a data root without any file of the
+    tasks is a problem.
 
     Raises:
-        DataFault: the data root is no folder, or the name of a translation's folder is not UTF-8.
+        DataFault: the data root is not a folder, or the name of a translation's folder is not UTF-8.
     """
     check_root(root)
     report = CheckReport()

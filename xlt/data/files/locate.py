@@ -1,4 +1,4 @@
-"""Where the files of a task lie below the data root."""
+"""Finds the files of a task below the data root."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from xlt.tasks.record import ENGLISH, Split, Task
 
 
 def check_root(root: Path) -> None:
-    """A data root that is no folder is an error."""
+    """Raises a ``DataFault`` if the data root is not a folder."""
     if not root.is_dir():
         raise DataFault(
             f"The data root '{root}' is not a folder.",
@@ -28,7 +28,7 @@ def declared_languages(task: Task, split: Split) -> tuple[str, ...]:
 
 
 def present_languages(root: Path, task: Task, split: Split) -> tuple[str, ...]:
-    """The declared languages of which every file exists, in the task's order."""
+    """The declared languages whose files all exist, in the task's order."""
     return tuple(
         language
         for language in declared_languages(task, split)
@@ -58,7 +58,7 @@ def locate(root: Path, task: Task, split: Split, language: str, within: str = ""
     """
     _check_asked(task, split, language)
     alternatives = _alternatives(task, split, language)
-    # Where none is whole, the user means the one of which some files exist: the error names the file that it lacks.
+    # If no alternative is complete, the user means the one that has some files: the error names the file it lacks.
     folder = root / within
     names = max(alternatives, key=lambda names: (all(parts := [bool(found(folder, n)) for n in names]), any(parts)))
     files: list[DataFile] = []

@@ -40,8 +40,8 @@ def read_nli_jsonl(split: SplitFiles) -> Iterator[PairRow]:
     """Reads the JSON lines of MultiNLI 1.0 (https://cims.nyu.edu/~sbowman/multinli/), SNLI 1.0 and ANLI 1.0
     (https://github.com/facebookresearch/anli).
 
-    Where the id is absent or came before, it is the file's stem and the line number. Rows with the label "-", on which
-    the annotators did not agree, are left out, as in the official use.
+    A row without an id, or with one that an earlier row has, is named by the file's stem and the line number. Rows
+    with the label "-", on which the annotators did not agree, are left out, as in the official use.
     """
     seen: set[str] = set()
     for file in split.files:
@@ -113,7 +113,7 @@ def read_qqp_tsv(split: SplitFiles) -> Iterator[PairRow]:
     original = split.file.stem == _QQP_ORIGINAL
     table = read_table(split.file, _QQP_HEADER, delimiter="\t", quotes=original)
     for number, (line, columns) in enumerate(table):
-        # A line break inside a question of GLUE's files cuts its row in two, of which neither has all columns.
+        # A line break inside a question of GLUE's files cuts its row in two; neither half has all columns.
         if len(columns) < len(_QQP_HEADER) or (original and (number % _QQP_DEV_EVERY == 0) != (split.split == "dev")):
             continue
         label = split.label(columns[5].strip(), split.file, line, _PARAPHRASE_LABELS)

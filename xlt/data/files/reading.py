@@ -24,8 +24,8 @@ _BYTE_ORDER_MARK = "\ufeff"
 class FileFault(DataFault):
     """A data file is absent or broken.
 
-    ``file`` is its path below the data root, ``line`` counts from 1 in the uncompressed text (``None`` where no
-    single line is to blame) and ``message`` says what is wrong, without that place.
+    ``file`` is its path below the data root. ``line`` counts from 1 in the uncompressed text and is ``None`` if no
+    single line is wrong. ``message`` says what is wrong, without file and line.
     """
 
     def __init__(self, file: str, message: str, *, line: int | None = None, why: str = "", fix: str = "") -> None:

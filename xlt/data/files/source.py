@@ -68,7 +68,7 @@ class FilesSource:
     """
 
     def __init__(self, root: Path, within: str = "") -> None:
-        """Opens the data root, or the folder ``within`` it. One that is no folder is a ``DataFault``."""
+        """Opens the data root, or the folder ``within`` it."""
         check_root(root)
         self.name = "files"
         self.settings: dict[str, int | str] = {}
@@ -116,7 +116,7 @@ class UserFiles:
         self._texts = text_files(root)
 
     def languages(self, task: Task, split: Split) -> tuple[str, ...]:
-        """The languages of the other source, then those of translations."""
+        """The languages of the other source, then the languages of the translations."""
         translated = self._translated.items() if split == "train" else ()
         further = (language for language, files in translated if files.languages(task, split))
         return (*self._source.languages(task, split), *further)
@@ -136,7 +136,7 @@ class UserFiles:
 
 
 def translated_languages(root: Path) -> list[str]:
-    """The languages of the folders in ``translated``, sorted; English is none."""
+    """The languages of the folders in ``translated``, sorted, without English."""
     names = sorted(path.name for path in (root / TRANSLATED).glob("*") if path.is_dir() and path.name != ENGLISH)
     for name in names:
         if encodable(name) != name:

@@ -1,4 +1,4 @@
-"""Questions about a context: the JSON form of SQuAD, which XQuAD, MLQA and TyDiQA-GoldP share."""
+"""Questions about a context: the JSON format of SQuAD, which XQuAD, MLQA and TyDiQA-GoldP share."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ class _Document(JsonRecord):
 
 
 def read_squad_json(split: SplitFiles) -> Iterator[SpanRow]:
-    """Reads the JSON form of SQuAD (https://rajpurkar.github.io/SQuAD-explorer/), with the file's ids.
+    """Reads the JSON format of SQuAD (https://rajpurkar.github.io/SQuAD-explorer/), with the file's ids.
 
     Only SQuAD v2.0 may have questions without an answer, marked ``is_impossible``. Offsets count characters. An answer
-    that does not stand at its offset is looked for (see ``align``); one that is not found keeps its text, which is
-    enough to score a prediction, and its ``start`` is -1: training leaves it out.
+    that is not at its offset is searched for (see ``align``). If it is not found, its text still serves to score
+    predictions, and its ``start`` is -1: training leaves it out.
     """
     seen: set[str] = set()
     articles = read_json(split.file, _Document).data
@@ -82,7 +82,7 @@ def read_squad_json(split: SplitFiles) -> Iterator[SpanRow]:
 
 
 def align(context: str, text: str, start: int) -> int:
-    """Where the text stands in the context: the first of these places at which it does, -1 if at none.
+    """The offset of the text in the context: the first of these places where it is, -1 if it is at none.
 
     At ``start``; at ``start`` counted in bytes of UTF-8, as in some files of TyDiQA; nearest to ``start``, at most 32
     characters from it; before ``start``, if it occurs nowhere else. With byte offsets the nearest equal text would

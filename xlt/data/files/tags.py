@@ -15,7 +15,8 @@ _BLANKED = "_"
 _ZERO_WIDTH_NON_JOINER = "\u200c"
 # XTREME's German has no LIT: its largest published test set is smaller than all of German by exactly these sentences.
 _NOT_IN_XTREME = ("de_lit-",)
-# Which part names the tag of a multiword token if several stand highest in the tree, as XTREME's converter ranks them.
+# The part that gives a multiword token its tag if several are equally high in the tree, as XTREME's converter ranks
+# them.
 _RANKS = {
     "es": "VERB AUX PRON ADP DET",
     "fr": "VERB AUX PRON NOUN ADJ ADV ADP DET PART SCONJ CONJ",
@@ -90,9 +91,9 @@ def _treebanks(split: SplitFiles) -> Iterator[Tagged]:
     """The sentences of all treebanks of a language, in the order of the file names, by the rules of XTREME.
 
     These are the rules of https://github.com/google-research/xtreme (``utils_preprocess.py`` and
-    ``third_party/ud-conversion-tools``): a multiword token is one word, with the tag of that of its parts which stands
-    highest in the tree; empty nodes are left out, as are sentences whose words are blanked (``_``) but for one at most;
-    white space at the edges of a word is removed, and spaces and zero-width non-joiners inside it.
+    ``third_party/ud-conversion-tools``). A multiword token is one word and takes the tag of the part that is highest
+    in the tree. Empty nodes are left out, and sentences in which all words but at most one are blanked (``_``). White
+    space at the edges of a word is removed, as are spaces and zero-width non-joiners inside it.
     """
     for file in split.files:
         if file.stem.startswith(_NOT_IN_XTREME):
@@ -182,8 +183,8 @@ def _tag_lines(split: SplitFiles) -> Iterator[TagRow]:
 def _derivations(file: DataFile) -> Iterator[TagRow]:
     r"""The sentences of a file of CCGbank (LDC2005T13, ``data/AUTO/<section>/wsj_<nnnn>.auto``).
 
-    Two lines per sentence: ``ID=wsj_0001.1 PARSER=GOLD NUMPARSE=1`` and a bracketed tree, of which only the leaves
-    ``(<L category tag tag word category>)`` count.
+    Each sentence has two lines: ``ID=wsj_0001.1 PARSER=GOLD NUMPARSE=1`` and a bracketed tree. Only the leaves of the
+    tree count: ``(<L category tag tag word category>)``.
     """
     lines = [(number, line) for number, line in enumerate(read_lines(file), start=1) if line.strip()]
     if len(lines) % 2:

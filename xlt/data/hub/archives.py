@@ -48,7 +48,7 @@ def fetch_archives(
     wanted: list[WantedArchive], root: Path, progress: FetchProgress, *, offline: bool = False
 ) -> dict[str, list[str]]:
     """Downloads each archive to ``root/.fetched``, checks it, unpacks it once and locks its sha256; returns the files
-    below the data root, by address. One that fails keeps no other from being fetched.
+    below the data root, by address. An archive that fails does not stop the others.
 
     Raises:
         DataFault: an address has no such file, or another than expected.

@@ -1,4 +1,4 @@
-"""One hub, through its own client: what a repository holds, and the download of files into the hub's cache."""
+"""The hub through its own client: lists what a repository holds, and downloads files into the hub's cache."""
 
 from __future__ import annotations
 
@@ -21,27 +21,28 @@ from xlt.data.hub.faults import CLIENT_ERRORS, collecting, disk_full, faults, ne
 from xlt.data.hub.lock import RepositoryKind, cache_folder, cached
 from xlt.errors import DataFault, XltError
 
-# Smaller files come through snapshot_download, several at a time; larger ones one by one, resumed where an earlier
-# attempt broke off. snapshot_download cannot resume: each process writes to files of its own and deletes them.
+# Smaller files are downloaded by snapshot_download, several at a time; larger ones one by one, resumed where an earlier
+# attempt broke off. snapshot_download cannot resume, since each process writes to a file of its own: a broken download
+# of 2 GB of weights would start again from zero.
 RESUMED_BYTES = 2**26
 LISTING_SECONDS = 60
 Digests = dict[str, tuple[int, str]]
 
 
 class FetchProgress(Protocol):
-    """Is told what a fetch does."""
+    """Shows the user what a fetch does."""
 
     def remark(self, text: str) -> None:
         """Something that the user should know."""
 
     def plan(self, files: int, here: int, missing: int, free: int) -> None:
-        """Before any download: how many files are wanted and here, bytes still to come, free bytes of the disk."""
+        """Before any download: number of wanted files, of those already here, bytes to download, free disk space."""
 
     def start(self, name: str, missing: int) -> None:
-        """A download begins, of so many bytes."""
+        """A download of so many bytes begins."""
 
     def advance(self, count: int) -> None:
-        """So many bytes have come; fewer than none if what has come must be downloaded again."""
+        """So many bytes were downloaded; a negative number if that many must be downloaded again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,26 +54,26 @@ class RemoteFile:
     revision: str
     path: str
     size: int
-    """Its length in bytes, 0 where it is not known."""
+    """Its length in bytes, 0 if unknown."""
     digest: str
-    """Its sha256 or git blob id, empty where it is not known."""
+    """Its sha256 or git blob id, empty if unknown."""
 
     @property
     def local(self) -> Path:
-        """Where it lies in the hub's cache."""
+        """Its path in the hub's cache."""
         return cached(self.kind, self.repository, self.revision, self.path)
 
     @property
     def partial(self) -> Path:
-        """Where its first bytes lie until it is whole."""
+        """The path of its first bytes until it is complete."""
         return cache_folder(self.kind, self.repository) / "partial" / self.revision / f"{self.path}.part"
 
     def missing(self) -> int:
-        """How many bytes are still to come."""
+        """How many bytes are still to be downloaded."""
         return max(0, self.size - (self.partial.stat().st_size if self.partial.is_file() else 0))
 
     def sha256(self) -> str:
-        """The sha256 of the file in the cache; one that is not what it must be is deleted, and a ``DataFault``."""
+        """The sha256 of the file in the cache; a wrong file is deleted, with a ``DataFault``."""
         return checked_sha256(self.local, f"'{self.path}' of {self.repository}", self.size, self.digest)
 
 
@@ -117,27 +118,27 @@ class HubClient:
         }
 
     def download(self, files: Sequence[RemoteFile], collected: list[XltError]) -> dict[RemoteFile, str]:
-        """Brings files of one repository into the cache; returns the sha256 of those that came.
+        """Downloads files of one repository into the cache; returns the sha256 of each that is complete and right.
 
-        A fault of one file is collected and keeps no other from coming.
+        A fault of one file is collected and does not stop the others.
         """
         self._snapshot([file for file in files if file.size < RESUMED_BYTES])
-        came: dict[RemoteFile, str] = {}
+        sha256: dict[RemoteFile, str] = {}
         for file in files:
             with collecting(collected, one_host=True):
                 if not file.local.is_file():
                     self._resume(file)
-                came[file] = file.sha256()
-        return came
+                sha256[file] = file.sha256()
+        return sha256
 
     def _snapshot(self, files: Sequence[RemoteFile]) -> None:
-        """Brings as many of the files as can come this way, in parallel."""
+        """Downloads as many of the files as snapshot_download can, in parallel."""
         if len(files) < 2 or self.offline:
             return
         first = files[0]
         self._progress.start(f"{first.repository}: {len(files)} files", sum(file.size for file in files))
-        # The client stops at the first fault, and where a proxy refuses its HEAD requests. What did not come is asked
-        # for file by file afterwards, which also tells what is wrong with which.
+        # The client stops at the first fault, and if a proxy refuses HEAD requests. The caller then downloads what is
+        # missing file by file, with GET requests alone, and learns which file has which fault.
         with suppress(*CLIENT_ERRORS):
             snapshot_download(
                 first.repository,
@@ -150,7 +151,7 @@ class HubClient:
             )
 
     def _resume(self, file: RemoteFile) -> None:
-        """Brings one file, from where an earlier attempt broke off."""
+        """Downloads one file, from where an earlier attempt broke off."""
         if self.offline:
             raise never_fetched(file.repository, f"'{file.path}' is absent or damaged.")
         url = hf_hub_url(
@@ -164,13 +165,13 @@ class HubClient:
 
 
 def resume(url: str, path: Path, size: int, progress: FetchProgress, token: str = "") -> None:
-    """Appends to ``path`` what of the file at ``url`` it does not hold yet; ``size`` is 0 where it is not known.
+    """Downloads the rest of the file at ``url`` and appends it to ``path``; ``size`` is 0 if unknown.
 
-    What came must be checked: it may be something else.
+    The result must be checked: a server may answer with something else.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_file() and path.stat().st_size > size:
-        path.unlink()  # no beginning of this file, or one whose length is not known
+        path.unlink()  # it is not the beginning of this file, or the length of the file is unknown
     headers = {"authorization": f"Bearer {token}"} if token else {}
     bar = _bar(progress)
     with path.open("ab") as stream:
@@ -179,7 +180,7 @@ def resume(url: str, path: Path, size: int, progress: FetchProgress, token: str 
                 url, stream, resume_size=stream.tell(), headers=headers, expected_size=size or None, tqdm_class=bar
             )
         except OSError as error:
-            # So the client says that the answer came to its end and had another length, which the check will find.
+            # A plain OSError says that the answer was complete and had another length; the check will find that.
             if type(error) is not OSError or error.errno is not None:
                 raise
 
@@ -189,18 +190,18 @@ def _page(kind: RepositoryKind, repository: str) -> str:
 
 
 def _bar(progress: FetchProgress) -> type[tqdm]:
-    """A progress bar of the client's kind that shows nothing and tells ``progress`` what has come."""
+    """A progress bar for the hub's client that shows nothing and passes the counts on to ``progress``."""
 
     class Bar(tqdm):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
-            # A snapshot has further bars: of the files, and of the bytes on the network.
+            # A snapshot also makes bars for the number of files and for the bytes on the network.
             name = kwargs.get("name")
             self._counts = name in ("huggingface_hub.snapshot_download", "huggingface_hub.http_get")
             super().__init__(*args, **{**kwargs, "disable": True})
 
         def update(self, n: float | None = 1) -> None:
             if self._counts:
-                with self.get_lock():  # files come in parallel
+                with self.get_lock():  # a snapshot counts in several threads
                     progress.advance(int(n or 0))
 
     return Bar
@@ -210,18 +211,17 @@ def checked_sha256(path: Path, name: str, size: int, digest: str) -> str:
     """The sha256 of a downloaded file.
 
     Raises:
-        DataFault: it is not the file of that size and that sha256 or git blob id, as far as they are known; it is
-            deleted.
+        DataFault: it has another size, sha256 or git blob id, as far as they are known; it is deleted.
     """
     if not (why := _why_wrong(path, size, digest)):
         return digest if digest and not _is_blob_id(digest) else _digest(path)
-    path.resolve().unlink()  # first the blob that a link in the hub's cache leads to
+    path.resolve().unlink()  # in the hub's cache the path is a link to the content
     path.unlink(missing_ok=True)
     raise DataFault(
         f"The download of {name} gave another file than expected, which was deleted.",
         why=why,
-        fix="Repeat the command, without --mirror, and after a log-in if the network asks for one. If it comes again, "
-        "the file was moved or replaced: see its page.",
+        fix="Repeat the command, without --mirror, and after a log-in if the network asks for one. If that does not "
+        "help, the file was moved or replaced: see its page.",
     )
 
 
@@ -247,8 +247,8 @@ def _digest(path: Path, *, blob_id: bool = False) -> str:
 
 
 def announce(progress: FetchProgress, folder: Path, *, files: int, here: int, missing: int, offline: bool) -> None:
-    """Tells the progress what will come; a download for which ``folder`` has no room is an ``EnvironmentFault``."""
+    """Tells the user what will be downloaded; an ``EnvironmentFault`` if the disk of ``folder`` has no room for it."""
     free = shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.is_dir())).free
     progress.plan(files, here, missing, free)
     if missing > free and not offline:
-        raise disk_full(f"{missing / 1e9:.2f} GB are still to come and {free / 1e9:.2f} GB are free.")
+        raise disk_full(f"{missing / 1e9:.2f} GB are still to be downloaded and {free / 1e9:.2f} GB are free.")

@@ -26,14 +26,14 @@ CLIENT_ERRORS = (OSError, HTTPError, EntryNotFoundError, HFValidationError, JSON
 
 
 class SeveralFaults(XltError):
-    """Several things could not be fetched; all else was."""
+    """Several things could not be fetched; the rest was."""
 
     def __init__(self, faults: Sequence[XltError]) -> None:
         """Names every fault; the exit code is the lowest of theirs."""
         self.faults = faults
         self.exit_code = min(fault.exit_code for fault in faults)
         super().__init__(
-            f"{len(faults)} things could not be fetched; what else was wanted is here, or comes with the same command.",
+            f"{len(faults)} things could not be fetched. All else is here, or the same command fetches it.",
             why="\n".join(f"- {fault.what} {fault.why}".rstrip() for fault in faults),
             fix="\n".join(dict.fromkeys(fault.fix for fault in faults)),
         )
@@ -41,10 +41,10 @@ class SeveralFaults(XltError):
 
 @contextmanager
 def collecting(collected: list[XltError], *, one_host: bool = False) -> Iterator[None]:
-    """Keeps a fault for the end, so that what comes after it is tried.
+    """Keeps a fault for the end, so that the rest is tried.
 
-    Raised at once, with those before it, is what would come again each time: a full disk, and with ``one_host`` a
-    connection that cannot be made or broke off.
+    A fault that would hit the rest as well is raised at once, with those collected before it: a full disk and, with
+    ``one_host``, a failed connection.
     """
     try:
         yield
@@ -76,7 +76,7 @@ def faults(endpoint: str, page: str = "", revision: str = "", path: str = "") ->
 
 def disk_full(why: str) -> EnvironmentFault:
     """There is no room for the download."""
-    return EnvironmentFault("The disk is full.", why=why, fix=f"Free space. {_OTHER_DISK} What has come is kept.")
+    return EnvironmentFault("The disk is full.", why=why, fix=f"Free space. {_OTHER_DISK} What was downloaded is kept.")
 
 
 def never_fetched(repository: str, why: str) -> DataFault:
@@ -84,7 +84,7 @@ def never_fetched(repository: str, why: str) -> DataFault:
     return DataFault(
         f"{repository} is not wholly in the hub's cache, and the hub may not be asked.",
         why=why,
-        fix="xlt fetch without --offline and HF_HUB_OFFLINE, or bring the cache of another machine (HF_HOME).",
+        fix="xlt fetch without --offline and HF_HUB_OFFLINE, or copy the cache of another machine (HF_HOME).",
     )
 
 
@@ -126,7 +126,7 @@ def _fault(error: Exception, endpoint: str, page: str, revision: str, path: str)
             return EnvironmentFault("The disk cannot be written.", why=why, fix=_OTHER_DISK)
         case _ if path:
             what = f"The download of '{path}' of {repository} broke off."
-            return IncompleteFault(what, why=why, fix="The same command resumes it. What has come is kept.")
+            return IncompleteFault(what, why=why, fix="The same command resumes it. What was downloaded is kept.")
         case _:
             what = f"The hub at {endpoint} cannot be reached."
             fix = "Check network and proxy, or name a mirror: xlt fetch --mirror URL"

@@ -39,17 +39,16 @@ class Wanted:
     repository: str
     revision: str = "main"
     patterns: dict[str, int] = field(default_factory=dict)
-    """Globs, for each of which there must be a file; with each comes how many rows its files have together, 0 if not
-    known."""
+    """Globs, each of which must match a file, with the number of rows that their files have together, 0 if unknown."""
     optional: tuple[str, ...] = ()
     """Globs of further files, which may be missing."""
     branch: str = ""
-    """What is taken where the repository no longer has the commit ``revision``; empty if nothing is."""
+    """The branch to take if the repository no longer has the commit ``revision``; empty if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class FetchedRepository:
-    """A repository whose wanted files are in the cache and are what the lock says."""
+    """A repository whose wanted files are in the cache, as ``data.lock`` says."""
 
     kind: RepositoryKind
     """``dataset`` or ``model``."""
@@ -81,7 +80,7 @@ def wanted_data(tasks: Iterable[Task], text: Collection[str] = ()) -> list[Wante
             known = languages(entry, task, split)
             for language in text if text and known and task.kind == "masked_lm" else known:
                 for part in parts(entry, task, split, language):
-                    # A converted branch may be written anew, by the hub's own bot, whose old commits then are gone.
+                    # The hub's bot may convert a repository again: then the converted branch has no old commits.
                     revision = pins.revisions.get(part.repository, part.branch)
                     branch = "" if part.branch == "main" else part.branch
                     want = Wanted("dataset", part.repository, revision, branch=branch)
@@ -102,7 +101,7 @@ def fetch(
 
     A repository that the lock names is taken at its locked revision, and files at their locked sha256. Any other is
     taken at the commit that ``artifact/hub.toml`` or its branch has, checked against what the table and the hub say,
-    and locked after its row counts were found right. What is wrong with one file keeps no other from being fetched.
+    and locked if its row counts are right. A fault of one file does not stop the others.
     ``mirror`` is the address of another hub; ``offline`` only checks.
 
     Raises:
@@ -145,7 +144,7 @@ def _files(hub: HubClient, want: Wanted, collected: list[XltError]) -> list[Remo
             raise never_fetched(want.repository, "data.lock does not name all its files: they were never fetched.")
         revision, listed = hub.listing(want.kind, want.repository, revision, "" if locked else want.branch)
         known = listed | known
-    # The digests that the project knows are those of the pinned commit, and of no other.
+    # The digests in artifact/hub.toml are those of the pinned commit only.
     is_pinned = revision == want.revision
     for path, sha256 in read_pins().sha256.get(want.repository, {}).items() if is_pinned else ():
         if path in known:
@@ -160,7 +159,7 @@ def _select(want: Wanted, revision: str, known: Digests, collected: list[XltErro
                 f"{want.repository} has no file '{pattern}' at the revision {revision}.",
                 why="A loading script is never run, nor weights read that are not safetensors."
                 if pattern in MODEL_FILES or any(path.endswith(".py") for path in known)
-                else "artifact/hub.toml says where the files should lie; the repository may have changed.",
+                else "artifact/hub.toml says where the files should be; the repository may have changed.",
                 fix="Get the official files and use --source files, or name another model.",
             )
             if want.kind == "model":

@@ -1,4 +1,4 @@
-"""What the hub's files must be: revision, size and sha256, written by the first real fetch (``data.lock``)."""
+"""``data.lock``: revision, size and sha256 of the hub's files, written by the first fetch and checked by later ones."""
 
 from __future__ import annotations
 
@@ -102,12 +102,12 @@ def write_lock(lock: DataLock) -> None:
 
 
 def matching(files: Iterable[str], pattern: str) -> list[str]:
-    """The paths that match a glob whose ``*`` stays within one folder, sorted: shards come in their order."""
+    """The paths that match a glob, sorted, so that shards are in order; its ``*`` matches within one folder only."""
     return sorted(path for path in files if path.count("/") == pattern.count("/") and fnmatchcase(path, pattern))
 
 
 def cached(kind: RepositoryKind, repository: str, revision: str, path: str) -> Path:
-    """Where the file lies in the hub's cache, by the cache's documented layout, if it was fetched."""
+    """The path of a file in the documented layout of the hub's cache."""
     return cache_folder(kind, repository) / "snapshots" / revision / path
 
 

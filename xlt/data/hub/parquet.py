@@ -34,8 +34,8 @@ def row_count(path: Path) -> int:
 def read_rows(paths: list[Path], kind: Kind, entry: HubTask, part: HubFiles, prefix: str) -> Iterator[Row]:
     """The rows of the part from its files, in their order, without those that have no gold label.
 
-    A row is named by the id column; where there is none, or two rows share an id, by ``prefix`` and its number in
-    the files, from 1.
+    The id of a row is that of the id column or, if there is none or an earlier row has it, ``prefix`` and the number
+    of the row in the files, from 1.
     """
     number, seen = 0, set[str]()
     for path in paths:
@@ -80,7 +80,7 @@ def _records(path: Path, entry: HubTask, id_column: str) -> Iterator[Record]:
 
 
 def _check_label_order(path: Path, metadata: dict[bytes, bytes], entry: HubTask) -> None:
-    """Where the file itself names its classes as we do, they must come in the order of the table."""
+    """If the file itself names its classes as we do, they must be in the order of the table."""
     features = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {}).get("features", {})
     feature = features.get(entry.column("label") or entry.column("tags"), {})
     inner = feature[0] if isinstance(feature, list) else feature.get("feature") or feature

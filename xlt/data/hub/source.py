@@ -18,7 +18,7 @@ from xlt.tasks.record import Split, Task
 class HubSource:
     """Rows from the parquet files of the locked revisions in the hub's cache; it never uses the network.
 
-    A task that the hub lacks, or has with a deviation, comes from the official files where these are given.
+    A task that the hub lacks, or has with a deviation, is read from the official files if the user has them.
     """
 
     def __init__(self, files: FilesSource | None = None) -> None:
@@ -86,7 +86,7 @@ class HubSource:
         if not paths:
             raise NotFetched(
                 f"The data of {task.name} was not fetched: {part.path} of {part.repository}.",
-                why="The source 'hub' reads what lies in the hub's cache (HF_HOME) and what data.lock names.",
+                why="The source 'hub' reads the files that data.lock names from the hub's cache (HF_HOME).",
                 fix=f"xlt fetch {task.key}",
             )
         return paths
