@@ -23,7 +23,7 @@ class Hub:
     A repository is what its branch main has; that of another branch has ``@branch`` after its name. ``commits`` holds
     the commits of those that are not at ``commit``. ``declared`` are sha256 of a listing that are not those of the
     files, ``instead`` what answers in a file's place, once each, and ``listings`` what does in place of every listing.
-    Without ``heads`` it refuses HEAD requests, as some proxies do.
+    Without ``heads`` it refuses HEAD requests, as some proxies do, and has no listing as a tree, as some mirrors.
     """
 
     repositories: dict[str, dict[str, bytes]] = field(default_factory=dict)
@@ -103,7 +103,7 @@ class _Handler(BaseHTTPRequestHandler):
                 "sha": self.hub.commits.get(found, self.hub.commit),
                 "siblings": siblings,
             }
-            if tree:
+            if tree and self.hub.heads:
                 document = [
                     {"type": "file", "path": each["rfilename"], "oid": each["blobId"], "size": each["size"]}
                     for each in siblings

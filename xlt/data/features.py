@@ -72,6 +72,7 @@ def _encode_choices(
     for index, tokens in enumerate(sequences):
         if len(tokens) > task.recipe.max_length:
             parts = np.array(encoded.sequence_ids(index), dtype=object)
+            # The tokens to drop: those of the prompt from its end, then those of the choice from its end.
             order = np.concatenate([np.flatnonzero(parts == side)[::-1] for side in (0, 1)])
             sequences[index] = np.delete(tokens, order[: len(tokens) - task.recipe.max_length])
     pairs = iter(sequences)
@@ -126,6 +127,7 @@ def _tokens_of_words(
     tokens: npt.NDArray[np.int32], owners: npt.NDArray[np.int64], words: int, unknown: int, longest: int
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
     """``tokens`` cut or filled to 1 to ``longest`` per word, and their number per word; ``owners`` are their words."""
+    # Without a loop over words: a treebank has millions of them.
     sizes = np.bincount(owners, minlength=words)
     starts = np.cumsum(sizes) - sizes
     kept = np.arange(len(tokens)) - starts[owners] < longest
@@ -190,6 +192,7 @@ def _places(encoded: BatchEncoding, window: int) -> npt.NDArray[np.int32]:
 
 def _covered(context: str, windows: Iterable[npt.NDArray[np.int32]]) -> npt.NDArray[np.bool_]:
     """Whether a token of any window covers each character of the context."""
+    # +1 where a token begins and -1 where it ends: the running sum says how many tokens cover a character.
     changes = np.zeros(len(context) + 1, dtype=np.int64)
     for offsets in windows:
         inside = offsets[offsets[:, 0] >= 0]
@@ -208,6 +211,7 @@ def _ends(context: str, covered: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]
     """
     stops = np.append(covered, True)
     stops[[place for place in np.flatnonzero(~covered) if context[place].isspace()]] = True
+    # From each place the next stop: the running minimum of the stops' places, from the right.
     places = np.where(stops, np.arange(len(stops)), len(context))
     return np.minimum.accumulate(places[::-1])[::-1]
 
@@ -226,6 +230,7 @@ def _span_label(row: SpanRow, offsets: npt.NDArray[np.int32], covered: npt.NDArr
     if not row.answers:
         return (0, 0)
     start = row.answers[0].start
+    # An answer may begin or end with characters that the tokenizer drops: its label is what can be predicted.
     visible = start + np.flatnonzero(covered[start : start + len(row.answers[0].text)])
     window = offsets[offsets[:, 0] >= 0]
     if not len(visible) or not len(window) or visible[0] < window[0, 0] or visible[-1] >= window[-1, 1]:

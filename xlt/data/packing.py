@@ -87,6 +87,7 @@ def pack(
     """Lay ``sequences`` end to end. ``first_position`` is ``padding_idx + 1`` of the backbone (2 for XLM-R)."""
     lengths = np.array([n for each in sequences for n in each.lengths or (len(each.input_ids),)], dtype=np.int64)
     bounds = _cumulative(lengths)
+    # 0, 1, 2, ... over the whole row, less the start of each token's own sequence.
     positions = np.arange(bounds[-1]) - np.repeat(bounds[:-1], lengths) + first_position
     groups = [len(each.lengths) for each in sequences] if kind == "multiple_choice" else []
     return PackedBatch(
@@ -95,7 +96,7 @@ def pack(
         example_ids=tuple(sequence.example_id for sequence in sequences),
         input_ids=torch.from_numpy(_joined([sequence.input_ids for sequence in sequences])),
         position_ids=torch.from_numpy(positions),
-        cu_seqlens=torch.from_numpy(bounds.astype(np.int32)),
+        cu_seqlens=torch.from_numpy(bounds.astype(np.int32)),  # the attention kernels take no other type
         max_seqlen=int(lengths.max(initial=0)),
         labels=_labels(sequences, kind),
         scored_positions=_scored(sequences) if kind == "tagging" else None,
@@ -133,6 +134,7 @@ def by_tokens(sequences: Sequence[Encoded], max_tokens: int) -> Iterator[list[in
     For inference, where the order of examples does not matter. A sequence longer than ``max_tokens`` is a group of
     its own.
     """
+    # Longest first, so that a batch that does not fit into memory fails at once and not after an hour.
     order = sorted(range(len(sequences)), key=lambda i: (-len(sequences[i].input_ids), i))
     group: list[int] = []
     tokens = 0

@@ -43,6 +43,7 @@ def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
     Raises:
         ValueError: a score is not finite; JSON has no such number.
     """
+    # Neither name nor time in the gzip header: equal predictions are equal files, and their SHA-256 proves it.
     stored = io.BytesIO()
     with gzip.GzipFile(filename="", mode="wb", fileobj=stored, compresslevel=9, mtime=0) as file:
         for prediction in predictions:

@@ -136,6 +136,7 @@ def is_trainable(row: Row) -> bool:
 
 
 def _is_visible(character: str) -> bool:
+    # Controls (Cc) and formats (Cf), such as zero-width spaces, are no white space and not visible either.
     return not character.isspace() and unicodedata.category(character) not in ("Cc", "Cf")
 
 

@@ -33,7 +33,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, folder: Path, *, thre
             model_type="unigram",
             vocab_size=vocabulary,
             character_coverage=0.9999,
-            hard_vocab_limit=False,
+            hard_vocab_limit=False,  # a small text may have fewer pieces than asked for
             num_threads=threads,
             minloglevel=2,
         )

@@ -196,6 +196,7 @@ def read_table(
 def _open_quote(text: str, delimiter: str) -> int:
     """The line of the first quote that opens a field and is not closed at its end; 0 if there is none."""
     # The csv module only tells where it gave up: for a quote that is never closed, the end of the file.
+    # Possessive (*+): a field that does not end at its quote is the broken one, so nothing need be tried again.
     field = re.compile(rf'(?:"(?:[^"]|"")*+"|(?!")[^{delimiter}\r\n]*+)(?:[{delimiter}\n]|\r\n?|\Z)')
     place = 0
     while place < len(text):

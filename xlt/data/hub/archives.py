@@ -14,6 +14,7 @@ from xlt.data.hub.faults import collecting, faults, never_fetched, raise_collect
 from xlt.data.hub.lock import LockedFile, matching, read_lock, write_lock
 from xlt.data.hub.table import read_pins, read_table
 from xlt.errors import DataFault, XltError
+from xlt.files import write_text
 from xlt.tasks.record import Task
 
 # A wrong or hostile archive must not fill the disk.
@@ -79,7 +80,7 @@ def _fetch(want: WantedArchive, root: Path, progress: FetchProgress, *, offline:
             lock.archives[want.address] = locked
             write_lock(lock)
             archive.unlink()
-            done.write_text("\n".join(paths) + "\n", encoding="utf-8")
+            write_text(done, "\n".join(paths) + "\n")
     paths = done.read_text(encoding="utf-8").splitlines()
     if absent := [path for path in paths if not (root / path).is_file()]:
         raise DataFault(f"'{absent[0]}' is gone from the data root.", fix=f"Delete {done}, and fetch again.")

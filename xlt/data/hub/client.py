@@ -17,7 +17,7 @@ from huggingface_hub.errors import RevisionNotFoundError
 from huggingface_hub.file_download import REGEX_COMMIT_HASH, http_get
 from huggingface_hub.utils.tqdm import tqdm
 
-from xlt.data.hub.faults import CLIENT_ERRORS, collecting, disk_full, faults, never_fetched
+from xlt.data.hub.faults import collecting, disk_full, faults, never_fetched
 from xlt.data.hub.lock import RepositoryKind, cache_folder, cached
 from xlt.errors import DataFault, XltError
 
@@ -137,9 +137,10 @@ class HubClient:
             return
         first = files[0]
         self._progress.start(f"{first.repository}: {len(files)} files", sum(file.size for file in files))
-        # The client stops at the first fault, and if a proxy refuses HEAD requests. The caller then downloads what is
-        # missing file by file, with GET requests alone, and learns which file has which fault.
-        with suppress(*CLIENT_ERRORS):
+        # The client stops at the first fault, if a proxy refuses HEAD requests, and with any exception of Python if a
+        # mirror cannot list files as a tree. The caller then downloads what is missing file by file, with GET requests
+        # alone, and learns which file has which fault.
+        with suppress(Exception):
             snapshot_download(
                 first.repository,
                 repo_type=first.kind,

@@ -21,8 +21,6 @@ from xlt.errors import DataFault, EnvironmentFault, IncompleteFault, XltError
 
 # Of httpx or httpx2, whichever this version of the hub's client is built on.
 HTTPError: type[Exception] = HfHubHTTPError.__bases__[0]
-# All that the client raises.
-CLIENT_ERRORS = (OSError, HTTPError, EntryNotFoundError, HFValidationError, JSONDecodeError)
 
 
 class SeveralFaults(XltError):
@@ -70,7 +68,7 @@ def faults(endpoint: str, page: str = "", revision: str = "", path: str = "") ->
     """
     try:
         yield
-    except CLIENT_ERRORS as error:
+    except (OSError, HTTPError, EntryNotFoundError, HFValidationError, JSONDecodeError) as error:
         raise _fault(error, endpoint, page, revision, path) from error
 
 

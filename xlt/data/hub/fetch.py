@@ -209,7 +209,7 @@ def _lock(files: list[RemoteFile], sha256: dict[RemoteFile, str]) -> None:
         locked.files.update(new)
         write_lock(lock)
     if first.kind == "model":
-        # Lets libraries find a model by its name alone, without asking the hub.
+        # The cache's own file for the branch main: with it libraries find the model by its name alone, offline.
         branch = cache_folder(first.kind, first.repository) / "refs" / "main"
         branch.parent.mkdir(exist_ok=True)
         branch.write_text(first.revision, encoding="ascii")

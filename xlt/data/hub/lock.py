@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from xlt.artifact import artifact_root
 from xlt.errors import DataFault, EnvironmentFault
+from xlt.files import write_text
 
 RepositoryKind = Literal["dataset", "model"]
 
@@ -90,9 +91,7 @@ def write_lock(lock: DataLock) -> None:
     path = lock_path()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f"{path.name}.draft")
-        draft.write_text(json.dumps(lock.model_dump(), indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        draft.replace(path)
+        write_text(path, json.dumps(lock.model_dump(), indent=1, sort_keys=True) + "\n")
     except OSError as error:
         raise EnvironmentFault(
             f"'{path.name}' cannot be written, which records what was fetched.",
