@@ -76,7 +76,7 @@ class Task:
     trains_on: str | None = ""
     """The task whose English training set it uses, by default itself; None where nothing is trained (retrieval)."""
     layout: str = ""
-    """The reader of its official file format (see ``xlt.data.files.readers``); empty if it has no files."""
+    """The reader of its official file format (``READERS`` in ``xlt.data.files.source``); empty if it has no files."""
     files: Mapping[Split, str] = field(default_factory=dict)
     """Paths below the data root, separated by spaces. Alternatives are separated by ``|``; the first whose files all
     exist is used. ``{lang}`` is the language code, ``{name}`` its English name, ``*`` any characters; a ``.gz`` beside

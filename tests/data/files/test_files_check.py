@@ -27,7 +27,7 @@ def test_one_problem_does_not_stop_the_rest(write, tmp_path):
         ("xnli/dev-zh.tsv", None),
         ("tatoeba/de-en.en", None),
     ]
-    assert report.problems[0].message == "unknown label 'maybe'"
+    assert report.problems[0].message == "unknown label 'maybe'."
 
 
 def squad(*starts: int) -> str:

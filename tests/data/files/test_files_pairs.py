@@ -67,7 +67,7 @@ def test_jsonl_ids_stay_unique(write, tmp_path):
         ("[1]", r"the record should be an object, found \[1\]"),
         (
             pair(gold_label="maybe"),
-            "unknown label 'maybe'\nLabels of MNLI: entailment, neutral, contradiction",
+            r"unknown label 'maybe'\.\nLabels of MNLI: entailment, neutral, contradiction",
         ),
         (
             '{"sentence1": "\\ud800", "sentence2": "", "gold_label": "neutral"}',
@@ -121,7 +121,7 @@ def test_tsv_ids_are_equal_in_all_languages(write, tmp_path):
         ("", "field missing: first sentence, second sentence, label; found 0 of 3 columns"),
         ("A\tB\tneutral\tx", "4 columns, expected 3"),
         ("A\tB\tC\tD\tneutral", "5 columns, expected 3"),
-        ("A\tB\tlabel", "unknown label 'label'\nLabels of XNLI: entailment, neutral, contradiction"),
+        ("A\tB\tlabel", r"unknown label 'label'\.\nLabels of XNLI: entailment, neutral, contradiction"),
         ("A\tB\t", "unknown label ''"),
     ],
 )

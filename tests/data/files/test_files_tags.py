@@ -31,7 +31,7 @@ def test_words_with_and_without_their_language(write, tmp_path, name, text):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("Ulm\tB-MISC", "unknown label 'B-MISC'\nLabels of NER"),
+        ("Ulm\tB-MISC", r"unknown label 'B-MISC'\.\nLabels of NER"),
         ("Ulm", "the word 'Ulm' has no tag.\nThe test files that XTREME"),
         ("Ulm\t", "the word 'Ulm' has no tag"),
         ("Ulm\tO\tO", "3 columns, expected 2"),
@@ -177,7 +177,7 @@ def test_supertags_of_ccgbank(write, tmp_path):
     [
         ("ID=a\n", ":1: the last sentence has no derivation"),
         (f"{TREE}\n{TREE}\n", ":1: expected a line that begins with 'ID='"),
-        ("ID=a\n(<L NP PRP He NP>)\n", ":2: 0 of 1 leaves have all six fields"),
+        ("ID=a\n(<L NP PRP He NP>)\n", ":2: only 0 of 1 leaves have all six fields"),
     ],
 )
 def test_faults_of_ccgbank(write, tmp_path, text, message):

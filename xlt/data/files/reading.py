@@ -75,7 +75,7 @@ class SplitFiles:
         label = found if names is None else names.get(found, "")
         if label not in self.task.labels:
             why = f"Labels of {self.task.name}: {', '.join(self.task.labels)}."
-            raise file.fault(f"unknown label '{found}'", line=line, why=why)
+            raise file.fault(f"unknown label '{found}'.", line=line, why=why)
         return label
 
 

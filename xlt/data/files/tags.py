@@ -173,7 +173,7 @@ def _tag_lines(split: SplitFiles) -> Iterator[TagRow]:
         if len(rest) != 1 or len(words) != len(rest[0]):
             found = " and ".join(str(len(column)) for column in (words, *rest))
             raise split.file.fault(
-                f"the columns have {found} words; expected two columns of as many.",
+                f"the columns have {found} words; expected two columns with equally many.",
                 line=number,
                 why="A line holds the words of a sentence, a tab, and a tag for each word.",
             )
@@ -195,7 +195,7 @@ def _derivations(file: DataFile) -> Iterator[TagRow]:
             raise file.fault("expected a line that begins with 'ID='.", line=number)
         leaves = list(_LEAF.finditer(tree))
         if not leaves or len(leaves) != tree.count(_LEAF_BEGIN):
-            raise file.fault(f"{len(leaves)} of {tree.count(_LEAF_BEGIN)} leaves have all six fields.", line=below)
+            raise file.fault(f"only {len(leaves)} of {tree.count(_LEAF_BEGIN)} leaves have all six fields.", line=below)
         # Back-slashes guard "/" and "*" in words.
         words = tuple(leaf["word"].replace("\\", "") for leaf in leaves)
         yield TagRow(name[1], words, tuple(leaf["tag"] for leaf in leaves))

@@ -157,7 +157,7 @@ def _select(want: Wanted, revision: str, known: Digests, collected: list[XltErro
         if not matching(known, pattern):
             fault = DataFault(
                 f"{want.repository} has no file '{pattern}' at the revision {revision}.",
-                why="A loading script is never run, nor weights read that are not safetensors."
+                why="xlt runs no loading scripts, and reads weights from safetensors files only."
                 if pattern in MODEL_FILES or any(path.endswith(".py") for path in known)
                 else "artifact/hub.toml says where the files should be; the repository may have changed.",
                 fix="Get the official files and use --source files, or name another model.",
@@ -194,7 +194,7 @@ def _sound(
                 raise DataFault(
                     f"'{pattern}' of {want.repository} has {found} rows, expected are {expected}.",
                     why="The repository is no longer what artifact/hub.toml describes; these files were not locked.",
-                    fix="Look at the repository's page; correct artifact/hub.toml if the data is right all the same.",
+                    fix="Look at the repository's page; if the new data is right, correct artifact/hub.toml.",
                 )
             sound |= of_pattern
     return list(sound.values())
