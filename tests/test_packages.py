@@ -70,7 +70,7 @@ def test_only_what_needs_a_package_imports_it(package: str) -> None:
     ("package", "needing", "arguments"),
     [
         ("pydantic", "xlt.cli.app", ["doctor"]),
-        ("huggingface_hub", "xlt.data.hub.client", ["fetch", "mnli"]),
+        ("huggingface_hub", "xlt.data.hub.lock", ["fetch", "mnli"]),
         ("datasets", "xlt.bench.load", ["bench", "load"]),
         (
             "deepspeed",
