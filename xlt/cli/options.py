@@ -31,7 +31,7 @@ with lazily():
 Names = str | list[str] | None
 DEFAULT_RESULTS = Path(os.environ.get("XLT_RESULTS") or "results")
 # What stands for a value in help; a text is called as its option, and of a choice typer lists the names.
-METAVARS: dict[object, str] = {int: "N", float: "X", Path: "DIR", Path | None: "DIR"}
+METAVARS: dict[object, str] = {int: "N", float: "X", Path: "DIR", Path | None: "DIR", list[Path] | None: "DIR"}
 TEXTS = (str, list[str] | None)
 
 
@@ -66,6 +66,7 @@ OneTask = Annotated[str, "Use the rows of this task.", _known_task]
 SomeTasks = Annotated[list[str] | None, "Only this task (repeatable).", _known_task]
 Model = Annotated[str, "The folder of a run or of a saved model, or the name of a model on the hub."]
 Results = Annotated[Path, "The results folder."]
+Folders = Annotated[list[Path] | None, "The results folder; one for each seed."]
 Seed = Annotated[int, "The seed of training. Default: 0."]
 Threads = Annotated[int, "Use N CPU threads. Default: as many as torch chooses."]
 Tier = Annotated[str, "The name of a tier, or the path of a TOML file.", _known_tier]

@@ -6,14 +6,33 @@ xlt report --results DIR
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from xlt.cli.options import DEFAULT_RESULTS, DataRoot
+from xlt.cli.lazy import lazily
+from xlt.cli.options import DEFAULT_RESULTS, DataRoot, Folders
 from xlt.cli.output import emit
-from xlt.cli.verify import Folders
+
+with lazily():
+    from xlt.verify import export, judge, stored
+    from xlt.verify import report as reports
+
+
+@dataclass(frozen=True, slots=True)
+class ReportFiles:
+    """What ``xlt report`` wrote."""
+
+    page: str
+    """The report for people."""
+    document: str
+    """The same as JSON, of the form in artifact/schema."""
+    result_hash: str
+    """The hash of all recomputed numbers."""
+    archive: str | None
+    """The archive of ``--ship``; null where none was asked for."""
 
 
 def report(
@@ -25,29 +44,11 @@ def report(
     ] = None,
 ) -> None:
     """Write the report below the (first) results folder: a page for people; report.json, cells.csv and an RO-Crate."""
-    from pydantic import BaseModel
-
-    from xlt.verify.export import ship as pack
-    from xlt.verify.judge import join, recompute
-    from xlt.verify.report import write_report
-    from xlt.verify.stored import source_of
-
-    class ReportFiles(BaseModel):
-        format: Literal[1] = 1
-        page: str
-        document: str
-        result_hash: str
-        archive: str | None = None
-
     folders = results or [DEFAULT_RESULTS]
-    verification = join([recompute(folder, source_of(folder, data_root)) for folder in folders])
-    page = write_report(verification, *folders)
+    verification = judge.join([judge.recompute(folder, stored.source_of(folder, data_root)) for folder in folders])
+    page = reports.write_report(verification, *folders)
     if ship:
-        pack(verification, tuple(folders), ship)
-    files = ReportFiles(
-        page=str(page),
-        document=str(page.with_name("report.json")),
-        result_hash=verification.result_hash,
-        archive=str(ship) if ship else None,
-    )
+        export.ship(verification, tuple(folders), ship)
+    document, archive = page.with_name("report.json"), str(ship) if ship else None
+    files = ReportFiles(str(page), str(document), verification.result_hash, archive)
     emit(files, [f"Report: {page}", *([f"Archive for others to verify: {ship}"] if ship else [])])
