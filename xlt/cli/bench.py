@@ -136,7 +136,7 @@ def train(
     Loss and gradient norm are compared first; if they differ, nothing is timed.
     """
     _use_threads(threads)
-    opened = sources.open_source(options.DataOptions(source, data_root).named())
+    opened = sources.open_source(options.DataOptions(source, data_root).source_options())
     backbone = _backbone(opened.name, hidden, layers)
     say("Training a tokenizer, then timing packed and padded steps in turn.")
     _show(training.bench_train(opened, task, backbone, batches.Shape(steps, batch_size, max_length)))
@@ -153,7 +153,7 @@ def load(
     Both use the same fast tokenizer. datasets.map gets rows that are already loaded and makes token ids only, in
     memory, in batches of two sizes. Rows for which the two do not make the same ids are left out and counted.
     """
-    named = data.named()
+    named = data.source_options()
     vocabulary = _backbone(named.name, 0, 0).vocabulary
     say("Comparing the token ids, then timing all candidates in turn.")
     _show(loading.bench_load(lambda: sources.open_source(named), task, tokenizer, vocabulary, repeats))
@@ -174,7 +174,7 @@ def tasks(
     show that data, training and metric work. Its runs go to RESULTS/tasks; the same command resumes.
     """
     seeding.deterministic(True)
-    named, runs = options.DataOptions(source, data_root).named(), store.RunStore(results / "tasks")
+    named, runs = options.DataOptions(source, data_root).source_options(), store.RunStore(results / "tasks")
     given = {"steps": steps, "phase_1_steps": phase_1_steps, "seed": seed}
     with progress.RunBars() as shown:
         result = catalogue.bench_tasks(tiers.read_tier("smoke"), named, runs, shown, keys=task or (), **given)

@@ -102,7 +102,7 @@ class DataOptions:
     data_root: DataRoot = None
     limit: Limit = 0
 
-    def named(self, default: str = "") -> sources.SourceOptions:
+    def source_options(self, default: str = "") -> sources.SourceOptions:
         """The source; the default one, else the world, if none is named."""
         return sources.SourceOptions(name=self.source or default or "world", data_root=self.data_root, limit=self.limit)
 

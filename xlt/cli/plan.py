@@ -89,7 +89,7 @@ def plan(
 ) -> None:
     """List a tier's runs: done, to do, and what they cost."""
     described, runs = tiers.read_tier(tier), store.RunStore(results)
-    named = data.named(next(iter(described.sources)))
+    named = data.source_options(next(iter(described.sources)))
     backbone = described.plan(named.name)
     source = sources.open_source(named)
     builder = partial(grid.GridBuilder, described, source, seed=seed, precision=options.precision(), engine=engine)

@@ -41,7 +41,7 @@ def reproduce(
     began = time.monotonic()
     options.use_search(search)
     described = tiers.read_tier(tier)
-    named = data.named(next(iter(described.sources)))
+    named = data.source_options(next(iter(described.sources)))
     described.plan(named.name)  # an error where the tier does not run on this source
     count = engine.process_count(described.processes)
     spread, side_by_side = (count, 1) if shard else (1, count)

@@ -101,7 +101,7 @@ def _checked(
             "or --source world (constructed languages, which only the small model of the smoke tier knows).",
         )
     start = single.find_model(model) if model else None
-    options = data.named(start.source if start else "")
+    options = data.source_options(start.source if start else "")
     if languages or splits:
         questions.evaluated(get_task(task), sources.open_source(options), languages, splits)
     return start, options
