@@ -26,12 +26,16 @@ PACKAGES = ("huggingface_hub", "datasets", "seqeval")
 
 @dataclass(slots=True)
 class DoctorCheck:
-    """One check, its outcome in words, and how to fix it if it did not pass."""
+    """One check of this machine."""
 
     name: str
+    """What was checked; names of the self-test begin with ``GPU: ``."""
     status: Status
+    """The outcome. ``not tested``: the self-test's time was over before its turn."""
     found: str
+    """The outcome in words: a version, a size, or what went wrong."""
     fix: str = ""
+    """What to do; empty where the check passed."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -39,9 +43,12 @@ class DoctorReport:
     """All checks of ``xlt doctor``."""
 
     format: Literal[1] = 1
+    """The version of this document."""
     checks: list[DoctorCheck]
     packages: dict[str, str]
+    """The version of every package that can move a result."""
     commit: str
+    """The commit of the source; empty where that is unknown."""
 
     @property
     def healthy(self) -> bool:
@@ -55,11 +62,11 @@ def examine(results: Path) -> DoctorReport:
 
 
 def self_test(engines: Collection[str] = ("deepspeed", "graph"), limit: float = 300.0) -> list[DoctorCheck]:
-    """Compute on the GPU and compare, within ``limit`` seconds after the kernels are compiled; what fails is not used.
+    """Compute on the GPU and compare, within ``limit`` seconds after the kernels are compiled.
 
-    A kernel that failed is switched off, and FAISS moved to the CPU, in this process and, through their environment
-    variables, in those that it starts. What the time did not reach is used untested. Of the engines those named are
-    tested.
+    A kernel that fails is switched off, and FAISS moved to the CPU, in this process and, through their environment
+    variables, in those that it starts. What is not reached in time is used untested. Of the engines only ``engines``
+    are tested.
 
     Raises:
         EnvironmentFault: there is no GPU.
@@ -79,15 +86,15 @@ def self_test(engines: Collection[str] = ("deepspeed", "graph"), limit: float = 
     checks = [_compilation(waiting)]
     deadline = time.monotonic() + limit
     while waiting:
-        found, reason = _self_test_process(waiting, deadline)
+        found, failure = _run_self_test(waiting, deadline - time.monotonic())
         checks += [_check(f"GPU: {name}", True, text, "") for name, text in zip(waiting, found, strict=False)]
         waiting = waiting[len(found) :]
-        if waiting and reason:
-            checks.append(_do_without(waiting.pop(0), reason))
+        if waiting and failure:
+            checks.append(_do_without(waiting.pop(0), failure))
         elif waiting:
             late = f"not reached within {limit:.0f} s"
             fix = "It is used untested. When the machine is less busy: xlt doctor --gpu"
-            checks += [_check(f"GPU: {name}", False, late, fix, lack="not tested") for name in waiting]
+            checks += [_check(f"GPU: {name}", False, late, fix, otherwise="not tested") for name in waiting]
             waiting = []
     return checks
 
@@ -95,37 +102,32 @@ def self_test(engines: Collection[str] = ("deepspeed", "graph"), limit: float = 
 def _compilation(names: Sequence[str]) -> DoctorCheck:
     """Compile the kernels, which the disk keeps, in a process of its own: an error may leave it unable to compute."""
     begun = time.monotonic()
-    code, _, error = _run_self_test(["--compile", *names], COMPILE_SECONDS)
-    found = f"{time.monotonic() - begun:.0f} s, apart from the limit of the checks"
-    fix = "What is left is compiled within the checks."
-    return _check("GPU: compilation", code == 0, f"{found}; {error}" if code else found, fix, lack="warn")
+    _, failure = _run_self_test(["--compile", *names], COMPILE_SECONDS)
+    seconds = time.monotonic() - begun
+    found = f"{seconds:.0f} s, apart from the limit of the checks" + (f"; {failure}" if failure else "")
+    good = not failure and seconds < COMPILE_SECONDS
+    return _check("GPU: compilation", good, found, "What is left is compiled within the checks.", otherwise="warn")
 
 
-def _self_test_process(names: Sequence[str], deadline: float) -> tuple[list[str], str]:
-    """What the checks found, in order up to the first that did not pass, and why it did not; no reason: no time."""
+def _run_self_test(arguments: Sequence[str], limit: float) -> tuple[list[str], str]:
+    """What the checks found, up to the first that did not pass, and why it did not; no reason where time was over."""
     from xlt.pipeline.selftest import FOUND
-
-    code, out, error = _run_self_test(names, deadline - time.monotonic())
-    events = [json.loads(line.partition(FOUND)[2]) for line in out.splitlines() if FOUND in line]
-    failed = [event["found"] for event in events if not event["good"]]
-    end = "" if code is None else f"the process ended with exit code {code}: {error}"
-    return [event["found"] for event in events if event["good"]], failed[0] if failed else end
-
-
-def _run_self_test(arguments: Sequence[str], limit: float) -> tuple[int | None, str, str]:
-    """The exit code, None where the time was over, what the process printed, and the last line of its errors."""
     from xlt.runtime import PLACE
 
     if limit <= 0:
-        return None, "", ""
+        return [], ""
     command = [sys.executable, "-m", "xlt.pipeline.selftest", *arguments]
     environment = {name: value for name, value in os.environ.items() if name not in PLACE}
     try:
         done = subprocess.run(command, env=environment, capture_output=True, timeout=limit, check=False)
+        out, errors = done.stdout, done.stderr.decode(errors="replace").strip().splitlines() or ["it said nothing"]
+        failure = f"the process ended with exit code {done.returncode}: {errors[-1]}" if done.returncode else ""
     except subprocess.TimeoutExpired as late:
-        return None, (late.stdout or b"").decode(errors="replace"), ""
-    errors = done.stderr.decode(errors="replace").strip().splitlines() or ["it said nothing"]
-    return done.returncode, done.stdout.decode(errors="replace"), errors[-1]
+        out, failure = late.stdout or b"", ""
+    lines = out.decode(errors="replace").splitlines()
+    events = [json.loads(line.partition(FOUND)[2]) for line in lines if FOUND in line]
+    failed = [event["found"] for event in events if not event["good"]]
+    return [event["found"] for event in events if event["good"]], failed[0] if failed else failure
 
 
 def _do_without(name: str, reason: str) -> DoctorCheck:
@@ -147,81 +149,46 @@ def _do_without(name: str, reason: str) -> DoctorCheck:
     else:
         fix = "make install, or the image; DeepSpeed cannot train on this GPU as it is."
         return _check(f"GPU: {name}", False, reason, fix)
-    return _check(f"GPU: {name}", False, f"FAILED: {reason}", fix, lack="warn")
+    return _check(f"GPU: {name}", False, f"FAILED: {reason}", fix, otherwise="warn")
+
+
+def _check(name: str, good: bool, found: str, fix: str, otherwise: Status = "fail") -> DoctorCheck:
+    return DoctorCheck(name=name, status="pass" if good else otherwise, found=found, fix="" if good else fix)
 
 
 def _checks(results: Path) -> Iterator[DoctorCheck]:
     yield _check("Python", sys.version_info >= (3, 11), sys.version.split()[0], "Install Python 3.11 or newer.")
-    yield _compiler()
-    headers = Path(sysconfig.get_paths()["include"]) / "Python.h"
-    yield _check(
-        "Python headers",
-        headers.is_file(),
-        "present" if headers.is_file() else "absent",
-        "apt-get install python3-dev",
-    )
-    for name, probe in _IMPORTS.items():
-        yield _import(name, probe)
+    compiler = shutil.which(os.environ.get("CXX", "c++")) or shutil.which("g++")
+    fix = "apt-get install g++ (DeepSpeed compiles one operator when it starts on a CPU)"
+    yield _check("C++ compiler", compiler is not None, Path(compiler).name if compiler else "absent", fix)
+    headers = (Path(sysconfig.get_paths()["include"]) / "Python.h").is_file()
+    yield _check("Python headers", headers, "present" if headers else "absent", "apt-get install python3-dev")
+    for name, version in _IMPORTS.items():
+        try:
+            yield _check(name, True, version(), "")
+        except (ImportError, OSError, RuntimeError, AttributeError) as error:
+            yield _check(name, False, str(error).split("\n")[0], "make install")
     if find_spec("torch"):
         yield from _larger_than_needed()
-    absent = [name for name in PACKAGES if find_spec(name) is None]
-    yield _check(
-        "other packages",
-        not absent,
-        f"absent: {', '.join(absent)}" if absent else ", ".join(PACKAGES),
-        f"make install, or: pip install {' '.join(absent)}",
-    )
-    yield _accelerator()
+    absent = ", ".join(name for name in PACKAGES if find_spec(name) is None)
+    fix = f"make install, or: pip install {absent.replace(',', '')}"
+    yield _check("other packages", not absent, f"absent: {absent}" if absent else ", ".join(PACKAGES), fix)
+    yield _gpu()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    yield _check(
-        "processor",
-        cores >= 2,
-        f"{cores} cores, {cpu_name() or 'unknown'}",
-        "The smoke tier takes about twice as long on one core.",
-        lack="warn",
-    )
-    yield _memory()
-    yield _disk(results)
-
-
-def _check(name: str, good: bool, found: str, fix: str, lack: Status = "fail") -> DoctorCheck:
-    return DoctorCheck(name=name, status="pass" if good else lack, found=found, fix="" if good else fix)
-
-
-def _compiler() -> DoctorCheck:
-    path = shutil.which(os.environ.get("CXX", "c++")) or shutil.which("g++")
-    return _check(
-        "C++ compiler",
-        path is not None,
-        Path(path).name if path else "absent",
-        "apt-get install g++ (DeepSpeed compiles one operator when it starts on a CPU)",
-    )
-
-
-def _import(name: str, probe: Callable[[], str]) -> DoctorCheck:
-    try:
-        return _check(name, True, probe(), "")
-    except (ImportError, OSError, RuntimeError, AttributeError) as error:
-        return _check(name, False, str(error).split("\n")[0], "make install")
+    fix = "The smoke tier takes about twice as long on one core."
+    yield _check("processor", cores >= 2, f"{cores} cores, {cpu_name() or 'unknown'}", fix, otherwise="warn")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    yield _check("memory", memory >= 3.5 * GIB, f"{memory / GIB:.1f} GiB", "The smoke tier needs 4 GiB.")
+    place = next(folder for folder in (results.absolute(), *results.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(place).free
+    fix = "The smoke tier writes about 0.2 GiB."
+    yield _check("disk for results", free >= GIB, f"{free / GIB:.1f} GiB free", fix)
 
 
 def _torch() -> str:
     import torch
 
     return f"{torch.__version__}, CUDA {torch.version.cuda or 'not built in'}"
-
-
-def _larger_than_needed() -> Iterator[DoctorCheck]:
-    import torch
-
-    if torch.version.cuda and not torch.cuda.is_available():
-        yield DoctorCheck(
-            name="torch's build",
-            status="warn",
-            found="for CUDA, which this machine cannot use: it works, and takes some 2.7 GB to download",
-            fix="To have the CPU build: export PIP_EXTRA_INDEX_URL=ADDRESS, the index of CPU builds that torch's "
-            "installation page names; then make clean install",
-        )
 
 
 def _transformers() -> str:
@@ -254,34 +221,24 @@ _IMPORTS: dict[str, Callable[[], str]] = {
 }
 
 
-def _accelerator() -> DoctorCheck:
+def _larger_than_needed() -> Iterator[DoctorCheck]:
+    import torch
+
+    if torch.version.cuda and not torch.cuda.is_available():
+        found = "for CUDA, which this machine cannot use: it works, and takes some 2.7 GB to download"
+        fix = (
+            "To have the CPU build: export PIP_EXTRA_INDEX_URL=ADDRESS, the index of CPU builds that torch's "
+            "installation page names; then make clean install"
+        )
+        yield DoctorCheck(name="torch's build", status="warn", found=found, fix=fix)
+
+
+def _gpu() -> DoctorCheck:
     import torch
 
     if not torch.cuda.is_available():
-        return DoctorCheck(
-            name="GPU",
-            status="warn",
-            found="none",
-            fix="The smoke tier needs none. With docker, pass --gpus all; XLM-R Large needs 24 GB of GPU memory.",
-        )
+        fix = "The smoke tier needs none. With docker, pass --gpus all; XLM-R Large needs 24 GB of GPU memory."
+        return _check("GPU", False, "none", fix, otherwise="warn")
     free, total = torch.cuda.mem_get_info()
-    return _check(
-        "GPU",
-        total >= 22 * GIB,
-        f"{torch.cuda.device_count()} x {device_name()}, {free / GIB:.0f} of {total / GIB:.0f} GiB free",
-        "XLM-R Large needs 24 GB: use --zero 3_offload.",
-        lack="warn",
-    )
-
-
-def _memory() -> DoctorCheck:
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return _check("memory", total >= 3.5 * GIB, f"{total / GIB:.1f} GiB", "The smoke tier needs 4 GiB.")
-
-
-def _disk(results: Path) -> DoctorCheck:
-    place = results.absolute()
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
-    return _check("disk for results", free >= GIB, f"{free / GIB:.1f} GiB free", "The smoke tier writes about 0.2 GiB.")
+    found = f"{torch.cuda.device_count()} x {device_name()}, {free / GIB:.0f} of {total / GIB:.0f} GiB free"
+    return _check("GPU", total >= 22 * GIB, found, "XLM-R Large needs 24 GB: use --zero 3_offload.", otherwise="warn")
