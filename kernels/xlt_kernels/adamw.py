@@ -17,22 +17,23 @@ LARGE = ({"shapes": ((500, 256), (3, 701), (256,)), "rows": [range(step, 250, 3)
 SMALL = ({"shapes": ((12, 16), (3, 701), (16,)), "rows": [range(step, 6, 3) for step in range(4)]},)
 # fp32 throughout; sixteen times the 4e-6 that four steps may add up to.
 TOLERANCE = 2**-14
-_ROWS = 512  # rows of a CPU cache, in which the decay of many steps is made up for
+_ROWS = 512  # rows whose decay is made up for at a time: they stay in a CPU's cache for all the steps
 _ROUNDED = (torch.bfloat16, torch.float16)
 
 
 class Entry(NamedTuple):
-    """What an update of one parameter reads and writes.
-
-    ``weight``, ``first`` and ``second`` (the moments) are fp32; ``rounded`` is the parameter itself where it is bf16
-    or fp16, ``touched`` int32 ``[V]`` for the parameter whose rows wait until they are used.
-    """
+    """What an update of one parameter reads and writes."""
 
     weight: Tensor
+    """fp32: the parameter, or its master where the parameter is rounded."""
     first: Tensor
+    """The first moment, fp32."""
     second: Tensor
+    """The second moment, fp32."""
     rounded: Tensor | None
+    """The parameter, where it is bf16 or fp16."""
     touched: Tensor | None
+    """int32 ``[V]``, 1 at the rows that were used, for the parameter whose rows wait for their first use."""
 
 
 class AdamW(torch.optim.Optimizer):
@@ -161,6 +162,7 @@ class AdamW(torch.optim.Optimizer):
         decays = self._decays[int(self._flushed) : int(self._counts[self._lazy])].tolist()
         for part in rows.split(_ROWS):
             weight = entry.weight[part]
+            # Not the product of all decays: dense AdamW rounds after each.
             for decay in decays:
                 weight *= decay
             entry.weight[part] = weight

@@ -1,9 +1,14 @@
 """A kernel's case: inputs, the same op in plain torch, and how far the two may be apart.
 
-Each kernel ``name`` is two modules of this package. ``name`` has the op, its reference, ``case()``, which puts them
-together at given shapes, ``LARGE`` and ``SMALL``, the arguments of the cases that everybody looks at (at the width of
-XLM-R Large, and for Triton's interpreter), and ``DTYPES``, the types that it takes on a GPU. ``name_triton`` has what
-needs Triton. The tests, the self-test of a GPU, the benchmark and the compiler find a kernel by this alone.
+A kernel ``NAME`` is two modules of this package:
+
+- ``NAME`` has the op, its reference in plain torch, and ``case()``, which puts both together with inputs of a given
+  shape and a tolerance. ``LARGE`` and ``SMALL`` are the arguments of its standard cases, at the width of XLM-R Large
+  and for Triton's interpreter; ``DTYPES`` are the types that it takes on a GPU.
+- ``NAME_triton`` has all that needs Triton.
+
+The tests, the self-test of a GPU, ahead-of-time compilation and the switch find it by its name: to add a kernel, add
+the two modules, and call the op where the model needs it.
 """
 
 from __future__ import annotations

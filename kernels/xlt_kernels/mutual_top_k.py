@@ -109,7 +109,7 @@ def exact_top_k(queries: Tensor, keys: Tensor, candidates: Tensor, left_out: Ten
 
 def rounding_bound(queries: Tensor, keys: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """Per query, twice what an inner product of this width in ``dtype`` can be off by, in any order of additions."""
-    return _lengths(queries) * _lengths(keys).max() * ((keys.shape[1] + 1) * torch.finfo(dtype).eps)
+    return _norms(queries) * _norms(keys).max() * ((keys.shape[1] + 1) * torch.finfo(dtype).eps)
 
 
 def _unproven(left_out: Tensor, found: Nearest) -> Tensor:
@@ -117,9 +117,9 @@ def _unproven(left_out: Tensor, found: Nearest) -> Tensor:
     return (~(left_out.float() < found.scores[:, -1])).nonzero()[:, 0]
 
 
-def _lengths(vectors: Tensor) -> Tensor:
-    lengths: Tensor = torch.linalg.vector_norm(vectors, dim=1, dtype=torch.float32)
-    return lengths.double()
+def _norms(vectors: Tensor) -> Tensor:
+    norms: Tensor = torch.linalg.vector_norm(vectors, dim=1, dtype=torch.float32)
+    return norms.double()
 
 
 def _ranked(queries: Tensor, keys: Tensor, candidates: Tensor, k: int) -> Nearest:
@@ -225,8 +225,8 @@ def _error_bounds(x: Tensor, y: Tensor, half_x: Tensor, half_y: Tensor) -> tuple
     width = x.shape[1]
     sizes = []
     for exact, half in ((x, half_x), (y, half_y)):
-        lost = _lengths(exact.float() - half[:, :width].float())
-        sizes.append((_lengths(exact), _lengths(half), lost))
+        lost = _norms(exact.float() - half[:, :width].float())
+        sizes.append((_norms(exact), _norms(half), lost))
     bounds = []
     for (own, own_half, own_lost), (_, other_half, other_lost) in (sizes, sizes[::-1]):
         sums = (width + 8) * 2.0**-22 * own_half * other_half.max()

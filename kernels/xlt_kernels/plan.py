@@ -1,4 +1,4 @@
-"""How the ragged sequences of a packed batch are laid into padded blocks, for attention only."""
+"""Padded blocks of sequences of similar length, for attention where no kernel takes ragged sequences."""
 
 from __future__ import annotations
 
@@ -16,14 +16,12 @@ _BLOCK_COST = 1024
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Sequences of similar length, padded to the longest of them.
-
-    ``key_mask`` is ``[sequences, 1, 1, length]``, true at real tokens, or ``None`` where nothing is padded.
-    """
+    """Sequences of similar length, padded to the longest of them."""
 
     sequences: int
     length: int
     key_mask: Tensor | None
+    """``[sequences, 1, 1, length]``, true at tokens, or None where nothing is padded."""
 
     @property
     def slots(self) -> int:
@@ -33,14 +31,12 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class AttentionPlan:
-    """Where each token of a packed batch goes in the blocks laid end to end.
-
-    ``slot_of_token`` is ``[T]`` int64, every slot used at most once; ``slots`` counts the slots of all
-    blocks.
-    """
+    """Where each token of a packed batch goes in the blocks, one block after the other."""
 
     slot_of_token: Tensor
+    """``[T]`` int64; no slot is used twice."""
     slots: int
+    """The slots of all blocks, padding included."""
     blocks: tuple[Block, ...]
 
 

@@ -12,7 +12,7 @@ from xlt_kernels.case import Case, cases, kernels, off_by, poisoned
 
 
 def test_a_kernel_is_found_by_its_two_modules():
-    assert kernels() == ["adamw", "gelu", "layer_norm", "mutual_top_k", "varlen_attention"]
+    assert {"adamw", "gelu", "layer_norm", "mutual_top_k", "varlen_attention"} <= set(kernels())
 
 
 @pytest.mark.parametrize("kernel", kernels())

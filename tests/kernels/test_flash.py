@@ -132,7 +132,7 @@ class TestOnGpu:
     def _torchs_own(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("XLT_KERNELS", "-varlen_attention")
 
-    def test_bf16_flash_is_close_to_a_float64_oracle(self, ragged):
+    def test_bf16_flash_is_close_to_the_reference_in_double_precision(self, ragged):
         query, key, value, cu = ragged(self.LENGTHS, 16, 64, torch.bfloat16, "cuda")
         exact = [tensor.detach().double().requires_grad_() for tensor in (query, key, value)]
         weight = torch.randn(query.shape, device="cuda", dtype=torch.bfloat16)

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ STEPS = {
     "compile": 300, "machine": 60, "issue": 90, "B1": 150, "B3": 120, "B2": 120, "B4": 90, "tests": 300, "doctor": 300,
     "kernels": 120, "optimizer": 90, "mlm": 120, "embed": 150, "retrieval": 180, "engines": 120, "repeatability": 120,
 }  # fmt: skip
-BENCHES = {name: f"xlt.bench.{name}:bench_{name}" for name in ("kernels", "optimizer", "mlm", "embed", "retrieval")}
+BENCHES = ("kernels", "optimizer", "mlm", "embed", "retrieval")
 COMMANDS = {
     "compile": ["-m", "xlt.pipeline.selftest", "--compile"],
     "tests": ["-m", "pytest", "-q", "-m", "gpu", "tests", "--junitxml"],
@@ -47,57 +48,46 @@ TRAINED = 48
 def measure(steps: Sequence[str], out: Path, size: Size, rounds: int) -> bool:
     """Make the steps one after the other and write what each found below ``out``; whether all were done."""
     out.mkdir(parents=True, exist_ok=True)
-    states = []
+    states = set()
     for name in steps:
         outcome = _step(name, out, size, rounds)
         (out / f"{name}.json").write_text(json.dumps(outcome, indent=1) + "\n", encoding="utf-8")
         print(f"{name:14} {outcome['state']:8} {outcome['seconds']:6.1f} of {STEPS[name]} s", flush=True)
-        states.append(outcome["state"])
-    return set(states) == {"done"}
+        states.add(outcome["state"])
+    return states == {"done"}
 
 
 def _step(name: str, out: Path, size: Size, rounds: int) -> dict[str, Any]:
     """How a step ended: ``result`` is what it found (of a benchmark that was stopped, the rows that it had timed),
     ``tail`` the end of what it printed."""
-    found, said, errors, rows = (out / f"{name}.{kind}" for kind in ("found", "out", "log", "rows"))
-    for left in (found, rows):
-        left.unlink(missing_ok=True)
+    found, rows = out / f"{name}.found", out / f"{name}.rows"
     own = ["-m", "xlt.bench.gpu", "--do", name, "--size", size, "--rounds", str(rounds), "--out", str(found)]
     command = [sys.executable, *COMMANDS.get(name, own), *([str(out / "tests.xml")] if name == "tests" else [])]
     variables = {**os.environ, "CUBLAS_WORKSPACE_CONFIG": ":4096:8"} if name == "repeatability" else None
     start = time.monotonic()
-    with errors.open("wb") as stderr, said.open("wb") as stdout:
-        # In a session of its own, so that what it started ends with it.
-        process = subprocess.Popen(
-            command, stdout=stdout, stderr=stderr, env=variables, cwd=_root(), start_new_session=True
-        )
-        try:
-            state = "failed" if process.wait(STEPS[name]) else "done"
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            state = "timeout"
-    text = said.read_text("utf-8", errors="replace")
-    result = _parsed(text if name == "doctor" else found.read_text("utf-8") if found.exists() else "")
+    # In a session of its own, so that what it started ends with it.
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace", env=variables,
+        cwd=Path(__file__).resolve().parents[2], start_new_session=True,
+    )  # fmt: skip
+    try:
+        said, errors = process.communicate(timeout=STEPS[name])
+        state = "failed" if process.returncode else "done"
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        said, errors = process.communicate()
+        state = "timeout"
+    result = None
+    with suppress(OSError, ValueError):
+        result = json.loads(said if name == "doctor" else found.read_text("utf-8"))
     if result is None and rows.exists():
         from xlt.bench.workload import kept_rows
 
         result = kept_rows(rows)
-    for file in (found, said, rows):
+    for file in (found, rows):
         file.unlink(missing_ok=True)
-    tail = (text + errors.read_text("utf-8", errors="replace"))[-3000:]
-    return {"state": state, "seconds": round(time.monotonic() - start, 1), "result": result, "tail": tail}
-
-
-def _parsed(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return None
-
-
-def _root() -> Path:
-    return Path(__file__).resolve().parent.parent.parent
+    seconds = round(time.monotonic() - start, 1)
+    return {"state": state, "seconds": seconds, "result": result, "tail": (said + errors)[-3000:]}
 
 
 def find(name: str, size: Size, rounds: int) -> Any:
@@ -114,8 +104,8 @@ def find(name: str, size: Size, rounds: int) -> Any:
         return repeat(size)
     if name in ROWS:
         return bench_steps(size, rounds, rows=(name,)).model_dump(mode="json")
-    module, _, function = BENCHES[name].partition(":")
-    return getattr(importlib.import_module(module), function)(size, rounds).model_dump(mode="json")
+    made = getattr(importlib.import_module(f"xlt.bench.{name}"), f"bench_{name}")(size, rounds)
+    return made.model_dump(mode="json")
 
 
 def _smi() -> str:
