@@ -117,76 +117,66 @@ class RunMean:
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """One score beside those of the reference runs, and the level at which it is decided."""
+    """A score beside those of the reference runs, and the level at which it is decided."""
 
     value: float
     guess: float
     there: tuple[float, ...]
-    found: Estimate
-    comparison: Comparison
     floor: float
     level: float = 1.0
 
     @property
-    def half_width(self) -> float:
-        return max(self.floor, self.found.half_width(self.level / 2))
+    def found(self) -> Estimate:
+        return estimate([(1.0, np.array([[self.value]]))], self.there)
 
     @property
-    def band(self) -> tuple[float, float]:
-        return max(0.0, mean(self.there) - self.half_width), min(100.0, mean(self.there) + self.half_width)
+    def comparison(self) -> Comparison:
+        return near(self.found, self.floor, self.guess - mean(self.there))
+
+    @property
+    def band(self) -> Band:
+        middle, half = mean(self.there), max(self.floor, self.found.half_width(self.level / 2))
+        return Band(
+            low=max(0.0, middle - half),
+            high=min(100.0, middle + half),
+            mean=middle,
+            deviation=float(np.std(self.there, ddof=1)),
+            seeds=(),
+            floored=half == self.floor,
+        )
 
 
-def _look(value: float, guess: float, there: Sequence[float], floor: float) -> _Look:
-    found = estimate([(1.0, np.array([[value]]))], there)
-    return _Look(value, guess, tuple(there), found, near(found, floor, guess - mean(there)), floor)
+def _look(rows: pd.DataFrame, there: Sequence[float | None], floor: float) -> _Look | None:
+    known = tuple(value for value in there if value is not None)
+    if rows.empty or not known or len(known) < len(there):
+        return None
+    return _Look(mean(rows["value"]), mean(rows["chance"]), known, floor)
 
 
 def judge_means(asked: Sequence[RunMean], references: ReferenceSet) -> tuple[list[Verdict], tuple[str, ...]]:
     """A verdict on each of the means, and what they were compared with, in words.
 
-    Everything that can raise an alarm is of one family: the comparison of each mean, and that of each English score,
-    by which a run is said to have collapsed.
+    Everything that can raise an alarm is of one family: the comparison of each mean, and that of each English score
+    among several languages, by which a run is said to have collapsed.
     """
     floor, error = (references.rule.floor, references.rule.family_error) if references.rule else (0.0, 1.0)
-    fitting = [
-        References((), each.why_incomparable)
-        if each.why_incomparable
-        else references.fitting(each.name, each.conditions)
-        for each in asked
-    ]
-    pairs = list(zip(asked, fitting, strict=True))
-    own = [_own(each, found, floor) for each, found in pairs]
-    english = [_english(each, found, floor) for each, found in pairs]
+    fitting, own, english = [], [], []
+    for each in asked:
+        why, rows = each.why_incomparable, each.rows
+        found = References((), why) if why else references.fitting(each.name, each.conditions)
+        fitting.append(found)
+        own.append(_look(rows, [run.means[each.name].value for run in found.runs], floor))
+        alone = rows[rows["language"] == ENGLISH] if len(rows) > 1 else rows[:0]
+        english.append(_look(alone, [run.score(f"{each.name}/{ENGLISH}") for run in found.runs], floor))
     levels = iter(holm([look.comparison.outside for look in (*own, *english) if look], error))
     own, english = ([look and replace(look, level=next(levels)) for look in looks] for looks in (own, english))
     verdicts = [_verdict(*each) for each in zip(asked, fitting, own, english, strict=True)]
     return verdicts, tuple(dict.fromkeys(found.about for found in fitting))
 
 
-def _own(asked: RunMean, references: References, floor: float) -> _Look | None:
-    if not references.runs:
-        return None
-    there = [run.means[asked.name].value for run in references.runs]
-    return _look(mean(asked.rows["value"]), mean(asked.rows["chance"]), there, floor)
-
-
-def _english(asked: RunMean, references: References, floor: float) -> _Look | None:
-    """English alone, where it is one language of several."""
-    row = asked.rows[asked.rows["language"] == ENGLISH]
-    there = [score for run in references.runs if (score := run.score(f"{asked.name}/{ENGLISH}")) is not None]
-    if row.empty or len(asked.rows) == 1 or not there or len(there) < len(references.runs):
-        return None
-    return _look(float(row["value"].iloc[0]), float(row["chance"].iloc[0]), there, floor)
-
-
 def _verdict(asked: RunMean, references: References, own: _Look | None, english: _Look | None) -> Verdict:
     word, reason = _word(asked, references, own, english)
-    band, direction = None, None
-    if own:
-        (low, high), seeds = own.band, tuple(run.seed for run in references.runs)
-        deviation, floored = float(np.std(own.there, ddof=1)), own.half_width == own.floor
-        band = Band(low=low, high=high, mean=mean(own.there), deviation=deviation, seeds=seeds, floored=floored)
-        direction = _direction(own) if word in ("deviates", "collapsed") else None
+    seeds = tuple(run.seed for run in references.runs)
     return Verdict(
         arm=asked.arm,
         task=asked.task,
@@ -194,8 +184,8 @@ def _verdict(asked: RunMean, references: References, own: _Look | None, english:
         verdict=word,
         reason=reason,
         value=mean(asked.rows["value"]),
-        band=band,
-        direction=direction,
+        band=own.band.model_copy(update={"seeds": seeds}) if own else None,
+        direction=_direction(own) if own and word in ("deviates", "collapsed") else None,
         run=asked.run,
     )
 
@@ -213,7 +203,7 @@ def _word(asked: RunMean, references: References, own: _Look | None, english: _L
         return "exact", f"every prediction as in the recorded run of this seed ({where})"
     if own is None:
         return "not verifiable", references.about
-    low, high = own.band
+    low, high = own.band.low, own.band.high
     if reason := collapse_reason(asked, own, english):
         return "collapsed", reason
     direction = _direction(own)
@@ -237,10 +227,10 @@ def collapse_reason(asked: RunMean, own: _Look, english: _Look | None) -> str:
     """
     rows = decisive(asked.rows)
     who, look = ("English", english or own) if ENGLISH in set(rows["language"]) else ("every language", own)
-    low, high = look.band
-    if rows["above_chance"].any() or low <= look.guess:
+    if rows["above_chance"].any() or look.band.low <= look.guess:
         return ""
-    return f"{who} is at chance ({look.guess:.1f}); by the reference runs it is {low:.1f} to {high:.1f}"
+    usual = f"{look.band.low:.1f} to {look.band.high:.1f}"
+    return f"{who} is at chance ({look.guess:.1f}); by the reference runs it is {usual}"
 
 
 def _same_predictions(asked: RunMean, recorded: ReferenceRun) -> bool:
