@@ -19,7 +19,7 @@ LOCKED := DS_ACCELERATOR=cpu DS_BUILD_OPS=0 \
 	$(PIP) install --quiet --no-deps --require-hashes --no-build-isolation --use-pep517 -r
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce verify report expected statistics world test lint lock image clean
+.PHONY: help install reproduce verify report expected statistics world test mutants lint lock image clean
 
 define PREREQUISITES
 import os, shutil, sys, sysconfig
@@ -44,7 +44,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "  TIER=$(TIER) RESULTS=$(RESULTS) VENV=$(VENV) PYTHON=$(PYTHON) WORKERS=$(WORKERS) can be set on the command line;"
-	@echo "  ARGS='...' adds options to reproduce, verify, report (of xlt), test (of pytest), lock (of uv) and image (of docker build)."
+	@echo "  ARGS='...' adds options to reproduce, verify, report (of xlt), test (of pytest), mutants (names), lock (of uv) and image (of docker build)."
 
 install: $(VENV)/.installed ## make .venv: torch, the locked dependencies, xlt
 
@@ -89,6 +89,12 @@ statistics: install ## write artifact/STATISTICS.md: how often a verdict is wron
 test: $(VENV)/.installed-dev ## run the tests, in WORKERS processes
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
+# Not among the locked tools: nothing of the project needs it, and no other target installs it.
+mutants: $(VENV)/.installed-dev ## plant small faults in verify, evaluate and the store, to see which no test finds; hours
+	@$(PIP) install --quiet mutmut==3.8.1
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/mutmut run --max-children $(WORKERS) $(ARGS)
+	$(BIN)/mutmut results
+
 lint: $(VENV)/.installed-dev ## check style, types, which room imports which, and the Dockerfile
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -126,5 +132,5 @@ image: ## build the container images, xlt:latest for a GPU and xlt:cpu; DOCKER=p
 
 clean: ## remove .venv and what the tools cached; results stay
 	test ! -f $(VENV)/pyvenv.cfg || rm -rf $(VENV)
-	rm -rf build xlt.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf build mutants xlt.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find xlt kernels artifact tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -80,6 +80,27 @@ def test_seeds_without_any_spread_are_judged_by_the_margin():
     assert near(Estimate(-1.001), 1.0, -8.0).verdict() == near(Estimate(1.001), 1.0, -8.0).verdict() == "deviates"
 
 
+def test_the_ends_of_the_margin_belong_to_it():
+    assert near(Estimate(1.0, 0.001, 9), 1.0, -8.0).outside == near(Estimate(-1.0, 0.001, 9), 1.0, -8.0).outside == 1.0
+    assert near(Estimate(0.0, 0.001, 9), 1.0, -1.0) == Comparison(1.0, 1.0, 1.0)  # a guess there is no evidence
+    assert near(Estimate(0.0, 0.001, 9), 1.0, -1.1).verdict() == "reproduced"
+    assert Estimate(3.0).half_width() == 0.0
+
+
+def test_what_lies_where_it_should_is_never_shown_to_lie_elsewhere():
+    assert above(Estimate(0.0, 0.1, 9)) == Comparison(0.5, 1.0, plausible=False)
+    assert above(Estimate(0.5, 9.0, 9)).outside == 1.0
+    assert above(Estimate(-0.5, 9.0, 9)).outside == pytest.approx(t.sf(0.5 / 9, 9))
+    assert at_most(Estimate(1.0, 0.1, 9), 1.0) == Comparison(0.5, 1.0, plausible=True)
+
+
+def test_a_word_needs_less_than_its_level():
+    assert Comparison(0.05, 1.0).verdict() == "consistent"
+    assert Comparison(1.0, 0.01).verdict(0.01) == "consistent"
+    assert Comparison(1.0, 1.0, guess=0.01).verdict(0.01) == "not verifiable"
+    assert holm([0.025, 0.5]) == [0.025, 0.025]
+
+
 def test_signs():
     assert above(Estimate(1.0, 0.1, 9)).verdict() == "reproduced"
     assert above(Estimate(-1.0, 0.1, 9)).verdict() == "deviates"
@@ -97,6 +118,8 @@ def test_most_needs_more_than_half():
     assert most([yes, yes, no]).verdict() == "reproduced"
     assert most([yes, yes, no, no]).verdict() == "deviates"  # half of them are shown to be below
     assert most([yes, open_, open_]).verdict() == "consistent"
+    assert most([open_, open_, no]).plausible
+    assert not most([open_, no, no]).plausible
     assert p_several([0.01, 0.02, 0.9], 2) == pytest.approx(0.04)
     assert p_several([0.5, 0.9, 0.9], 1) == 1.0
 
@@ -140,6 +163,15 @@ def test_languages_that_differ_widen_the_interval_with_one_seed_too():
     assert wide.error > 5 * narrow.error
     alone = estimate([(1.0, 5.0 + far)])
     assert (alone.error, alone.freedom) == (pytest.approx(np.std(far, ddof=1) / 2), pytest.approx(3))
+
+
+def test_two_languages_are_languages_too_and_small_differences_count():
+    gains = np.array([[0.1, 0.2], [0.3, 0.6]])
+    apart = np.array([0.2, 0.4]).var(ddof=1) / 2
+    rest = 4 * 0.05**2 / 4
+    assert estimate([(1.0, gains)]).error == pytest.approx(
+        math.sqrt(np.array([0.15, 0.45]).var(ddof=1) / 2 + apart - rest)
+    )
 
 
 def test_languages_that_differ_less_than_the_rest_add_nothing():

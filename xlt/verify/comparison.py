@@ -93,7 +93,7 @@ def near(found: Estimate, margin: float, guess: float) -> Comparison:
 
     def outside(value: float) -> float:
         there = Estimate(abs(value), found.error, found.freedom)
-        return 1.0 if there.value <= margin else min(1.0, 2 * there.p_at_most(0.0))
+        return 1.0 if there.value <= margin else 2 * there.p_at_most(0.0)
 
     # Complements, not the opposite tests: without any spread the ends of the margin belong to it.
     inside = max(1 - found.p_at_most(margin), 1 - found.p_at_least(-margin))
