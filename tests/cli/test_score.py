@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Invoke
-from tests.verify.tiny_results import ANSWER, Results, plan_results, predictions, write_artifact
+from tests.verify.built import ANSWER
+from tests.verify.tiny_results import Results, plan_results, predictions, write_artifact
 from xlt.errors import ExitCode
 from xlt.evaluate.submission import BENCHMARKS, file_name, submission_text
 from xlt.pipeline.store import prediction_name

@@ -7,7 +7,6 @@ As a program it writes those in which every verdict occurs, in all languages, an
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import shutil
 import sys
@@ -20,15 +19,12 @@ from statistics import fmean
 import pandas as pd
 
 from xlt.artifact import artifact_root
-from xlt.data.labels import with_labels
-from xlt.data.predictions import Prediction, write_predictions
-from xlt.data.rows import Answer, BitextRow, ChoiceRow, MiningRow, PairRow, Row, SpanRow, TagRow, TextRow
-from xlt.evaluate import metrics as evaluated
+from xlt.data.predictions import Prediction
+from xlt.data.rows import MiningRow, Row, TextRow
 from xlt.evaluate.metrics import Metrics
 from xlt.pipeline.checkpoint import pinned
 from xlt.pipeline.grid import GridBuilder
 from xlt.pipeline.spec import RunSpec
-from xlt.pipeline.store import RunStore
 from xlt.pipeline.tiers import read_tier
 from xlt.tasks.catalogue import get_task
 from xlt.tasks.record import Split, Task
@@ -39,6 +35,8 @@ from xlt.verify.judge import join, recompute
 from xlt.verify.recorded import ReferenceRun, means_of, reference_path
 from xlt.verify.report import write_report
 from xlt.verify.scores import Scores, table_of
+
+from .built import made_row, said, write_results
 
 ROWS = 100
 NO_DEV = {"udpos": {"kk", "th", "tl", "yo"}}
@@ -109,27 +107,10 @@ class ConstructedSource:
         if task.key == "bucc2018":
             foreign = [MiningRow(f"{language}-{n}", f"{language} {n}", False, (f"en-{n}",)) for n in range(ROWS)]
             return [*foreign, *(MiningRow(f"en-{n}", f"en {n}", True) for n in range(ROWS))]
-        return [self._row(task, f"{split}-{n}", n, language) for n in range(3 if split == "train" else ROWS)]
+        return [made_row(task, f"{split}-{n}", n, f"{language} {n}") for n in range(3 if split == "train" else ROWS)]
 
     def pretraining_text(self) -> list[TextRow]:
         return []
-
-    def _row(self, task: Task, id_: str, number: int, language: str) -> Row:
-        text = f"{language} {number}"
-        if task.kind == "pair_classification":
-            return PairRow(id_, text, text, task.labels[number % len(task.labels)])
-        if task.kind == "multiple_choice":
-            return ChoiceRow(id_, text, tuple("abcd"), number % 4)
-        if task.kind == "tagging":
-            return TagRow(id_, (text,), (_tags(task)[number % 3],))
-        if task.kind == "span_qa":
-            return SpanRow(id_, text, f"one two zeta four five six seven eight nine {number}", (Answer("zeta", 8),))
-        return BitextRow(id_, text, text)
-
-
-def _tags(task: Task) -> tuple[str, ...]:
-    named = {"panx": ("B-PER", "B-LOC", "B-ORG"), "udpos": ("NOUN", "VERB", "ADJ")}
-    return named.get(task.key, ("N", "N/N", "NP"))
 
 
 def predictions(task: Task, rows: list[Row], percent: float, random: Random) -> list[Prediction]:
@@ -142,23 +123,11 @@ def predictions(task: Task, rows: list[Row], percent: float, random: Random) -> 
     exact = _rounded((percent - apart / 2) / 100 * len(rows), random)
     nearly = exact + _rounded(1.5 * apart / 100 * len(rows), random)
     quality = [2] * exact + [1] * (nearly - exact) + [0] * (len(rows) - nearly)
-    return [Prediction(row.id, _said(task, row, rows, n, quality[n]), 0.5) for n, row in enumerate(rows)]
+    return said(task, rows, quality)
 
 
 def _rounded(value: float, random: Random) -> int:
     return int(value) + (random.random() < value % 1)
-
-
-def _said(task: Task, row: Row, rows: list[Row], number: int, quality: int) -> str | tuple[int, int]:
-    if isinstance(row, PairRow):
-        return row.label if quality else next(label for label in task.labels if label != row.label)
-    if isinstance(row, ChoiceRow):
-        return str(row.label if quality else (row.label + 1) % 4)
-    if isinstance(row, TagRow):
-        return row.tags[0] if quality else next(tag for tag in _tags(task) if tag != row.tags[0])
-    if isinstance(row, SpanRow):
-        return ((0, 3), (8, 17), (8, 12))[quality]  # nothing, the answer and a word more (F1 2/3), the answer
-    return row.id if quality else rows[number - 1].id
 
 
 def metrics_for(task: Task, percent: float) -> Metrics:
@@ -230,35 +199,14 @@ def write_core_results(
     backbone = pinned(plan.backbone).model_copy(update={"digest": "constructed"})
     tier = tier.model_copy(update={"sources": {source.name: plan.model_copy(update={"backbone": backbone})}})
     grid = GridBuilder(tier, source, seed=seed, precision="fp32").grid()
-    root.mkdir(parents=True, exist_ok=True)
-    (root / "grid.json").write_text(grid.text(), "utf-8")
-    for spec in grid.runs:
-        if spec.name not in leave_out:
-            with RunStore(root).writing(spec) as folder:
-                _write_run(spec, folder, source, aim)
-    return root
 
+    def predict(spec: RunSpec, task: Task, split: Split, language: str, rows: list[Row]) -> list[Prediction]:
+        seed = spec.seed if spec.train or spec.parent else ""
+        random = Random(f"{spec.arm} {task.key}/{split}/{language} {seed}")
+        return predictions(task, rows, aim(spec.arm, task.key, split, language, spec.seed), random)
 
-def _write_run(spec: RunSpec, folder: Path, source: ConstructedSource, aim: Aim) -> None:
-    metrics: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
-    for key in spec.data:
-        name, split, language = key.split("/")
-        if name not in spec.evaluate or split == "train":
-            continue
-        task = with_labels(get_task(name), source)
-        rows = source.rows(task, split, language)  # type: ignore[arg-type]
-        random = Random(f"{spec.arm} {key} {spec.seed if spec.train or spec.parent else ''}")
-        said = predictions(task, rows, aim(spec.arm, name, split, language, spec.seed), random)
-        write_predictions(folder / "predictions" / f"{name}.{split}.{language}.jsonl.gz", said)
-        scored = evaluated.score(task, rows, said, language, (rows, said))
-        metrics.setdefault(name, {}).setdefault(split, {})[language] = scored
-    (folder / "metrics.json").write_text(json.dumps(metrics), "utf-8")
-    steps = [
-        {"step": n, "task": spec.train[0], "loss": 2 - n / 40, "tokens": 9} for n in range(40 if spec.train else 0)
-    ]
-    (folder / "log.jsonl").write_text("".join(json.dumps(step) + "\n" for step in steps), "utf-8")
     provenance = {"device": "none: constructed", "world_size": 1}
-    (folder / "provenance.json").write_text(json.dumps(provenance), "utf-8")
+    return write_results(root, grid, source, predict, provenance, leave_out)
 
 
 def with_every_fate(arm: str, task: str, split: str, language: str, seed: int) -> float:
