@@ -126,7 +126,7 @@ class _Gold:
 
 
 def read_cells(store: RunStore, source: Source, grid: GridFile) -> Recomputed:
-    """Recompute every cell of the grid whose run is whole.
+    """Recompute every cell of every run that is whole.
 
     Gold is loaded once per task, split and language, compared with the fingerprint in each run's spec and
     dropped again. No problem stops the rest.
@@ -272,7 +272,7 @@ def _same(stored: float | None, recomputed: float | None) -> bool:
 
 
 def _means(runs: Iterable[StoredRun], cells: Sequence[Cell]) -> Iterator[Mean]:
-    """The mean of each task and split whose languages could all be recomputed."""
+    """The mean of each task and split, if all its languages could be recomputed."""
     scores: dict[tuple[str, str, Split], list[float]] = {}
     for cell in cells:
         scores.setdefault((cell.run, cell.task, cell.split), []).append(cell.score)

@@ -168,7 +168,7 @@ class Printed(Frozen):
     layer: int
     """The block that is pooled for retrieval; 0 if unknown."""
     expected: float | None
-    """The value, in percent; null where nobody of the project has read it."""
+    """The value, in percent; null where it was not read."""
     source: str
     """Where it was read."""
     trained: bool

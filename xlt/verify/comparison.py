@@ -115,7 +115,7 @@ def at_most(found: Estimate, margin: float) -> Comparison:
 
 
 def most(found: Sequence[Comparison]) -> Comparison:
-    """Differences of which more than half should lie where they should."""
+    """Whether more than half of several differences lie where they should."""
     majority = len(found) // 2 + 1
     return Comparison(
         p_several([each.inside for each in found], majority),

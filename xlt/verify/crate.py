@@ -35,7 +35,7 @@ FORMATS = {
 
 
 def crate(verification: Verification, results: Path) -> Entity:
-    """The document ``ro-crate-metadata.json`` of the grid of one seed; its date is that of the newest run.
+    """The document ``ro-crate-metadata.json`` of the grid of one seed, dated by the newest run.
 
     Runs that are not whole are left out; first attempts that collapsed are in it.
     """

@@ -95,8 +95,8 @@ def record(verification: Verification, artifact: Path, *, today: datetime.date |
 def ship(verification: Verification, folders: tuple[Path, ...], archive: Path) -> None:
     """Write ``archive``, a gzipped tar with a folder ``seed-N`` for each of the results folders.
 
-    The same results give the same bytes with the same zlib, whoever packs them and when. A file that is left out stays
-    in its run's manifest, marked as pruned.
+    The same results give the same bytes with the same zlib, at any time and on any machine. A file that is left out
+    stays in its run's manifest, marked as pruned.
 
     Raises:
         IncompleteFault: a folder has problems or lacks runs.
@@ -120,7 +120,7 @@ def ship(verification: Verification, folders: tuple[Path, ...], archive: Path) -
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
-    entry = tarfile.TarInfo(name)  # of nobody, and of no time
+    entry = tarfile.TarInfo(name)  # no owner and no time: the bytes must not depend on them
     entry.size = len(content)
     tar.addfile(entry, io.BytesIO(content))
 

@@ -64,7 +64,7 @@ class Verification(Frozen):
     command: str
     """The command that made the results and that resumes them."""
     exit_code: int
-    """The exit code of ``verify``: that of the worst finding, claims and further seeds included."""
+    """The exit code of ``verify``, by the worst finding; claims and further seeds are included."""
     result_hash: str
     """The SHA-256 of tier, source, seed, predictions, metrics and verdicts; nothing in it depends on times."""
     counts: dict[VerdictWord, int]
@@ -86,7 +86,7 @@ class Verification(Frozen):
     runs: tuple[RunState, ...]
     """The runs of the grid."""
     collapsed: tuple[GridRun, ...] = ()
-    """First attempts that collapsed, whose place in ``runs`` a second one took."""
+    """First attempts that collapsed; ``runs`` has the second attempts."""
     left_out: dict[str, str] = Field(default_factory=dict)
     """By arm of the tier, what is not there because its data is absent."""
     deviations: dict[str, Deviation] = Field(default_factory=dict)
@@ -98,7 +98,7 @@ class Verification(Frozen):
     backbone: Backbone | None = None
     """The pretrained model of all runs."""
     tier_mismatches: dict[str, str] = Field(default_factory=dict)
-    """Runs whose spec differs from the project's tier of that name, with how; what they scored is not judged."""
+    """Runs that are not made as the project's tier of that name says, and how; their scores are not judged."""
     unchecked: str = ""
     """What cannot be checked because models are not kept."""
     paper: Paper | None = None
@@ -108,7 +108,7 @@ class Verification(Frozen):
 
     @property
     def seeds(self) -> tuple[Verification, ...]:
-        """This verification and those of the other seeds."""
+        """The verifications of all seeds, this one first."""
         return self, *self.further
 
     @property
@@ -231,7 +231,7 @@ def _judge_paper(joined: Verification, backbone: Backbone, given: Given | None) 
 
 
 def scores_of(joined: Verification) -> Scores:
-    """The recomputed scores of all seeds, less those of runs that are not what their name says."""
+    """The recomputed scores of all seeds, without runs that are not what their name says."""
     seeds = tuple(each.seed for each in joined.seeds)
     return Scores(joined.table, seeds, read_literature().languages, dict(_excluded_arms(joined, read_claims())))
 
@@ -256,7 +256,7 @@ def _check_sibling(first: Verification, other: Verification) -> None:
     same = (first.tier, first.source, first.backbone) == (other.tier, other.source, other.backbone)
     if not same or any(ours[key] != theirs[key] for key in ours.keys() & theirs.keys()):
         raise UsageFault(
-            f"The results of seed {other.seed} are not another seed of those of seed {first.seed}.",
+            f"The results of seed {other.seed} are not another seed of the same experiment as seed {first.seed}.",
             why="Tier, source, backbone, recipe or data differ.",
             fix="Give folders that differ in nothing but the seed.",
         )
@@ -301,13 +301,13 @@ def _judge(
 
 def _unchecked(store: RunStore, runs: Sequence[StoredRun]) -> str:
     trained = [run.entry.folder for run in runs if run.spec and run.spec.train]
-    lacking = sum(not (store.path(folder) / "model" / "config.json").is_file() for folder in trained)
-    what = f"The models of {lacking} of {len(trained)} trained runs are not here: they cannot predict again (--recheck)"
-    return f"{what}, and how large they were cannot be seen." if lacking else ""
+    missing = sum(not (store.path(folder) / "model" / "config.json").is_file() for folder in trained)
+    what = f"The models of {missing} of {len(trained)} trained runs are not here: they cannot predict again (--recheck)"
+    return f"{what}, and their size cannot be checked." if missing else ""
 
 
 def mislabelled_runs(mismatches: dict[str, str], grid: GridFile) -> Iterator[Problem]:
-    """Runs whose spec contradicts the tier that they claim, as problems; those that start from one are judged by it."""
+    """Problems for runs that contradict the tier which they claim; runs that start from one are not listed again."""
     for folder, how in mismatches.items():
         if not how.startswith("starts from "):
             what = f"The run is {how}."

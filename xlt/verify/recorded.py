@@ -94,7 +94,7 @@ class ReferenceRun(Frozen):
         except (LookupError, UsageFault) as error:
             raise ValueError("a cell is not of a task and a metric that are known") from error
         if any(each.value != values.get(key) for key, each in self.means.items()):
-            raise ValueError("the means are not those of the cells")
+            raise ValueError("the means do not follow from the cells")
         return self
 
     def text(self) -> str:
@@ -169,7 +169,7 @@ class ReferenceSet:
     runs: tuple[ReferenceRun, ...]
 
     def fitting(self, name: str, conditions: RunConditions) -> References:
-        """The runs of the same recipe, data and device for the mean ``name``, those of the same seed left out."""
+        """The runs of the same recipe, data and device for the mean ``name``, without the run of the same seed."""
         if self.rule is None:
             return References((), f"no values are expected for the tier '{self.tier}' on the source '{self.source}'")
         if conditions.lineage is None:

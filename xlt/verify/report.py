@@ -60,7 +60,7 @@ CONSTRUCTED = "constructed"
 
 @dataclass(frozen=True, slots=True)
 class RunCard:
-    """A run as the report shows it: ``links`` are its files, relative to the report, ``lines`` those of its curve."""
+    """A run as the report shows it: ``links`` lead to its files, ``lines`` name the lines of its curve."""
 
     state: RunState
     title: str
@@ -83,10 +83,10 @@ class RunCard:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """One seed of the report: its verification and its runs, whose files lie below ``base`` (empty: not linked).
+class SeedReport:
+    """One seed of the report: its verification and its runs. Their files lie below ``base``; if empty, without links.
 
-    ``suffix`` and ``ids`` tell its headings and anchors from those of other seeds.
+    ``suffix`` and ``ids`` make its headings and anchors differ from other seeds'.
     """
 
     verification: Verification
@@ -103,7 +103,7 @@ class Part:
 
     @property
     def collapsed(self) -> Iterator[tuple[str, str, str]]:
-        """The runs that collapsed: folder, that of the second attempt in its place, and where the log lies."""
+        """The runs that collapsed: their folder, the folder of the second attempt, and the link to the log."""
         runs = {(run.phase, run.arm, run.train, run.evaluate): run.folder for run in self.verification.runs}
         for first in self.verification.collapsed:
             second = runs.get((first.phase, first.arm, first.train, first.evaluate), "")
@@ -189,8 +189,8 @@ def render(verification: Verification, *folders: Path) -> str:
     )
 
 
-def _parts(verification: Verification, folders: Sequence[Path]) -> list[Part]:
-    """The seeds of the report; files of another seed are linked where its folder lies beside that of the first."""
+def _parts(verification: Verification, folders: Sequence[Path]) -> list[SeedReport]:
+    """The seeds of the report; files of another seed are linked if its folder lies beside the first one."""
     several = bool(verification.further)
     parts = []
     for each, folder in zip(verification.seeds, folders, strict=True):
@@ -199,7 +199,7 @@ def _parts(verification: Verification, folders: Sequence[Path]) -> list[Part]:
         base = "../runs" if folder == folders[0] else sibling
         cards = tuple(_card(state, folder, base) for state in each.runs)
         suffix, ids = (f", seed {each.seed}", f"-{each.seed}") if several else ("", "")
-        parts.append(Part(each, cards, suffix, ids, base))
+        parts.append(SeedReport(each, cards, suffix, ids, base))
     return parts
 
 
@@ -225,7 +225,7 @@ def _left_out(verification: Verification) -> Iterator[str]:
     return (f"The tier's {name}: {why}." for name, why in verification.left_out.items())
 
 
-def _deviations(parts: Sequence[Part]) -> list[Deviation]:
+def _deviations(parts: Sequence[SeedReport]) -> list[Deviation]:
     return list({name: each for part in parts for name, each in part.verification.deviations.items()}.values())
 
 

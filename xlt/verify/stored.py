@@ -100,7 +100,7 @@ class GridFile(Frozen):
     runs: tuple[GridRun, ...]
     """The runs."""
     collapsed: tuple[GridRun, ...] = ()
-    """First attempts that collapsed, whose place in ``runs`` a second one took."""
+    """First attempts that collapsed; ``runs`` has the second attempts."""
     left_out: dict[Shown, Shown] = {}
     """By arm of the tier, what is not there because its data is absent."""
 
@@ -279,7 +279,7 @@ class Log:
 
     @property
     def loss_fell(self) -> bool | None:
-        """Whether the mean loss of the last tenth of the steps is below 95 % of that of the first tenth.
+        """Whether the mean loss of the last tenth of the steps is below 95 % of the mean of the first tenth.
 
         None with fewer than 20 steps: too few to say.
         """

@@ -170,12 +170,12 @@ class PrintedTable:
 
     @property
     def unread(self) -> bool:
-        """Whether nobody has read any of its values."""
+        """Whether none of its values was read."""
         return all(cell is None or cell.cell.expected is None for _, cells in self.rows for cell in cells)
 
 
 def printed_tables(paper: Paper) -> list[PrintedTable]:
-    """Every table of which a cell was judged, those with values first."""
+    """Every table with a cell that was judged; tables with values come first."""
     made = []
     for table in read_literature().tables:
         if cells := [each for each in paper.cells if each.cell.table == table.name]:
@@ -217,7 +217,7 @@ class SeedLinks:
 
 
 def seed_links(verification: Verification, anchors: dict[str, str]) -> SeedLinks:
-    """The links of the page; ``anchors`` are those of the runs by folder."""
+    """The links of the page; ``anchors`` has the runs by folder."""
     runs = {
         (each.seed, cell.arm, cell.task): anchors[cell.run]
         for each in verification.seeds
@@ -229,7 +229,7 @@ def seed_links(verification: Verification, anchors: dict[str, str]) -> SeedLinks
 
 
 def differences(paper: Paper, links: SeedLinks) -> list[Delta]:
-    """Measured minus printed of every printed cell that was judged, those of single languages left out."""
+    """Measured minus printed, for every printed mean that was judged."""
     found = []
     for each in paper.cells:
         printed = each.cell.expected

@@ -34,7 +34,7 @@ def tier_runs(grid: GridFile, source: Source) -> tuple[RunSpec, ...]:
 
 
 def tier_mismatches(name: str, wanted: Sequence[RunSpec], runs: Sequence[StoredRun]) -> dict[str, str]:
-    """By folder, the runs whose spec differs from the tier's, with the differing fields; and those that start from one.
+    """Runs with a spec that differs from the tier's, with the differing fields; also runs that start from such a run.
 
     Seed, data, numeric type and engine may differ, and so may everything of an arm that the tier does not have.
     """
