@@ -74,76 +74,55 @@ class Part(Judged):
 
 
 @dataclass(frozen=True, slots=True)
-class _Near:
-    """Values of seeds that should be near a printed one."""
+class _Look:
+    """A difference that was looked at: of values that should be near a printed one, or one whose sign is asked for."""
 
     found: Estimate
-    expected: float
-    margin: float
-    guess: float
+    comparison: Comparison
     seeds: tuple[int, ...]
+    printed: float = 0.0
+    margin: float | None = None  # None: its sign is asked for
+    name: str = ""
 
     @property
-    def comparison(self) -> Comparison:
-        return near(self.found, self.margin, self.guess - self.expected)
+    def value(self) -> float:
+        return self.printed + self.found.value
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        half = self.found.half_width(LEVEL if self.margin is None else LEVEL / 2)
+        return self.value - half, self.value + half
 
     def fields(self, word: VerdictWord) -> dict[str, Any]:
-        value, half = self.expected + self.found.value, self.found.half_width(LEVEL / 2)
+        """What is said about it, but the word and the name."""
+        low, high = self.interval
         said = {
             "reproduced": ": inside the margin",
             "consistent": ": not told apart, equality not shown",
             "not verifiable": ": a guess would not be told from it either",
         }.get(word, "")
-        interval = f"{value:.1f} ({value - half:.1f} to {value + half:.1f})"
-        reason = f"{interval} against {self.expected:.1f} ± {self.margin:g}{said}"
-        return {"reason": reason, "value": value, "low": value - half, "high": value + half, "seeds": self.seeds}
+        reason = f"{self.value:.1f} ({low:.1f} to {high:.1f}) against {self.printed:.1f} ± {self.margin or 0:g}{said}"
+        return {"reason": reason, "value": self.value, "low": low, "high": high, "seeds": self.seeds}
 
 
-@dataclass(frozen=True, slots=True)
-class _Sign:
-    """A difference whose sign is asked for."""
-
-    name: str
-    found: Estimate
-    seeds: tuple[int, ...]
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        half = self.found.half_width()
-        return self.found.value - half, self.found.value + half
-
-    def part(self, word: VerdictWord, reason: str, *, decides: bool = True) -> Part:
-        low, high = self.bounds
-        return Part(
-            name=self.name,
-            verdict=word,
-            reason=reason,
-            value=self.found.value,
-            low=low,
-            high=high,
-            seeds=self.seeds,
-            decides=decides,
-        )
+Found = _Look | ScoreUnavailable
 
 
-Look = _Near | ScoreUnavailable
-
-
-def _try(look: Callable[[], _Near]) -> Look:
+def _try(look: Callable[[], _Look]) -> Found:
     try:
         return look()
     except ScoreUnavailable as fault:
         return fault
 
 
-def _words(looks: Sequence[Look]) -> list[VerdictWord]:
+def _words(looks: Sequence[Found]) -> list[VerdictWord]:
     """The verdicts on a family; what cannot be computed is no part of it."""
-    given = iter(verdicts([look.comparison for look in looks if isinstance(look, _Near)]))
-    return [next(given) if isinstance(look, _Near) else look.word for look in looks]
+    given = iter(verdicts([look.comparison for look in looks if isinstance(look, _Look)]))
+    return [next(given) if isinstance(look, _Look) else look.word for look in looks]
 
 
-def _fields(look: Look, word: VerdictWord) -> dict[str, Any]:
-    return look.fields(word) if isinstance(look, _Near) else {"reason": str(look)}
+def _fields(look: Found, word: VerdictWord) -> dict[str, Any]:
+    return look.fields(word) if isinstance(look, _Look) else {"reason": str(look)}
 
 
 def judge_printed(cells: Sequence[Printed], scores: Scores, layer: int, fix: str) -> Iterator[CellVerdict]:
@@ -153,13 +132,13 @@ def judge_printed(cells: Sequence[Printed], scores: Scores, layer: int, fix: str
         looks = [_try(partial(_measure, cell, scores, layer)) for cell in listed]
         for cell, look, word in zip(listed, looks, _words(looks), strict=True):
             direction: Direction | None = None
-            if word == "deviates" and isinstance(look, _Near):
+            if word == "deviates" and isinstance(look, _Look):
                 direction = "above" if look.found.value > 0 else "below"
             shown = _fields(look, word) | {"direction": direction, "fix": fix if word == "not run" else ""}
             yield CellVerdict(key=cell.key, cell=cell, verdict=word, **shown)
 
 
-def _measure(cell: Printed, scores: Scores, layer: int) -> _Near:
+def _measure(cell: Printed, scores: Scores, layer: int) -> _Look:
     if cell.expected is None:
         raise ScoreUnavailable("not verifiable", cell.needs)
     if cell.layer != layer and any(get_task(task).kind == "retrieval" for task in tasks_of(cell.quantity)):
@@ -172,14 +151,15 @@ def _measure(cell: Printed, scores: Scores, layer: int) -> _Near:
     if cell.trained:
         return _near(values, cell.expected, cell.margin, guess, seeds)
     # No training is behind it, so seeds have no spread: each must lie inside the margin.
-    farthest = max((value - cell.expected for value in values), key=abs)
-    return _Near(Estimate(farthest), cell.expected, cell.margin, guess, seeds)
+    found = Estimate(max((value - cell.expected for value in values), key=abs))
+    return _Look(found, near(found, cell.margin, guess - cell.expected), seeds, cell.expected, cell.margin)
 
 
-def _near(values: Sequence[float], expected: float, margin: float, guess: float, seeds: tuple[int, ...]) -> _Near:
+def _near(values: Sequence[float], printed: float, margin: float, guess: float, seeds: tuple[int, ...]) -> _Look:
     if len(values) < 2:
         raise ScoreUnavailable("not verifiable", ONE_SEED)
-    return _Near(estimate([(1.0, np.array(values)[:, None])], [expected]), expected, margin, guess, seeds)
+    found = estimate([(1.0, np.array(values)[:, None])], [printed])
+    return _Look(found, near(found, margin, guess - printed), seeds, printed, margin)
 
 
 def judge_parts(claim: Claim, scores: Scores, cells: Sequence[CellVerdict]) -> list[Part]:
@@ -210,7 +190,7 @@ def _average(scores: Scores, seed: int, arm: str, claim: Claim) -> float:
     return scores.value(seed, arm, "average", claim.split)
 
 
-def _average_gain(arm: str, expected: float, claim: Claim, scores: Scores) -> _Near:
+def _average_gain(arm: str, expected: float, claim: Claim, scores: Scores) -> _Look:
     seeds = _seeds(scores, (BASELINE, arm), ["average"], claim)
     values = [_average(scores, seed, arm, claim) - _average(scores, seed, BASELINE, claim) for seed in seeds]
     return _near(values, expected, claim.margin, 0.0, seeds)
@@ -224,18 +204,18 @@ def _gains(claim: Claim, scores: Scores) -> list[Part]:
         if arm in gain.capped and word == "reproduced":
             word = "consistent"
         fields = _fields(look, word)
-        if isinstance(look, _Near):
+        if isinstance(look, _Look):
             fields["reason"] = "; ".join([f"{arm}: {fields['reason']}", *others])
         parts.append(Part(name=gain.name, verdict=word, expected=gain.expected, **fields))
-        if gain.rivals and isinstance(look, _Near):
+        if gain.rivals and isinstance(look, _Look):
             parts.append(_ordering(gain, arm, claim, scores))
     return parts
 
 
-def _highest(gain: Gain, claim: Claim, scores: Scores) -> tuple[str, Look, list[str]]:
+def _highest(gain: Gain, claim: Claim, scores: Scores) -> tuple[str, Found, list[str]]:
     """Of the arms that were run the one with the highest gain, and the others in words."""
     looks = {arm: _try(partial(_average_gain, arm, gain.expected, claim, scores)) for arm in gain.arms}
-    values = {arm: look.expected + look.found.value for arm, look in looks.items() if isinstance(look, _Near)}
+    values = {arm: look.value for arm, look in looks.items() if isinstance(look, _Look)}
     if not values:
         faults = [look for look in looks.values() if isinstance(look, ScoreUnavailable)]
         return "", min(faults, key=lambda each: VERDICT_WORDS.index(each.word)), []
@@ -245,10 +225,15 @@ def _highest(gain: Gain, claim: Claim, scores: Scores) -> tuple[str, Look, list[
 
 def _sign(
     name: str, claim: Claim, scores: Scores, seeds: tuple[int, ...], arms: Sequence[str], base: str, *tasks: str
-) -> _Sign:
+) -> _Look:
     """How much more the arms have than ``base``, over the mean of the tasks."""
     terms = [(1 / len(tasks), scores.gains(seeds, arms, base, task, claim.split)) for task in tasks]
-    return _Sign(name, estimate(terms), seeds)
+    found = estimate(terms)
+    return _Look(found, above(found), seeds, name=name)
+
+
+def _sign_part(look: _Look, word: VerdictWord, reason: str, *, decides: bool = True) -> Part:
+    return Part(name=look.name, verdict=word, decides=decides, **look.fields(word) | {"reason": reason})
 
 
 def _ordering(gain: Gain, arm: str, claim: Claim, scores: Scores) -> Part:
@@ -266,7 +251,7 @@ def _ordering(gain: Gain, arm: str, claim: Claim, scores: Scores) -> Part:
     sign = _sign(name, claim, scores, seeds, (arm,), rival, *NINE)
     share = 1 - sign.found.p_at_most(0.0)
     reason = f"probability {share:.2f} of being above {rival}, the best single one"
-    return sign.part(above(sign.found).verdict(), reason, decides=False)
+    return _sign_part(sign, sign.comparison.verdict(), reason, decides=False)
 
 
 def _most(claim: Claim, scores: Scores) -> list[Part]:
@@ -274,21 +259,20 @@ def _most(claim: Claim, scores: Scores) -> list[Part]:
     arms = [arm for arm in claim.arms if arm != BASELINE]
     seeds = _seeds(scores, (BASELINE, *arms), ["average"], claim)
     gains = {task: scores.gains(seeds, arms, BASELINE, task, claim.split) for task in NINE}
-    signs = [_Sign(f"{task} gains", estimate([(1.0, gains[task])]), seeds) for task in claim.tasks]
-    signs += [
-        _Sign(f"{task} gains more than {other}", estimate([(1.0, gains[task]), (-1.0, gains[other])]), seeds)
-        for task in claim.tasks
-        for other in NINE
-        if other not in claim.tasks
-    ]
+    terms = {f"{task} gains": [(1.0, gains[task])] for task in claim.tasks}
+    for task in claim.tasks:
+        for other in NINE:
+            if other not in claim.tasks:
+                terms[f"{task} gains more than {other}"] = [(1.0, gains[task]), (-1.0, gains[other])]
+    found = {name: estimate(each) for name, each in terms.items()}
+    signs = [_Look(each, above(each), seeds, name=name) for name, each in found.items()]
     said = {
         "reproduced": "shown",
         "deviates": "the reverse is shown",
         "consistent": "above 0, not shown",
         "not verifiable": "not above 0, not shown",
     }
-    words = verdicts([above(sign.found) for sign in signs])
-    return [sign.part(word, said[word]) for sign, word in zip(signs, words, strict=True)]
+    return [_sign_part(sign, word, said[word]) for sign, word in zip(signs, _words(signs), strict=True)]
 
 
 def _signs(claim: Claim, scores: Scores) -> list[Part]:
@@ -323,13 +307,13 @@ def _variants(claim: Claim, scores: Scores) -> list[Part]:
     return parts
 
 
-def _majority(name: str, signs: Sequence[_Sign], margin: float | None) -> Part:
+def _majority(name: str, signs: Sequence[_Look], margin: float | None) -> Part:
     """Whether most of the differences are above 0; with a ``margin``, whether most are not above that."""
-    looks = [above(sign.found) if margin is None else at_most(sign.found, margin) for sign in signs]
+    looks = [sign.comparison if margin is None else at_most(sign.found, margin) for sign in signs]
     word = most(looks).verdict()
     where = "above 0" if margin is None else f"at most {margin:g}"
     shown = {"reproduced": ", shown for most", "deviates": ", the reverse is shown for half or more"}.get(word, "")
-    listed = ", ".join(f"{s.name} {s.found.value:+.1f} [{s.bounds[0]:+.1f}, {s.bounds[1]:+.1f}]" for s in signs)
+    listed = ", ".join(f"{s.name} {s.value:+.1f} [{s.interval[0]:+.1f}, {s.interval[1]:+.1f}]" for s in signs)
     reason = f"{where} for {sum(each.plausible for each in looks)} of {len(looks)}{shown} ({listed})"
     return Part(name=name, verdict=word, reason=reason, seeds=signs[0].seeds)
 
