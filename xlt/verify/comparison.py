@@ -59,7 +59,7 @@ class Estimate:
 
     def half_width(self, level: float = LEVEL) -> float:
         """How far a one-sided bound at ``level`` lies from the estimate."""
-        return -float(stdtrit(self.freedom, level)) * self.error if self.error else 0.0
+        return -float(stdtrit(self.freedom, level)) * self.error
 
 
 @dataclass(frozen=True, slots=True)
