@@ -22,7 +22,7 @@ from xlt.evaluate.metrics import task_score
 from xlt.pipeline.tiers import read_tier
 from xlt.tasks.catalogue import TARGET, TASKS, get_task
 from xlt.tasks.record import ENGLISH, Split
-from xlt.verify.claims import Claim, Table, read_claims, read_literature
+from xlt.verify.claims import Claim, PaperTable, read_claims, read_literature
 from xlt.verify.recorded import Lineage, ReferenceRun, ReferenceSet, RunConditions, read_references
 from xlt.verify.verdicts import RunMean, Verdict, judge_means
 
@@ -219,7 +219,7 @@ def claims() -> list[dict[str, Any]]:
     return rows
 
 
-def _expected(claim: Claim, tables: Sequence[Table]) -> str:
+def _expected(claim: Claim, tables: Sequence[PaperTable]) -> str:
     if claim.gains:
         return "; ".join(f"{gain.name} {gain.expected:+.1f}" for gain in claim.gains) + " points"
     if claim.expected:
@@ -229,7 +229,7 @@ def _expected(claim: Claim, tables: Sequence[Table]) -> str:
     return ", ".join(printed) or "a sign or an order, no number"
 
 
-def unreadable() -> list[Table]:
+def unreadable() -> list[PaperTable]:
     """The printed tables of which nobody has read a value, or all of them."""
     found = read_literature().tables
     return [each for each in found if each.unverifiable or each.unknown or any(row.unknown for row in each.rows)]

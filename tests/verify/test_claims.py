@@ -12,7 +12,7 @@ from xlt.errors import EnvironmentFault, UsageFault
 from xlt.evaluate.submission import BENCHMARKS
 from xlt.pipeline.tiers import read_tier
 from xlt.tasks.catalogue import get_task
-from xlt.verify.claims import Literature, Table, read_claims, read_given, read_literature
+from xlt.verify.claims import Literature, PaperTable, read_claims, read_given, read_literature
 from xlt.verify.scores import BASELINE, BEST, NINE, tasks_of
 
 GIVEN = """
@@ -30,7 +30,7 @@ def literature() -> Literature:
     return read_literature()
 
 
-def table(literature: Literature, name: str) -> Table:
+def table(literature: Literature, name: str) -> PaperTable:
     return next(each for each in literature.tables if each.name == name)
 
 
@@ -84,10 +84,10 @@ def test_the_printed_values_agree_with_each_other(literature):
 
 
 def test_nothing_that_was_not_read_has_a_number(literature):
-    unread = Table.model_validate({**table(literature, "main").model_dump(), "rows": [{"arm": BASELINE}]})
+    unread = PaperTable.model_validate({**table(literature, "main").model_dump(), "rows": [{"arm": BASELINE}]})
     assert unread.unknown
     with pytest.raises(ValueError, match="nobody has read"):
-        Table.model_validate({**unread.model_dump(), "rows": [{"arm": BASELINE, "values": {"xnli": 80.1}}]})
+        PaperTable.model_validate({**unread.model_dump(), "rows": [{"arm": BASELINE, "values": {"xnli": 80.1}}]})
 
 
 def test_an_evaluator_adds_values_with_a_source_where_there_are_none(literature, tmp_path: Path):

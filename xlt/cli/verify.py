@@ -47,8 +47,8 @@ def verify(
 ) -> None:
     """Recompute every number from stored predictions and gold labels, and judge it.
 
-    Claims of the paper are judged over all seeds given. Exit code 0: everything consistent or not verifiable; 1:
-    something deviates or was edited; 5: incomplete.
+    Claims of the paper are judged over all seeds given. Exit code 0: nothing fails; 1: something
+    deviates, collapsed or was edited; 5: incomplete.
     """
     given = claims.read_given(expected) if expected else None
     folders = results or [DEFAULT_RESULTS]

@@ -116,7 +116,7 @@ class Claims(Frozen):
     claims: tuple[Claim, ...]
 
 
-class Row(Frozen):
+class PaperRow(Frozen):
     """A line of a printed table: ``values`` by quantity, ``by_language`` by task; ``layer``, where it differs."""
 
     arm: str
@@ -126,7 +126,7 @@ class Row(Frozen):
     unknown: tuple[str, ...] = ()
 
 
-class Table(Frozen):
+class PaperTable(Frozen):
     """A printed table. ``unverifiable`` says why none of it is judged, ``needs`` what its unknown values need."""
 
     name: str
@@ -143,7 +143,7 @@ class Table(Frozen):
     unverifiable: str = ""
     needs: str = ""
     unknown: tuple[str, ...] = ()
-    rows: tuple[Row, ...]
+    rows: tuple[PaperRow, ...]
 
     @model_validator(mode="after")
     def _nothing_is_recalled(self) -> Self:
@@ -205,7 +205,7 @@ class Literature(Frozen):
 
     format: Literal[1]
     languages: dict[Split, dict[str, str]]
-    tables: tuple[Table, ...]
+    tables: tuple[PaperTable, ...]
 
     def cells(self, given: Given | None = None) -> list[Printed]:
         """Every printed cell, with the values that an evaluator gave.
@@ -263,7 +263,7 @@ def read_given(path: Path) -> Given:
         ) from error
 
 
-def _cells(table: Table, row: Row) -> Iterator[Printed]:
+def _cells(table: PaperTable, row: PaperRow) -> Iterator[Printed]:
     layer = table.layer if row.layer is None else row.layer
     known = [(quantity, "", value) for quantity, value in row.values.items()]
     known += [(task, code, value) for task, by in row.by_language.items() for code, value in by.items()]

@@ -6,20 +6,17 @@ from collections.abc import Sequence
 
 from xlt.frozen import Frozen
 from xlt.verify.claims import Claim, Printed
-from xlt.verify.comparison import VERDICT_WORDS, VerdictWord, worst
+from xlt.verify.comparison import VERDICT_WORDS, worst
 from xlt.verify.rules import CellVerdict, Part, judge_parts, judge_printed
 from xlt.verify.scores import Scores
+from xlt.verify.verdicts import Judged
 
 
-class ClaimVerdict(Frozen):
-    """What is said about one claim of the paper."""
+class ClaimVerdict(Judged):
+    """What is said about one claim of the paper: the most severe of the verdicts on the parts that decide it."""
 
     claim: Claim
     """The claim."""
-    verdict: VerdictWord
-    """The most severe of the verdicts on the parts that decide it."""
-    reason: str
-    """Why, in words and numbers."""
     parts: tuple[Part, ...] = ()
     """The things that it says, each with a verdict."""
     fix: str = ""

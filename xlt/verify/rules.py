@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from xlt.frozen import Frozen
 from xlt.tasks.catalogue import get_task
 from xlt.verify.claims import Claim, Gain, Printed
 from xlt.verify.comparison import (
@@ -27,18 +26,14 @@ from xlt.verify.comparison import (
     worst,
 )
 from xlt.verify.scores import BASELINE, BEST, NINE, Scores, ScoreUnavailable, tasks_of
-from xlt.verify.verdicts import Direction
+from xlt.verify.verdicts import Direction, Judged
 
 ONE_SEED = "one seed shows no spread: give the folders of more seeds, each with --results"
 
 
-class Judged(Frozen):
+class Measured(Judged):
     """What is said about one score or difference, over some seeds."""
 
-    verdict: VerdictWord
-    """The verdict, a word of a closed set."""
-    reason: str
-    """Why, in words and numbers."""
     value: float | None = None
     """The mean of the seeds, in percent or points; null where it cannot be computed."""
     low: float | None = None
@@ -49,7 +44,7 @@ class Judged(Frozen):
     """The seeds that it is the mean of."""
 
 
-class CellVerdict(Judged):
+class CellVerdict(Measured):
     """What is said about one printed value."""
 
     key: str
@@ -62,7 +57,7 @@ class CellVerdict(Judged):
     """The command that fills it, where it was not run."""
 
 
-class Part(Judged):
+class Part(Measured):
     """One thing that a claim says."""
 
     name: str
@@ -341,7 +336,7 @@ def _cells(claim: Claim, cells: Sequence[CellVerdict]) -> list[Part]:
     for each in cells:
         cell = each.cell
         if cell.table in claim.tables and cell.arm == claim.row and cell.expected is not None:
-            shared = each.model_dump(include=set(Judged.model_fields))
+            shared = each.model_dump(include=set(Measured.model_fields))
             parts.append(Part(name=each.key, expected=cell.expected, decides=not cell.language, **shared))
     decided = worst([part.verdict for part in parts if part.decides])
     outside = [part.name for part in parts if not part.decides and part.verdict == "deviates"]

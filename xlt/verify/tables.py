@@ -12,7 +12,7 @@ from xlt.tasks.catalogue import TASKS
 from xlt.tasks.record import ENGLISH, Split
 from xlt.verify.cells import Cell
 from xlt.verify.charts import Delta, Series, line_chart
-from xlt.verify.claims import Table, read_literature
+from xlt.verify.claims import PaperTable, read_literature
 from xlt.verify.comparison import VERDICT_WORDS, VerdictWord, estimate
 from xlt.verify.judge import Verification, scores_of
 from xlt.verify.paper import Paper
@@ -162,7 +162,7 @@ class PrintedTable:
     ``reasons`` says why cells were not measured: verdict, reason, and the cells.
     """
 
-    table: Table
+    table: PaperTable
     columns: tuple[str, ...]
     rows: tuple[tuple[str, tuple[CellVerdict | None, ...]], ...]
     by_language: dict[str, list[CellVerdict]]
@@ -183,7 +183,7 @@ def printed_tables(paper: Paper) -> list[PrintedTable]:
     return sorted(made, key=lambda each: each.unread)
 
 
-def _printed_table(table: Table, cells: Sequence[CellVerdict]) -> PrintedTable:
+def _printed_table(table: PaperTable, cells: Sequence[CellVerdict]) -> PrintedTable:
     whole = {(each.cell.arm, each.cell.quantity): each for each in cells if not each.cell.language}
     order = [*(name for row in table.rows for name in (*row.values, *row.unknown)), *table.unknown]
     columns = tuple(name for name in dict.fromkeys(order) if any(quantity == name for _, quantity in whole))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -35,7 +35,16 @@ class Band(Frozen):
     """Whether the half width is the least that the tier's rule allows."""
 
 
-class Verdict(Frozen):
+class Judged(Frozen):
+    """What is said about something."""
+
+    verdict: VerdictWord
+    """The verdict, a word of a closed set."""
+    reason: str
+    """Why, in words and numbers."""
+
+
+class Verdict(Judged):
     """What is said about the mean over languages of one task and split of one arm."""
 
     arm: str
@@ -44,10 +53,6 @@ class Verdict(Frozen):
     """The task."""
     split: Split
     """The split of its data."""
-    verdict: VerdictWord
-    """The verdict, a word of a closed set."""
-    reason: str
-    """Why, in words and numbers."""
     value: float | None = None
     """The mean over the languages, in percent; null where it could not be recomputed."""
     band: Band | None = None
@@ -238,12 +243,7 @@ def _same_predictions(asked: RunMean, recorded: ReferenceRun) -> bool:
     return there == dict(zip(asked.rows["language"], asked.rows["predictions"], strict=True))
 
 
-class _Judged(Protocol):
-    @property
-    def verdict(self) -> VerdictWord: ...
-
-
-def count_verdicts(verdicts: Iterable[_Judged]) -> dict[VerdictWord, int]:
+def count_verdicts(verdicts: Iterable[Judged]) -> dict[VerdictWord, int]:
     """How many verdicts of each word there are, failures first; words that nothing got are left out."""
     words = [verdict.verdict for verdict in verdicts]
     return {word: words.count(word) for word in VERDICT_WORDS if word in words}
