@@ -2,4 +2,5 @@
 
 from xlt.cli.app import main
 
-main()
+if __name__ == "__main__":  # a worker imports this module again
+    main()

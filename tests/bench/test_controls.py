@@ -14,7 +14,7 @@ from xlt.data.packing import Encoded, PackedBatch, pack
 from xlt.data.world import WorldSource
 from xlt.errors import IncompleteFault, UsageFault
 from xlt.model.encoder import PackedModel
-from xlt.pipeline import scoring, training
+from xlt.pipeline import run, training
 from xlt.pipeline.grid import Grid, GridBuilder
 from xlt.pipeline.sources import SourceOptions
 from xlt.pipeline.store import RunStore
@@ -103,7 +103,7 @@ def test_phase_1_changes_nothing_and_other_phases_train(model: PackedModel, monk
 
 def test_two_languages_trade_their_files() -> None:
     with BY_NAME["languages-swapped"].fault():
-        names = [scoring.prediction_name("xquad", "test", code) for code in ("qaa", "qaf", "en")]  # type: ignore[attr-defined]
+        names = [run.prediction_name("xquad", "test", code) for code in ("qaa", "qaf", "en")]  # type: ignore[attr-defined]
     assert names == [f"predictions/xquad.test.{code}.jsonl.gz" for code in ("qaf", "qaa", "en")]
 
 

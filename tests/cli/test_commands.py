@@ -18,8 +18,8 @@ from xlt.data.files.source import FilesSource
 from xlt.data.predictions import read_predictions, write_predictions
 from xlt.errors import ExitCode
 from xlt.evaluate.metrics import score
-from xlt.pipeline.launch import PLACE
 from xlt.pipeline.store import prediction_name, write_manifest
+from xlt.runtime import PLACE
 from xlt.tasks.catalogue import get_task
 
 

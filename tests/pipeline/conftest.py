@@ -75,7 +75,7 @@ class TinyGrid:
 
         return GridBuilder(read_tier(str(self.tier)), self.source, seed=seed, precision="fp32").grid()
 
-    def run(self, results: Path, watcher: Watcher, side_by_side: int = 1) -> RunStore:
+    def run(self, results: Path, watcher: Watcher, parallel_runs: int = 1) -> RunStore:
         from xlt.pipeline.executor import Executor
         from xlt.pipeline.sources import SourceOptions
         from xlt.pipeline.store import RunStore
@@ -84,7 +84,7 @@ class TinyGrid:
         store = RunStore(results)
         options = SourceOptions(name="files", data_root=self.files)
         executor = Executor(
-            self.source, options, store, EngineSettings(), watcher, threads=lambda phase: 1, side_by_side=side_by_side
+            self.source, options, store, EngineSettings(), watcher, threads=lambda phase: 1, parallel_runs=parallel_runs
         )
         executor.run_grid(self.grid())
         return store

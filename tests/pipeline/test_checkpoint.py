@@ -14,6 +14,7 @@ from tests.conftest import SYLLABLES
 from tests.data.hub.test_fetch import Told
 from tests.hub_home import own_home
 from tests.hub_server import Hub, serving
+from xlt.artifact import artifact_root
 from xlt.data.hub.fetch import fetch, wanted_model
 from xlt.data.hub.lock import cached, lock_path
 from xlt.data.tokenizer import train_tokenizer
@@ -24,8 +25,8 @@ from xlt.pipeline.checkpoint import checkpoint_folder, identified, pinned
 from xlt.pipeline.grid import GridBuilder
 from xlt.pipeline.single import find_model
 from xlt.pipeline.spec import Backbone, RunSpec
-from xlt.pipeline.starting_point import starting_point
 from xlt.pipeline.tiers import Arm, SourcePlan, Tier
+from xlt.pipeline.training import starting_point
 
 CONFIG = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
 COMMIT = "a" * 40
@@ -35,7 +36,9 @@ Fetched = Callable[..., PackedModel]
 @pytest.fixture
 def fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fetched:
     """Fetches a small model as 'encoder', which hub.toml knows by its sizes, into a home of its own; then offline."""
+    shipped = artifact_root() / "world"
     own_home(tmp_path, monkeypatch)
+    (tmp_path / "artifact" / "world").symlink_to(shipped)
 
     def bring(*, commit: str = COMMIT, layers: int = 1, extra: dict[str, bytes] | None = None) -> PackedModel:
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)

@@ -18,12 +18,12 @@ from xlt.data.files.source import FilesSource
 from xlt.data.predictions import read_predictions
 from xlt.errors import IncompleteFault
 from xlt.evaluate.metrics import score
-from xlt.pipeline.executor import Executor, parent_model, standing
+from xlt.pipeline.executor import Executor, current_attempt, parent_model
 from xlt.pipeline.grid import GridBuilder
 from xlt.pipeline.run import execute_run
 from xlt.pipeline.single import SingleOptions, find_model, single_spec
 from xlt.pipeline.sources import SourceOptions
-from xlt.pipeline.store import RunStore, read_spec
+from xlt.pipeline.store import RunStore, read_metrics, read_provenance, read_spec
 from xlt.pipeline.tiers import read_tier
 from xlt.tasks.catalogue import get_task
 from xlt.train.engine import EngineSettings
@@ -132,12 +132,12 @@ def test_alone_and_in_the_shared_process_predictions_are_the_same_bits(
 
 
 @pytest.mark.slow
-def test_side_by_side_every_file_has_the_bits_of_one_process(
+def test_in_parallel_every_file_has_the_bits_of_one_process(
     finished: Finished, tiny_grid: TinyGrid, tmp_path: Path
 ) -> None:
     whole, _ = finished
     watcher = Watcher()
-    store = tiny_grid.run(tmp_path, watcher, side_by_side=2)
+    store = tiny_grid.run(tmp_path, watcher, parallel_runs=2)
     runs = tiny_grid.grid().runs
     # A run starts when its parent is complete, one that others wait for before the rest.
     assert sorted(watcher.started) == sorted(watcher.finished) == sorted(run.name for run in runs)
@@ -195,15 +195,15 @@ def test_a_single_run_that_collapses_is_made_once_more(finished: Finished, tiny_
     tier = tiny_grid.with_arms(tmp_path, "baseline = {}", plan="collapse_after = 0.5").tier
     start = find_model(str(finished[0].path(tiny_grid.grid().runs[0].folder)))
     spec = single_spec(
-        None, "squad", tiny_grid.source, start, SingleOptions(str(tier), 0, "fp32", {"steps": 4}), train=True
+        None, "squad", tiny_grid.source, start, SingleOptions(read_tier(str(tier)), 0, "fp32", {"steps": 4}), train=True
     )
     watcher, store = Watcher(), RunStore(tmp_path / "results")
     options = SourceOptions("files", tiny_grid.files)
     executor = Executor(tiny_grid.source, options, store, EngineSettings(), watcher)
     assert not executor.run_single(spec, start.folder)
     assert watcher.finished == ["train.squad", "train.squad"]
-    second = standing(spec, store)
-    assert second == standing(second, store) == spec.model_copy(update={"retry": 1})
+    second = current_attempt(spec, store)
+    assert second == current_attempt(second, store) == spec.model_copy(update={"retry": 1})
     assert store.check(spec).state == store.check(second).state == "done"
     assert executor.run_single(spec, start.folder)
     assert len(watcher.finished) == 2
@@ -220,11 +220,9 @@ def test_a_bf16_run_trains_stores_full_weights_and_scores(tiny_grid: TinyGrid, t
     grid = GridBuilder(read_tier(str(tiny_grid.tier)), tiny_grid.source, seed=0, precision="bf16").grid()
     pretraining, xnli = grid.runs[0], next(run for run in grid.runs if run.name == "baseline.xnli")
     execute_run(pretraining, None, tiny_grid.source, store, EngineSettings(), Watcher())
-    result = execute_run(
-        xnli, store.path(pretraining.folder) / "model", tiny_grid.source, store, EngineSettings(), Watcher()
-    )
-    assert result is not None
-    assert result.provenance["precision"] == "bf16"
-    assert set(result.metrics["xnli"]["test"]) == {"en", "sw", "zh"}
-    weights = load_file(result.folder / "model" / "model.safetensors")
+    parent, folder = store.path(pretraining.folder) / "model", store.path(xnli.folder)
+    execute_run(xnli, parent, tiny_grid.source, store, EngineSettings(), Watcher())
+    assert read_provenance(folder).precision == "bf16"
+    assert set(read_metrics(folder)["xnli"]["test"]) == {"en", "sw", "zh"}
+    weights = load_file(folder / "model" / "model.safetensors")
     assert {weight.dtype for weight in weights.values()} == {torch.float32}

@@ -6,10 +6,14 @@ import errno
 import json
 import os
 import stat
+import subprocess
+import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import PROJECT
 from tests.pipeline.test_spec import SPEC
 from xlt.errors import DataFault, EnvironmentFault, UsageFault
 from xlt.files import write_text
@@ -197,3 +201,21 @@ def test_a_file_in_the_way_of_the_results_folder(tmp_path: Path) -> None:
 def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(DataFault, match="is not a run of xlt"):
         read_spec(tmp_path)
+
+
+def test_a_process_killed_at_any_moment_leaves_no_broken_file_and_no_run_that_counts_but_is_not_whole(
+    tmp_path: Path,
+) -> None:
+    command = [sys.executable, "-m", "tests.pipeline.kills", str(tmp_path), "1", "70"]
+    made = subprocess.run(command, stdout=subprocess.PIPE, timeout=60, check=True, cwd=PROJECT)
+    outcomes = [json.loads(line) for line in made.stdout.splitlines()]
+    killed = [each for each in outcomes if each["killed"]]
+    assert len(killed) >= 50
+    # Never damaged: a run counts only with its manifest, which is written last and appears in one step.
+    assert {each["state"] for each in killed} == {"absent", "unfinished", "done"}
+    # The grid is the old one or the new one, whole.
+    grids = [-1, *(each["grid"] for each in outcomes)]
+    for number, (before, after) in enumerate(pairwise(grids)):
+        assert after in (before, number)
+    # What they left is in nobody's way.
+    assert outcomes[-1] == {"killed": False, "state": "done", "grid": 70, "left": []}

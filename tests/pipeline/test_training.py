@@ -1,12 +1,117 @@
-"""The training variants of the paper, through the executor: with masked LM, on translations."""
+"""The model that a training starts from, what is refused before any work, and the training variants of the paper."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
+import pytest
+import torch
+from transformers import AutoModel, AutoTokenizer, BertConfig, BertTokenizer, XLMRobertaConfig
+
 from tests.pipeline.conftest import TinyGrid, Watcher
+from xlt.data.features import encode
+from xlt.data.packing import pack
+from xlt.data.rows import PairRow
+from xlt.data.tokenizer import load_tokenizer, makes_segments, train_tokenizer
+from xlt.errors import DataFault, UsageFault
 from xlt.model.encoder import PackedModel
+from xlt.pipeline.training import load_model, longest_sequence
+from xlt.tasks.catalogue import get_task
+
+SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+TEXTS = [f"{name} sees the {thing} in {place}." for name in "Ana Ben Ida".split() for thing in "house lake dog".split()
+         for place in "Bonn Rom Wien Oslo".split()]  # fmt: skip
+ROWS = [PairRow(str(n), TEXTS[n], TEXTS[-n], "neutral") for n in range(6)]
+
+
+@pytest.fixture(scope="module")
+def pieces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tokenizer of XLM-R's kind."""
+    folder = tmp_path_factory.mktemp("pieces")
+    train_tokenizer(TEXTS, 60, folder, threads=1)
+    return folder
+
+
+def stored(folder: Path, tokenizer: Path, config: type, **changes: int) -> Path:
+    """A folder with the tokenizer and a random model."""
+    shutil.copytree(tokenizer, folder)
+    torch.manual_seed(0)
+    size = len(load_tokenizer(str(tokenizer)))
+    AutoModel.from_config(config(**{**SIZES, "vocab_size": size, "pad_token_id": 1, **changes})).save_pretrained(folder)
+    return folder
+
+
+def word_pieces(folder: Path) -> Path:
+    """A folder with a tokenizer of BERT's kind."""
+    folder.mkdir()
+    words = sorted({word for text in TEXTS for word in text.lower().replace(".", "").split()})
+    (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", *words]), "utf-8")
+    BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
+    return folder
+
+
+def test_segments_are_those_of_the_tokenizer(pieces: Path, tmp_path: Path) -> None:
+    """Published encoders of BERT's layout with XLM-R's tokenizer (multilingual-e5, Multilingual-MiniLM) read all of a
+    pair as one segment; BERT's own tokenizer makes two."""
+    task = get_task("mnli")
+    for folder, has_segments in (
+        (stored(tmp_path / "e5", pieces, BertConfig), False),
+        (stored(tmp_path / "bert", word_pieces(tmp_path / "words"), BertConfig, pad_token_id=0), True),
+    ):
+        model, tokenizer = load_model(folder)
+        assert (makes_segments(tokenizer), model.segments) == (has_segments, has_segments)
+        sequences = encode(ROWS, task, tokenizer, training=False)
+        batch = pack(sequences, task="mnli", kind=task.kind, first_position=model.first_position)
+        packed = model.hidden_states(batch, 2)
+        library = AutoModel.from_pretrained(folder).eval()
+        for number, row in enumerate(ROWS):
+            # As a user of the library calls it: with all that the tokenizer gives.
+            theirs = library(**AutoTokenizer.from_pretrained(folder)(row.text_a, row.text_b, return_tensors="pt"))
+            begin, end = batch.cu_seqlens[number], batch.cu_seqlens[number + 1]
+            torch.testing.assert_close(packed[begin:end], theirs.last_hidden_state[0], rtol=0, atol=2e-5)
+
+
+def test_a_folder_without_a_tokenizer_is_refused(pieces: Path, tmp_path: Path) -> None:
+    """The library would make one of five pieces, without a word."""
+    folder = stored(tmp_path / "m", pieces, XLMRobertaConfig)
+    for path in [*folder.glob("tokenizer*"), *folder.glob("*.model")]:
+        path.unlink()
+    for read in (load_model, longest_sequence):
+        with pytest.raises(DataFault, match=r"'.*m' has no tokenizer"):
+            read(folder)
+
+
+def test_a_tokenizer_with_more_pieces_than_embeddings_is_refused(pieces: Path, tmp_path: Path) -> None:
+    count = len(load_tokenizer(str(pieces)))
+    folder = stored(tmp_path / "m", pieces, XLMRobertaConfig, vocab_size=count - 1)
+    for read in (load_model, longest_sequence):
+        with pytest.raises(DataFault, match=f"has {count} pieces, and the model {count - 1} embeddings"):
+            read(folder)
+    # More embeddings than pieces do no harm: many checkpoints round their number up.
+    load_model(stored(tmp_path / "n", pieces, XLMRobertaConfig, vocab_size=count + 5))
+
+
+def test_another_padding_token_is_refused_where_positions_are_counted_from_it(pieces: Path, tmp_path: Path) -> None:
+    folder = stored(tmp_path / "m", pieces, XLMRobertaConfig, pad_token_id=3)
+    for read in (load_model, longest_sequence):
+        with pytest.raises(DataFault, match="By the model in 'm' token 3 is padding, by its tokenizer 1"):
+            read(folder)
+    # BERT counts from 0 whatever padding is.
+    model, _ = load_model(stored(tmp_path / "n", pieces, BertConfig, pad_token_id=0))
+    assert model.first_position == 0
+
+
+def test_the_longest_sequence_needs_no_weights(pieces: Path, tmp_path: Path) -> None:
+    folder = stored(tmp_path / "m", pieces, XLMRobertaConfig, max_position_embeddings=130)
+    (folder / "model.safetensors").unlink()
+    assert longest_sequence(folder) == 128
+    config = json.loads((folder / "config.json").read_text("utf-8")) | {"is_decoder": True}
+    (folder / "config.json").write_text(json.dumps(config), "utf-8")
+    with pytest.raises(UsageFault, match="cannot be a backbone"):
+        longest_sequence(folder)
+
 
 ARMS = """
 mixed = { intermediate = ["squad"], masked_lm = true, targets = ["tatoeba"] }

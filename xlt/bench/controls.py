@@ -19,7 +19,7 @@ from xlt.data.source import Source
 from xlt.errors import IncompleteFault, UsageFault
 from xlt.model import attention
 from xlt.model.encoder import PackedModel
-from xlt.pipeline import scoring, training
+from xlt.pipeline import run, training
 from xlt.pipeline.executor import Executor, GridProgress
 from xlt.pipeline.grid import Grid
 from xlt.pipeline.provenance import environment
@@ -215,6 +215,6 @@ CONTROLS = (
         "languages-swapped",
         "the predictions for two languages are stored under each other's name",
         (READING,),
-        *(scoring, "prediction_name", _under_the_other_name),
+        *(run, "prediction_name", _under_the_other_name),
     ),
 )

@@ -147,14 +147,17 @@ def _short(tier: Tier, source: str, steps: int, phase_1_steps: int) -> Tier:
 def _runs(tier: Tier, source: Source, seed: int, tasks: Sequence[Task]) -> list[RunSpec]:
     """Phase 1, then one run per training set, which scores all tasks of it, and one for retrieval."""
     builder = GridBuilder(tier, source, seed=seed, precision="fp32")
-    first = builder.spec("pretrain", "mlm", "", (MASKED_LM.key,), (), None, recipe_of=MASKED_LM.key)
+    first = builder.spec("pretrain", "mlm", MASKED_LM.key, train=(MASKED_LM.key,))
     runs = [first]
     for train in dict.fromkeys(task.trains_on for task in tasks):
         group = tuple(task.key for task in tasks if task.trains_on == train)
         runs.append(
             builder.spec(
-                *("target", "+".join(group), "tasks", (train,) if train else (), group, first.hash),
-                recipe_of=train or group[0],
+                *("target", "+".join(group), train or group[0]),
+                arm="tasks",
+                train=(train,) if train else (),
+                evaluate=group,
+                parent=first.hash,
                 languages=(ENGLISH,) if train else (),
             )
         )

@@ -132,7 +132,7 @@ def _planned(planned: grid.Grid, states: Sequence[tuple[str, str]]) -> Iterator[
 def _shown(plan: Plan) -> Shown:
     seeds = ", ".join(map(str, plan.seeds))
     rows = (
-        (run.phase, run.name, run.starts_from or None, run.state, _tokens(cost.tokens, cost.at_most), run.folder)
+        (run.phase, run.name, run.starts_from or None, run.state, _tokens(cost.tokens), run.folder)
         for run, cost in zip(plan.runs, plan.estimate.runs, strict=True)
     )
     columns = ("phase", "run", "starts from", "state", "training tokens", "folder")
@@ -147,14 +147,13 @@ def _shown(plan: Plan) -> Shown:
 
 def _costs(cost: costs.Estimate) -> Iterator[str]:
     """What the whole grid costs with one seed, if nothing of it is done yet."""
-    tokens = _tokens(cost.training_tokens, any(run.at_most for run in cost.runs)) or "none"
-    if cost.unknown_runs:
-        tokens += f", and not known for {', '.join(cost.unknown_runs)}"
+    unknown = len(cost.unknown_runs)
+    tokens = [_tokens(cost.training_tokens) or "none"] if cost.training_tokens or not unknown else []
+    if unknown:
+        tokens.append(f"unknown for {unknown} of {len(cost.runs)} runs: their data or the tokenizer is not here")
     hours = [
-        f"{_hours(each.training)} of training, "
-        + ("dev scores unknown, " if each.dev is None else f"at most {_hours(each.dev)} of dev scores, ")
-        + ("evaluation unknown" if each.evaluation is None else f"{_hours(each.evaluation)} of evaluation")
-        + f" on {name}"
+        f"training {_hours(each.training)}, dev scores at most {_hours(each.dev)}, "
+        f"evaluation {_hours(each.evaluation)} on {name}"
         for name, each in cost.hours.items()
     ]
     memory = [f"{size / 1e9:.0f} GB (ZeRO {stage})" for stage, size in cost.gpu_bytes.items()]
@@ -163,19 +162,21 @@ def _costs(cost: costs.Estimate) -> Iterator[str]:
     if cost.unknown_downloads:
         download.append(f"not known before the fetch: {', '.join(cost.unknown_downloads)}")
     yield "One seed costs, from the beginning:"
-    yield f"  training tokens  {tokens}"
-    yield from (f"                   {basis}" for basis in sorted({basis for run in cost.runs for basis in run.basis}))
+    yield f"  training tokens  {'; '.join(tokens)}"
     yield f"  time             {'; '.join(hours) or 'not measured here yet: add --calibrate'}"
-    yield f"  GPU memory       {'; '.join(memory) or 'not known'}"
+    yield f"  GPU memory       {'; '.join(memory) or 'not measured: add --calibrate on a GPU'}"
     yield f"  disk             {disk} for {cost.models} models in fp32"
     yield f"  download         {'; '.join(download)}"
 
 
-def _hours(hours: float) -> str:
+def _hours(hours: float | None) -> str:
+    if hours is None:
+        return "unknown"
     return f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.1f} min"
 
 
-def _tokens(count: int | None, at_most: bool) -> str | None:
+def _tokens(count: int | None) -> str | None:
     if count is None:
         return "unknown"
-    return f"{'≤' if at_most else '≈'} {count / 1e6:.1f} M" if count else None
+    # Rows are counted, and their lengths are those of a sample.
+    return f"≈ {count / 1e6:.1f} M" if count else None

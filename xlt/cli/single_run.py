@@ -63,21 +63,22 @@ def make_run(
     sharing = engine.process_count()
     settings = engine.settings(sharing)
     source, runs = sources.open_source(options), store.RunStore(results)
-    single_options = single.SingleOptions(tier or None, seed, precision(), engine=settings.engine, **chosen)
+    described = tiers.read_tier(tier) if tier else None
+    single_options = single.SingleOptions(described, seed, precision(), engine=settings.engine, **chosen)
     run = single.single_spec(phase, task, source, start, single_options, train=train)
     for key, length in run.max_lengths.items():
-        recipe = tiers.read_tier(tier).recipe(key, source.name) if tier else get_task(key).recipe
+        recipe = described.recipe(key, source.name) if described else get_task(key).recipe
         if length < recipe.max_length:
             say(f"{key}: texts are cut at {length} tokens, not {recipe.max_length}: the model has no more positions.")
     if torch.cuda.is_available() and runs.check(run).state != "done":
         gpu_self_test(settings.engine if train else None)
     seeding.deterministic(True)
     with progress.RunBars() as shown:
-        made_by = executor.Executor(source, options, runs, settings, shown, spread=sharing)
-        if tier:
-            made_by = replace(made_by, threads=tiers.read_tier(tier).run_threads)
+        made_by = executor.Executor(source, options, runs, settings, shown, processes_per_run=sharing)
+        if described:
+            made_by = replace(made_by, threads=described.run_threads)
         found = made_by.run_single(run, start.folder if start else None)
-    stands = executor.standing(run, runs)
+    stands = executor.current_attempt(run, runs)
     if stands != run:
         say(f"It collapsed and was made once more; the first attempt is in {runs.path(run.folder)}")
     folder = runs.path(stands.folder)

@@ -14,11 +14,10 @@ from xlt.errors import UsageFault
 from xlt.evaluate.predict import predict
 from xlt.pipeline.estimate import SAMPLE, Calibration, Rate
 from xlt.pipeline.grid import Grid
-from xlt.pipeline.provenance import device_name
+from xlt.pipeline.provenance import device_name, peak_memory
 from xlt.pipeline.spec import RunSpec
-from xlt.pipeline.starting_point import starting_point
 from xlt.pipeline.tiers import Tier, use_threads
-from xlt.pipeline.training import evaluation_tokens, train_run
+from xlt.pipeline.training import evaluation_tokens, starting_point, train_run
 from xlt.runtime import device, start_process_group
 from xlt.tasks.catalogue import get_task
 from xlt.tasks.record import ENGLISH, Kind, Split, Task
@@ -64,7 +63,7 @@ def calibrate(tier: Tier, grid: Grid, source: Source) -> Calibration:
         inference=tokens / seconds if seconds else None,
         side_by_side=1 if gpu else tier.processes,
     )
-    return Calibration(rate, tokenizer)
+    return Calibration(rate, tokenizer, peak_memory().get("device_bytes"))
 
 
 def _try(spec: RunSpec, key: str, source: Source, start_from: Path) -> tuple[float, int, float]:

@@ -1,4 +1,7 @@
-"""Which bytes a model consists of: they are part of what determines a run."""
+"""Public checkpoints that were fetched, and which bytes a model consists of: they are part of what determines a run.
+
+The hub's client is imported where it is used: the runs of a grid can be listed where it is not installed.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
@@ -14,17 +17,20 @@ from xlt.errors import DataFault
 from xlt.pipeline.spec import Backbone
 from xlt.strict_json import read_json
 
+if TYPE_CHECKING:
+    from xlt.data.hub.lock import LockedRepository
+
 _OBJECT = TypeAdapter(dict[str, Any])
 # Configuration, tokenizer and weights; nothing else of a folder is read.
 MODEL_FILES = ("*.json", "*.safetensors", "*.model", "vocab.txt", "merges.txt")
 
 
 def checkpoint_folder(name: str) -> Path:
-    """Where the files of a public checkpoint lie that ``xlt fetch`` brought.
+    """The folder of a public checkpoint that was fetched; ``DataFault`` if it was not, or not wholly."""
+    return _fetched(name)[0]
 
-    Raises:
-        DataFault: it was not fetched, or not wholly.
-    """
+
+def _fetched(name: str) -> tuple[Path, LockedRepository]:
     from xlt.data.hub.lock import cached, read_lock
     from xlt.data.hub.table import hub_model
 
@@ -37,30 +43,24 @@ def checkpoint_folder(name: str) -> Path:
             why="Models are read from the hub's cache (HF_HOME), as data.lock says.",
             fix=f"xlt fetch --model {name}",
         )
-    return folder
+    return folder, locked
 
 
 def identified(backbone: Backbone) -> Backbone:
-    """A public checkpoint with its revision and the digest of its files; one made on the spot as it is.
+    """A public checkpoint with its revision and the digest of its files; a fresh model as it is.
 
-    Raises:
-        DataFault: it was not fetched, a file is not what was fetched, or it has not the sizes of that name.
+    A file that was changed after the fetch is an error, and so are sizes that are not those known for the name.
     """
     if not backbone.name:
         return backbone
-    from xlt.data.hub.lock import read_lock
-    from xlt.data.hub.table import hub_model
-
-    folder = checkpoint_folder(backbone.name)
-    locked = read_lock().models[hub_model(backbone.name).repository]
-    found = file_digests(folder)
+    folder, locked = _fetched(backbone.name)
+    again = f"xlt fetch --model {backbone.name}"
+    digests = file_digests(folder)
     for path, file in locked.files.items():
-        if found.get(path, file.sha256) != file.sha256:
-            raise DataFault(
-                f"'{path}' of the model '{backbone.name}' was changed after it was fetched.",
-                fix=f"xlt fetch --model {backbone.name}",
-            )
-    config = read_json(folder / "config.json", _OBJECT, fix=f"xlt fetch --model {backbone.name}")
+        if digests.get(path, file.sha256) != file.sha256:
+            what = f"'{path}' of the model '{backbone.name}' was changed after it was fetched."
+            raise DataFault(what, fix=again)
+    config = read_json(folder / "config.json", _OBJECT, fix=again)
     for name, expected in known_sizes(backbone).items():
         if config.get(name) != expected:
             raise DataFault(
@@ -68,11 +68,11 @@ def identified(backbone: Backbone) -> Backbone:
                 f"{expected}.",
                 fix="Delete its entry in data.lock and fetch it from the hub itself, or name the model as it is.",
             )
-    return backbone.model_copy(update={"revision": locked.revision, "digest": digest_of(found)})
+    return backbone.model_copy(update={"revision": locked.revision, "digest": digest_of(digests)})
 
 
 def pinned(backbone: Backbone) -> Backbone:
-    """A public checkpoint with the revision that the project pins, if it pins one; one made on the spot as it is."""
+    """A public checkpoint with the revision that the project pins, if it pins one; a fresh model as it is."""
     if not backbone.name:
         return backbone
     from xlt.data.hub.table import hub_model
@@ -82,7 +82,7 @@ def pinned(backbone: Backbone) -> Backbone:
 
 
 def known_sizes(backbone: Backbone) -> Mapping[str, int | float]:
-    """What the configuration of a model that starts from the backbone must say, as far as it is known."""
+    """What the configuration of a model that starts from the backbone must say, as far as that is known."""
     if not backbone.name:
         return backbone.config
     from xlt.data.hub.table import hub_model
@@ -92,9 +92,8 @@ def known_sizes(backbone: Backbone) -> Mapping[str, int | float]:
 
 def file_digests(folder: Path) -> dict[str, str]:
     """The SHA-256 of every file of a model's folder that its configuration, tokenizer or weights may be read from."""
-    paths = {path for pattern in MODEL_FILES for path in folder.glob(pattern) if path.is_file()}
     digests = {}
-    for path in sorted(paths):
+    for path in sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern) if path.is_file()}):
         with path.open("rb") as stream:
             digests[path.name] = hashlib.file_digest(stream, "sha256").hexdigest()
     return digests

@@ -1,18 +1,18 @@
-"""What a grid with one seed will cost: every number with what it rests on, and what is not known left unknown."""
+"""What a grid with one seed will cost. Every number is counted or measured; what is neither is unknown (None)."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from xlt.artifact import RESTORE, artifact_root
 from xlt.data.rows import retrieval_texts
 from xlt.data.source import Source, evaluated, training_rows
 from xlt.errors import DataFault, EnvironmentFault, XltError
+from xlt.frozen import Frozen
 from xlt.pipeline.grid import Grid
 from xlt.pipeline.spec import RunSpec
 from xlt.pipeline.tiers import SourcePlan
@@ -23,152 +23,188 @@ from xlt.train.batches import scored_steps
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-SAMPLE = 1000
+SAMPLE = 1000  # rows of a training set whose tokens are counted
 CELL_SAMPLE = 100  # rows of one split and language that is scored
 BYTES_PER_PARAMETER = 4  # Models are stored in fp32.
-# On a GPU: fp32 weights, gradients and two moments, and bf16 copies of the weights; with everything offloaded that can
-# be, bf16 weights and gradients.
-GPU_BYTES = {"0": 4 + 4 + 8 + 2, "3_offload": 2 + 2}
-ACTIVATION_BYTES = 34  # of a token, for each layer and its width: what the backward pass needs, kernels fused
-# (layers, width) of public backbones, as their published configurations say.
-BLOCKS = {"xlm-roberta-large": (24, 1024), "xlm-roberta-base": (12, 768)}
 
 
 @dataclass(frozen=True, slots=True)
 class RunEstimate:
-    """The examples and tokens of a run's training, all epochs together, and the tokens that it is scored on; None
-    where not known.
-
-    ``basis`` is what those of training rest on; ``at_most`` is whether that makes tokens more than there will be.
-    ``kinds`` are the tokens by kind of task. ``dev_tokens`` are the English dev sets as often as they are scored on the
-    way, if the training does not stop early.
-    """
+    """The size of a run, with None for what is not known."""
 
     examples: int | None
+    """The examples that it trains on, all epochs together."""
     tokens: int | None
-    at_most: bool = False
-    basis: tuple[str, ...] = ()
+    """Their tokens."""
     kinds: Mapping[Kind, int] = field(default_factory=dict)
+    """The same tokens by kind of task."""
     evaluation_tokens: int | None = 0
+    """The tokens that it is scored on after the training."""
     dev_tokens: int | None = 0
+    """The tokens of the English dev sets, as often as they are scored during the training if it does not stop early."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hours:
-    """How long a grid takes on one device: training, the scores on dev data on the way, which early stopping makes
-    fewer, and the evaluation after it (None where their tokens or their rate are not known)."""
+    """How long a grid takes on one device; None where its tokens or their rate are not known."""
 
-    training: float
+    training: float | None
+    """Hours of training."""
     dev: float | None
+    """Hours of scoring dev sets during the training; early stopping makes them fewer."""
     evaluation: float | None
+    """Hours of evaluation after the training."""
     calibrated: bool = False
+    """Whether the rates were measured now, on this machine."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A grid's cost if nothing of it is done yet.
-
-    ``training_tokens`` leaves out the runs of ``unknown_runs``, and so do ``hours``, which have an entry for every
-    device and engine with a rate. ``gpu_bytes`` is the GPU memory of the largest run, alone on one GPU, by ZeRO stage;
-    empty where the backbone's sizes are not known. ``download_bytes`` leaves out the tasks and repositories of
-    ``unknown_downloads``.
-    """
+    """A grid's cost if nothing of it is done yet."""
 
     runs: list[RunEstimate]
+    """The size of each run, in the order of the grid."""
     training_tokens: int
+    """The training tokens of all runs but the ``unknown_runs``."""
     unknown_runs: list[str]
+    """The names of the runs whose training tokens are not known."""
     hours: dict[str, Hours]
+    """The time, by each device and engine with a measured rate."""
     models: int
+    """How many models are stored."""
     disk_bytes: int | None
+    """Their size."""
     gpu_bytes: dict[str, int]
+    """The GPU memory that a calibration took, by ZeRO stage; empty without one."""
     download_bytes: int
+    """The bytes to fetch, without the ``unknown_downloads``."""
     unknown_downloads: list[str]
+    """The tasks that the hub lacks, and the repositories whose sizes are not known before they are fetched."""
 
 
-class Rate(BaseModel):
-    """``artifact/measured/rate-*.json``: real tokens per second that a backbone reached on one device.
-
-    ``training`` has rates by kind of task; the lowest of them stands for kinds that are not there. ``side_by_side`` is
-    how many runs have these rates at once, phase 1 aside, which is alone.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Rate(Frozen):
+    """``artifact/measured/rate-*.json``: real tokens per second that a backbone reached on one device."""
 
     device: str
+    """The device's model name."""
     backbone: str
+    """The name of the backbone; empty for the one that phase 1 trains."""
     engine: Literal["deepspeed", "graph"]
+    """What computed the optimiser steps."""
     training: dict[Kind, float] = Field(min_length=1)
+    """Tokens per second in training, by kind of task."""
     inference: float | None = None
+    """Tokens per second of predictions."""
     side_by_side: int = 1
+    """How many runs reach these rates at once; phase 1 is always alone."""
 
     def hours(self, grid: Grid, runs: Sequence[RunEstimate], *, calibrated: bool) -> Hours:
         """The time of ``runs``, which are those of ``grid``."""
-        lowest = min(self.training.values())
-        training = dev = evaluation = 0.0
-        for spec, run in zip(grid.runs, runs, strict=True):
-            seconds = sum(tokens / self.training.get(kind, lowest) for kind, tokens in run.kinds.items())
-            training += seconds / (1 if spec.phase == "pretrain" else self.side_by_side)
-            dev += (run.dev_tokens or 0) / (self.inference or 1) / self.side_by_side
-            evaluation += (run.evaluation_tokens or 0) / (self.inference or 1) / self.side_by_side
-        unknown = [self.inference, *(run.dev_tokens for run in runs)].count(None)
-        unscored = [self.inference, *(run.evaluation_tokens for run in runs)].count(None)
+        at_once = [1 if spec.phase == "pretrain" else self.side_by_side for spec in grid.runs]
+        training: list[float | None] = []
+        for run in runs:
+            known = run.tokens is not None and all(kind in self.training for kind in run.kinds)
+            training.append(sum(tokens / self.training[kind] for kind, tokens in run.kinds.items()) if known else None)
+
+        def predicted(tokens: int | None) -> float | None:
+            return None if tokens is None or self.inference is None else tokens / self.inference
+
+        def total(seconds: Iterable[float | None]) -> float | None:
+            parts = [None if each is None else each / n for each, n in zip(seconds, at_once, strict=True)]
+            return None if None in parts else sum(each or 0.0 for each in parts) / 3600
+
         return Hours(
-            training / 3600, None if unknown else dev / 3600, None if unscored else evaluation / 3600, calibrated
+            training=total(training),
+            dev=total(predicted(run.dev_tokens) for run in runs),
+            evaluation=total(predicted(run.evaluation_tokens) for run in runs),
+            calibrated=calibrated,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What this machine reaches, and the tokenizer with which that was measured."""
+    """What this machine reaches: rates, the tokenizer that they were measured with, and the GPU memory taken."""
 
     rate: Rate
     tokenizer: PreTrainedTokenizerBase
+    gpu_bytes: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class _TrainingSet:
-    """How many sequences it has, and the mean tokens of one (of all choices of a multiple-choice question)."""
+def estimate(grid: Grid, plan: SourcePlan, source: Source, calibration: Calibration | None = None) -> Estimate:
+    """The cost of ``grid``, which is of the tier that says ``plan`` for ``source``.
+
+    Tokens are known where the data is present and the backbone's tokenizer was fetched or comes with a ``calibration``:
+    those of a sample are counted. Hours follow from measured rates: recorded ones, and the calibration's.
+
+    Raises:
+        EnvironmentFault: a recorded rate cannot be read.
+    """
+    sizes = _Sizes(source, calibration.tokenizer if calibration else _tokenizer(plan.backbone.name))
+    runs = [_size(spec, sizes) for spec in grid.runs]
+    rates = [(rate, False) for rate in _recorded_rates() if rate.backbone == plan.backbone.name]
+    if calibration:
+        rates.append((calibration.rate, True))
+    models = sum(bool(spec.train) for spec in grid.runs)
+    downloaded, unknown = _download(grid.runs, plan.backbone.name, source.name)
+    return Estimate(
+        runs=runs,
+        training_tokens=sum(run.tokens or 0 for run in runs),
+        unknown_runs=[spec.name for spec, run in zip(grid.runs, runs, strict=True) if run.tokens is None],
+        hours={
+            f"{rate.device}, {rate.engine} engine{', calibrated now' if now else ''}": rate.hours(
+                grid, runs, calibrated=now
+            )
+            for rate, now in rates
+        },
+        models=models,
+        disk_bytes=models * plan.parameters * BYTES_PER_PARAMETER if plan.parameters else None,
+        gpu_bytes={"0": calibration.gpu_bytes} if calibration and calibration.gpu_bytes else {},
+        download_bytes=downloaded,
+        unknown_downloads=unknown,
+    )
+
+
+class _TrainingSet(NamedTuple):
+    """How many sequences a training set has, and the mean of their tokens (of all choices of a question)."""
 
     sequences: int | None
-    tokens: float
-    rows: str
-    sampled: bool = False
+    tokens: float | None
 
 
-class _TrainingSets:
+class _Sizes:
+    """The sizes of the sets of rows that runs read. Many runs read the same ones, so they are kept."""
+
     def __init__(self, source: Source, tokenizer: PreTrainedTokenizerBase | None) -> None:
         self._source = source
         self._tokenizer = tokenizer
-        self._known: dict[tuple[str, tuple[str, ...]], _TrainingSet] = {}
+        self._trained: dict[tuple[str, tuple[str, ...]], _TrainingSet] = {}
         self._scored: dict[tuple[str, bool], int | None] = {}
 
-    def get(self, task: Task, translated: tuple[str, ...]) -> _TrainingSet:
+    def training(self, task: Task, translated: tuple[str, ...]) -> _TrainingSet:
+        """The size of a training set."""
         key = task.key, translated
-        if key not in self._known:
-            self._known[key] = self._look(task, translated)
-        return self._known[key]
+        if key not in self._trained:
+            self._trained[key] = self._measured(task, translated)
+        return self._trained[key]
 
-    def _look(self, task: Task, translated: tuple[str, ...]) -> _TrainingSet:
-        longest = float(task.recipe.max_length * task.choices)
-        if task.key == MASKED_LM.key and self._tokenizer is None:
-            return _TrainingSet(None, longest, "text not counted")
-        try:
-            rows = training_rows(self._source, task, translated)
-        except XltError:
-            published = task.train_rows or None
-            return _TrainingSet(published, longest, "rows as published" if published else "rows unknown")
-        if self._tokenizer is None or not rows:
-            return _TrainingSet(len(rows), longest, "rows counted")
+    def _measured(self, task: Task, translated: tuple[str, ...]) -> _TrainingSet:
         from xlt.data.features import encode
 
+        try:
+            rows = training_rows(self._source, task, translated) if self._tokenizer else []
+        except XltError:
+            rows = []
+        if not rows or self._tokenizer is None:
+            # A row of these is one sequence. Long contexts, sentences and texts are split by the tokenizer's count.
+            is_sequence = task.kind in ("pair_classification", "multiple_choice") and not translated
+            return _TrainingSet(task.train_rows or None if is_sequence else None, None)
         sample = rows[:: -(-len(rows) // SAMPLE)]
         sequences = encode(sample, task, self._tokenizer, training=False)
         tokens = sum(len(sequence.input_ids) for sequence in sequences) / len(sequences)
-        return _TrainingSet(round(len(rows) * len(sequences) / len(sample)), tokens, "rows counted", sampled=True)
+        return _TrainingSet(round(len(rows) * len(sequences) / len(sample)), tokens)
 
     def scored(self, task: Task, *, dev: bool = False) -> int | None:
-        """The tokens of all that ``task`` is scored on, or of its English ``dev`` set alone, from a sample of each
-        split and language; None if unknown."""
+        """The tokens of all that ``task`` is scored on, or of its English ``dev`` set alone."""
         key = task.key, dev
         if key not in self._scored:
             chosen: tuple[tuple[str, ...], tuple[str, ...]] = ((ENGLISH,), ("dev",)) if dev else ((), ())
@@ -193,99 +229,49 @@ class _TrainingSets:
         return round(sum(len(each.input_ids) for each in sequences) * len(rows) / max(1, len(sample)))
 
 
-def estimate(grid: Grid, plan: SourcePlan, source: Source, calibration: Calibration | None = None) -> Estimate:
-    """The cost of ``grid``, which is of the tier that says ``plan`` for ``source``.
-
-    Where the source's data is present its rows are counted, and where the backbone's tokenizer is in the hub's cache
-    too, a sample of them is tokenised. Else tokens are expected rows times the longest sequence of the recipe: more
-    than there will be, though a long context or sentence may make several sequences. A ``calibration`` brings its
-    tokenizer, and hours on this machine beside those of recorded rates.
-
-    Raises:
-        EnvironmentFault: a recorded rate cannot be read.
-    """
-    sets = _TrainingSets(source, calibration.tokenizer if calibration else _tokenizer(plan.backbone.name))
-    runs = [_training(spec, sets) for spec in grid.runs]
-    rates = [(rate, False) for rate in _rates() if rate.backbone == plan.backbone.name]
-    if calibration:
-        rates.append((calibration.rate, True))
-    tokens = sum(run.tokens or 0 for run in runs)
-    models = sum(bool(spec.train) for spec in grid.runs)
-    downloaded, unknown = _download(grid.runs, plan.backbone.name, source.name)
-    return Estimate(
-        runs=runs,
-        training_tokens=tokens,
-        unknown_runs=[spec.name for spec, run in zip(grid.runs, runs, strict=True) if run.tokens is None],
-        hours={
-            f"{rate.device}, {rate.engine} engine{', calibrated now' if now else ''}": rate.hours(
-                grid, runs, calibrated=now
-            )
-            for rate, now in rates
-        },
-        models=models,
-        disk_bytes=models * plan.parameters * BYTES_PER_PARAMETER if plan.parameters else None,
-        gpu_bytes=_gpu_bytes(plan, grid, runs),
-        download_bytes=downloaded,
-        unknown_downloads=unknown,
-    )
-
-
-def _gpu_bytes(plan: SourcePlan, grid: Grid, runs: Sequence[RunEstimate]) -> dict[str, int]:
-    config = plan.backbone.config
-    layers, width = BLOCKS.get(plan.backbone.name, (config.get("num_hidden_layers", 0), config.get("hidden_size", 0)))
-    if not plan.parameters or not layers:
-        return {}
-    # The mean of the largest batches, of which single ones are larger.
-    tokens = max(
-        (
-            spec.training_recipe().batch_size * run.tokens / run.examples
-            for spec, run in zip(grid.runs, runs, strict=True)
-            if run.tokens and run.examples
-        ),
-        default=0.0,
-    )
-    activations = ACTIVATION_BYTES * width * layers * tokens
-    return {stage: round(each * plan.parameters + activations) for stage, each in GPU_BYTES.items()}
-
-
-def _training(spec: RunSpec, sets: _TrainingSets) -> RunEstimate:
-    parts = [sets.scored(spec.task(key)) for key in spec.evaluate]
-    scored = None if None in parts else sum(part or 0 for part in parts)
+def _size(spec: RunSpec, sizes: _Sizes) -> RunEstimate:
+    scored = _sum(sizes.scored(spec.task(key)) for key in spec.evaluate)
     if not spec.train:
         return RunEstimate(0, 0, evaluation_tokens=scored)
     recipe = spec.training_recipe()
-    found = [sets.get(spec.task(key), spec.translated) for key in spec.train]
-    lengths = {True: "lengths of a sample", False: "all as long as the recipe allows"}
-    basis = tuple(sorted({f"{each.rows}, {lengths[each.sampled]}" for each in found}))
-    at_most = not all(each.sampled for each in found)
-    counts = [each.sequences for each in found]
-    if len(found) > 1:  # Of an unknown one no more count than the cap.
-        counts = [min(count or recipe.examples_cap, recipe.examples_cap) for count in counts]
-    known = [count for count in counts if count is not None]
-    if not recipe.steps and len(known) < len(counts):
-        return RunEstimate(None, None, at_most, basis, evaluation_tokens=scored, dev_tokens=None)
-    steps = recipe.steps or -(-recipe.epochs * sum(known) // recipe.batch_size)
-    # Tasks trained together come in proportion to their examples; one alone needs no count.
-    weights = known if len(found) > 1 else [1]
-    means = [weight * each.tokens / sum(weights) for weight, each in zip(weights, found, strict=True)]
+    sets = [sizes.training(spec.task(key), spec.translated) for key in spec.train]
+    counts = [each.sequences for each in sets]
+    if len(sets) > 1:
+        # Tasks that are trained together come in proportion to their examples, of which so many count.
+        counts = [None if count is None else min(count, recipe.examples_cap) for count in counts]
+    total = _sum(counts)
+    if not recipe.steps and total is None:
+        return RunEstimate(None, None, evaluation_tokens=scored, dev_tokens=None)
+    steps = recipe.steps or -(-recipe.epochs * (total or 0) // recipe.batch_size)
     examples = steps * recipe.batch_size
     kinds: dict[Kind, float] = {}
-    for key, mean in zip(spec.train, means, strict=True):
-        kinds[get_task(key).kind] = kinds.get(get_task(key).kind, 0.0) + examples * mean
-    rounded: dict[Kind, int] = {kind: round(tokens) for kind, tokens in kinds.items()}
-    dev = _dev_tokens(spec, sets, sum(known) if len(known) == len(counts) else None, steps)
-    return RunEstimate(examples, round(examples * math.fsum(means)), at_most, basis, rounded, scored, dev)
+    for key, count, each in zip(spec.train, counts, sets, strict=True):
+        share = 1.0 if len(sets) == 1 else (count or 0) / (total or 1)
+        kinds[get_task(key).kind] = kinds.get(get_task(key).kind, 0.0) + examples * share * (each.tokens or 0.0)
+    if None in [each.tokens for each in sets]:
+        return RunEstimate(examples, None, evaluation_tokens=scored, dev_tokens=None)
+    return RunEstimate(
+        examples=examples,
+        tokens=round(sum(kinds.values())),
+        kinds={kind: round(tokens) for kind, tokens in kinds.items()},
+        evaluation_tokens=scored,
+        dev_tokens=_dev_tokens(spec, sizes, total, steps),
+    )
 
 
-def _dev_tokens(spec: RunSpec, sets: _TrainingSets, examples: int | None, steps: int) -> int | None:
+def _dev_tokens(spec: RunSpec, sizes: _Sizes, examples: int | None, steps: int) -> int | None:
     recipe = spec.training_recipe()
     if not recipe.evaluate_every and not spec.collapse_after:
         return 0
-    parts = [sets.scored(spec.task(key), dev=True) for key in spec.train if key != MASKED_LM.key]
-    if examples is None or None in parts:
+    once = _sum(sizes.scored(spec.task(key), dev=True) for key in spec.train if key != MASKED_LM.key)
+    if examples is None or once is None:
         return None
-    times = len(scored_steps(recipe, examples, steps, spec.collapse_after))
-    return times * sum(part or 0 for part in parts)
+    return once * len(scored_steps(recipe, examples, steps, spec.collapse_after))
+
+
+def _sum(parts: Iterable[int | None]) -> int | None:
+    known = list(parts)
+    return None if None in known else sum(part or 0 for part in known)
 
 
 def _tokenizer(name: str) -> PreTrainedTokenizerBase | None:
@@ -302,7 +288,7 @@ def _tokenizer(name: str) -> PreTrainedTokenizerBase | None:
 
 
 def _download(runs: Iterable[RunSpec], backbone: str, source: str) -> tuple[int, list[str]]:
-    """The bytes to fetch by the lock, the tasks that the hub lacks, and the repositories whose sizes it lacks."""
+    """The bytes to fetch by the lock, and the tasks and repositories whose bytes are not known."""
     if source != "hub" and not backbone:
         return 0, []
     from xlt.data.hub.fetch import wanted_data, wanted_model
@@ -324,15 +310,12 @@ def _download(runs: Iterable[RunSpec], backbone: str, source: str) -> tuple[int,
     return total, unknown
 
 
-def _rates() -> Sequence[Rate]:
+def _recorded_rates() -> list[Rate]:
     rates = []
     for path in sorted((artifact_root() / "measured").glob("rate-*.json")):
         try:
             rates.append(Rate.model_validate_json(path.read_bytes()))
         except ValidationError as error:
-            raise EnvironmentFault(
-                f"'artifact/measured/{path.name}' is no recorded rate.",
-                why=str(error),
-                fix=RESTORE,
-            ) from error
+            what = f"'artifact/measured/{path.name}' is no recorded rate."
+            raise EnvironmentFault(what, why=str(error), fix=RESTORE) from error
     return rates

@@ -1,4 +1,4 @@
-"""Running a grid: what is done is left alone, what is missing or damaged is made, one by one or side by side."""
+"""Running a grid: what is done is left alone, what is missing or damaged is made, one by one or in parallel."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from xlt.data.source import Source
 from xlt.errors import IncompleteFault
 from xlt.files import writable, write_text
 from xlt.pipeline.grid import Grid
-from xlt.pipeline.launch import Order, Workers
+from xlt.pipeline.jobs import Job, Workers
 from xlt.pipeline.run import Progress, execute_run
 from xlt.pipeline.sources import SourceOptions
 from xlt.pipeline.spec import Phase, RunSpec
@@ -22,13 +22,13 @@ from xlt.train.engine import EngineSettings
 
 
 class GridProgress(Protocol):
-    """What a grid tells whoever watches it."""
+    """Who is told how far a grid is."""
 
     def plan(self, runs: list[tuple[RunSpec, Check]]) -> None:
         """What is done and what is to do."""
 
     def start(self, spec: RunSpec) -> Progress:
-        """A run begins; what it does is told to the progress returned."""
+        """A run begins; the progress that is returned is told how far it is."""
 
     def finish(self, spec: RunSpec) -> None:
         """The run is complete."""
@@ -36,7 +36,7 @@ class GridProgress(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class GridResult:
-    """How many runs were found complete and how many were made now; the folders of all that ever collapsed."""
+    """How many runs were found complete, how many were made now, and the folders of all that collapsed."""
 
     found: int
     made: int
@@ -48,24 +48,20 @@ def plan_grid(grid: Grid, store: RunStore) -> list[tuple[RunSpec, Check]]:
     return [(spec, store.check(spec)) for spec in grid.runs]
 
 
-def standing(spec: RunSpec, store: RunStore) -> RunSpec:
-    """The second attempt, with another seed, where the run was made and collapsed; that one stands."""
+def current_attempt(spec: RunSpec, store: RunStore) -> RunSpec:
+    """The retry with another seed, if the run was made and collapsed; otherwise the run itself."""
     return spec.model_copy(update={"retry": 1}) if store.collapsed(spec) else spec
 
 
 def with_retries(grid: Grid, store: RunStore) -> Grid:
-    """The grid with a second attempt in the place of every run that was made and collapsed; a second one stands."""
+    """The grid with a retry in the place of every run that was made and collapsed. There is no third attempt."""
     while collapsed := [spec for spec in grid.runs if not spec.retry and store.collapsed(spec)]:
         grid = grid.retry(collapsed[0])
     return grid
 
 
 def parent_model(grid: Grid, spec: RunSpec, store: RunStore) -> Path | None:
-    """The folder of the model that ``spec`` starts from; ``None`` for phase 1 and public checkpoints.
-
-    Raises:
-        IncompleteFault: the parent run is not complete.
-    """
+    """The folder of the model that ``spec`` starts from; ``None`` for phase 1 and public checkpoints."""
     if spec.parent is None:
         return None
     parent = grid.find(spec.parent)
@@ -83,9 +79,10 @@ def parent_model(grid: Grid, spec: RunSpec, store: RunStore) -> Path | None:
 class Executor:
     """Brings runs to completion: rows from ``source``, results into ``store``.
 
-    ``side_by_side`` is the number of runs made at a time, each in a process of its own; ``spread`` the number of
-    processes that share one training. Other processes open the source again from ``source_options``. ``threads``
-    gives the CPU threads of a run (0: as many as torch likes): they, not the number of runs, decide its sums.
+    ``parallel_runs`` is the number of runs made at a time, each in a process of its own, and ``processes_per_run`` the
+    number of processes that share one training. Other processes open the source again from ``source_options``.
+    ``threads`` gives the CPU threads of a run (0: as many as torch likes): its sums depend on them, and on nothing else
+    here.
     """
 
     source: Source
@@ -94,8 +91,8 @@ class Executor:
     settings: EngineSettings
     progress: GridProgress
     threads: Callable[[Phase], int] = lambda phase: 0
-    side_by_side: int = 1
-    spread: int = 1
+    parallel_runs: int = 1
+    processes_per_run: int = 1
 
     def run_grid(self, grid: Grid) -> GridResult:
         """Write ``RESULTS/grid.json``, then make every run that is not complete. The same call always resumes.
@@ -108,75 +105,61 @@ class Executor:
             write_text(self.store.root / "grid.json", grid.text())
         states = plan_grid(grid, self.store)
         self.progress.plan(states)
-        to_do = [spec for spec, check in states if check.state != "done"]
-        # Phase 1, which all others wait for, has the machine to itself: workers load their libraries after it, as
-        # that would slow its threads down by more than the seconds it takes.
-        here = [spec for spec in to_do if self.side_by_side == 1 or spec.phase == "pretrain"]
-        put_off: set[str] = set()
-        for spec in here:
-            if spec.hash not in put_off:
-                self._run(spec, parent_model(grid, spec, self.store))
-                put_off |= self._put_off(grid, spec)
-        put_off |= self._run_side_by_side(grid, [spec for spec in to_do if spec not in here])
-        made = sum(spec.hash not in put_off for spec in to_do)
+        waiting = [spec for spec, check in states if check.state != "done"]
+        found, made = len(states) - len(waiting), 0
+        unfinished = {spec.hash for spec in waiting}
+        with Workers() as workers:
+            while waiting or workers.busy:
+                ready = [spec for spec in waiting if spec.parent not in unfinished]
+                # All others wait for phase 1. It is made in this process, with the machine to itself: workers would
+                # load their libraries meanwhile, which slows its threads down by more than the seconds that takes.
+                if ready and (self.parallel_runs == 1 or ready[0].phase == "pretrain"):
+                    waiting.remove(done := ready[0])
+                    self._run(done, parent_model(grid, done, self.store))
+                else:
+                    for spec in ready[: self.parallel_runs - workers.busy]:
+                        waiting.remove(spec)
+                        job = self._job(spec, parent_model(grid, spec, self.store), self.threads(spec.phase))
+                        workers.submit(job, self.progress.start(spec))
+                    done = workers.wait()
+                    self.progress.finish(done)
+                made += 1
+                unfinished.remove(done.hash)
+                if not done.retry and self.store.collapsed(done):
+                    superseded = grid.below(done.hash)
+                    waiting = [spec for spec in waiting if spec.hash not in superseded]
         retried = with_retries(grid, self.store)
         if retried != grid:
             rest = self.run_grid(retried)
-            return GridResult(len(states) - len(to_do), made + rest.made, rest.collapsed)
+            return GridResult(found, made + rest.made, rest.collapsed)
         collapsed = [*grid.collapsed, *(spec for spec in grid.runs if self.store.collapsed(spec))]
-        return GridResult(len(states) - len(to_do), made, tuple(spec.folder for spec in collapsed))
+        return GridResult(found, made, tuple(spec.folder for spec in collapsed))
 
     def run_single(self, spec: RunSpec, parent: Path | None) -> bool:
-        """Make one run, from the model in ``parent`` if given, and once more if it collapses; what counts is the
-        ``standing`` one. True if that was found complete."""
-        attempt = standing(spec, self.store)
+        """Make one run, from the model in ``parent`` if given, and once more if it collapses. True if the
+        ``current_attempt`` was found complete."""
+        attempt = current_attempt(spec, self.store)
         check = self.store.check(attempt)
         self.progress.plan([(attempt, check)])
         if check.state == "done":
             return True
         self._run(attempt, parent)
-        if standing(spec, self.store) != attempt:
+        if current_attempt(spec, self.store) != attempt:
             self.run_single(spec, parent)
         return False
 
     def _run(self, spec: RunSpec, parent: Path | None) -> None:
+        """Make a run in this process, or in several that share it."""
         progress = self.progress.start(spec)
         threads = self.threads(spec.phase)
-        if self.spread > 1 and spec.train:
-            share = max(1, (threads or os.cpu_count() or 1) // self.spread)
+        if self.processes_per_run > 1 and spec.train:
+            share = max(1, (threads or os.cpu_count() or 1) // self.processes_per_run)
             with Workers() as workers:
-                workers.spread(self._order(spec, parent, share), progress, self.spread)
+                workers.share(self._job(spec, parent, share), progress, self.processes_per_run)
         else:
             use_threads(threads)
             execute_run(spec, parent, self.source, self.store, self.settings, progress)
         self.progress.finish(spec)
 
-    def _put_off(self, grid: Grid, made: RunSpec) -> set[str]:
-        """What is not to start from the run that was made, because another attempt takes its place."""
-        return set() if made.retry or not self.store.collapsed(made) else grid.below(made.hash)
-
-    def _run_side_by_side(self, grid: Grid, to_do: list[RunSpec]) -> set[str]:
-        """Make each run as soon as its parent is complete and a worker is free, those that others wait for first.
-
-        Returns what was put off.
-        """
-        put_off: set[str] = set()
-        awaited = {spec.parent for spec in to_do}
-        waiting = sorted(to_do, key=lambda spec: spec.hash not in awaited)
-        unfinished = {spec.hash for spec in to_do}
-        with Workers() as workers:
-            while unfinished:
-                ready = [spec for spec in waiting if spec.parent not in unfinished]
-                for spec in ready[: self.side_by_side - workers.busy]:
-                    waiting.remove(spec)
-                    order = self._order(spec, parent_model(grid, spec, self.store), self.threads(spec.phase))
-                    workers.give(order, self.progress.start(spec))
-                done = workers.wait()
-                self.progress.finish(done)
-                put_off |= self._put_off(grid, done)
-                unfinished -= {done.hash, *put_off}
-                waiting = [spec for spec in waiting if spec.hash not in put_off]
-        return put_off
-
-    def _order(self, spec: RunSpec, parent: Path | None, threads: int) -> Order:
-        return Order(spec, parent, self.source_options, self.store.root, self.settings, threads)
+    def _job(self, spec: RunSpec, parent: Path | None, threads: int) -> Job:
+        return Job(spec, parent, self.source_options, self.store.root, self.settings, threads)

@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from xlt.data.rows import fingerprint
 from xlt.data.source import Source, evaluated, training_rows
 from xlt.pipeline.checkpoint import identified, pinned
-from xlt.pipeline.spec import Phase, RunSpec, SourceSpec, recipe_values
+from xlt.pipeline.spec import Phase, RunSpec, SourceSpec
 from xlt.pipeline.tiers import Arm, Tier
 from xlt.tasks.catalogue import MASKED_LM, get_task
-from xlt.tasks.record import ENGLISH, Split, Task
+from xlt.tasks.record import ENGLISH, Split
 
 if TYPE_CHECKING:
     from xlt.train.engine import EngineName, Precision
+
+# What grid.json says of a run beside its folder and its hash.
+_LISTED = {"phase", "arm", "train", "evaluate", "parent"}
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
     """A tier on one source with one seed, as runs.
 
-    ``collapsed`` are first attempts whose place in ``runs`` a second one has taken; ``left_out`` says by arm what of
-    the tier is not in the grid because its data is absent.
+    ``collapsed`` are first attempts that a retry has replaced in ``runs``; ``left_out`` says by arm what of the tier is
+    not in the grid because its data is absent.
     """
 
     tier: str
@@ -40,7 +42,7 @@ class Grid:
         return next(run for run in self.runs if run.hash == run_hash)
 
     def below(self, run_hash: str) -> set[str]:
-        """The hashes of all runs that start from that run, or from one that does."""
+        """The hashes of all runs that start from that run, directly or through others."""
         found: set[str] = set()
         for run in self.runs:
             if run.parent in {run_hash, *found}:
@@ -48,7 +50,7 @@ class Grid:
         return found
 
     def retry(self, collapsed: RunSpec) -> Grid:
-        """The grid with a second attempt in the place of a run, which all that started from the first start from."""
+        """The grid with a second attempt in the place of a run; what started from the first starts from that."""
         renamed = {collapsed.hash: collapsed.model_copy(update={"retry": 1})}
         for run in self.runs:
             if run.parent in renamed:
@@ -57,66 +59,58 @@ class Grid:
         return replace(self, runs=runs, collapsed=(*self.collapsed, collapsed))
 
     def as_json(self) -> dict[str, Any]:
-        """What ``RESULTS/grid.json`` holds: ``collapsed`` and ``left_out`` where there is any."""
-        document = {
+        """What ``RESULTS/grid.json`` holds: ``collapsed`` and ``left_out`` only where there is something."""
+        document: dict[str, Any] = {
             "format": 1,
             "tier": self.tier,
             "source": self.source.model_dump(),
             "seed": self.seed,
-            "runs": [_listed(run) for run in self.runs],
+            "left_out": self.left_out,
         }
-        rest = {"collapsed": [_listed(run) for run in self.collapsed], "left_out": self.left_out}
-        return document | {name: value for name, value in rest.items() if value}
+        for name, runs in (("runs", self.runs), ("collapsed", self.collapsed)):
+            document[name] = [
+                {"folder": run.folder, "hash": run.hash, **run.model_dump(mode="json", include=_LISTED)} for run in runs
+            ]
+        optional = ("collapsed", "left_out")
+        return {name: value for name, value in document.items() if value or name not in optional}
 
     def text(self) -> str:
         """The same as text."""
         return json.dumps(self.as_json(), indent=1, sort_keys=True) + "\n"
 
 
-def _listed(run: RunSpec) -> dict[str, Any]:
-    return {
-        "folder": run.folder,
-        "hash": run.hash,
-        "phase": run.phase,
-        "arm": run.arm,
-        "train": list(run.train),
-        "evaluate": list(run.evaluate),
-        "parent": run.parent,
-    }
-
-
 def present_arms(arms: Mapping[str, Arm], source: Source) -> tuple[dict[str, Arm], dict[str, str]]:
-    """The arms whose optional data ``source`` has, by their names in the tier, and what falls away, by the same.
+    """The arms that ``source`` has the data of, by their names in the tier, and what is left out, by the same names.
 
     A licensed task whose training data is absent is left out of its arm, which is then labelled with the number of
-    those that are left (``multi8``); an arm with nothing left, or without its translated data, is left out itself.
+    tasks that are left (``multi8``). An arm is left out itself if no task is left, or if translated data is absent.
     """
     present: dict[str, Arm] = {}
     left_out: dict[str, str] = {}
     for name, arm in arms.items():
         absent = [key for key in arm.licensed if not source.languages(get_task(key), "train")]
+        kept = [key for key in arm.intermediate if key not in absent]
         untranslated = [
             f"{key} in {language}"
             for key in arm.intermediate
             for language in arm.translated
             if language not in source.languages(get_task(key), "train")
         ]
-        kept = [key for key in arm.intermediate if key not in absent]
         if untranslated:
             left_out[name] = f"no machine-translated training data is given for {', '.join(untranslated)}"
         elif absent:
             left_out[name] = f"no training data for {', '.join(absent)}, which is licensed"
-        if kept and absent and not untranslated:
-            label = f"{name}{len(kept)}"
-            left_out[name] += f"; trained on the other {len(kept)} tasks as {label}"
-            present[name] = arm.model_copy(update={"intermediate": kept, "label": label})
-        elif name not in left_out:
+            if kept:
+                label = f"{name}{len(kept)}"
+                left_out[name] += f"; trained on the other {len(kept)} tasks as {label}"
+                present[name] = arm.model_copy(update={"intermediate": kept, "label": label})
+        else:
             present[name] = arm
     return present, left_out
 
 
 class GridBuilder:
-    """Builds the specs of a tier; the fingerprints of the rows are computed once.
+    """Builds the specs of a tier on a source.
 
     Without ``fingerprints`` no data and no model is read: the specs show what there is to do, and their hashes name no
     run.
@@ -142,18 +136,19 @@ class GridBuilder:
         self.backbone = self.plan.backbone
         if self.backbone.name and not self.backbone.digest:
             self.backbone = identified(self.backbone) if fingerprints else pinned(self.backbone)
-        self._fingerprint = lru_cache(maxsize=None)(self._uncached_fingerprint)
+        # Many runs read the same rows, and to read and hash them takes seconds.
+        self._known: dict[tuple[str, Split, str], str] = {}
 
     def grid(self) -> Grid:
         """All runs of the tier: phase 1 where the backbone is made on the spot, phase 2 of all arms, then the targets.
 
-        A target whose training is that of a phase-2 model (NLI's, of MNLI's) is scored with that model: the same
+        A target whose training is that of a phase-2 model (NLI's is MNLI's) is scored with that model: the same
         training is never done twice.
         """
         runs: list[RunSpec] = []
         pretrained = None
         if not self.backbone.name:
-            runs.append(self.spec("pretrain", "mlm", "", (MASKED_LM.key,), (), None, recipe_of=MASKED_LM.key))
+            runs.append(self.spec("pretrain", "mlm", MASKED_LM.key, train=(MASKED_LM.key,)))
             pretrained = runs[0].hash
         arms, left_out = present_arms(self.plan.arms, self.source)
         parents = dict.fromkeys(arms, pretrained)
@@ -161,56 +156,66 @@ class GridBuilder:
         for name, arm in arms.items():
             if train := arm.train:
                 label = arm.label or name
-                joint = name if len(train) > 1 else train[0]
                 run = self.spec(
-                    *("intermediate", label, label, train, tuple(arm.intermediate), pretrained),
-                    recipe_of=joint,
+                    *("intermediate", label, name if len(train) > 1 else train[0]),
+                    arm=label,
+                    train=train,
+                    evaluate=tuple(arm.intermediate),
+                    parent=pretrained,
                     translated=arm.translated,
                 )
                 runs.append(run)
                 parents[name] = trained[_training(run)] = run.hash
         for name, arm in arms.items():
-            label = arm.label or name
-            for train, targets in self._groups(arm.targets):
-                title = f"{label}.{'+'.join(targets)}"
-                run = self.spec("target", title, label, train, targets, parents[name], recipe_of=targets[0])
-                if train and (same := trained.get(_training(run))):
-                    run = self.spec("target", title, label, (), targets, same, recipe_of=targets[0])
-                runs.append(run)
-        return Grid(
-            self.tier.name,
-            SourceSpec(name=self.source.name, settings=self.source.settings),
-            self.seed,
-            tuple(runs),
-            left_out=left_out,
-        )
+            # Targets that share a training set, or need none, share a run.
+            groups: dict[str | None, list[str]] = {}
+            for key in arm.targets:
+                groups.setdefault(get_task(key).trains_on, []).append(key)
+            for train_key, targets in groups.items():
+                run = self._target(arm.label or name, train_key, tuple(targets), parents[name])
+                same = trained.get(_training(run)) if train_key else None
+                runs.append(self._target(arm.label or name, None, tuple(targets), same) if same else run)
+        source = SourceSpec(name=self.source.name, settings=self.source.settings)
+        return Grid(self.tier.name, source, self.seed, tuple(runs), left_out=left_out)
 
-    def _groups(self, targets: Sequence[str]) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
-        """Targets that share a training set (or need none) share a run: the set and they."""
-        groups: dict[str | None, list[str]] = {}
-        for key in targets:
-            groups.setdefault(get_task(key).trains_on, []).append(key)
-        return (((train,) if train else (), tuple(keys)) for train, keys in groups.items())
+    def _target(self, arm: str, train: str | None, targets: tuple[str, ...], parent: str | None) -> RunSpec:
+        return self.spec(
+            *("target", f"{arm}.{'+'.join(targets)}", targets[0]),
+            arm=arm,
+            train=(train,) if train else (),
+            evaluate=targets,
+            parent=parent,
+        )
 
     def spec(
         self,
         phase: Phase,
         name: str,
-        arm: str,
-        train: tuple[str, ...],
-        evaluate: tuple[str, ...],
-        parent: str | None,
-        *,
         recipe_of: str,
+        *,
+        arm: str = "",
+        train: tuple[str, ...] = (),
+        evaluate: tuple[str, ...] = (),
+        parent: str | None = None,
         languages: Collection[str] = (),
         splits: Collection[str] = (),
         translated: Sequence[str] = (),
     ) -> RunSpec:
-        """The spec of one run by the recipe of ``recipe_of``; ``languages`` and ``splits``, where given, restrict what
-        is evaluated. Whether it collapses can be seen where all that it trains has dev data."""
+        """The spec of one run by the recipe of a task or arm; ``languages`` and ``splits``, where given, restrict what
+        is evaluated."""
         recipe = self.tier.recipe(recipe_of, self.source.name)
         own = [get_task(key) for key in train if key != MASKED_LM.key]
+        # A collapse shows in dev scores: all that is trained must have dev data.
         collapse_after = self.plan.collapse_after if own and all("dev" in task.files for task in own) else 0.0
+        read: list[tuple[str, Split, str]] = []
+        for key in train if self.fingerprints else ():
+            masked = key == MASKED_LM.key
+            read.append((key, "train", "all" if masked else "+".join(translated) or ENGLISH))
+            if not masked and (recipe.evaluate_every or collapse_after):
+                read.append((key, "dev", ENGLISH))
+        for key in evaluate if self.fingerprints else ():
+            read += ((key, *pair) for pair in evaluated(get_task(key), self.source, languages, splits))
+        tasks = dict.fromkeys((*train, *evaluate))
         return RunSpec(
             phase=phase,
             name=name,
@@ -220,12 +225,9 @@ class GridBuilder:
             backbone=self.backbone,
             parent=parent,
             source=SourceSpec(name=self.source.name, settings=self.source.settings),
-            data={
-                **self._training_data(train, translated, dev=bool(recipe.evaluate_every or collapse_after)),
-                **self._evaluation_data(evaluate, languages, splits),
-            },
-            recipe=recipe_values(recipe),
-            max_lengths={key: self._task(key).recipe.max_length for key in dict.fromkeys((*train, *evaluate))},
+            data={"/".join(each): self._fingerprint(*each) for each in read},
+            recipe=asdict(recipe),
+            max_lengths={key: self.tier.recipe(key, self.source.name).max_length for key in tasks},
             seed=self.seed,
             precision=self.precision,
             engine=self.engine if train else "deepspeed",
@@ -233,33 +235,16 @@ class GridBuilder:
             collapse_after=collapse_after,
         )
 
-    def _training_data(self, train: Sequence[str], translated: Sequence[str], *, dev: bool) -> dict[str, str]:
-        read: list[tuple[str, Split, str]] = []
-        for key in train:
-            masked = key == MASKED_LM.key
-            read.append((key, "train", "all" if masked else "+".join(translated) or ENGLISH))
-            if dev and not masked:
-                read.append((key, "dev", ENGLISH))
-        return self._fingerprints(read)
-
-    def _evaluation_data(
-        self, evaluate: Sequence[str], languages: Collection[str], splits: Collection[str]
-    ) -> dict[str, str]:
-        tasks = [self._task(key) for key in evaluate] if self.fingerprints else []
-        return self._fingerprints(
-            (task.key, *pair) for task in tasks for pair in evaluated(task, self.source, languages, splits)
-        )
-
-    def _fingerprints(self, read: Iterable[tuple[str, Split, str]]) -> dict[str, str]:
-        return {"/".join(each): self._fingerprint(*each) for each in read} if self.fingerprints else {}
-
-    def _task(self, key: str) -> Task:
-        return self.tier.task(key, self.source.name)
-
-    def _uncached_fingerprint(self, key: str, split: Split, language: str) -> str:
-        if split == "train":
-            return fingerprint(training_rows(self.source, self._task(key), language.split("+")))
-        return fingerprint(self.source.rows(self._task(key), split, language))
+    def _fingerprint(self, key: str, split: Split, language: str) -> str:
+        if (key, split, language) not in self._known:
+            task = self.tier.task(key, self.source.name)
+            rows = (
+                training_rows(self.source, task, language.split("+"))
+                if split == "train"
+                else self.source.rows(task, split, language)
+            )
+            self._known[key, split, language] = fingerprint(rows)
+        return self._known[key, split, language]
 
 
 def _training(run: RunSpec) -> str:

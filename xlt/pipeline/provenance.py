@@ -1,4 +1,4 @@
-"""Where and with what a run was made. No host name, user name or path: committees may be blind."""
+"""Where and with what a run was made. No host name, user name or path is recorded: reviewers may be blind."""
 
 from __future__ import annotations
 
@@ -12,20 +12,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-PACKAGES = [
-    "xlt",
-    "torch",
-    "transformers",
-    "tokenizers",
-    "datasets",
-    "deepspeed",
-    "faiss-cpu",
-    "faiss-gpu",
-    "triton",
-    "numpy",
-    "sentencepiece",
-]
-# What the self-test of a GPU, or a user, left out or chose; the results are the same.
+PACKAGES = "xlt torch transformers tokenizers datasets deepspeed faiss-cpu faiss-gpu triton numpy sentencepiece".split()
+# What the self-test of a GPU switched off, or a user chose; the results are the same.
 SWITCHES = ("XLT_KERNELS", "XLT_FAISS", "XLT_SEARCH")
 
 
@@ -75,7 +63,7 @@ def commit() -> str:
         head = git("rev-parse", "HEAD")
         changed = git("status", "--porcelain", "--untracked-files=no")
     except OSError:
-        return ""
+        return ""  # git is not installed
     return head + ("+changes" if head and changed else "")
 
 

@@ -1,46 +1,50 @@
-"""One run from start to manifest."""
+"""One run from start to manifest: training, then predictions of every split and language, and their metrics."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 import time
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
-from xlt.data.source import Source
+from xlt.data.predictions import Prediction, write_predictions
+from xlt.data.source import EVALUATED_SPLITS, Source, needs_dev
+from xlt.errors import UsageFault
+from xlt.evaluate.metrics import Scored, score
+from xlt.evaluate.predict import predict
 from xlt.files import write_text
+from xlt.model.encoder import PackedModel
 from xlt.pipeline.provenance import environment, peak_memory
-from xlt.pipeline.scoring import Metrics, score_run
 from xlt.pipeline.spec import RunSpec
-from xlt.pipeline.starting_point import load_model
-from xlt.pipeline.store import PROVENANCE, RunStore
-from xlt.pipeline.training import train_run
-from xlt.runtime import start_process_group, stop_process_group
+from xlt.pipeline.store import METRICS, PROVENANCE, RunStore, StoredMetrics, prediction_name
+from xlt.pipeline.training import evaluation_tokens, load_model, train_run
+from xlt.retrieval.embed import embed, encode_sentences
+from xlt.retrieval.mining import mine_translations
+from xlt.retrieval.search import Progress as SearchProgress
+from xlt.retrieval.search import Vectors, search_engine
+from xlt.retrieval.tatoeba import retrieve
+from xlt.runtime import device, start_process_group, stop_process_group
+from xlt.tasks.record import Split, Task
 from xlt.train.engine import EngineSettings
 from xlt.train.loop import StepRecord
 
 
 class Progress(Protocol):
-    """What a run tells whoever watches it."""
+    """Who is told how far a run is."""
 
     def step(self, record: StepRecord, steps: int) -> None:
         """One optimiser step of ``steps`` is done."""
 
     def cell(self, task: str, split: str, language: str) -> None:
-        """One set of predictions is about to be made."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunResult:
-    """A finished run: its folder, its metrics and its provenance."""
-
-    folder: Path
-    metrics: Metrics
-    provenance: dict[str, Any]
+        """The predictions for one task, split and language begin; in a long search, how far it is is told here too."""
 
 
 def execute_run(
@@ -50,10 +54,10 @@ def execute_run(
     store: RunStore,
     settings: EngineSettings,
     progress: Progress,
-) -> RunResult | None:
+) -> None:
     """Train and score as ``spec`` says, into its folder of ``store``.
 
-    In a process group of several only the first process writes and scores; the others return ``None``.
+    In a process group of several all train, and only the first writes and scores.
     """
     start_process_group()
     settings = replace(settings, precision=spec.precision, engine=spec.engine)
@@ -61,53 +65,128 @@ def execute_run(
         with tempfile.TemporaryDirectory() as tokenizer_folder:
             train_run(spec, parent_model, source, Path(tokenizer_folder), settings, lambda record, steps: None)
         stop_process_group()
-        return None
-    clock = _Clock()
+        return
+    seconds: dict[str, float] = {}
+    began = time.perf_counter()
+
+    def lap(name: str) -> None:
+        seconds[name] = round(time.perf_counter() - began - sum(seconds.values()), 3)
+
     world = torch.distributed.get_world_size()
     with store.writing(spec) as folder:
-        log = (folder / "log.jsonl").open("w", encoding="utf-8")
+        with (folder / "log.jsonl").open("w", encoding="utf-8") as log:
 
-        def on_step(record: StepRecord, steps: int) -> None:
-            log.write(json.dumps(record.as_json()) + "\n")
-            progress.step(record, steps)
+            def on_step(record: StepRecord, steps: int) -> None:
+                log.write(json.dumps(record.as_json()) + "\n")
+                progress.step(record, steps)
 
-        with log:
             result = train_run(spec, parent_model, source, folder / "model", settings, on_step)
         if world > 1:
             # The others have nothing left to do; scoring may take longer than they would wait.
             stop_process_group()
-        clock.lap("train")
-        model = result.model
-        if result.trained is not None:
-            model.save(str(folder / "model"), state_dict=result.trained.weights)
+        lap("train")
+        model, trained = result.model, result.trained
+        if trained is not None:
+            model.save(str(folder / "model"), state_dict=trained.weights)
             result.tokenizer.save_pretrained(str(folder / "model"))
             # What is scored is what was stored.
             model, _ = load_model(folder / "model")
-            clock.lap("save")
+            lap("save")
         metrics = score_run(spec, model, result.tokenizer, source, folder, progress.cell)
-        clock.lap("evaluate")
+        lap("evaluate")
+        collapsed = {"collapsed": trained.collapsed} if spec.collapse_after and trained else {}
         provenance = {
             **environment(),
             "world_size": world,
             **asdict(settings),
             "packed": model.packed,
-            "steps": result.trained.step if result.trained else 0,
-            "seconds": clock.laps,
+            "steps": trained.step if trained else 0,
+            "seconds": seconds,
             "peak_memory": peak_memory(),
+            **collapsed,
         }
-        write_text(folder / "metrics.json", json.dumps(metrics, indent=1, sort_keys=True) + "\n")
-        if spec.collapse_after and result.trained:
-            provenance["collapsed"] = result.trained.collapsed
-        write_text(folder / PROVENANCE, json.dumps(provenance, indent=1, sort_keys=True) + "\n")
-    return RunResult(folder, metrics, provenance)
+        for name, document in ((METRICS, metrics), (PROVENANCE, provenance)):
+            write_text(folder / name, json.dumps(document, indent=1, sort_keys=True) + "\n")
 
 
-class _Clock:
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
-        self._last = time.perf_counter()
+def score_run(
+    spec: RunSpec,
+    model: PackedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    source: Source,
+    folder: Path,
+    on_cell: Callable[[str, str, str], None],
+) -> StoredMetrics:
+    """Predict and score everything the run evaluates; predictions are written below ``folder``.
 
-    def lap(self, name: str) -> None:
-        now = time.perf_counter()
-        self.laps[name] = round(now - self._last, 3)
-        self._last = now
+    Returns the metrics in percent. ``on_cell`` is told the task, split and language that come next, and during a long
+    search with the language how far it is.
+    """
+    search_engine()  # an unknown one is refused before anything is computed
+    # The vectors of mining lie beside the folder until everything is scored: another attempt at the run begins with an
+    # empty folder, and need not make them again.
+    vectors = folder.with_name(f"{folder.name}.vectors")
+    metrics: StoredMetrics = {}
+    dev: dict[tuple[str, str], Scored] = {}
+    (folder / "predictions").mkdir(exist_ok=True)
+    model.compute_in(device(), spec.precision)
+    for key, split, language in _cells(spec):
+        on_cell(key, split, language)
+        task = spec.task(key)
+        rows = source.rows(task, split, language)
+        told = partial(_tell_search, on_cell, key, split, language)
+        predictions = predict_rows(spec, model, tokenizer, task, rows, keep=vectors, progress=told)
+        write_predictions(folder / prediction_name(key, split, language), predictions)
+        if needs_dev(task, split) and (key, language) not in dev:
+            raise UsageFault(
+                f"'{key}' is scored with the threshold that is best on its dev split.",
+                fix="Leave --split away, or add --split dev.",
+            )
+        values = score(task, rows, predictions, language, dev.get((key, language)))
+        if split == "dev":
+            dev[key, language] = rows, predictions
+        metrics.setdefault(key, {}).setdefault(split, {})[language] = values
+    shutil.rmtree(vectors, ignore_errors=True)
+    return metrics
+
+
+def _tell_search(
+    on_cell: Callable[[str, str, str], None], key: str, split: str, language: str, what: str, done: int, of: int
+) -> None:
+    on_cell(key, split, f"{language}: {done} of {of} {what}")
+
+
+def _cells(spec: RunSpec) -> Iterator[tuple[str, Split, str]]:
+    """Every task, split and language that a run evaluates, as its ``data`` lists them: dev before test."""
+    for name in spec.data:
+        key, split, language = name.split("/")
+        if key in spec.evaluate and split in EVALUATED_SPLITS:
+            yield key, cast(Split, split), language
+
+
+def predict_rows(
+    spec: RunSpec,
+    model: PackedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    rows: Sequence[Any],
+    *,
+    keep: Path | None = None,
+    progress: Callable[[str, int, int], None] = lambda what, done, of: None,
+) -> list[Prediction]:
+    """What the run's model says about the rows of one task, split and language.
+
+    Mining keeps its vectors in the folder ``keep`` and tells its ``progress``: what is done, and how much of it.
+    """
+    tokens, where = evaluation_tokens(), device()
+    if task.kind != "retrieval":
+        return predict(model, rows, task, tokenizer, max_tokens=tokens, device=where)
+
+    def vectors(texts: Sequence[str], keep: Path | None = None, progress: SearchProgress | None = None) -> Vectors:
+        sequences = encode_sentences(texts, tokenizer, task.recipe.max_length)
+        layer = spec.backbone.retrieval_layer
+        return embed(model, sequences, layer=layer, max_tokens=tokens, device=where, keep=keep, progress=progress)
+
+    if task.metric == "mining_f1":
+        return mine_translations(rows, partial(vectors, keep=keep), progress)
+    return retrieve(rows, vectors)

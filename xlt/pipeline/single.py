@@ -13,7 +13,7 @@ from xlt.pipeline.checkpoint import checkpoint_folder, digest_of, file_digests, 
 from xlt.pipeline.grid import GridBuilder
 from xlt.pipeline.spec import Backbone, Phase, RunSpec
 from xlt.pipeline.store import SPEC, check_folder, read_spec
-from xlt.pipeline.tiers import SourcePlan, Tier, read_tier
+from xlt.pipeline.tiers import SourcePlan, Tier
 from xlt.tasks.catalogue import INTERMEDIATE, MASKED_LM, get_task
 
 if TYPE_CHECKING:
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StartingModel:
-    """A model the user named: its folder, its backbone, and the run it came from, if any, with the source of that
-    run."""
+    """A model that the user named: its folder and backbone; of a run also the hash and the name of its source."""
 
     folder: Path
     backbone: Backbone
@@ -33,9 +32,9 @@ class StartingModel:
 
 @dataclass(frozen=True, slots=True)
 class SingleOptions:
-    """What the user may set for one run. ``recipe`` holds changes to the recipe of the tier or the catalogue."""
+    """What the user may set for one run. ``recipe`` changes the recipe of the tier, or that of the catalogue."""
 
-    tier: str | None
+    tier: Tier | None
     seed: int
     precision: Precision
     recipe: Mapping[str, float | int] = field(default_factory=dict)
@@ -46,11 +45,7 @@ class SingleOptions:
 
 
 def check_name(model: str) -> None:
-    """Make sure that a model's name is that of a folder that may hold one, or may be one on the hub.
-
-    Raises:
-        UsageFault: it is neither.
-    """
+    """Raise ``UsageFault`` unless the name is that of a folder that may hold a model, or may be one on the hub."""
     folder = Path(model)
     is_local = folder.exists() or model.startswith((".", "/", "~")) or model.count("/") > 1
     if is_local and not any((folder / name).is_file() for name in (SPEC, "config.json")):
@@ -65,7 +60,7 @@ def find_model(model: str) -> StartingModel:
     """The model in a run's folder, in a ``save_pretrained`` folder, or a public one by its hub name.
 
     Raises:
-        DataFault: the folder is there but holds no whole model, or the public one was not fetched.
+        DataFault: the folder holds no complete model, or the public one was not fetched.
         UsageFault: it is neither a folder nor a hub name.
     """
     folder = Path(model)
@@ -92,11 +87,7 @@ def find_model(model: str) -> StartingModel:
 
 
 def check_use(task_key: str, *, has_model: bool, train: bool) -> None:
-    """Make sure that a task can be used this way: trained or only scored, from a model that was named or from none.
-
-    Raises:
-        UsageFault: it cannot.
-    """
+    """Raise ``UsageFault`` if the task cannot be used this way: trained or only scored, with a model or without."""
     if get_task(task_key).kind == "retrieval" and train:
         raise UsageFault(
             f"'{task_key}' has no training data: retrieval uses the encoder as it is.",
@@ -127,58 +118,46 @@ def single_spec(
         UsageFault: the task or the model cannot be used this way.
     """
     task = get_task(task_key)
+    trained = task.trains_on or task_key
     check_use(task_key, has_model=start is not None, train=train)
-    tier = _tier(task_key, source.name, start, options)
-    if start is not None:
-        tier = _within_positions(tier, (task_key, task.trains_on or task_key), source.name, start.folder)
+    tier = _tier((task_key, trained), source.name, start, options)
     builder = GridBuilder(tier, source, seed=options.seed, precision=options.precision, engine=options.engine)
     is_intermediate = any(task_key == intermediate.key for intermediate in INTERMEDIATE)
     default: Phase = "pretrain" if start is None else "intermediate" if is_intermediate else "target"
     return builder.spec(
-        phase or default,
-        f"{'train' if train else 'evaluate'}.{task_key}",
-        "",
-        (task.trains_on or task_key,) if train else (),
-        () if task_key == MASKED_LM.key else (task_key,),
-        start.parent if start else None,
-        recipe_of=task_key,
+        *(phase or default, f"{'train' if train else 'evaluate'}.{task_key}", task_key),
+        train=(trained,) if train else (),
+        evaluate=() if task_key == MASKED_LM.key else (task_key,),
+        parent=start.parent if start else None,
         languages=options.languages,
         splits=options.splits,
     )
 
 
-def _tier(task_key: str, source: str, start: StartingModel | None, options: SingleOptions) -> Tier:
-    """A tier of one run: the recipe of the tier named, if any, with the user's changes."""
+def _tier(keys: tuple[str, str], source: str, start: StartingModel | None, options: SingleOptions) -> Tier:
+    """A tier of one run of the first of two tasks, trained on the second: the recipes of the tier named, if any, with
+    the user's changes."""
     plan = SourcePlan(backbone=Backbone())
     if options.tier:
-        plan = read_tier(options.tier).plan(source)
+        plan = options.tier.plan(source)
     elif start is None:
-        raise UsageFault(
-            "Phase 1 on the spot needs the tier that describes the small backbone.", fix="Add --tier smoke."
-        )
+        why = "Phase 1 trains a small backbone, which a tier describes."
+        raise UsageFault("No tier was given.", why=why, fix="Add --tier smoke.")
     backbone = start.backbone if start else plan.backbone
     if options.layer is not None:
         backbone = backbone.model_copy(update={"retrieval_layer": options.layer})
-    recipes = {key: dict(values) for key, values in plan.recipes.items()}
     changes = dict(options.recipe)
     if changes.get("epochs"):
         changes.setdefault("steps", 0)
-    recipes[task_key] = {**recipes.get(task_key, {}), **changes}
-    return Tier(
-        name="single",
-        about="one run",
-        sources={source: SourcePlan(backbone=backbone, recipes=recipes, collapse_after=plan.collapse_after)},
-    )
+    recipes = {**plan.recipes, keys[0]: {**plan.recipes.get(keys[0], {}), **changes}}
+    plan = SourcePlan(backbone=backbone, recipes=recipes, collapse_after=plan.collapse_after)
+    tier = Tier(name="single", about="one run", sources={source: plan})
+    if start is None:
+        return tier
+    from xlt.pipeline.training import longest_sequence
 
-
-def _within_positions(tier: Tier, keys: Collection[str], source: str, folder: Path) -> Tier:
-    """The tier with texts cut where the model in ``folder`` has no more positions."""
-    from xlt.pipeline.starting_point import longest_sequence
-
-    most = longest_sequence(folder)
-    plan = tier.plan(source)
-    recipes = {**plan.recipes}
-    for key in keys:
-        if most is not None and tier.recipe(key, source).max_length > most:
-            recipes[key] = {**recipes.get(key, {}), "max_length": most}
+    most = longest_sequence(start.folder)
+    if most is not None:
+        too_long = [key for key in keys if tier.recipe(key, source).max_length > most]
+        recipes |= {key: {**recipes.get(key, {}), "max_length": most} for key in too_long}
     return tier.model_copy(update={"sources": {source: plan.model_copy(update={"recipes": recipes})}})

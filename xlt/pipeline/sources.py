@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from xlt.data.files.source import FilesSource, UserFiles
-from xlt.data.rows import MiningRow, Row, TextRow
+from xlt.data.rows import MiningRow, Row
 from xlt.data.source import Source
 from xlt.data.world import WorldSource
 from xlt.errors import UsageFault
@@ -27,36 +27,32 @@ class SourceOptions:
 class _Limited:
     """The first ``limit`` rows of every split of another source; its text for phase 1 stays whole.
 
-    Of mining, ``limit`` sentences of either side, the English ones that translate one of the foreign ones first: only
-    what was read is to be found.
+    Mining keeps ``limit`` sentences of either side, first the English ones that translate a foreign one which is kept.
     """
 
     def __init__(self, source: Source, limit: int) -> None:
         self.name = source.name
         self.settings: dict[str, int | str] = {**source.settings, "limit": limit}
+        self.languages = source.languages
+        self.pretraining_text = source.pretraining_text
         self._source = source
         self._limit = limit
-
-    def languages(self, task: Task, split: Split) -> tuple[str, ...]:
-        return self._source.languages(task, split)
 
     def rows(self, task: Task, split: Split, language: str) -> list[Row]:
         rows = self._source.rows(task, split, language)
         mined = [row for row in rows if isinstance(row, MiningRow)]
         return list(_first_of_each_side(mined, self._limit)) if mined else rows[: self._limit]
 
-    def pretraining_text(self) -> list[TextRow]:
-        return self._source.pretraining_text()
-
 
 def _first_of_each_side(rows: list[MiningRow], limit: int) -> Iterator[MiningRow]:
     foreign = [row for row in rows if not row.english][:limit]
     wanted = {match for row in foreign for match in row.matches}
     english = sorted((row for row in rows if row.english), key=lambda row: row.id not in wanted)
-    read = {row.id for row in english[:limit]}
+    kept = {row.id for row in english[:limit]}
     for row in foreign:
-        yield replace(row, matches=tuple(match for match in row.matches if match in read))
-    yield from (row for row in rows if row.english and row.id in read)
+        # A translation that is not kept cannot be found, and must not count as missed.
+        yield replace(row, matches=tuple(match for match in row.matches if match in kept))
+    yield from (row for row in rows if row.english and row.id in kept)
 
 
 def open_source(options: SourceOptions) -> Source:
@@ -65,25 +61,24 @@ def open_source(options: SourceOptions) -> Source:
     Raises:
         UsageFault: no source has that name, or its data root was not given.
     """
+    root = options.data_root
     source: Source
     if options.name == "world":
         source = WorldSource(options.seed)
     elif options.name == "files":
-        if options.data_root is None:
+        if root is None:
             raise UsageFault(
-                "The source 'files' needs the folder that holds the task files.",
-                fix="Add --data-root DIR.",
+                "The source 'files' needs the folder that holds the task files.", fix="Add --data-root DIR."
             )
-        source = FilesSource(options.data_root)
+        source = FilesSource(root)
     elif options.name == "hub":
-        # Here, because it loads pyarrow, which every worker of the other sources would wait for.
+        # Imported here: it loads pyarrow, for which the processes of other sources would wait.
         from xlt.data.hub.source import HubSource
 
-        source = HubSource(FilesSource(options.data_root) if options.data_root else None)
+        source = HubSource(FilesSource(root) if root else None)
     else:
-        raise UsageFault(
-            f"There is no source '{options.name}'.", why="Sources: world, files, hub.", fix="--source world"
-        )
-    if options.data_root is not None:
-        source = UserFiles(source, options.data_root)
+        sources = "Sources: world, files, hub."
+        raise UsageFault(f"There is no source '{options.name}'.", why=sources, fix="--source world")
+    if root is not None:
+        source = UserFiles(source, root)
     return _Limited(source, options.limit) if options.limit else source

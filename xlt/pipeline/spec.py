@@ -15,60 +15,73 @@ Phase = Literal["pretrain", "intermediate", "target"]
 
 
 class Backbone(Frozen):
-    """The encoder: a public checkpoint by ``name``, or a fresh XLM-R of the ``config`` given.
-
-    ``revision`` is the commit of a checkpoint on the hub, ``digest`` that of the bytes of its configuration, tokenizer
-    and weights. ``vocabulary`` is the number of SentencePiece pieces trained for a fresh one. ``retrieval_layer`` is
-    the block whose output is pooled for retrieval (14 of 24 in the paper's code).
-    """
+    """The encoder: a public checkpoint by its name, or a fresh XLM-R of a given configuration."""
 
     name: str = ""
+    """The checkpoint's name on the hub; empty for a fresh XLM-R."""
     revision: str = ""
+    """The commit of the checkpoint on the hub."""
     digest: str = ""
+    """Sixteen hexadecimal digits of the SHA-256 of the checkpoint's configuration, tokenizer and weights."""
     config: dict[str, int | float] = {}
+    """The configuration of a fresh XLM-R, where it differs from the library's defaults."""
     vocabulary: int = 0
+    """The number of SentencePiece pieces that are trained for a fresh XLM-R."""
     retrieval_layer: int = 14
+    """The block whose output is pooled for retrieval (14 of 24 in the paper's code)."""
 
 
 class SourceSpec(Frozen):
-    """Which source of rows, with all its settings; never a path."""
+    """The source of the rows."""
 
     name: str
+    """``world``, ``files`` or ``hub``."""
     settings: dict[str, int | str] = {}
+    """All that determines the rows beside the data itself; never a path."""
 
 
 class RunSpec(Frozen):
     """One training, one evaluation, or both.
 
-    ``train`` lists the tasks whose English training sets are trained on, together if several, and ``recipe`` says
-    how; ``evaluate`` lists the tasks scored afterwards, ``max_lengths`` has an entry for each of both. ``parent`` is
-    the hash of the run whose model this one starts from, ``data`` the fingerprint of every set of rows it reads, as
-    ``task/split/language``. The number of processes and the ZeRO stage are not here: they change how a run is
-    computed, not what.
-
-    ``translated`` are the languages of the machine-translated training sets that stand in for the English ones.
-    ``collapse_after`` is the share of the training after which it is given up if it never was above chance on the
-    English dev data (0: nobody looks); ``retry`` 1 is the second attempt after that, with a seed derived from ``seed``.
+    The number of processes and the ZeRO stage are not here: they change how a run is computed, not what.
     """
 
     format: Literal[1] = 1
+    """The version of this record."""
     phase: Phase
+    """The phase of the paper that the run belongs to."""
     name: str
+    """What people call the run."""
     arm: str
+    """The arm that the run belongs to; empty for phase 1, from which all arms start."""
     train: tuple[str, ...]
+    """The tasks whose training sets are trained on, together if there are several."""
     evaluate: tuple[str, ...] = ()
+    """The tasks that are scored afterwards."""
     backbone: Backbone
+    """The encoder that the grid starts from."""
     parent: str | None
+    """The hash of the run whose model this one starts from."""
     source: SourceSpec
+    """Where the rows come from."""
     data: dict[str, str]
+    """The fingerprint of every set of rows that the run reads, by ``task/split/language``."""
     recipe: dict[str, float | int]
+    """How the run trains (see ``Recipe``)."""
     max_lengths: dict[str, int] = {}
+    """The longest sequence of every task that is trained on or scored, in tokens."""
     seed: int
+    """The seed of all that is random."""
     precision: Literal["fp32", "bf16"]
+    """The numeric type of the computation."""
     engine: Literal["deepspeed", "graph"] = "deepspeed"
+    """What computes the optimiser steps."""
     translated: tuple[str, ...] = ()
+    """The languages of the machine-translated training sets that are used instead of the English ones."""
     collapse_after: float = 0.0
+    """The share of the training after which it is given up if no English dev score was above chance; 0 disables it."""
     retry: Literal[0, 1] = 0
+    """1 for the second attempt at a run that collapsed; its seed is derived from ``seed``."""
 
     @property
     def hash(self) -> str:
@@ -86,7 +99,7 @@ class RunSpec(Frozen):
 
         So a field that is added later renames no run, as long as its default says what was done before.
         """
-        defaults = recipe_values(Recipe())
+        defaults = asdict(Recipe())
         recipe = {name: value for name, value in self.recipe.items() if value != defaults.get(name)}
         return {**self.model_dump(mode="json", exclude_defaults=True), "recipe": recipe}
 
@@ -103,8 +116,3 @@ class RunSpec(Frozen):
         """The catalogue's record of a task that is trained on or scored, with the recipe of this run."""
         recipe = replace(self.training_recipe(), max_length=self.max_lengths[key])
         return replace(get_task(key), recipe=recipe)
-
-
-def recipe_values(recipe: Recipe) -> dict[str, float | int]:
-    """A recipe as JSON values."""
-    return asdict(recipe)

@@ -26,31 +26,47 @@ PROVENANCE = "provenance.json"
 METRICS = "metrics.json"
 StoredMetrics = dict[str, dict[str, dict[str, dict[str, StrictFloat]]]]
 State = Literal["done", "unfinished", "absent", "damaged"]
+# Bounds, because others may have written the file: a report shows these values.
 Words = Annotated[str, Field(max_length=200)]
 Count = Annotated[int, Field(ge=0, le=10**9)]
 Amount = Annotated[int | float, Field(ge=0, le=1e30)]
 
 
 class Provenance(BaseModel):
-    """What others read of ``provenance.json``; each may be absent, and more may stand there."""
+    """What is read of ``provenance.json``. Every field may be absent, and the file may hold more."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True)
 
     python: Words | None = None
+    """The version of Python."""
     system: Words | None = None
+    """The operating system and the kind of processor."""
     packages: dict[Words, Words] = {}
+    """The versions of the packages that matter to the numbers."""
     commit: Words | None = None
+    """The commit of xlt, with ``+changes`` if files differed from it."""
     device: Words | None = None
+    """The model name of the accelerator, or ``cpu``."""
     cuda: Words | None = None
+    """The version of CUDA that torch was built with."""
     cpu_threads: Count | None = None
+    """The CPU threads that torch computed with."""
     cpu: Words | None = None
+    """The model name of the processor."""
     world_size: Count | None = None
+    """The number of processes that shared the training."""
     zero: Words | None = None
+    """The ZeRO stage, and whether states were offloaded."""
     precision: Words | None = None
+    """The numeric type, as in the spec."""
     engine: Words | None = None
+    """What computed the optimiser steps, as in the spec."""
     seconds: dict[Words, Amount] = {}
+    """Wall-clock seconds by stage."""
     peak_memory: dict[Words, Amount] = {}
+    """The largest memory use of the process in bytes, resident and on the accelerator."""
     collapsed: bool = False
+    """Whether no English dev score was above chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +92,7 @@ class RunStore:
         return check_folder(self.path(spec.folder), spec)
 
     def collapsed(self, spec: RunSpec) -> bool:
-        """Whether the run was made and its provenance says that it never was above chance."""
+        """Whether the run was made and its provenance says that no dev score was above chance."""
         folder = self.path(spec.folder)
         if not spec.collapse_after or not (folder / MANIFEST).is_file():
             return False
@@ -90,9 +106,6 @@ class RunStore:
         """A fresh folder for the run; its manifest is written when the block ends without an error.
 
         Whatever an interrupted attempt left there is removed first.
-
-        Raises:
-            EnvironmentFault: the disk is full or the folder cannot be written.
         """
         folder = self.path(spec.folder)
         with writable(self.root):
@@ -105,15 +118,15 @@ class RunStore:
 
 def _remove(folder: Path) -> None:
     if folder.is_symlink() or folder.is_file():
-        folder.unlink()
+        folder.unlink()  # the link, not what it leads to
     try:
         shutil.rmtree(folder, ignore_errors=True)
     except RecursionError as error:
-        raise DataFault(f"'{folder}' is too deep to be removed from here.", fix=f"rm -r '{folder}'") from error
+        raise DataFault(f"'{folder}' has too many levels to be removed from here.", fix=f"rm -r '{folder}'") from error
 
 
 def write_manifest(folder: Path) -> None:
-    """List every file of ``folder`` with size and SHA-256, and make the list appear in one step, last of all."""
+    """List every file of ``folder`` with size and SHA-256. The list appears in one step, after all that it lists."""
     files = {path.relative_to(folder).as_posix(): describe(path) for path in _files(folder)}
     write_text(folder / MANIFEST, json.dumps({"format": 1, "files": files}, indent=1, sort_keys=True) + "\n")
 
@@ -145,7 +158,7 @@ def _damage(folder: Path, spec: RunSpec | None) -> str:
     listed = read_json(folder / MANIFEST, _MANIFEST).files
     present = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
     for name, entry in sorted(listed.items()):
-        if problem := _disagreement(name, present.get(name), entry):
+        if problem := _difference(name, present.get(name), entry):
             return problem
     if extra := sorted(set(present) - set(listed)):
         return f"{extra[0]} is not in the manifest"
@@ -166,11 +179,8 @@ class _Manifest(BaseModel):
     files: dict[str, _Entry]
 
 
-_MANIFEST = TypeAdapter(_Manifest)
-
-
-def _disagreement(name: str, path: Path | None, entry: _Entry) -> str:
-    """How a file differs from its entry; empty if it does not."""
+def _difference(name: str, path: Path | None, entry: _Entry) -> str:
+    """How a file differs from its entry in the manifest; empty if it does not."""
     if path is None:
         return "" if entry.pruned else f"{name} is missing"
     try:
@@ -182,43 +192,28 @@ def _disagreement(name: str, path: Path | None, entry: _Entry) -> str:
     return "" if found["sha256"] == entry.sha256 else f"{name} was changed after the run"
 
 
-def read_spec(folder: Path) -> RunSpec:
-    """The spec stored in a run's folder.
+_AGAIN = "Remove the run's folder and give the same command again."
+_MANIFEST = TypeAdapter(_Manifest)
+_RUN_SPEC = TypeAdapter(RunSpec)
+_METRICS = TypeAdapter(StoredMetrics)
+_PROVENANCE = TypeAdapter(Provenance)
 
-    Raises:
-        DataFault: there is none, or it cannot be read.
-    """
-    return read_json(
-        folder / SPEC,
-        _RUN_SPEC,
-        what=f"'{folder.name}' is not a run of xlt: its {SPEC} cannot be read.",
-        fix="Give the folder of a run, RESULTS/runs/PHASE/NAME-HASH.",
-    )
+
+def read_spec(folder: Path) -> RunSpec:
+    """The spec stored in a run's folder; ``DataFault`` if there is none that can be read."""
+    what = f"'{folder.name}' is not a run of xlt: its {SPEC} cannot be read."
+    return read_json(folder / SPEC, _RUN_SPEC, what=what, fix="Give the folder of a run, RESULTS/runs/PHASE/NAME-HASH.")
 
 
 def read_metrics(folder: Path) -> StoredMetrics:
-    """The metrics stored in a run's folder.
-
-    Raises:
-        DataFault: there are none, or their file has another form.
-    """
+    """The metrics stored in a run's folder; ``DataFault`` if there are none, or their file has another form."""
     form = "{task: {split: {language: {metric: number}}}}"
     return read_json(folder / METRICS, _METRICS, what=f"{METRICS} cannot be read as {form}.", fix=_AGAIN)
 
 
 def read_provenance(folder: Path) -> Provenance:
-    """The provenance stored in a run's folder.
-
-    Raises:
-        DataFault: there is none, or it cannot be read.
-    """
+    """The provenance stored in a run's folder; ``DataFault`` if there is none that can be read."""
     return read_json(folder / PROVENANCE, _PROVENANCE, fix=_AGAIN)
-
-
-_AGAIN = "Remove the run's folder and give the same command again."
-_RUN_SPEC = TypeAdapter(RunSpec)
-_METRICS = TypeAdapter(StoredMetrics)
-_PROVENANCE = TypeAdapter(Provenance)
 
 
 def prediction_name(task: str, split: str, language: str) -> str:

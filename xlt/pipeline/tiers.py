@@ -1,4 +1,4 @@
-"""Tiers as data: which arms, which targets, which backbone and recipes."""
+"""Tiers as data (``artifact/tiers``): which arms and targets, which backbone, which recipes."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 
 from xlt.artifact import artifact_root
 from xlt.errors import UsageFault
+from xlt.frozen import Frozen
 from xlt.pipeline.spec import Backbone, Phase
 from xlt.tasks.catalogue import MASKED_LM, TARGET, TASKS, get_task
 from xlt.tasks.record import Recipe, Task
 
 
-class Arm(BaseModel):
-    """A phase-2 model: the tasks it is trained on, together (none for the baseline), and its targets (else all).
-
-    ``masked_lm`` trains masked LM on multilingual text along with them. ``translated`` are the languages of
-    machine-translated training sets that stand in for the English ones. ``licensed`` are those of its tasks that it
-    does without where their data is absent; ``label`` is then what it is called instead of its name in the tier.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Arm(Frozen):
+    """A phase-2 model and its targets."""
 
     intermediate: list[str] = []
+    """The tasks that the model is trained on, together if there are several; none for the baseline."""
     targets: list[str] = [task.key for task in TARGET]
+    """The target tasks; all unless given."""
     masked_lm: bool = False
+    """Whether masked LM on multilingual text is trained along with the tasks."""
     translated: list[str] = []
+    """The languages of the machine-translated training sets that are used instead of the English ones."""
     licensed: list[str] = []
+    """Those of the tasks that are left out where their data is absent, because not everybody may have it."""
     label: str = ""
+    """What the arm is called once licensed tasks were left out; else empty, and it is called as in the tier."""
 
     @property
     def train(self) -> tuple[str, ...]:
@@ -40,40 +40,38 @@ class Arm(BaseModel):
         return (*self.intermediate, *((MASKED_LM.key,) if self.masked_lm else ()))
 
 
-class SourcePlan(BaseModel):
-    """What a tier does on one source: its backbone, its arms by name, and its changes to the catalogue's recipes.
-
-    ``recipes`` has keys of tasks, names of arms that train several tasks (masked LM is one), and ``default`` for all.
-    ``parameters`` is how many the backbone has, 0 if not known: estimates of disk rest on it, nothing else.
-    ``collapse_after`` is the share of a training after which it is given up, and tried once more, if on the English
-    dev data it never was above chance; 0: nobody looks.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class SourcePlan(Frozen):
+    """What a tier does on one source."""
 
     backbone: Backbone
+    """The encoder that every arm starts from."""
     arms: dict[str, Arm] = {}
+    """The arms by name."""
     recipes: dict[str, dict[str, float | int]] = {}
+    """Changes to the catalogue's recipes: by task, by arm that trains several tasks (masked LM is one), and
+    ``default`` for all."""
     parameters: int = 0
+    """The number of the backbone's parameters, 0 if it is not known; only estimates of disk space use it."""
     collapse_after: float = Field(default=0.0, ge=0, le=1)
+    """The share of a training after which it is given up, and tried once more, if no English dev score was above
+    chance; 0 disables this."""
 
 
-class Tier(BaseModel):
-    """A tier: what is done on each source, or the name of another source on which the same is done.
-
-    ``seeds`` are those that its results are of; a grid has one of them.
-    ``threads`` is the number of CPU threads of a run (0: as many as torch likes), whatever the machine has: sums
-    depend on it. ``processes`` is how many runs are made side by side, where there are as many cores.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Tier(Frozen):
+    """What is run on each source."""
 
     name: str
+    """The tier's name."""
     about: str
+    """What the tier is for, in a sentence without a full stop."""
     threads: int = 0
+    """The CPU threads of a run, whatever the machine has, because sums depend on them; 0 leaves them to torch."""
     processes: int = 1
+    """How many runs are made in parallel, where the machine has as many cores."""
     seeds: list[int] = Field(default=[0], min_length=1)
+    """The seeds of the tier's results; a grid has one of them."""
     sources: dict[str, SourcePlan]
+    """What is done by source. In the file, the name of another source stands for the same plan."""
 
     @field_validator("sources", mode="before")
     @classmethod
@@ -87,11 +85,7 @@ class Tier(BaseModel):
         return self.threads * (self.processes if phase == "pretrain" else 1)
 
     def plan(self, source: str) -> SourcePlan:
-        """What the tier does on ``source``.
-
-        Raises:
-            UsageFault: the tier does not run on that source.
-        """
+        """What the tier does on ``source``; ``UsageFault`` if the tier does not run on it."""
         if source not in self.sources:
             raise UsageFault(
                 f"The tier '{self.name}' does not run on the source '{source}'.",
@@ -109,7 +103,7 @@ class Tier(BaseModel):
         recipes = self.plan(source).recipes
         changes: dict[str, Any] = {**recipes.get("default", {}), **recipes.get(key, {})}
         if changes.get("steps"):
-            changes["epochs"] = 0
+            changes["epochs"] = 0  # a recipe ends by one of the two
         return dataclasses.replace(TASKS[key].recipe if key in TASKS else Recipe(), **changes)
 
 
@@ -127,7 +121,7 @@ def tier_names() -> list[str]:
 
 
 def read_tier(name: str) -> Tier:
-    """The tier of that name, or the tier in a TOML file whose path is given.
+    """The tier of that name, or the one in a TOML file whose path is given.
 
     Raises:
         UsageFault: there is none, or the file is not a tier.
@@ -142,7 +136,7 @@ def read_tier(name: str) -> Tier:
     try:
         tier = Tier.model_validate(tomllib.loads(path.read_text("utf-8")))
         for source, plan in tier.sources.items():
-            for key in {key for arm in plan.arms.values() for key in (*arm.intermediate, *arm.targets)}:
+            for key in (key for arm in plan.arms.values() for key in (*arm.intermediate, *arm.targets)):
                 get_task(key)
             for key in plan.recipes:
                 if key != "default" and key not in plan.arms:

@@ -1,4 +1,4 @@
-"""The training part of a run, the same in every process that takes part."""
+"""The training part of a run, the same in every process that takes part: the model it starts from, and its training."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -13,10 +14,10 @@ from xlt.data.features import encode
 from xlt.data.labels import with_labels
 from xlt.data.rows import Row
 from xlt.data.source import Source, training_rows
+from xlt.data.tokenizer import load_tokenizer, makes_segments, train_tokenizer
 from xlt.errors import DataFault, UsageFault
 from xlt.evaluate.chance import binomial_bound
 from xlt.evaluate.metrics import (
-    Metrics,
     better_guess,
     binomial_metric,
     chance,
@@ -26,11 +27,12 @@ from xlt.evaluate.metrics import (
     task_score,
 )
 from xlt.evaluate.predict import predict
+from xlt.model.backbone import first_position, outline, positions
 from xlt.model.encoder import PackedModel
+from xlt.pipeline.checkpoint import checkpoint_folder
 from xlt.pipeline.spec import RunSpec
-from xlt.pipeline.starting_point import starting_point
 from xlt.runtime import device
-from xlt.tasks.record import Task
+from xlt.tasks.record import ENGLISH, Task
 from xlt.train.batches import BatchStream, JointStream
 from xlt.train.engine import EngineSettings
 from xlt.train.loop import DevResult, DevScore, StepRecord, Trained, train
@@ -43,7 +45,7 @@ EVALUATION_TOKENS = {"cpu": 4096, "cuda": 16384}
 
 @dataclass(frozen=True, slots=True)
 class TrainedModel:
-    """A model after training, with its tokenizer and what the loop reports."""
+    """A model after training, with its tokenizer and what the loop reports (None if the run does not train)."""
 
     model: PackedModel
     tokenizer: PreTrainedTokenizerBase
@@ -63,12 +65,9 @@ def train_run(
     settings: EngineSettings,
     on_step: Callable[[StepRecord, int], None],
 ) -> TrainedModel:
-    """Make the run's starting model and train it if the run trains.
-
-    All global random state is set from the spec first, so that a run gives the same bits alone and after others
-    in one process.
-    """
+    """Make the run's starting model and train it if the run trains."""
     seed = derive_seed(spec.seed, "retry") if spec.retry else spec.seed
+    # All global random state, so that a run gives the same bits alone and after others in one process.
     seed_everything(derive_seed(seed, spec.phase, *spec.train))
     model, tokenizer = starting_point(spec, parent_model, source, tokenizer_folder)
     if not spec.train:
@@ -88,6 +87,67 @@ def train_run(
         collapse_after=spec.collapse_after,
     )
     return TrainedModel(model, tokenizer, trained)
+
+
+def starting_point(
+    spec: RunSpec, parent_model: Path | None, source: Source, tokenizer_folder: Path
+) -> tuple[PackedModel, PreTrainedTokenizerBase]:
+    """The parent's model, the public checkpoint that was fetched, or (phase 1 of the smoke tier) a fresh XLM-R.
+
+    ``tokenizer_folder`` receives the tokenizer of a fresh model.
+    """
+    if parent_model is not None or spec.backbone.name:
+        model, tokenizer = load_model(parent_model or checkpoint_folder(spec.backbone.name))
+    else:
+        texts = (row.text for row in source.pretraining_text())
+        train_tokenizer(texts, spec.backbone.vocabulary, tokenizer_folder)
+        tokenizer = load_tokenizer(str(tokenizer_folder))
+        model = PackedModel.fresh({**spec.backbone.config, "vocab_size": len(tokenizer)})
+    most = positions(model.backbone)
+    for key, length in spec.max_lengths.items():
+        if most is not None and length > most:
+            raise UsageFault(
+                f"'{key}' is read with up to {length} tokens, and the model has positions for {most}.",
+                fix=f"Set max_length = {most} in the recipe of '{key}' in the tier's file, or use another model.",
+            )
+    return model, tokenizer
+
+
+def load_model(folder: Path) -> tuple[PackedModel, PreTrainedTokenizerBase]:
+    """The model and the tokenizer of a folder.
+
+    Raises:
+        DataFault: one of them is absent or damaged, or the two do not belong together.
+    """
+    tokenizer = load_tokenizer(str(folder))
+    model = PackedModel.load(str(folder))
+    _check_pair(folder, model.backbone, tokenizer)
+    model.segments = model.segments and makes_segments(tokenizer)
+    return model, tokenizer
+
+
+def longest_sequence(folder: Path) -> int | None:
+    """The most tokens that the model in a folder can read at once; None if there is no limit. No weights are read."""
+    encoder = outline(folder)
+    _check_pair(folder, encoder, load_tokenizer(str(folder)))
+    return positions(encoder)
+
+
+def _check_pair(folder: Path, encoder: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+    pieces, embeddings = len(tokenizer), encoder.get_input_embeddings().num_embeddings
+    if pieces > embeddings:
+        raise DataFault(
+            f"The tokenizer in '{folder.name}' has {pieces} pieces, and the model {embeddings} embeddings.",
+            why="The model cannot read a text with one of the other pieces: the two do not belong together.",
+            fix="Use the tokenizer that the model was trained with.",
+        )
+    first = first_position(encoder)
+    if first and tokenizer.pad_token_id != first - 1:
+        raise DataFault(
+            f"By the model in '{folder.name}' token {first - 1} is padding, by its tokenizer {tokenizer.pad_token_id}.",
+            why="Models of this family count positions from the padding token on: every position would be wrong.",
+            fix="Correct pad_token_id in its config.json, or use the tokenizer that the model was trained with.",
+        )
 
 
 def _fit_heads(model: PackedModel, tasks: Sequence[Task], seed: int) -> None:
@@ -118,7 +178,6 @@ def _stream(
     vocabulary = Vocabulary(len(tokenizer), tokenizer.mask_token_id, tuple(tokenizer.all_special_ids))
     streams = []
     for task in tasks:
-        is_masked = task.kind == "masked_lm"
         sequences = encode(training_rows(source, task, spec.translated), task, tokenizer, training=True)
         if not sequences:
             raise DataFault(f"There is nothing to train '{task.key}' on.", fix="xlt tasks check --data-root DIR")
@@ -129,7 +188,7 @@ def _stream(
                 task.recipe,
                 seed=derive_seed(seed, "data", task.key),
                 first_position=model.first_position,
-                vocabulary=vocabulary if is_masked else None,
+                vocabulary=vocabulary if task.kind == "masked_lm" else None,
             )
         )
     if len(streams) == 1:
@@ -138,23 +197,23 @@ def _stream(
 
 
 def _dev_score(tasks: Sequence[Task], source: Source, tokenizer: PreTrainedTokenizerBase, *, watch: bool) -> DevScore:
-    """The mean over ``tasks``, masked LM aside, of the score on the English dev split; at chance if all of them are,
-    which only who watches is told."""
-    sets = [(task, source.rows(task, "dev", "en")) for task in tasks if task.kind != "masked_lm"]
-    bounds = [_bound(task, rows) if watch else 0.0 for task, rows in sets]
-
-    def metrics_of(model: PackedModel, task: Task, rows: list[Row]) -> Metrics:
-        return score(task, rows, predict(model, rows, task, tokenizer, max_tokens=evaluation_tokens(), device=device()))
+    """The mean score of ``tasks``, masked LM aside, on the English dev split. With ``watch`` it also tells whether all
+    of them are at chance."""
+    sets = [(task, source.rows(task, "dev", ENGLISH)) for task in tasks if task.kind != "masked_lm"]
+    bounds = [_chance_bound(task, rows) if watch else 0.0 for task, rows in sets]
 
     def measure(model: PackedModel) -> DevResult:
-        found = [(task, metrics_of(model, task, rows)) for task, rows in sets]
+        found = []
+        for task, rows in sets:
+            made = predict(model, rows, task, tokenizer, max_tokens=evaluation_tokens(), device=device())
+            found.append((task, score(task, rows, made)))
         at_chance = [binomial_metric(task, its) <= bound for (task, its), bound in zip(found, bounds, strict=True)]
         return DevResult(fmean(task_score(task, its) for task, its in found), watch and all(at_chance))
 
     return measure
 
 
-def _bound(task: Task, rows: Sequence[Row]) -> float:
-    """What guessing exceeds in at most 1 % of cases."""
+def _chance_bound(task: Task, rows: Sequence[Row]) -> float:
+    """The score that guessing exceeds with a probability of at most 1 %."""
     guess = better_guess(task, chance(task, rows), majority(task, rows))
     return binomial_bound(n_trials(task, rows), binomial_metric(task, guess) / 100)

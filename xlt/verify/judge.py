@@ -13,7 +13,7 @@ from pydantic import Field
 from xlt.data.source import Source
 from xlt.errors import ExitCode, UsageFault
 from xlt.frozen import Frozen
-from xlt.pipeline.deviations import Deviation, deviations
+from xlt.pipeline.differences import KnownDifference, known_differences
 from xlt.pipeline.spec import Backbone, SourceSpec
 from xlt.pipeline.store import RunStore, State
 from xlt.tasks.record import Split
@@ -89,7 +89,7 @@ class Verification(Frozen):
     """First attempts that collapsed; ``runs`` has the second attempts."""
     left_out: dict[str, str] = Field(default_factory=dict)
     """By arm of the tier, what is not there because its data is absent."""
-    deviations: dict[str, Deviation] = Field(default_factory=dict)
+    deviations: dict[str, KnownDifference] = Field(default_factory=dict)
     """Where the runs are not what the paper did, or not what a reader expects."""
     platform: dict[str, Any]
     """Where the runs were made: processor, device, versions, commit; a list where they differ."""
@@ -179,7 +179,7 @@ def recompute(results: Path, source: Source, *, again: int = 0) -> Verification:
         runs=states,
         collapsed=grid.collapsed,
         left_out=grid.left_out,
-        deviations=deviations([run.spec for run in recomputed.runs if run.spec]),
+        deviations=known_differences([run.spec for run in recomputed.runs if run.spec]),
         platform=platform_of(recomputed.runs),
         fingerprints=dict(sorted(item for run in recomputed.runs if run.spec for item in run.spec.data.items())),
         backbone=backbone_of(grid, recomputed.runs),

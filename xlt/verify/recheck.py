@@ -11,10 +11,10 @@ import torch
 from xlt.data.predictions import Prediction, read_predictions
 from xlt.data.source import Source
 from xlt.errors import EnvironmentFault, UsageFault, XltError
-from xlt.pipeline.scoring import predict_rows
+from xlt.pipeline.run import predict_rows
 from xlt.pipeline.spec import RunSpec
-from xlt.pipeline.starting_point import load_model
 from xlt.pipeline.store import RunStore, prediction_name
+from xlt.pipeline.training import load_model
 from xlt.runtime import device
 from xlt.strict_json import reason
 from xlt.train.seeding import deterministic

@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from xlt.errors import UsageFault
 from xlt.files import writable, write_bytes, write_text
-from xlt.pipeline.deviations import Deviation
+from xlt.pipeline.differences import KnownDifference as Deviation
 from xlt.pipeline.store import Provenance, read_provenance
 from xlt.verify.charts import STYLES, Series, forest_plot, line_chart
 from xlt.verify.comparison import VERDICT_WORDS

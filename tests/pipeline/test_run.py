@@ -14,7 +14,7 @@ from xlt.data.tokenizer import load_tokenizer, train_tokenizer
 from xlt.errors import UsageFault
 from xlt.model.encoder import PackedModel
 from xlt.pipeline.provenance import environment
-from xlt.pipeline.scoring import score_run
+from xlt.pipeline.run import score_run
 from xlt.pipeline.single import SingleOptions, StartingModel, single_spec
 from xlt.pipeline.sources import SourceOptions, open_source
 from xlt.pipeline.spec import Backbone, RunSpec
@@ -104,7 +104,7 @@ def test_how_far_mining_is_is_told_with_the_language(mining: Mining, tmp_path: P
 def test_what_was_embedded_before_an_interruption_is_not_embedded_again(
     mining: Mining, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("xlt.pipeline.scoring.evaluation_tokens", lambda: 200)
+    monkeypatch.setattr("xlt.pipeline.run.evaluation_tokens", lambda: 200)
     folder, before = tmp_path / "run", mining.passes
     wanted = mining.run(tmp_path / "whole")
     whole = mining.passes - before
