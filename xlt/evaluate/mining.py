@@ -19,11 +19,7 @@ def gold_pairs(rows: Sequence[Row]) -> set[tuple[str, str]]:
 
 
 def mined_pairs(candidates: Sequence[Prediction], threshold: float) -> list[tuple[str, str]]:
-    """The pairs of foreign and English id of the candidates that score at least ``threshold``.
-
-    Raises:
-        DataFault: a pair is a candidate twice.
-    """
+    """The pairs of foreign and English id of the candidates that score at least ``threshold``."""
     pairs = [(candidate.id, str(candidate.prediction)) for candidate in candidates]
     if len(set(pairs)) < len(pairs):
         raise DataFault(
@@ -41,9 +37,6 @@ def best_threshold(candidates: Sequence[Prediction], gold: Pairs) -> tuple[float
     and of equal F1 the one that keeps fewest wins. Three things are left open there: equal scores are kept or dropped
     together; where the best is to keep all candidates (an error there) the threshold is the lowest score, for no lower
     one was seen; where no candidate is right it is 0, which keeps all.
-
-    Raises:
-        DataFault: there is no gold pair, or a pair is a candidate twice.
     """
     wanted = set(_some(gold))
     right = np.array([pair in wanted for pair in mined_pairs(candidates, -np.inf)], dtype=bool)
@@ -53,18 +46,14 @@ def best_threshold(candidates: Sequence[Prediction], gold: Pairs) -> tuple[float
     order = np.argsort(-scores)
     scores = scores[order]
     f1 = 200 * np.cumsum(right[order]) / (np.arange(1, len(scores) + 1) + len(wanted))
-    # No threshold lies between equal scores.
+    # No threshold lies between equal scores: a cut is possible only after the last of them.
     f1[:-1][scores[:-1] == scores[1:]] = 0
     last = int(f1.argmax())
     return float(scores[last : last + 2].mean()), float(f1[last])
 
 
 def pair_f1(gold: Pairs, found: Pairs, language: str = "") -> dict[str, float]:
-    """``precision``, ``recall`` and ``f1``, in percent, of the pairs found; where none is, the precision is 0.
-
-    Raises:
-        DataFault: there is no gold pair.
-    """
+    """``precision``, ``recall`` and ``f1``, in percent, of the pairs found; where none is, the precision is 0."""
     wanted, given = set(_some(gold)), set(found)
     right = len(wanted & given)
     return {
@@ -75,7 +64,7 @@ def pair_f1(gold: Pairs, found: Pairs, language: str = "") -> dict[str, float]:
 
 
 def mining_chance(rows: Sequence[Row]) -> dict[str, float]:
-    """What to expect of pairing each foreign sentence with any English one. Raises what ``pair_f1`` raises."""
+    """The expected metrics, in percent, of pairing each foreign sentence with any English one."""
     pairs = len(_some(gold_pairs(rows)))
     english = sum(isinstance(row, MiningRow) and row.english for row in rows)
     # Each gold pair is found with the chance of one English sentence among all; F1 divides by a fixed number.

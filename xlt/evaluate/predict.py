@@ -16,10 +16,10 @@ from xlt.data.predictions import Prediction
 from xlt.data.rows import Row
 from xlt.errors import DataFault, UsageFault
 from xlt.evaluate.decoding import WindowSpans, best_per_example, best_spans
-from xlt.model.encoder import PackedModel, inference
+from xlt.model.encoder import PackedModel, check_finite, inference
 from xlt.tasks.record import Kind, Task
 
-# For each batch the places of its sequences among all of them, and the model's scores.
+# For each batch the positions of its sequences among all of them, and the model's scores.
 Logits: TypeAlias = Iterator[tuple[list[int], npt.NDArray[np.float32]]]
 # From rows, task, the labels of the head, sequences and scores to a prediction for each row.
 Decoder: TypeAlias = Callable[[Sequence[Row], Task, Sequence[str], Sequence[Encoded], Logits], list[Prediction]]
@@ -37,10 +37,10 @@ def predict(
 ) -> list[Prediction]:
     """One prediction per row, in the order of the rows.
 
-    ``head`` names the head of the model to use: the task whose training set trained it, by default ``task``'s
-    ``trains_on``. ``max_tokens`` bounds the tokens of one forward pass. The model is moved to ``device`` and
-    left in the mode (training or not) in which it came. A row whose windows hold nothing of the context gets
-    the empty span at 0. Labels are those that the head was trained with, in its order.
+    ``head`` names the head to use: the task whose training set trained it, by default ``task``'s ``trains_on``. Labels
+    are those that the head was trained with, in its order. ``max_tokens`` bounds the tokens of one forward pass. The
+    model is moved to ``device`` and keeps its mode (training or not). A row whose windows hold nothing of the context
+    gets the empty span at 0.
 
     Raises:
         DataFault: two rows share an id, or the model's scores are not finite.
@@ -51,7 +51,7 @@ def predict(
     head = head or task.trains_on or task.key
     labels = _labels(model, task, head)
     if repeated := len(rows) - len({row.id for row in rows}):
-        raise DataFault(f"{repeated} rows of '{task.key}' share an id with another row.")
+        raise DataFault(f"{repeated} rows of '{task.key}' share an id with another row.", fix="xlt tasks check")
     sequences = encode(rows, task, tokenizer, training=False)
     with inference(model, device):
         logits = _forward(model, sequences, task, head, max_tokens, device)
@@ -95,12 +95,7 @@ def _forward(
         batch = pack(members, task=head, kind=task.kind, first_position=model.first_position)
         _, scores = model(batch.to(device))
         logits = scores.float().cpu().numpy()
-        if not np.isfinite(logits).all():
-            raise DataFault(
-                f"The model's scores for '{task.key}' are not finite numbers.",
-                why="Its training diverged, or the checkpoint is damaged.",
-                fix="Look at the losses in log.jsonl of the run that trained it.",
-            )
+        check_finite(logits, f"scores for '{task.key}'")
         yield group, logits
 
 

@@ -130,7 +130,11 @@ def submission_text(task: Task, rows: Sequence[Row], predictions: Sequence[Predi
     """
     if task.metric == "mining_f1":
         if dev is None:
-            raise UsageFault(f"'{task.key}' is submitted with the threshold that is best on its dev split.")
+            raise UsageFault(
+                f"A submission of '{task.key}' needs the predictions for its dev split.",
+                why="They set the threshold above which pairs are submitted.",
+                fix="Score the dev split as well: --split dev",
+            )
         threshold, _ = best_threshold(dev[1], gold_pairs(dev[0]))
         return "".join(f"{foreign}\t{english}\n" for foreign, english in mined_pairs(predictions, threshold))
     return _form(task.key).write(task, match(task, rows, predictions))

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -33,11 +35,9 @@ class PackedModel(nn.Module):
     """A backbone, the heads of tasks, and where present the backbone's own masked-LM head.
 
     It reads packed batches and its heads see packed hidden states, whatever the backbone: one that cannot be packed
-    (``packed`` is false) gets the batch padded in ``_encode``. ``segments`` is whether the two texts of a pair are
-    told apart, as the model's tokenizer does or does not; where nobody has asked it, if the backbone could.
-
-    ``heads`` maps a task's key to its head. Whichever way the model was made, it starts in evaluation mode:
-    call ``train()`` for dropout.
+    (``packed`` is false) gets the batch padded in ``_encode``. ``segments`` says whether the two texts of a pair get
+    different segment ids; set it to what the model's tokenizer does. ``heads`` maps a task's key to its head. A new or
+    loaded model is in evaluation mode: call ``train()`` for dropout.
     """
 
     def __init__(self, backbone: Backbone) -> None:
@@ -46,7 +46,7 @@ class PackedModel(nn.Module):
         self.lm_head: nn.Module | None = backbone.lm_head
         self.lm_head_name = backbone.lm_head_name
         self.packed = backbone.packed
-        # What a pair looks like is the tokenizer's affair: one of XLM-R makes no segments for a BERT either.
+        # Only until the tokenizer is known: that of XLM-R makes no segments for a BERT either.
         self.segments = (getattr(backbone.encoder.config, "type_vocab_size", None) or 0) > 1
         self.heads = nn.ModuleDict()
         if self.packed:
@@ -196,11 +196,9 @@ class PackedModel(nn.Module):
         return loss + self._idle(batch.task, hidden), scores
 
     def _idle(self, task: str, hidden: Tensor) -> Tensor | float:
-        """Zero, with a zero gradient for the heads of other tasks, masked LM's among them.
-
-        ZeRO stage 3 (whose parameters have a ``ds_id``) applies the last gradient of a parameter again in a step that
-        gives it none.
-        """
+        """Zero, with a zero gradient for the heads of other tasks, masked LM's among them."""
+        # ZeRO stage 3 (its parameters have a ``ds_id``) applies a parameter's last gradient again in a step that gives
+        # it none.
         others = [head for key, head in self.heads.items() if key != task]
         others += [self.lm_head] if self.lm_head is not None and task in self.heads else []
         if not self.training or not others or not hasattr(next(others[0].parameters()), "ds_id"):
@@ -284,6 +282,16 @@ class PackedModel(nn.Module):
         rows = hidden.index_select(0, batch.scored_positions)
         loss = class_loss(self.lm_head(rows), batch.labels) / batch.denominator
         return loss + self._idle(batch.task, hidden), empty
+
+
+def check_finite(values: npt.NDArray[Any], of: str) -> None:
+    """Raise ``DataFault`` if a value that the model computed is not a finite number; ``of`` names the values."""
+    if not np.isfinite(values).all():
+        raise DataFault(
+            f"The model's {of} are not finite numbers.",
+            why="Its training diverged, or the checkpoint is damaged.",
+            fix="Look at the losses in log.jsonl of the run that trained it.",
+        )
 
 
 @contextmanager

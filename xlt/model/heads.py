@@ -120,10 +120,8 @@ HEADS: Mapping[Kind, type[Head]] = {head.kind: head for head in (PairHead, Choic
 def new_head(kind: Kind, *, hidden: int, labels: int, dropout: float, std: float) -> Head:
     """A head as the library makes it: weights N(0, std) from torch's global generator, zero biases.
 
-    ``labels`` counts classes and is read by pair classification and tagging only.
-
-    Raises:
-        ValueError: the kind has no head of its own, or ``labels`` is below one.
+    ``labels`` counts classes and is read by pair classification and tagging only. Raises ``ValueError`` where the kind
+    has no head of its own, or ``labels`` is below one.
     """
     if kind not in HEADS or (HEADS[kind] in (PairHead, TagHead) and labels < 1):
         raise ValueError(f"no head for kind {kind!r} with {labels} labels")

@@ -15,7 +15,7 @@ from xlt_kernels.segments import unit_means
 from xlt.data.features import encode_texts
 from xlt.data.packing import Encoded, by_tokens, pack
 from xlt.errors import DataFault
-from xlt.model.encoder import PackedModel, inference
+from xlt.model.encoder import PackedModel, check_finite, inference
 from xlt.retrieval.search import Progress, Vectors
 
 # Texts that are tokenized at a time: the tokenizer's own lists are ten times as large as what is kept of them.
@@ -108,12 +108,7 @@ def _vectors(model: PackedModel, sequences: Sequence[Encoded], group: list[int],
     ).to(model.device)
     hidden = model.hidden_states(batch, layer)
     vectors: Vectors = unit_means(hidden, batch.cu_seqlens, _dtype(model)).cpu().numpy()
-    if not np.isfinite(vectors).all():
-        raise DataFault(
-            "The model's sentence vectors are not finite numbers.",
-            why="Its training diverged, or the checkpoint is damaged.",
-            fix="Look at the losses in log.jsonl of the run that trained it.",
-        )
+    check_finite(vectors, "sentence vectors")
     return vectors
 
 
