@@ -14,7 +14,7 @@ from xlt.data.rows import Answer, BitextRow, ChoiceRow, MiningRow, PairRow, Row,
 from xlt.errors import DataFault
 from xlt.evaluate.chance import binomial_bound
 from xlt.evaluate.metrics import better_guess, binomial_metric, chance, majority, n_trials, score
-from xlt.evaluate.mining import gold_pairs, pair_f1
+from xlt.evaluate.pair_f1 import gold_pairs, pair_f1
 from xlt.evaluate.squad import best_or_no_answer, best_over_golds
 from xlt.tasks.catalogue import get_task
 

@@ -19,7 +19,7 @@ from xlt.pipeline.single import SingleOptions, StartingModel, single_spec
 from xlt.pipeline.sources import SourceOptions, open_source
 from xlt.pipeline.spec import Backbone, RunSpec
 from xlt.retrieval import mining as bucc_mining
-from xlt.retrieval.search import Engine
+from xlt.retrieval.search import SearchEngine
 from xlt.tasks.catalogue import get_task
 
 
@@ -67,7 +67,7 @@ def mining(tmp_path_factory: pytest.TempPathFactory) -> Mining:
 
 @pytest.mark.parametrize("engine", ["torch", "mutual"])
 def test_the_engine_changes_no_prediction_and_no_spec_and_is_written_down(
-    mining: Mining, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mining: Mining, engine: SearchEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("XLT_SEARCH", raising=False)
     wanted = mining.run(tmp_path / "faiss")

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from xlt.errors import DataFault, UsageFault
-from xlt.retrieval.search import Engine, Floats, Ids, nearest, nearest_both, search_engine, search_report
+from xlt.retrieval.search import Floats, Ids, SearchEngine, nearest, nearest_both, search_engine, search_report
 
-ENGINES = get_args(Engine)
+ENGINES = get_args(SearchEngine)
 
 
 def _brute_force(queries: Floats, keys: Floats, k: int) -> tuple[Floats, Ids]:
@@ -27,7 +27,7 @@ def _unit(vectors: np.ndarray) -> Floats:
     return unit
 
 
-def _check(queries: Floats, keys: Floats, k: int, engine: Engine) -> None:
+def _check(queries: Floats, keys: Floats, k: int, engine: SearchEngine) -> None:
     scores, ids = nearest(queries, keys, k, engine=engine)
     expected_scores, expected_ids = _brute_force(queries, keys, k)
     assert ids.tolist() == expected_ids.tolist()
@@ -42,13 +42,13 @@ def _one_thread() -> None:
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(("queries", "keys", "k"), [(300, 211, 1), (7, 211, 4), (5, 3, 4), (3, 1, 1), (1, 1, 9)])
-def test_equals_brute_force(engine: Engine, queries: int, keys: int, k: int) -> None:
+def test_equals_brute_force(engine: SearchEngine, queries: int, keys: int, k: int) -> None:
     rng = np.random.default_rng(0)
     _check(_unit(rng.normal(size=(queries, 48))), _unit(rng.normal(size=(keys, 48))), k, engine)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_equal_keys_come_in_the_order_of_their_ids(engine: Engine) -> None:
+def test_equal_keys_come_in_the_order_of_their_ids(engine: SearchEngine) -> None:
     rng = np.random.default_rng(1)
     distinct = _unit(rng.normal(size=(20, 100)))
     keys = distinct[rng.integers(0, 20, 333)]  # about 17 copies of each: a tie is cut at any k
@@ -57,7 +57,7 @@ def test_equal_keys_come_in_the_order_of_their_ids(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_near_ties_and_cosines_that_crowd_near_one(engine: Engine) -> None:
+def test_near_ties_and_cosines_that_crowd_near_one(engine: SearchEngine) -> None:
     rng = np.random.default_rng(2)
     centre = rng.normal(size=64)
     keys = _unit(centre + 1e-4 * rng.normal(size=(400, 64)))
@@ -82,7 +82,7 @@ def test_one_product_for_both_directions_finds_what_faiss_finds(rows: int, colum
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("spread", [1.0, 1e-4])
 def test_queries_in_parts_find_the_same_and_tell_how_far_they_are(
-    engine: Engine, spread: float, monkeypatch: pytest.MonkeyPatch
+    engine: SearchEngine, spread: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = np.random.default_rng(6)
     x, y = (_unit(rng.normal(size=32) * (spread < 1) + spread * rng.normal(size=(n, 32))) for n in (70, 55))
@@ -101,7 +101,7 @@ def test_queries_in_parts_find_the_same_and_tell_how_far_they_are(
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_fp16_is_searched_as_the_numbers_it_holds(engine: Engine) -> None:
+def test_fp16_is_searched_as_the_numbers_it_holds(engine: SearchEngine) -> None:
     rng = np.random.default_rng(7)
     x, y = (_unit(rng.normal(size=(n, 32))).astype(np.float16) for n in (20, 90))
     given, wanted = nearest(x, y, 4, engine=engine), nearest(x.astype(np.float32), y.astype(np.float32), 4)
@@ -114,8 +114,8 @@ def test_the_engine_of_the_environment_is_the_default(monkeypatch: pytest.Monkey
     for setting, wanted in (("", "faiss"), *((each, each) for each in ENGINES)):
         monkeypatch.setenv("XLT_SEARCH", setting)
         assert search_engine() == wanted
-    asked: list[Engine] = []
-    indexes: dict[Engine, Any] = {each: lambda keys, each=each: asked.append(each) for each in ENGINES}
+    asked: list[SearchEngine] = []
+    indexes: dict[SearchEngine, Any] = {each: lambda keys, each=each: asked.append(each) for each in ENGINES}
     monkeypatch.setattr("xlt.retrieval.search._INDEXES", indexes)
     monkeypatch.setenv("XLT_SEARCH", "torch")
     for engine in (None, "faiss-cpu"):
@@ -125,7 +125,7 @@ def test_the_engine_of_the_environment_is_the_default(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_an_encoder_that_gives_one_vector_for_everything(engine: Engine) -> None:
+def test_an_encoder_that_gives_one_vector_for_everything(engine: SearchEngine) -> None:
     same = np.full((50, 16), 0.25, dtype=np.float32)
     scores, ids = nearest(same, same, 2, engine=engine)
     assert ids.tolist() == [[0, 1]] * 50
@@ -133,7 +133,7 @@ def test_an_encoder_that_gives_one_vector_for_everything(engine: Engine) -> None
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_scores_need_not_be_cosines(engine: Engine) -> None:
+def test_scores_need_not_be_cosines(engine: SearchEngine) -> None:
     rng = np.random.default_rng(3)
     _check(rng.normal(size=(9, 8)).astype("f4") * 100, rng.normal(size=(90, 8)).astype("f4") - 50, 3, engine)
 

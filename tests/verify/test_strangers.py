@@ -25,7 +25,7 @@ from xlt.verify.export import ship
 from xlt.verify.judge import verify
 from xlt.verify.report import write_report
 from xlt.verify.stored import read_grid, read_log, source_of
-from xlt.verify.submission import write_submission
+from xlt.verify.submit import write_submission
 
 from .tiny_results import Results
 

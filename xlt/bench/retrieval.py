@@ -21,7 +21,7 @@ from xlt.bench.shapes import CONFIGS, RESERVED, RETRIEVAL_LAYER, Size, fresh_enc
 from xlt.bench.workload import NEEDS_GPU, Bench, Candidate, NotRun, Workload, bench, check_output, compare, reason
 from xlt.data.packing import Encoded
 from xlt.data.predictions import Prediction
-from xlt.evaluate.mining import best_threshold
+from xlt.evaluate.pair_f1 import best_threshold
 from xlt.pipeline.training import evaluation_tokens
 from xlt.retrieval.embed import embed
 from xlt.retrieval.mining import mine

@@ -19,7 +19,7 @@ from xlt.cli.output import Shown, emit, table
 with lazily():
     from xlt.evaluate import submission as scoring
     from xlt.verify import stored
-    from xlt.verify import submission as writing
+    from xlt.verify import submit as writing
 
 
 def score(

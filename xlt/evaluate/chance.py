@@ -78,8 +78,9 @@ def _over_characters(context: str, length: int, golds: Sequence[list[str]], mlqa
     count = len(context) - length + 1
     starts: Sequence[int] = range(count)
     if all(golds):
-        # Only a span that holds a gold token can score; normalising every span would take minutes. (Where a gold answer
-        # has no token that counts, a span without any is right as well.)
+        # Only a span that holds a gold token can score, and looking for one is fast; to normalise every span of a long
+        # context would take minutes. Where a gold answer has no token that counts, a span without any is right as well,
+        # so that every span has to be scored.
         text, firsts = _skeleton(context, mlqa)
         wanted = [_one_sigma(token) for token in {token for gold in golds for token in gold}]
         starts = [
@@ -105,7 +106,7 @@ def _skeleton(context: str, mlqa: str) -> tuple[str, list[int]]:
 
 
 def _one_sigma(text: str) -> str:
-    # The one letter whose lower case depends on its neighbours, and so on where a span is cut.
+    # Sigma is the one letter whose lower case depends on its neighbours, and so on where a span is cut.
     return text.replace("ς", "σ")
 
 
@@ -125,13 +126,14 @@ def _over_words(context: str, length: int, golds: Sequence[list[str]], mlqa: str
     exact = np.zeros(len(sizes), dtype=bool)
     f1 = np.zeros(len(sizes))
     for gold in golds:
-        # Tokens that each span shares with the gold answer, repeated ones as often as both have them.
+        # Tokens that each span shares with the gold answer, repeated ones as often as both have them: for each gold
+        # token the running count up to the span's end, minus that up to its begin.
         shared = np.zeros(len(sizes), dtype=np.int64)
         for token, times in Counter(gold).items():
             seen = np.concatenate([[0], np.cumsum(tokens == token)])
             shared += np.minimum(seen[ends] - seen[begins], times)
         f1 = np.maximum(f1, 2 * shared / np.maximum(sizes + len(gold), 1))
-        # The same tokens are a match only in the same order.
+        # As many shared tokens as both have is an exact match only if their order is the same.
         for span in np.flatnonzero((shared == sizes) & (sizes == len(gold))):
             exact[span] |= list(tokens[begins[span] : ends[span]]) == gold
     return float(exact.mean()), float(f1.mean())

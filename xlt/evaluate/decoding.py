@@ -13,15 +13,14 @@ MAX_ANSWER_TOKENS = 30
 
 @dataclass(frozen=True, slots=True)
 class WindowSpans:
-    """The best span of each of W windows: its score ``[W]`` and its characters ``[W, 2]``.
-
-    A window without a token of the context scores minus infinity. ``nulls [W]`` is the score of no answer: the
-    start and end logit of the window's first token.
-    """
+    """The best span of each of W windows."""
 
     scores: npt.NDArray[np.float32]
+    """Its score ``[W]``: minus infinity where the window has no token of the context."""
     characters: npt.NDArray[np.int64]
+    """Its first character and the one after its last, ``[W, 2]``."""
     nulls: npt.NDArray[np.float32]
+    """The score of no answer, ``[W]``: the start and end logit of the window's first token."""
 
 
 def best_spans(
@@ -44,6 +43,7 @@ def best_spans(
     window = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
     best = np.full(tokens, -np.inf, dtype=np.float32)
     length = np.zeros(tokens, dtype=np.int64)
+    # All windows at once, one length of span after another: only a longer span with a higher score replaces a shorter.
     for extra in range(min(MAX_ANSWER_TOKENS, tokens)):
         reach = tokens - extra
         score = start[:reach] + end[extra:]

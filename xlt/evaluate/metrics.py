@@ -15,7 +15,7 @@ from xlt.data.predictions import Prediction
 from xlt.data.rows import BitextRow, ChoiceRow, PairRow, Row, SpanRow, TagRow
 from xlt.errors import DataFault, UsageFault
 from xlt.evaluate.chance import span_chance
-from xlt.evaluate.mining import best_threshold, gold_pairs, mined_pairs, mining_chance, pair_f1
+from xlt.evaluate.pair_f1 import best_threshold, gold_pairs, mined_pairs, mining_chance, pair_f1
 from xlt.evaluate.squad import best_or_no_answer, best_over_golds
 from xlt.tasks.record import ENGLISH, Kind, Metric, Task
 
@@ -115,7 +115,7 @@ _ROWS: Mapping[Kind, type[Row]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Matched:
     """What is predicted for a row, as metrics compare it: labels, or texts of answers."""
 
     row: Row
@@ -125,7 +125,7 @@ class Answer:
     """The labels predicted, or the text of the answer."""
 
 
-def match(task: Task, rows: Sequence[Row], predictions: Sequence[Prediction]) -> list[Answer]:
+def match(task: Task, rows: Sequence[Row], predictions: Sequence[Prediction]) -> list[Matched]:
     """The answer to each row, in order.
 
     Raises:
@@ -178,13 +178,13 @@ def _fault(task: Task, row: Row, said: Any, ids: Collection[str]) -> str:
     return ""
 
 
-def _answer(row: Row, said: Any) -> Answer:
+def _answer(row: Row, said: Any) -> Matched:
     match row:
         case SpanRow():
-            return Answer(row, [answer.text for answer in row.answers], row.context[slice(*said)])
+            return Matched(row, [answer.text for answer in row.answers], row.context[slice(*said)])
         case BitextRow():
-            return Answer(row, [row.id], [said])
-    return Answer(row, [*labels_of(row)], said.split() if isinstance(row, TagRow) else [said])
+            return Matched(row, [row.id], [said])
+    return Matched(row, [*labels_of(row)], said.split() if isinstance(row, TagRow) else [said])
 
 
 def _first(ids: Sequence[str], count: int = 3) -> str:

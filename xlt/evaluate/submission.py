@@ -16,8 +16,8 @@ from typing import Any, Literal
 from xlt.data.predictions import Prediction
 from xlt.data.rows import BitextRow, Row
 from xlt.errors import DataFault, UsageFault
-from xlt.evaluate.metrics import METRICS, Answer, Metrics, Scored, Seqeval, match, tag_f1
-from xlt.evaluate.mining import best_threshold, gold_pairs, mined_pairs
+from xlt.evaluate.metrics import METRICS, Matched, Metrics, Scored, Seqeval, match, tag_f1
+from xlt.evaluate.pair_f1 import best_threshold, gold_pairs, mined_pairs
 from xlt.strict_json import parse_json, read_bytes, reason
 from xlt.tasks.catalogue import TARGET
 from xlt.tasks.record import Task
@@ -228,17 +228,17 @@ def _entities(gold: Sequence[Any], given: Sequence[Any], language: str) -> Metri
 # Writing
 
 
-def _label_lines(task: Task, answers: Sequence[Answer]) -> str:
+def _label_lines(task: Task, answers: Sequence[Matched]) -> str:
     names = dict(zip(task.labels, task.file_labels or task.labels, strict=True))
     return "".join(f"{names[answer.given[0]]}\n" for answer in answers)
 
 
-def _tag_lines(task: Task, answers: Sequence[Answer]) -> str:
+def _tag_lines(task: Task, answers: Sequence[Matched]) -> str:
     """A tag a line, and a blank line after each sentence."""
     return "".join("\n".join(answer.given) + "\n\n" for answer in answers)
 
 
-def _line_numbers(task: Task, answers: Sequence[Answer]) -> str:
+def _line_numbers(task: Task, answers: Sequence[Matched]) -> str:
     """The number of the foreign line, from 0, for each English sentence in alphabetical order.
 
     XTREME's download puts the English side into that order.
@@ -249,7 +249,7 @@ def _line_numbers(task: Task, answers: Sequence[Answer]) -> str:
     return "".join(f"{numbers[answers[place].given[0]]}\n" for place in order)
 
 
-def _answer_object(task: Task, answers: Sequence[Answer]) -> str:
+def _answer_object(task: Task, answers: Sequence[Matched]) -> str:
     texts = {answer.row.id: answer.given for answer in answers}
     return json.dumps(texts, ensure_ascii=False, indent=1) + "\n"
 
@@ -260,7 +260,7 @@ class _Form:
 
     suffix: Literal["tsv", "json", "jsonl"]
     read: Callable[[Path], Any]
-    write: Callable[[Task, Sequence[Answer]], str] = _label_lines
+    write: Callable[[Task, Sequence[Matched]], str] = _label_lines
     compare: Callable[[Sequence[Any], Sequence[Any], str], Metrics] | None = None
     """None: as the task's metric does."""
     counted: tuple[str, ...] = ()

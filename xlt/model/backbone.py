@@ -28,28 +28,27 @@ from xlt.model import attention
 
 # Families whose blocks mix tokens through the attention function alone: of these packed equals padded (tested).
 PACKED_FAMILIES = frozenset({"bert", "camembert", "data2vec-text", "electra", "ernie", "roberta", "xlm-roberta"})
-# Of XLM-R's own config.json, what the defaults of the library's configuration class get wrong.
+# As in XLM-R's own config.json; the defaults of the library's configuration class are BERT's.
 _XLM_R = {"layer_norm_eps": 1e-5, "type_vocab_size": 1, "max_position_embeddings": 514}
 
 
 @dataclass(frozen=True, slots=True)
-class Backbone:
-    """An encoder of the library without a pooling layer and, where asked for, its masked-LM head.
-
-    ``lm_head`` is the library's own module, its output weights tied to the encoder's word embeddings;
-    ``lm_head_name`` is its name in the library's model. ``packed`` says whether the encoder takes packed batches; one
-    of another family runs padded.
-    """
+class LoadedBackbone:
+    """An encoder of the library without a pooling layer and, where asked for, its masked-LM head."""
 
     encoder: Any
+    """The library's own model."""
     lm_head: nn.Module | None = None
+    """The library's own module; its output weights are the encoder's word embeddings."""
     lm_head_name: str = ""
+    """The name of that module in the library's masked-LM model, under which its weights are stored."""
     packed: bool = True
+    """Whether the encoder takes packed batches; one of another family runs padded."""
 
 
 def load_backbone(
     name_or_folder: str | Path, *, revision: str | None = None, masked_lm: bool | None = None
-) -> Backbone:
+) -> LoadedBackbone:
     """A backbone by its name on the hub (at ``revision``) or from a folder, in fp32, from safetensors only.
 
     ``masked_lm`` asks for the masked-LM head; ``None`` takes it where the checkpoint was saved with one that is a
@@ -95,10 +94,10 @@ def load_backbone(
     if masked_lm and head is None:
         raise UsageFault(f"{type(model).__name__} has no single masked-LM head.", fix=_FAMILIES)
     name, module = head or ("", None)
-    return Backbone(model.base_model, module, name, packed)
+    return LoadedBackbone(model.base_model, module, name, packed)
 
 
-def new_backbone(config_overrides: Mapping[str, Any]) -> Backbone:
+def new_backbone(config_overrides: Mapping[str, Any]) -> LoadedBackbone:
     """A fresh XLM-R with its masked-LM head, initialised by the library from torch's global generator.
 
     ``config_overrides`` are fields of ``XLMRobertaConfig``, the size of the vocabulary among them; the others
@@ -108,7 +107,7 @@ def new_backbone(config_overrides: Mapping[str, Any]) -> Backbone:
     config = XLMRobertaConfig(**{**_XLM_R, **config_overrides})
     model_class = _model_class(config, masked_lm=True)
     model = model_class._from_config(config, attn_implementation=attention.IMPLEMENTATION, dtype=torch.float32)
-    return Backbone(model.base_model, model.lm_head, "lm_head")
+    return LoadedBackbone(model.base_model, model.lm_head, "lm_head")
 
 
 def first_position(encoder: Any) -> int:
@@ -141,7 +140,7 @@ _FAMILIES = "Choose an encoder such as xlm-roberta-large, xlm-roberta-base or be
 
 
 def _masked_lm_head(model: Any) -> tuple[str, nn.Module] | None:
-    """Name and module of what the library's masked LM puts on the encoder, if that is one module of hidden states."""
+    """Name and module of the library's masked-LM head, if it is one module that takes the hidden states alone."""
     heads = [(name, module) for name, module in model.named_children() if module is not model.base_model]
     if len(heads) != 1:
         return None
@@ -157,29 +156,30 @@ def _model_class(config: Any, masked_lm: bool) -> Any:
 
 
 def _check_family(config: Any) -> None:
-    """Refuse, before the weights are read, what knows a text in its last token: heads read the first."""
+    """Refuse causal and encoder-decoder models, before their weights are read: heads read the first token."""
     writes = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and type(config) not in MODEL_FOR_MASKED_LM_MAPPING
     if writes or getattr(config, "is_decoder", False) or config.is_encoder_decoder:
         raise UsageFault(
             f"A model of the type '{config.model_type}' cannot be a backbone.",
-            why="Such a model gathers a text in its last token; tasks are read from the first one.",
+            why="In such a model only the last token has seen the whole text; the task heads read the first one.",
             fix=_FAMILIES,
         )
 
 
 @torch.no_grad()
 def _check_encoder(model: Any, packed: bool) -> None:
-    """Every token must see the whole sequence: of a family that is not known, by changing the last token."""
+    """Refuse a model in which not every token sees the whole sequence."""
     takes = inspect.signature(model.forward).parameters
     sees = {"input_ids", "attention_mask"} <= takes.keys()
     if sees and not packed:
+        # A family that is not known: its first token must notice that the last one changes.
         tokens = torch.tensor([[5, 6, 7], [5, 6, 8]])
         first = model(input_ids=tokens, attention_mask=torch.ones_like(tokens)).last_hidden_state[:, 0]
         sees = not torch.equal(first[0], first[1])
     if not sees:
         raise UsageFault(
             f"{type(model).__name__} cannot be a backbone.",
-            why="That is an encoder of text in which every token sees the whole sequence, and only that.",
+            why="A backbone is an encoder of text in which every token sees the whole sequence, and no more than that.",
             fix=_FAMILIES,
         )
 

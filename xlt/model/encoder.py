@@ -23,7 +23,7 @@ from xlt.data.packing import PackedBatch
 from xlt.errors import DataFault, UsageFault
 from xlt.model import fused
 from xlt.model.attention import LazyPlan
-from xlt.model.backbone import Backbone, first_position, load_backbone, new_backbone
+from xlt.model.backbone import LoadedBackbone, first_position, load_backbone, new_backbone
 from xlt.model.heads import class_loss, new_head
 from xlt.tasks.record import Kind
 
@@ -40,7 +40,7 @@ class PackedModel(nn.Module):
     loaded model is in evaluation mode: call ``train()`` for dropout.
     """
 
-    def __init__(self, backbone: Backbone) -> None:
+    def __init__(self, backbone: LoadedBackbone) -> None:
         super().__init__()
         self.backbone = backbone.encoder
         self.lm_head: nn.Module | None = backbone.lm_head

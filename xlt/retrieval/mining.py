@@ -16,7 +16,7 @@ import numpy.typing as npt
 from xlt.data.predictions import Prediction
 from xlt.data.rows import MiningRow
 from xlt.errors import DataFault
-from xlt.retrieval.search import Engine, Floats, Ids, Progress, Vectors, nearest_both
+from xlt.retrieval.search import Floats, Ids, Progress, SearchEngine, Vectors, nearest_both
 
 Doubles: TypeAlias = npt.NDArray[np.float64]
 
@@ -56,7 +56,7 @@ def mine(
     english_texts: Sequence[str] | None = None,
     *,
     k: int = 4,
-    engine: Engine | None = None,
+    engine: SearchEngine | None = None,
     progress: Progress | None = None,
 ) -> list[Prediction]:
     """Candidates of ``foreign [N, H]`` and ``english [M, H]``, unit vectors: highest margin first.

@@ -14,36 +14,38 @@ from xlt_kernels.mutual_top_k import SPARE, Nearest, exact_top_k, mutual_top_k, 
 
 from xlt.errors import DataFault, UsageFault
 
-Engine: TypeAlias = Literal["faiss", "faiss-cpu", "torch", "mutual"]
+SearchEngine: TypeAlias = Literal["faiss", "faiss-cpu", "torch", "mutual"]
 Vectors: TypeAlias = npt.NDArray[np.float16] | npt.NDArray[np.float32]
 Floats: TypeAlias = npt.NDArray[np.float32]
 Ids: TypeAlias = npt.NDArray[np.int64]
 Progress: TypeAlias = Callable[[int, int], None]
 _Search: TypeAlias = Callable[[Floats, int], tuple[Floats, Ids]]
 
-_QUERIES = 16384  # searched at a time; more would only make progress rarer
+# Queries that are searched at a time; more would only make progress rarer.
+_QUERIES = 16384
+# Queries of the reference at a time, so that their products with all keys fit into memory in double precision.
 _CHUNK = 256
 
 
-def search_engine(name: str | None = None) -> Engine:
-    """The engine of that name; without one that which ``XLT_SEARCH`` names, and by default ``faiss``.
+def search_engine(name: str | None = None) -> SearchEngine:
+    """The engine of that name; without a name, the one that ``XLT_SEARCH`` names, or else ``faiss``.
 
     Raises:
         UsageFault: there is none.
     """
     name = name or os.environ.get("XLT_SEARCH") or "faiss"
-    for engine in get_args(Engine):
+    for engine in get_args(SearchEngine):
         if engine == name:
             return engine  # type: ignore[no-any-return]
     raise UsageFault(
         f"There is no search engine '{name}'.",
-        why=f"Engines: {', '.join(get_args(Engine))}. All find the same.",
+        why=f"Engines: {', '.join(get_args(SearchEngine))}. All find the same.",
         fix="export XLT_SEARCH=faiss",
     )
 
 
 def nearest(
-    queries: Vectors, keys: Vectors, k: int, *, engine: Engine | None = None, progress: Progress | None = None
+    queries: Vectors, keys: Vectors, k: int, *, engine: SearchEngine | None = None, progress: Progress | None = None
 ) -> tuple[Floats, Ids]:
     """The ``k`` keys with the highest inner product for each query: scores ``[N, k]`` and ids ``[N, k]``.
 
@@ -87,7 +89,7 @@ def nearest(
 
 
 def nearest_both(
-    x: Vectors, y: Vectors, k: int, *, engine: Engine | None = None, progress: Progress | None = None
+    x: Vectors, y: Vectors, k: int, *, engine: SearchEngine | None = None, progress: Progress | None = None
 ) -> tuple[tuple[Floats, Ids], tuple[Floats, Ids]]:
     """``nearest(x, y)`` and ``nearest(y, x)``. ``mutual`` multiplies once for both, on a GPU where there is one.
 
@@ -183,4 +185,4 @@ def _gpu_resources() -> Any:
     return faiss.StandardGpuResources()
 
 
-_INDEXES: dict[Engine, Callable[[Floats], _Search]] = {"faiss": _faiss, "faiss-cpu": _faiss_cpu, "torch": _torch}
+_INDEXES: dict[SearchEngine, Callable[[Floats], _Search]] = {"faiss": _faiss, "faiss-cpu": _faiss_cpu, "torch": _torch}

@@ -22,8 +22,11 @@ class Vocabulary:
     """What masking must know of a tokenizer."""
 
     size: int
+    """How many tokens it has, special ones included."""
     mask_id: int
+    """The token that stands in the place of a hidden one."""
     special_ids: tuple[int, ...]
+    """Tokens that are neither hidden nor drawn as random ones."""
 
 
 def choose_masks(
@@ -43,6 +46,7 @@ def choose_masks(
     seen = np.concatenate(rows)
     ordinary = is_ordinary[seen]
     chosen = ordinary & (random.random(len(seen)) < probability)
+    # A short sequence often has no chosen token; nothing would be learnt from it.
     for begin, end in pairwise(bounds):
         if ordinary[begin:end].any() and not chosen[begin:end].any():
             chosen[begin + random.choice(np.flatnonzero(ordinary[begin:end]))] = True

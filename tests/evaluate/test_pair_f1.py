@@ -8,7 +8,7 @@ import pytest
 
 from xlt.data.predictions import Prediction
 from xlt.errors import DataFault
-from xlt.evaluate.mining import Pairs, best_threshold, mined_pairs, pair_f1
+from xlt.evaluate.pair_f1 import Pairs, best_threshold, mined_pairs, pair_f1
 
 GOLD = {("f1", "e1"), ("f2", "e2"), ("f3", "e3"), ("f4", "e4")}
 
