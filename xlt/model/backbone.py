@@ -161,7 +161,7 @@ def _check_family(config: Any) -> None:
     if writes or getattr(config, "is_decoder", False) or config.is_encoder_decoder:
         raise UsageFault(
             f"A model of the type '{config.model_type}' cannot be a backbone.",
-            why="In such a model only the last token has seen the whole text; the task heads read the first one.",
+            why="Such a model has seen the whole text only at its last token; the task heads read the first one.",
             fix=_FAMILIES,
         )
 
