@@ -10,7 +10,7 @@ import warnings
 import pytest
 
 from xlt.data.predictions import Prediction
-from xlt.data.rows import Answer, BitextRow, ChoiceRow, PairRow, Row, SpanRow, TagRow
+from xlt.data.rows import Answer, BitextRow, ChoiceRow, MiningRow, PairRow, Row, SpanRow, TagRow
 from xlt.data.world import WorldSource
 from xlt.errors import DataFault, UsageFault
 from xlt.evaluate.metrics import score, tag_f1, task_score
@@ -210,6 +210,18 @@ def test_a_question_without_a_gold_answer_is_refused() -> None:
 def test_a_retrieved_id_that_no_row_has_is_refused() -> None:
     with pytest.raises(DataFault, match=r"1 examples of 'tatoeba' retrieve something else .*: 2"):
         score(TATOEBA, BITEXT, _labels(("1", "1"), ("2", "9")))
+
+
+def test_mined_pairs_count_above_the_threshold_of_the_dev_split_and_on_it_above_their_own() -> None:
+    task = get_task("bucc2018")
+    rows: list[Row] = [MiningRow("e1", "x", True), MiningRow("e2", "x", True)]
+    rows += [MiningRow("f1", "x", False, ("e1",)), MiningRow("f2", "x", False)]
+    mined = [Prediction("f1", "e1", 1.2), Prediction("f2", "e2", 1.0)]
+    assert score(task, rows, mined) == {"precision": 100.0, "recall": 100.0, "f1": 100.0}
+    # All that is mined on dev is right there, down to a lower score: nothing of the test split is left out.
+    lower: list[Row] = [rows[0], rows[1], rows[2], MiningRow("f2", "x", False, ("e2",))]
+    dev = lower, [Prediction("f1", "e1", 1.2), Prediction("f2", "e2", 0.9)]
+    assert score(task, rows, mined, "de", dev) == {"precision": 50.0, "recall": 100.0, "f1": pytest.approx(200 / 3)}
 
 
 def test_nothing_to_score_is_refused() -> None:
