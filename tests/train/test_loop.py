@@ -21,7 +21,7 @@ from xlt.tasks.record import Recipe
 from xlt.train.batches import BatchStream
 from xlt.train.engine import ZERO_STAGES, DeepSpeedEngine, EngineSettings
 from xlt.train.graph import GraphEngine
-from xlt.train.loop import DevResult, StepRecord, Trained, train
+from xlt.train.loop import BestCheckpoint, DevResult, StepRecord, Trained, train
 
 CONFIG: dict[str, Any] = {
     "vocab_size": 60,
@@ -226,3 +226,14 @@ def test_a_diverged_loss_stops_the_run_with_advice(monkeypatch: pytest.MonkeyPat
     with pytest.raises(EnvironmentFault, match="loss of step 1") as caught:
         run(steps=2)
     assert "learning rate" in caught.value.fix
+
+
+def test_a_training_at_chance_is_given_up_at_the_collapse_step_and_not_before() -> None:
+    best = BestCheckpoint(None, collapse_step=4)
+    assert not best.offer(DevResult(50.0, at_chance=True), 3, dict)
+    assert best.offer(DevResult(50.0, at_chance=True), 4, dict)
+    # Not once a score was above chance, nor where nobody asked for it.
+    best = BestCheckpoint(None, collapse_step=4)
+    assert not best.offer(DevResult(50.0), 3, dict)
+    assert not best.offer(DevResult(50.0, at_chance=True), 4, dict)
+    assert not BestCheckpoint(None, collapse_step=0).offer(DevResult(50.0, at_chance=True), 9, dict)
