@@ -121,6 +121,7 @@ def test_questions_are_averaged() -> None:
 
 def test_an_answer_longer_than_the_context_is_guessed_as_the_whole_context() -> None:
     assert chance(XQUAD, [_row("one two", "one two three")])["f1"] == pytest.approx(80)
+    assert chance(XQUAD, [_row("  ", "one")]) == {"exact_match": 0, "f1": 0}  # no word to draw
 
 
 def test_choices_equal_the_enumeration_of_all_guesses() -> None:
