@@ -29,12 +29,11 @@ def best_spans(
     """The span with the highest start logit plus end logit in each window.
 
     ``logits [T, 2]`` and ``offsets [T, 2]`` (characters; -1 outside the context) hold the windows end to end,
-    ``bounds [W + 1]`` where they begin and end; no window is empty. A span starts not after its end, lies
-    inside the context, holds a character or more and has at most 30 tokens, the limit of BERT's SQuAD code
-    (run_squad.py), whose score this is as well: raw logits, no softmax, so that windows of one example compare.
-    Among equal scores the earliest start wins, then the earliest end. Two things differ from BERT's code: all spans
-    are searched, not those of the 20 best starts and ends, and a start may lie in a window with little context
-    around it.
+    ``bounds [W + 1]`` where they begin and end; no window is empty. A span does not end before its start, lies inside
+    the context, has at least one character and at most 30 tokens. That limit and the score are from BERT's SQuAD code
+    (run_squad.py): raw logits without a softmax, so that windows of one example can be compared. Among equal scores the
+    earliest start wins, then the earliest end. Two things differ from BERT's code: all spans are searched, not only
+    pairs of the 20 best starts and ends, and a start may lie in a window with little context around it.
     """
     tokens = len(logits)
     inside = offsets[:, 0] < offsets[:, 1]
@@ -61,11 +60,11 @@ def best_spans(
 def best_per_example(
     spans: WindowSpans, example: Sequence[int], examples: int, *, unanswerable: bool = False
 ) -> WindowSpans:
-    """The best window of each example, the earliest among equals; ``example [W]`` says whose a window is.
+    """The best window of each example, the earliest among equals; ``example [W]`` is the example of each window.
 
-    An example that no window belongs to, or none with a token of the context, gets the empty span at 0. So does,
-    with ``unanswerable`` questions, one whose lowest null score is above the score of its best span: the rule of
-    BERT's run_squad.py, with its threshold of 0 between the two. Its score is the null score.
+    An example without a window, or without one that has a token of the context, gets the empty span at 0. With
+    ``unanswerable`` questions an example also gets it, and the null score, if its lowest null score is above the score
+    of its best span: the rule of BERT's run_squad.py, with its threshold of 0 between the two.
     """
     scores = np.full(examples, -np.inf, dtype=np.float32)
     characters = np.zeros((examples, 2), dtype=np.int64)

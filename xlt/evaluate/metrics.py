@@ -33,12 +33,13 @@ def score(
 ) -> Metrics:
     """The metrics of ``predictions`` against the gold ``rows`` of one language, in percent; no order matters.
 
-    Pair classification, multiple choice and retrieval give ``accuracy``, tagging that of its words, and for
-    ``tag_f1`` seqeval's micro ``f1``, ``precision`` and ``recall`` of entities as well (of runs of equal tags where
-    tags have no B- or I-, as in XTREME's and jiant's UD-POS; see ``tag_f1``); span QA ``exact_match`` and ``f1``,
-    best over the gold answers by the rules of SQuAD v1.1, v2.0 for ``squad_v2``, or of MLQA in ``language`` for
-    ``mlqa``. For mining, the candidates that count are those above the threshold of best F1 on ``dev`` (rows and
-    predictions of the same language); on the dev split itself the threshold is fitted on what is scored, as in jiant.
+    Pair classification, multiple choice and retrieval give ``accuracy``. Tagging gives the accuracy over words, and
+    for ``tag_f1`` also seqeval's micro ``f1``, ``precision`` and ``recall`` over entities (where tags have no B- or
+    I-, over runs of equal tags, as in XTREME's and jiant's UD-POS; see ``tag_f1``). Span QA gives ``exact_match`` and
+    ``f1``, each the best over the gold answers, by the rules of SQuAD v1.1, of v2.0 for ``squad_v2``, or of MLQA in
+    ``language`` for ``mlqa``. Mining gives ``f1``, ``precision`` and ``recall`` of the candidates above the threshold
+    that has the best F1 on ``dev`` (rows and predictions of the same language); the dev split itself sets its own
+    threshold, as in jiant.
 
     Raises:
         DataFault: predictions and rows do not fit each other (see ``match``), or there is nothing to be mined.
@@ -161,7 +162,7 @@ def match(task: Task, rows: Sequence[Row], predictions: Sequence[Prediction]) ->
 
 
 def _fault(task: Task, row: Row, said: Any, ids: Collection[str]) -> str:
-    """What an example with this prediction does that cannot be, if anything; ``ids`` are those of all rows."""
+    """What is impossible about this prediction for this row, or ""; ``ids`` are the ids of all rows."""
     match row:
         case PairRow() if said not in task.labels:
             return f"predict something else than a label ({', '.join(task.labels)})"
@@ -220,7 +221,7 @@ def tag_f1(gold: Sequence[list[str]], given: Sequence[list[str]], seqeval: Seqev
 
 
 def _with_whole_types(sentences: Sequence[list[str]]) -> list[list[str]]:
-    """The tags as prefix, hyphen and type, of which seqeval 1.2.2 takes what 0.0.12 takes of the tags themselves."""
+    """The tags rewritten as prefix, hyphen and type, so that seqeval 1.2.2 reads the types that 0.0.12 read."""
     # The full stop keeps a type from being "_", which is the type that 1.2.2 gives to O.
     return [[f"{tag[0]}-{tag.rpartition('-')[2]}." for tag in tags] for tags in sentences]
 
@@ -287,7 +288,7 @@ class MetricRecord:
     """All that is known of a metric. A new one is a record in ``METRICS``, and its name in ``xlt/tasks/record.py``."""
 
     prepare: Callable[[Task, Sequence[Row], Sequence[Prediction], Scored | None], tuple[Any, Any]] = _one_to_one
-    """From rows and predictions, and those of the dev split if they set a threshold, to what is right and given."""
+    """Makes what is right and what is given, from rows and predictions, and from the dev split's for a threshold."""
     compare: Compare
     """The metrics, in percent, of what is given against what is right, in a language."""
     printed: tuple[str, ...]

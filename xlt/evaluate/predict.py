@@ -59,7 +59,7 @@ def predict(
 
 
 def _labels(model: PackedModel, task: Task, name: str) -> tuple[str, ...]:
-    """The labels of the head ``name``; where it stores none, those of the task, if they are as many."""
+    """The labels of the head ``name``; if it stores none, the task's labels, if their number is the same."""
     if name not in model.heads or model.heads[name].kind != task.kind:
         raise UsageFault(
             f"The model has no head '{name}' for '{task.key}' ({task.kind}).",

@@ -2,7 +2,7 @@
 
 Source: evaluate-v1.1.py and evaluate-v2.0.py of SQuAD (https://rajpurkar.github.io/SQuAD-explorer/) and
 mlqa_evaluation_v1.py of MLQA (https://github.com/facebookresearch/MLQA); written anew after their rules.
-Wherever ``mlqa`` is asked for, it is the language of the answers under MLQA's rules, and empty under those of SQuAD.
+Wherever a function takes ``mlqa``, it is the language of the answers under MLQA's rules, and empty under SQuAD's.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ _EVERY = _EveryPunctuation()
 
 
 def bare(text: str, mlqa: str = "") -> str:
-    """``text`` in lower case without punctuation: that of ASCII, for MLQA that of every script."""
+    """``text`` in lower case without punctuation: without ASCII's, or for MLQA without any script's."""
     return text.lower().translate(_EVERY if mlqa else _ASCII)
 
 
 def normalise(text: str, mlqa: str = "") -> list[str]:
     """The tokens of ``text`` that count: lower case, no punctuation, no article; split at white space.
 
-    Punctuation goes first and without a trace ("the-end" is one token). SQuAD's articles are the English ones in
-    every language. MLQA's are those of the language, none in one that its script does not know; in Chinese every
-    Han character is a token.
+    Punctuation is dropped first and leaves no space ("the-end" is one token). SQuAD drops English articles in every
+    language. MLQA drops the articles of the language, none in a language that its script does not know; in Chinese
+    every Han character is a token.
     """
     text = bare(text, mlqa)
     if mlqa in _ARTICLES:
@@ -78,8 +78,8 @@ def best_over_golds(text: str, golds: Iterable[str], mlqa: str = "") -> tuple[fl
 def best_or_no_answer(text: str, golds: Iterable[str]) -> tuple[float, float]:
     """Exact match and F1 of ``text`` by the rules of v2.0.
 
-    A gold answer of which nothing counts is none; where there is no other, a text is right, in both, if nothing of
-    it counts. A question with an answer gives an empty text 0.
+    A gold answer without a token that counts is no answer. If a question has no other, a text without such a token is
+    right, by both metrics. If it has one, such a text scores 0.
     """
     counted = [gold for gold in golds if normalise(gold)]
     if counted:

@@ -264,7 +264,7 @@ class _Form:
     compare: Callable[[Sequence[Any], Sequence[Any], str], Metrics] | None = None
     """None: as the task's metric does."""
     counted: tuple[str, ...] = ()
-    """The metrics whose mean is the score; empty: those of the task's metric."""
+    """The metrics whose mean is the score; if empty, what the task's metric prints."""
 
 
 # By kind, unless the metric or the task has its own.

@@ -26,7 +26,7 @@ from transformers.utils import logging as library_logging
 from xlt.errors import DataFault, EnvironmentFault, UsageFault, XltError
 from xlt.model import attention
 
-# Families whose blocks mix tokens through the attention function alone: of these packed equals padded (tested).
+# Families whose blocks mix tokens through the attention function alone: packed and padded give the same (tested).
 PACKED_FAMILIES = frozenset({"bert", "camembert", "data2vec-text", "electra", "ernie", "roberta", "xlm-roberta"})
 # As in XLM-R's own config.json; the defaults of the library's configuration class are BERT's.
 _XLM_R = {"layer_norm_eps": 1e-5, "type_vocab_size": 1, "max_position_embeddings": 514}
@@ -101,7 +101,7 @@ def new_backbone(config_overrides: Mapping[str, Any]) -> LoadedBackbone:
     """A fresh XLM-R with its masked-LM head, initialised by the library from torch's global generator.
 
     ``config_overrides`` are fields of ``XLMRobertaConfig``, the size of the vocabulary among them; the others
-    are the library's defaults, which are those of XLM-R base but for three that are put right here.
+    have the library's defaults, which are the sizes of XLM-R base, except for three that are set here.
     """
     attention.register()
     config = XLMRobertaConfig(**{**_XLM_R, **config_overrides})

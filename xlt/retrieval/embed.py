@@ -53,7 +53,7 @@ def embed(
     A vector is the mean over all tokens of the sequence, the special ones included, of the output of Transformer
     block ``layer``; nothing above that block is computed (jiant and XTREME both read block 14 of 24 for Tatoeba).
     ``max_tokens`` bounds the tokens of one forward pass. The model is moved to ``device`` and left in the mode in
-    which it came. ``progress`` is told how many sequences are done, and of how many.
+    which it came. ``progress`` gets how many sequences are done, and of how many.
 
     With a folder to ``keep`` them, vectors are also written to a file there as they are made. An interrupted call is
     resumed from that file if the last batch in it is bit for bit what this model gives here.

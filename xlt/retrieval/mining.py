@@ -28,7 +28,7 @@ def mine_translations(
 ) -> list[Prediction]:
     """The candidate pairs of the two sides of ``rows`` with their margins, highest first; see ``mine``.
 
-    ``embed`` makes unit vectors ``[N, H]`` of texts and tells its ``progress``. ``progress`` is told what is being
+    ``embed`` makes unit vectors ``[N, H]`` of texts and reports to its ``progress``. ``progress`` gets what is being
     done, how much of it is done, and of how much.
 
     Raises:
@@ -109,7 +109,7 @@ def _merge(vectors: Vectors, ids: Sequence[str], texts: Sequence[str] | None) ->
 
 
 def _best(cosines: Floats, found: Ids, means: Doubles, found_means: Doubles) -> tuple[Doubles, Ids]:
-    """The highest margin ``[N]`` of each sentence among its neighbours ``found [N, k]``, and whose it is.
+    """The highest margin ``[N]`` of each sentence among its neighbours ``found [N, k]``, and which one has it.
 
     The neighbours come by cosine; any of them, the last one too, can have the highest margin. Where the means
     are not above 0 a ratio says nothing, and the margin is 0.

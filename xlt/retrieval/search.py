@@ -52,10 +52,10 @@ def nearest(
     ``queries [N, H]`` and ``keys [M, H]``; with fewer than ``k`` keys the second dimension is M. Engines, by default
     the one of ``search_engine``: ``faiss`` (a flat index, on the GPU where FAISS has one and ``XLT_FAISS`` is not
     ``cpu``), ``faiss-cpu``, ``torch``, the reference in double precision, and ``mutual``, the project's own kernel for
-    both directions at once (see ``nearest_both``). ``progress`` is told how many queries are done, and of how many.
+    both directions at once (see ``nearest_both``). ``progress`` gets how many queries are done, and of how many.
 
-    All engines return the same. A library's order among equal scores is its own affair, and its fp32 products
-    depend on where a key lies in a tile, so that equal keys may not even score alike. The engine therefore
+    All engines return the same. A library promises no order among equal scores, and its fp32 products depend on
+    where a key lies in a tile, so that equal keys may not even get equal scores. The engine therefore
     only proposes a few more than ``k`` candidates; these are scored again in double precision, by the same
     additions wherever a key lies, rounded to fp32 and sorted by score, then id. Where a key that was not
     proposed could still be among the best (it scores at most the last proposed one plus the rounding error),
@@ -93,7 +93,7 @@ def nearest_both(
 ) -> tuple[tuple[Floats, Ids], tuple[Floats, Ids]]:
     """``nearest(x, y)`` and ``nearest(y, x)``. ``mutual`` multiplies once for both, on a GPU where there is one.
 
-    ``progress`` is told how many queries of both sides are done, and of how many; by ``mutual`` how many rows of
+    ``progress`` gets how many queries of both sides are done, and of how many; from ``mutual`` how many rows of
     ``x``. Raises what ``nearest`` raises.
     """
     engine = search_engine(engine)

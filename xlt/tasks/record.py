@@ -20,7 +20,7 @@ ENGLISH = "en"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """How a model is trained on a task. The defaults are those of the authors' own code (jiant, XTREME scripts)."""
+    """How a model is trained on a task. The authors' own code (jiant, XTREME scripts) has the same defaults."""
 
     learning_rate: float = 1e-5
     """The highest learning rate, reached at the end of the warm-up."""
@@ -82,7 +82,7 @@ class Task:
     exist is used. ``{lang}`` is the language code, ``{name}`` its English name, ``*`` any characters; a ``.gz`` beside
     a file is found too."""
     labels: tuple[str, ...] = ()
-    """The classes, or the tags of a tagging task; empty there if they are those of its training data."""
+    """The classes, or the tags of a tagging task; if empty, a tagging task has the tags of its training data."""
     file_labels: tuple[str, ...] = ()
     """What the labels are called in a submission, in their order; empty if they are called the same."""
     benchmarks: Mapping[str, str] = field(default_factory=dict)

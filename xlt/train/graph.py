@@ -65,7 +65,7 @@ def in_bucket(batch: PackedBatch) -> PackedBatch:
 
 
 def bucket_loss(model: PackedModel, batch: PackedBatch) -> Tensor:
-    """The model's loss on what :func:`in_bucket` made: that of the batch before, added sequences left out."""
+    """The model's loss on what :func:`in_bucket` made: equal to the loss of the batch without the added sequences."""
     if batch.kind != "span_qa":
         loss: Tensor = model(batch)[0]
         return loss

@@ -37,6 +37,6 @@ def deterministic(enabled: bool) -> None:
 
 
 def whole_sums() -> None:
-    """Ask cuBLAS to add up the parts of a product in fp32: by default it may round those of bf16 and fp16 first."""
+    """Ask cuBLAS to add up the parts of a product in fp32: by default it may round bf16 and fp16 parts first."""
     torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
     torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
