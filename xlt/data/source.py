@@ -35,7 +35,8 @@ class Source(Protocol):
         """All rows of one split in one language, in the order of the source.
 
         Raises:
-            DataFault: a file is absent or broken.
+            NotFetched: the data was not downloaded.
+            DataFault: a file is absent or broken (of the source ``files`` a ``FileFault``, with file and line).
             UsageFault: the task has no such split or language.
         """
         ...

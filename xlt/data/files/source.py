@@ -62,10 +62,7 @@ def read(split: SplitFiles) -> list[Row]:
 
 
 class FilesSource:
-    """Rows from the official release files in the folder layout that each task's record names.
-
-    Files are parsed once per instance.
-    """
+    """Rows from the official release files in the folder layout that each task's record names."""
 
     def __init__(self, root: Path, within: str = "") -> None:
         """Opens the data root, or the folder ``within`` it."""
@@ -81,12 +78,7 @@ class FilesSource:
         return present_languages(self._root / self._within, task, split)
 
     def rows(self, task: Task, split: Split, language: str) -> list[Row]:
-        """All rows of one split in one language, in the order of the file.
-
-        Raises:
-            DataFault: a file is absent or broken (a ``FileFault``, which holds file and line).
-            UsageFault: the task has no such split or language.
-        """
+        """All rows of one split in one language, in the order of the file; each file is read once."""
         key = (task.key, split, language)
         if key not in self._parsed:
             self._parsed[key] = read(locate(self._root, task, split, language, self._within))

@@ -51,11 +51,7 @@ def fetch_archives(
     """Downloads each archive to ``root/.fetched``, checks it, unpacks it once and locks its sha256; returns the files
     below the data root, by address. An archive that fails does not stop the others.
 
-    Raises:
-        DataFault: an address has no such file, or another than expected.
-        EnvironmentFault: the disk is full, or cannot be written.
-        IncompleteFault: the connection broke off.
-        SeveralFaults: several of these.
+    Raises as ``fetch`` does.
     """
     fetched: dict[str, list[str]] = {}
     collected: list[XltError] = []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from xlt.data.files.pretraining import groups, pretraining_sentences
 from xlt.data.files.source import FilesSource
-from xlt.data.hub.lock import cached, matching, read_lock
+from xlt.data.hub.lock import LockedRepository, cached, matching, read_lock
 from xlt.data.hub.parquet import read_rows
 from xlt.data.hub.table import HubFiles, languages, on_hub, parts, read_table
 from xlt.data.rows import Row, TextRow
@@ -38,13 +38,7 @@ class HubSource:
         return languages(entry, task, split) if entry else ()
 
     def rows(self, task: Task, split: Split, language: str) -> list[Row]:
-        """All rows of one split in one language, in the order of the files.
-
-        Raises:
-            NotFetched: a file was not fetched.
-            DataFault: a file is broken.
-            UsageFault: the task has no such split or language.
-        """
+        """All rows of one split in one language, in the order of the files; each file is read once."""
         if files := self._files_of(task):
             return files.rows(task, split, language)
         key = (task.key, split, language)
@@ -70,23 +64,17 @@ class HubSource:
         files = None if whole else self._files
         return files if files and any(files.languages(task, split) for split in task.files) else None
 
-    def _present(self, part: HubFiles) -> list[Path]:
-        """The files of the part; none where one of them was not fetched, or is not of its locked size."""
-        locked = self._lock.datasets.get(part.repository)
-        names = matching(locked.files, part.path) if locked else []
-        paths = [cached("dataset", part.repository, locked.revision, name) for name in names] if locked else []
-        whole = locked and all(
-            path.is_file() and path.stat().st_size == locked.files[name].size
-            for path, name in zip(paths, names, strict=True)
-        )
-        return paths if whole else []
-
     def _paths(self, part: HubFiles, task: Task) -> list[Path]:
-        paths = self._present(part)
-        if not paths:
+        """The files of the part, all of which must be there with their locked size."""
+        locked = self._lock.datasets.get(part.repository, LockedRepository(revision=""))
+        sizes = {
+            cached("dataset", part.repository, locked.revision, name): locked.files[name].size
+            for name in matching(locked.files, part.path)
+        }
+        if not sizes or any(not path.is_file() or path.stat().st_size != size for path, size in sizes.items()):
             raise NotFetched(
                 f"The data of {task.name} was not fetched: {part.path} of {part.repository}.",
                 why="The source 'hub' reads the files that data.lock names from the hub's cache (HF_HOME).",
                 fix=f"xlt fetch {task.key}",
             )
-        return paths
+        return list(sizes)
