@@ -17,7 +17,7 @@ from xlt.bench.steps import ROWS
 
 
 def test_every_step_has_its_file_however_it_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    rows = '{"device": "Chip X"}\n{"name": "B1", "quantity": {}}\n{"name": "B'
+    rows = '{"device": "Chip X", "workloads": [{"name": "B1", "quantity": {}}]}'
     slow = f"import time; open({str(tmp_path / 'slow.rows')!r}, 'w').write({rows!r}); print('so far', flush=True)"
     commands = {
         "slow": ["-c", f"{slow}; time.sleep(60)"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
@@ -102,12 +102,3 @@ def sample_batches(sequences: Sequence[Encoded], policy: Policy, shape: Shape) -
     batches = [order[start : start + size] for start in range(0, full * size, size)]
     # The sampler hands out its long batches first: only batches from all over the order have its mean length.
     return [[sequences[index] for index in batch] for batch in random.Random(0).sample(batches, shape.steps)]
-
-
-def counts(batches: Iterable[SameBatch]) -> dict[str, float]:
-    """Real tokens of the batches, and the slots that they take where they are padded."""
-    every = list(batches)
-    return {
-        "tokens": float(sum(batch.packed.tokens for batch in every)),
-        "slots": float(sum(batch.padded["input_ids"].numel() for batch in every)),
-    }

@@ -81,9 +81,7 @@ def _step(name: str, out: Path, size: Size, rounds: int) -> dict[str, Any]:
     with suppress(OSError, ValueError):
         result = json.loads(said if name == "doctor" else found.read_text("utf-8"))
     if result is None and rows.exists():
-        from xlt.bench.workload import kept_rows
-
-        result = kept_rows(rows)
+        result = json.loads(rows.read_text("utf-8"))
     for file in (found, rows):
         file.unlink(missing_ok=True)
     seconds = round(time.monotonic() - start, 1)

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from xlt.bench.batches import Policy, SameBatch, Shape, counts, same_batch, sample_batches
-from xlt.bench.shapes import CONFIGS, Size, forward_flop, fresh_model, random_sequences
+from xlt.bench.batches import Policy, SameBatch, Shape, same_batch, sample_batches
+from xlt.bench.shapes import CONFIGS, Size, fresh_model, random_sequences
 from xlt.bench.trainers import (
     DeepSpeedTrainer,
     GraphTrainer,
@@ -24,6 +24,7 @@ from xlt.bench.trainers import (
     library_modules,
     packed_trainer,
     padded_trainer,
+    work_of,
 )
 from xlt.bench.workload import (
     NOT_COMPILED,
@@ -168,14 +169,7 @@ def _measure(
     peaks: dict[str, int] = {}
     candidates = [_candidate(label, who, partial(_round, steps=steps), peaks) for label, who, steps in entries]
     batches = [batch for step in entries[0][2] for batch in step]
-    config = CONFIGS[found.size]
-    lengths = [batch.packed.cu_seqlens.diff().tolist() for batch in batches]
-    quantity = {
-        "steps": float(len(batches)),
-        **counts(batches),
-        # The backward pass has twice the products of the forward one.
-        "flop": sum(3 * forward_flop(config, each) for each in lengths),
-    }
+    quantity = {"steps": float(len(batches)), **work_of(batches, CONFIGS[found.size])}
     row = compare(name, about, candidates, rounds=found.rounds, quantity=quantity, ceiling="matmul", warm_up=2)
     for timing in row.timings:
         if timing.seconds is not None:

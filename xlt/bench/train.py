@@ -9,9 +9,9 @@ from itertools import cycle
 
 import torch
 
-from xlt.bench.batches import POLICIES, Policy, Shape, counts, same_batches
-from xlt.bench.shapes import forward_flop, trained_tokenizer
-from xlt.bench.trainers import TorchTrainer, check_parity, packed_trainer, padded_trainer
+from xlt.bench.batches import POLICIES, Policy, Shape, same_batches
+from xlt.bench.shapes import trained_tokenizer
+from xlt.bench.trainers import TorchTrainer, check_parity, packed_trainer, padded_trainer, work_of
 from xlt.bench.workload import Bench, Candidate, Workload, bench, compare
 from xlt.data.features import encode
 from xlt.data.packing import Encoded
@@ -80,9 +80,8 @@ def policy_rows(
 
     rows = []
     for policy, sampled in batches.items():
-        quantity = {name: total / len(sampled) for name, total in counts(sampled).items()}
-        lengths = [length for batch in sampled for length in batch.packed.cu_seqlens.diff().tolist()]
-        quantity["flop"] = 3 * forward_flop(model.backbone.config.to_dict(), lengths) / len(sampled)
+        total = work_of(sampled, model.backbone.config.to_dict())
+        quantity = {name: amount / len(sampled) for name, amount in total.items()}
         about = f"{quantity['slots'] / quantity['tokens']:.2f} slots per token: the ratio to expect"
         if policy == "length grouping":
             about += "; it changes which examples share a batch, and both get its batches"

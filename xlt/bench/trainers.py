@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 
 from xlt.bench.batches import SameBatch
 from xlt.bench.library import library_with_head
+from xlt.bench.shapes import forward_flop
 from xlt.errors import EnvironmentFault
 from xlt.model.encoder import PackedModel
 from xlt.runtime import start_process_group
@@ -196,6 +197,16 @@ def padded_trainer(model: PackedModel, kind: Kind, device: torch.device) -> Torc
         return torch.stack([F.cross_entropy(row, labels[:, end]) for end, row in enumerate(rows)]).mean()
 
     return TorchTrainer(library, loss, device)
+
+
+def work_of(batches: Sequence[SameBatch], config: Mapping[str, Any]) -> dict[str, float]:
+    """What a step on each of ``batches`` does: real tokens, slots where they are padded, and FLOP of the products."""
+    lengths = [length for batch in batches for length in batch.packed.cu_seqlens.diff().tolist()]
+    return {
+        "tokens": float(sum(lengths)),
+        "slots": float(sum(batch.padded["input_ids"].numel() for batch in batches)),
+        "flop": 3 * forward_flop(config, lengths),  # the backward pass has twice the products of the forward one
+    }
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from torch import Tensor
 from xlt_kernels.case import off_by
 from xlt_kernels.switch import serves
 
+from xlt.files import write_text
 from xlt.pipeline.provenance import commit, cpu_name, device_name, versions
 
 WARM_UP = 3
@@ -233,27 +234,20 @@ def _take_late_turn(ours: Candidate, each: Deferred, warm_up: int, row: Workload
 
 
 def keep_rows(path: Path) -> None:
-    """From now on every row of this process is written to ``path`` as soon as it is timed, and again with every
-    candidate that comes later: lines of JSON, the first of them the place."""
+    """From now on ``path`` holds the rows of this process, as much of a ``Bench`` as there is: it is written anew with
+    every candidate that is timed, so that a benchmark that is stopped leaves what it has found."""
     global _kept
-    _kept = path
-    path.write_text(json.dumps({"device": device_name(), "commit": commit()}) + "\n", encoding="utf-8")
+    _kept = path, {"device": device_name(), "commit": commit()}, {}
 
 
-_kept: Path | None = None
+_kept: tuple[Path, dict[str, str], dict[str, Any]] | None = None
 
 
 def _keep(row: Workload) -> None:
     if _kept is not None:
-        with _kept.open("a", encoding="utf-8") as lines:
-            lines.write(row.model_dump_json() + "\n")
-
-
-def kept_rows(path: Path) -> dict[str, Any]:
-    """What :func:`keep_rows` has written, as far as it came: a ``Bench`` with the place, its rows, and no more."""
-    lines = path.read_text("utf-8").splitlines(keepends=True)
-    place, *rows = (json.loads(line) for line in lines if line.endswith("\n"))
-    return {**place, "workloads": list({row["name"]: row for row in rows}.values())}
+        path, place, rows = _kept
+        rows[row.name] = row.model_dump(mode="json")
+        write_text(path, json.dumps({**place, "workloads": list(rows.values())}))
 
 
 @contextmanager
