@@ -1,11 +1,14 @@
-"""Examples of known lengths, and a tiny model."""
+"""Examples of known lengths, a tiny model, and ceilings that take no time to measure."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
 
+from xlt.bench import workload
 from xlt.data.packing import Encoded
 from xlt.model.encoder import PackedModel
 from xlt.tasks.record import Kind
@@ -24,6 +27,15 @@ CONFIG: dict[str, int | float] = {
     "hidden_dropout_prob": 0.1,
     "attention_probs_dropout_prob": 0.1,
 }
+
+
+@pytest.fixture(autouse=True, scope="package")
+def _small_ceilings() -> Iterator[None]:
+    """The ceilings of the machine are measured on small tensors."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workload, "MATMUL", {"cpu": 64, "cuda": 64})
+        patch.setattr(workload, "COPIED", {"cpu": 1 << 16, "cuda": 1 << 16})
+        yield
 
 
 @pytest.fixture(scope="package")

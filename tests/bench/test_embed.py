@@ -18,8 +18,6 @@ from xlt.model.encoder import PackedModel
 def _few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embed, "SENTENCES", {"small": 24})
     monkeypatch.setattr(embed, "BATCH", {"small": 2})
-    monkeypatch.setattr("xlt.bench.workload.MATMUL", {"cpu": 64, "cuda": 64})
-    monkeypatch.setattr("xlt.bench.workload.COPIED", {"cpu": 1 << 16, "cuda": 1 << 16})
 
 
 def test_every_baseline_runs_or_says_why_not() -> None:

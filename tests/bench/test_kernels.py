@@ -26,8 +26,6 @@ PLAIN = "ours, in its plain form: no kernel here"
 def patch() -> Iterator[pytest.MonkeyPatch]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(kernels.TOKENS, "small", TOKENS)
-        patch.setattr(workload, "MATMUL", {"cpu": 64, "cuda": 64})
-        patch.setattr(workload, "COPIED", {"cpu": 1 << 16, "cuda": 1 << 16})
         patch.setattr(torch.cuda, "is_available", lambda: False)
         patch.setitem(sys.modules, "liger_kernel", None)
         yield patch

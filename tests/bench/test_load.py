@@ -69,11 +69,7 @@ def test_other_ids_in_many_rows_stop_the_clock(
         load._agreeing(ROWS["mnli"], get_task("mnli"), tokenizer)
 
 
-def test_every_round_reads_the_files_again_and_packs_what_the_library_maps(
-    tiny_files: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("xlt.bench.workload.MATMUL", {"cpu": 64, "cuda": 64})
-    monkeypatch.setattr("xlt.bench.workload.COPIED", {"cpu": 1 << 16, "cuda": 1 << 16})
+def test_every_round_reads_the_files_again_and_packs_what_the_library_maps(tiny_files: Path) -> None:
     opened: list[FilesSource] = []
 
     def open_source() -> FilesSource:

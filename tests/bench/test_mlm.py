@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from xlt.bench import mlm, shapes, workload
+from xlt.bench import mlm, shapes
 from xlt.bench.mlm import TASK, bench_mlm, masked_batch
 from xlt.bench.shapes import fitting_lengths
 from xlt.bench.workload import NOT_COMPILED, Bench
@@ -22,8 +22,6 @@ def _tiny() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(shapes.CONFIGS, "small", {**shapes.CONFIGS["small"], **sizes})
         patch.setitem(mlm.TOKENS, "small", 700)
-        patch.setattr(workload, "MATMUL", {"cpu": 64, "cuda": 64})
-        patch.setattr(workload, "COPIED", {"cpu": 1 << 16, "cuda": 1 << 16})
         patch.setattr(torch.cuda, "is_available", lambda: False)
         for package in ("liger_kernel", "cut_cross_entropy"):
             patch.setitem(sys.modules, package, None)

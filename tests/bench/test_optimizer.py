@@ -9,7 +9,7 @@ import pytest
 import torch
 from xlt_kernels.adamw import AdamW
 
-from xlt.bench import optimizer, shapes, workload
+from xlt.bench import optimizer, shapes
 from xlt.bench.optimizer import bench_optimizer
 from xlt.bench.workload import Bench
 
@@ -21,8 +21,6 @@ def _tiny() -> Iterator[None]:
     sizes = {"vocab_size": WORDS, "hidden_size": WIDTH, "intermediate_size": 64, "num_hidden_layers": 1}
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(shapes.CONFIGS, "small", {**shapes.CONFIGS["small"], **sizes})
-        patch.setattr(workload, "MATMUL", {"cpu": 64, "cuda": 64})
-        patch.setattr(workload, "COPIED", {"cpu": 1 << 16, "cuda": 1 << 16})
         patch.setattr(torch.cuda, "is_available", lambda: False)
         yield
 

@@ -19,8 +19,6 @@ def _few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retrieval, "SLICE", {"small": 2})
     monkeypatch.setattr(retrieval, "SENTENCES", {"small": 120})
     monkeypatch.setattr(retrieval, "TILE", {"cpu": 1000, "cuda": 1000})
-    monkeypatch.setattr("xlt.bench.workload.MATMUL", {"cpu": 64, "cuda": 64})
-    monkeypatch.setattr("xlt.bench.workload.COPIED", {"cpu": 1 << 16, "cuda": 1 << 16})
 
 
 def test_all_find_the_same_and_the_slice_is_labelled() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from xlt.bench import steps, workload
+from xlt.bench import steps
 from xlt.bench.batches import SameBatch
 from xlt.bench.shapes import CONFIGS
 from xlt.bench.steps import bench_steps
@@ -33,8 +33,6 @@ def _tiny() -> Iterator[None]:
         patch.setitem(CONFIGS, "small", TINY)
         patch.setattr(steps, "POOL", 2)
         patch.setattr(steps, "BATCHES", {"cpu": 2})
-        patch.setattr(workload, "MATMUL", {"cpu": 64})
-        patch.setattr(workload, "COPIED", {"cpu": 1 << 16})
         yield
 
 

@@ -20,10 +20,7 @@ SHAPE = Shape(steps=4, batch_size=6, max_length=20)
 
 @pytest.fixture(scope="module")
 def result(world: Source) -> Bench:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("xlt.bench.workload.MATMUL", {"cpu": 64, "cuda": 64})
-        patch.setattr("xlt.bench.workload.COPIED", {"cpu": 1 << 16, "cuda": 1 << 16})
-        return bench_train(world, "xnli", Backbone(vocabulary=400, config=CONFIG), SHAPE)
+    return bench_train(world, "xnli", Backbone(vocabulary=400, config=CONFIG), SHAPE)
 
 
 def test_a_row_per_way_to_pad(result: Bench) -> None:

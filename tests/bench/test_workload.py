@@ -125,9 +125,7 @@ def test_a_candidate_with_its_own_clock_says_its_seconds() -> None:
     assert row.timings[0].seconds == 2.0
 
 
-def test_the_share_of_a_ceiling_is_the_rate_over_what_the_device_reached(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xlt.bench.workload.MATMUL", {"cpu": 128, "cuda": 128})
-    monkeypatch.setattr("xlt.bench.workload.COPIED", {"cpu": 1 << 16, "cuda": 1 << 16})
+def test_the_share_of_a_ceiling_is_the_rate_over_what_the_device_reached() -> None:
     row = compare("nap", "", [sleeper(0.01)], rounds=3, quantity={"flop": 1e6}, ceiling="matmul")
     result = bench("naps", {}, [row])
     assert result.sound
