@@ -26,7 +26,7 @@ from xlt.errors import package_fault
 # Other packages are imported by the steps that need them: one that is absent costs no other step anything.
 if TYPE_CHECKING:
     from xlt.bench.shapes import Size
-    from xlt.train.engine import Engine, EngineName
+    from xlt.train.engine import EngineName
 
 # The seconds that each step may take; the first compiles Triton's kernels, which the disk keeps for the others.
 STEPS = {
@@ -166,13 +166,11 @@ def _train(
     settings = EngineSettings(engine=name, precision="bf16" if torch.cuda.is_available() else "fp32")
     sequences = random_sequences(task.key, 8 * recipe.batch_size, size)
     stream = BatchStream(sequences, task, recipe, seed=0, first_position=model.first_position)
-    engine: Engine
-    if name == "graph":
-        engine = captured = GraphEngine(model, recipe, TRAINED, settings)
-        captured.captures = captured.captures and graphs
-    else:
+    if name == "deepspeed":
         start_process_group()
-        engine = DeepSpeedEngine(model, recipe, TRAINED, settings)
+    engine: Any = (GraphEngine if name == "graph" else DeepSpeedEngine)(model, recipe, TRAINED, settings)
+    if not graphs:
+        engine.captures = False
     seed_everything(1)
     losses = [engine.step(stream.micro_batches(step, StepShard()))[0] for step in range(TRAINED)]
     weights = engine.weights()

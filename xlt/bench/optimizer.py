@@ -31,6 +31,8 @@ BATCH = 1400  # tokens of a step, whose rows are touched within the clock
 # fp32: weight, two moments and gradient are read, the first three written; and the gradient is read for its norm.
 BYTES = 4 * (4 + 3 + 1)
 MAX_NORM = 1.0
+# An update, and what the first one gives: weights and first moments.
+_Pair = tuple[Callable[[], None], Callable[[], list[Tensor]]]
 SETTINGS: dict[str, Any] = {"lr": 1e-2, "weight_decay": 0.1}  # large, so that an update shows beside the weights
 
 
@@ -49,25 +51,34 @@ def _row(name: str, shapes: Sequence[torch.Size], used: int | None, rounds: int)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     words, width = shapes[0]
     some = torch.randperm(words, generator=torch.Generator().manual_seed(0))[:used].to(device)
+    batch = some[torch.arange(BATCH, device=device) % len(some)]
 
-    def weights() -> list[nn.Parameter]:
-        """The same at every call, with gradients."""
-        made = [nn.Parameter(normal(*shape, seed=i, device=device).float()) for i, shape in enumerate(shapes)]
-        set_gradients(made, some, seed=0)
-        return made
+    def ours(weights: list[nn.Parameter]) -> AdamW:
+        lazy = weights[0] if used else None
+        optimizer = AdamW(weights, **SETTINGS, max_norm=MAX_NORM, lazy=lazy, steps=1 + WARM_UP + rounds)
+        optimizer.touch(some)
+        return optimizer
+
+    def touch(optimizer: AdamW, _: list[nn.Parameter]) -> None:
+        optimizer.touch(batch)
+
+    def pair(make: Callable[..., Any], prepare: Callable[..., Any] = _clip) -> _Pair:
+        """An update of new weights, the same at every call, with the same gradients; and what the first one gives."""
+        weights = [nn.Parameter(normal(*shape, seed=i, device=device).float()) for i, shape in enumerate(shapes)]
+        set_gradients(weights, some, seed=0)
+        return _pair(weights, make, prepare)
 
     # torch's own fused form is what all others are compared with.
-    run_torch, results = _baseline(weights(), lambda each: torch.optim.AdamW(each, fused=True, **SETTINGS))
+    run_torch, results = pair(lambda each: torch.optim.AdamW(each, fused=True, **SETTINGS))
     wanted = results()
-    ours = _ours(weights(), some if used else None, rounds)
-    foreach = _baseline(weights(), lambda each: torch.optim.AdamW(each, foreach=True, **SETTINGS))
+    foreach = pair(lambda each: torch.optim.AdamW(each, foreach=True, **SETTINGS))
     candidates: list[Candidate | NotRun] = [
-        check_output(our_name("adamw", device), *ours, wanted, TOLERANCE),
+        check_output(our_name("adamw", device), *pair(ours, touch), wanted, TOLERANCE),
         Candidate("torch fused AdamW", run_torch),
         check_output("torch foreach AdamW", *foreach, wanted, TOLERANCE),
         NotRun("DeepSpeed FusedAdam", NEEDS_GPU)
         if device == "cpu"
-        else check_output("DeepSpeed FusedAdam", *_baseline(weights(), _deepspeed), wanted, TOLERANCE),
+        else check_output("DeepSpeed FusedAdam", *pair(_deepspeed), wanted, TOLERANCE),
     ]
     parameters = sum(shape.numel() for shape in shapes)
     updated = parameters - (words - used) * width if used else parameters
@@ -80,50 +91,29 @@ def _row(name: str, shapes: Sequence[torch.Size], used: int | None, rounds: int)
     return compare(name, about, candidates, rounds=rounds, quantity=quantity, ceiling="copy")
 
 
-_Pair = tuple[Callable[[], None], Callable[[], list[Tensor]]]
-
-
-def _ours(weights: list[nn.Parameter], used: Tensor | None, rounds: int) -> _Pair:
-    """An update, and what the first one gives: weights and first moments."""
-    lazy = None if used is None else weights[0]
-    optimizer = AdamW(weights, **SETTINGS, max_norm=MAX_NORM, lazy=lazy, steps=1 + WARM_UP + rounds)
-    batch = torch.empty(0) if used is None else used[torch.arange(BATCH, device=used.device) % len(used)]
-    if used is not None:
-        optimizer.touch(used)
+def _pair(weights: list[nn.Parameter], make: Callable[..., Any], prepare: Callable[..., Any]) -> _Pair:
+    made: list[Any] = []
 
     def run() -> None:
-        optimizer.touch(batch)
-        optimizer.step()
-
-    def results() -> list[Tensor]:
-        run()
-        optimizer.flush()
-        return _state(optimizer, weights)
-
-    return run, results
-
-
-def _baseline(weights: list[nn.Parameter], make: Callable[..., torch.optim.Optimizer]) -> _Pair:
-    made: list[torch.optim.Optimizer] = []
-
-    def run() -> None:
-        nn.utils.clip_grad_norm_(weights, MAX_NORM, foreach=True)
+        prepare(made[0], weights)
         made[0].step()
 
     def results() -> list[Tensor]:
-        made.append(make(weights))
+        made.append(make(weights))  # only now, where an error is the reason why it does not run
         run()
-        return _state(made[0], weights)
+        if isinstance(made[0], AdamW):
+            made[0].flush()
+        # The gradient's scale, which clipping changes, shows in the moments alone: AdamW's first update is without it.
+        return [each.detach() for each in weights] + [made[0].state[each]["exp_avg"] for each in weights]
 
     return run, results
+
+
+def _clip(_: Any, weights: list[nn.Parameter]) -> None:
+    nn.utils.clip_grad_norm_(weights, MAX_NORM, foreach=True)
 
 
 def _deepspeed(weights: list[nn.Parameter]) -> Any:
     from deepspeed.ops.adam import FusedAdam  # which compiles it
 
     return FusedAdam(weights, **SETTINGS)
-
-
-def _state(optimizer: torch.optim.Optimizer, weights: Sequence[Tensor]) -> list[Tensor]:
-    # The gradient's scale, which clipping changes, shows in the moments alone: AdamW's first update is without it.
-    return [each.detach() for each in weights] + [optimizer.state[each]["exp_avg"] for each in weights]
