@@ -23,7 +23,7 @@ from xlt.pipeline.tiers import read_tier
 from xlt.tasks.catalogue import TARGET, TASKS, get_task
 from xlt.tasks.record import ENGLISH, Split
 from xlt.verify.claims import Claim, PaperTable, read_claims, read_literature
-from xlt.verify.recorded import Lineage, ReferenceRun, ReferenceSet, RunConditions, read_references
+from xlt.verify.recorded import ReferenceRun, ReferenceSet, RunConditions, read_references
 from xlt.verify.verdicts import RunMean, Verdict, judge_means
 
 TIER, SOURCE = "smoke", "world"
@@ -77,7 +77,7 @@ class Series:
         rows = dict(iter(own.groupby(["arm", "task", "split"])))
         asked = []
         for name, mean in record.means.items():
-            conditions = RunConditions(seed, record.device, Lineage(mean.recipe, mean.data))
+            conditions = RunConditions(seed, record.device, mean.recipe, mean.data)
             arm, task, split = _key(name)
             asked.append(RunMean(arm, task, split, rows[arm, task, split], conditions))
         return judge_means(asked, replace(self.references, runs=by))[0]

@@ -12,7 +12,7 @@ from tests.cli.conftest import invoke as invoke
 from xlt.data.hub.table import hub_model
 from xlt.errors import ExitCode, UsageFault
 from xlt.verify.judge import Verification, join, recompute, verify
-from xlt.verify.selection import Selection, select
+from xlt.verify.selection import select
 
 from .core_results import ConstructedSource, write_core_artifact, write_core_results
 
@@ -113,7 +113,7 @@ def test_runs_of_another_recipe_are_not_passed_off_as_the_tier(place, tmp_path):
         patch.setenv("XLT_ARTIFACT", str(artifact))
         found = verify(place / "0", SOURCE)
         said = {each.task: each.reason for each in found.verdicts}
-        claim = select(found, Selection(claims=("C4",)))
+        claim = select(found, claims=("C4",))
     assert {run.rpartition("-")[0] for run in found.tier_mismatches} == {f"target/{arm}.pawsx" for arm in ARMS}
     assert said["pawsx"] == "not made as the tier 'core' says: in recipe"
     assert "not made as the tier" not in said["xnli"]
@@ -154,14 +154,14 @@ def test_an_arm_of_another_training_is_left_out(seeds):
 
 def test_a_part_is_judged_by_itself(seeds):
     whole = join(seeds)
-    claim = select(whole, Selection(claims=("C4",)))
+    claim = select(whole, claims=("C4",))
     assert (list(words(claim)), claim.verdicts, claim.exit_code) == (["C4"], (), ExitCode.OK)
-    table = select(whole, Selection(tables=("xtreme",)))
+    table = select(whole, tables=("xtreme",))
     assert {each.cell.table for each in table.paper.cells} == {"xtreme"}
-    cell = select(whole, Selection(cells=("xnli.ar",)))
+    cell = select(whole, cells=("xnli.ar",))
     assert {(each.task, each.language) for each in (*cell.cells, *cell.further[0].cells)} == {("xnli", "ar")}
     assert {each.task for each in cell.verdicts} == {"xnli"}
-    printed = select(whole, Selection(cells=("xnli", "tatoeba.af"))).paper
+    printed = select(whole, cells=("xnli", "tatoeba.af")).paper
     assert {each.cell.quantity for each in printed.cells} == {"xnli", "tatoeba"}
     assert {each.cell.language for each in printed.cells if each.cell.quantity == "tatoeba"} == {"af"}
 
@@ -169,14 +169,14 @@ def test_a_part_is_judged_by_itself(seeds):
 @pytest.mark.parametrize(
     ("wanted", "message"),
     [
-        (Selection(claims=("C9",)), "There is no claim 'C9'"),
-        (Selection(tables=("mian",)), "There is no table 'mian'"),
-        (Selection(cells=("xnli.qq",)), "There is no cell 'xnli.qq'"),
+        ({"claims": ("C9",)}, "There is no claim 'C9'"),
+        ({"tables": ("mian",)}, "There is no table 'mian'"),
+        ({"cells": ("xnli.qq",)}, "There is no cell 'xnli.qq'"),
     ],
 )
-def test_what_is_not_there_is_named(seeds, wanted: Selection, message: str):
+def test_what_is_not_there_is_named(seeds, wanted: dict[str, tuple[str, ...]], message: str):
     with pytest.raises(UsageFault, match=message):
-        select(join(seeds), wanted)
+        select(join(seeds), **wanted)
 
 
 def test_a_tier_without_claims_says_so(seeds):
@@ -184,7 +184,7 @@ def test_a_tier_without_claims_says_so(seeds):
     small = join([seeds[0].model_copy(update={"backbone": seeds[0].backbone.model_copy(update={"name": ""})})])
     assert small.paper is None
     with pytest.raises(UsageFault, match="has no claims"):
-        select(small, Selection(claims=("C1",)))
+        select(small, claims=("C1",))
 
 
 def test_the_command_judges_seeds_claims_and_given_values(

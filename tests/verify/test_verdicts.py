@@ -13,7 +13,7 @@ from scipy.stats import t
 from xlt.errors import EnvironmentFault, ExitCode, IncompleteFault
 from xlt.verify.export import record
 from xlt.verify.judge import Verification, verify
-from xlt.verify.recorded import BandRule, Lineage, MeasuredCell, MeasuredMean, ReferenceRun, ReferenceSet, RunConditions
+from xlt.verify.recorded import BandRule, MeasuredCell, MeasuredMean, ReferenceRun, ReferenceSet, RunConditions
 from xlt.verify.verdicts import Band, RunMean, Verdict, judge_means
 
 from .tiny_results import shifted
@@ -28,7 +28,7 @@ def verdict(verification: Verification, arm: str, task: str, split: str = "test"
 def run_mean(value: float, *, guess: float = 0.0, name: str = "xnli", above_chance: bool = True) -> RunMean:
     """A mean of one language, not English."""
     facts = {"language": "sw", "value": value, "chance": guess, "above_chance": above_chance, "predictions": "mine"}
-    return RunMean("baseline", name, "test", pd.DataFrame([facts]), RunConditions(0, "cpu", Lineage("r", "d")), "run")
+    return RunMean("baseline", name, "test", pd.DataFrame([facts]), RunConditions(0, "cpu", "r", "d"), "run")
 
 
 def reference_set(*values: float, floor: float = 2.0, tasks: tuple[str, ...] = ("xnli",)) -> ReferenceSet:

@@ -55,8 +55,7 @@ def verify(
     found = [judge.recompute(folder, stored.source_of(folder, data_root), again=recheck) for folder in folders]
     verification = judge.join(found, given)
     if claim or table or cell:
-        chosen = selection.Selection(*(tuple(names or ()) for names in (claim, table, cell)))
-        verification = selection.select(verification, chosen)
+        verification = selection.select(verification, *(names or () for names in (claim, table, cell)))
     emit(verification, _shown(verification))
     for each in found if record else ():
         path = export.record(each, artifact.artifact_root())

@@ -22,7 +22,6 @@ from xlt.verify.claims import Claims, Given, read_claims, read_literature
 from xlt.verify.comparison import VerdictWord
 from xlt.verify.paper import Paper, judge_paper, not_judged
 from xlt.verify.recorded import (
-    Lineage,
     ReferenceSet,
     RunConditions,
     device_of,
@@ -160,7 +159,10 @@ def recompute(results: Path, source: Source, *, again: int = 0) -> Verification:
     references = read_references(grid.tier, grid.source.name)
     required = list(required_means(wanted, source, recomputed.runs))
     verdicts, statements, about = _judge(grid, required, store, recomputed, references, known, mismatches)
-    states = tuple(_state(run, known.get(run.entry.folder)) for run in recomputed.runs)
+    states = []
+    for run in recomputed.runs:
+        recipe, data = known.get(run.entry.folder, ("", ""))
+        states.append(RunState(**run.entry.model_dump(), state=run.state, recipe=recipe, data=data))
     return Verification(
         tier=grid.tier,
         source=grid.source,
@@ -176,7 +178,7 @@ def recompute(results: Path, source: Source, *, again: int = 0) -> Verification:
         statements=tuple(statements),
         means=recomputed.means,
         cells=recomputed.cells,
-        runs=states,
+        runs=tuple(states),
         collapsed=grid.collapsed,
         left_out=grid.left_out,
         deviations=known_differences([run.spec for run in recomputed.runs if run.spec]),
@@ -281,7 +283,7 @@ def _judge(
     store: RunStore,
     recomputed: Recomputed,
     references: ReferenceSet,
-    known: dict[str, Lineage],
+    known: dict[str, tuple[str, str]],
     mismatches: dict[str, str],
 ) -> tuple[list[Verdict], list[Statement], tuple[str, ...]]:
     """A verdict on every mean that is required, statements on the recomputed ones, and what was compared with."""
@@ -290,7 +292,7 @@ def _judge(
     for key, run in required:
         if run is not None and key in whole:
             folder, log = run.entry.folder, read_log(store.path(run.entry.folder))
-            conditions = RunConditions(grid.seed, device_of(platform_of([run])), known.get(folder))
+            conditions = RunConditions(grid.seed, device_of(platform_of([run])), *known.get(folder, ("", "")))
             fell = log.loss_fell if log else None
             asked[key] = RunMean(*key, rows[key], conditions, folder, fell, mismatches.get(folder, ""))
     judged, about = judge_means(list(asked.values()), references)
@@ -337,11 +339,6 @@ def _explains(problem: Problem, run: StoredRun, task: str, split: Split) -> bool
     if problem.run == run.entry.folder and run.spec is None:
         return True
     return problem.run in ("", run.entry.folder) and problem.where.startswith(f"{task}.{split}.")
-
-
-def _state(run: StoredRun, lineage: Lineage | None) -> RunState:
-    recipe, data = (lineage.recipe, lineage.data) if lineage else ("", "")
-    return RunState(**run.entry.model_dump(), state=run.state, recipe=recipe, data=data)
 
 
 def exit_code(

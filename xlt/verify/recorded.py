@@ -127,23 +127,16 @@ class BandRule(Frozen):
 
 
 @dataclass(frozen=True, slots=True)
-class Lineage:
-    """What a run and all runs that it starts from were made with, as two hashes (see ``MeasuredMean``).
-
-    Two runs of one lineage differ in their seed only.
-    """
-
-    recipe: str
-    data: str
-
-
-@dataclass(frozen=True, slots=True)
 class RunConditions:
-    """The seed of the run that is judged, and what a reference run must share with it."""
+    """The seed of the run that is judged, and what a reference run must share with it.
+
+    ``recipe`` and ``data`` are the hashes of a ``MeasuredMean``; empty where a run that it starts from is not whole.
+    """
 
     seed: int
     device: str
-    lineage: Lineage | None
+    recipe: str
+    data: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,9 +165,9 @@ class ReferenceSet:
         """The runs of the same recipe, data and device for the mean ``name``, without the run of the same seed."""
         if self.rule is None:
             return References((), f"no values are expected for the tier '{self.tier}' on the source '{self.source}'")
-        if conditions.lineage is None:
+        if not conditions.recipe:
             return References((), "the run that it starts from is not whole")
-        reasons = [why_incomparable(run, name, conditions, conditions.lineage) for run in self.runs]
+        reasons = [why_incomparable(run, name, conditions) for run in self.runs]
         found = tuple(run for run, why in zip(self.runs, reasons, strict=True) if not why)
         same_seed = next((run for run, why in zip(self.runs, reasons, strict=True) if why == SAME_SEED), None)
         others = "; ".join(f"{count} {why}" for why, count in sorted(Counter(filter(None, reasons)).items()))
@@ -188,12 +181,12 @@ class ReferenceSet:
         return References(found, about, same_seed)
 
 
-def why_incomparable(run: ReferenceRun, name: str, conditions: RunConditions, lineage: Lineage) -> str:
+def why_incomparable(run: ReferenceRun, name: str, conditions: RunConditions) -> str:
     """Why a reference run is no part of what the mean ``name`` is compared with; empty if it is."""
     measured = run.means.get(name)
-    if measured is None or measured.recipe != lineage.recipe:
+    if measured is None or measured.recipe != conditions.recipe:
         return "recorded with another recipe"
-    if measured.data != lineage.data:
+    if measured.data != conditions.data:
         return "recorded on other data"
     if run.device != conditions.device:
         return "recorded on another device"
@@ -239,21 +232,21 @@ def means_of(cells: Mapping[str, MeasuredCell]) -> dict[str, float]:
     return {key: round(mean(values), 6) for key, values in groups.items()}
 
 
-def lineages(runs: Sequence[StoredRun]) -> dict[str, Lineage]:
-    """The lineage of each run by folder; none for a run that is not whole or starts from one that is not."""
-    by_hash: dict[str, Lineage] = {}
-    found: dict[str, Lineage] = {}
+def lineages(runs: Sequence[StoredRun]) -> dict[str, tuple[str, str]]:
+    """By folder, the hashes of recipe and data of each run with those that it starts from (see ``MeasuredMean``).
+
+    Two runs of equal hashes differ in their seed only. A run that is not whole, or starts from one, has none.
+    """
+    by_hash: dict[str, tuple[str, str]] = {"": ("", "")}
+    found: dict[str, tuple[str, str]] = {}
     for run in runs:
         parent = by_hash.get(run.entry.parent or "")
-        if run.spec is None or (run.entry.parent and parent is None):
+        if run.spec is None or parent is None:
             continue
         seedless = {"seed", "retry", "data", "source", "parent"}
         recipe = {name: value for name, value in run.spec.identity().items() if name not in seedless}
-        lineage = Lineage(
-            digest([recipe, parent.recipe if parent else ""]),
-            digest([run.spec.data, parent.data if parent else ""]),
-        )
-        by_hash[run.entry.hash] = found[run.entry.folder] = lineage
+        hashes = digest([recipe, parent[0]]), digest([run.spec.data, parent[1]])
+        by_hash[run.entry.hash] = found[run.entry.folder] = hashes
     return found
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator
 
 from xlt.errors import UsageFault
 from xlt.tasks.catalogue import TASKS
@@ -15,34 +14,32 @@ from xlt.verify.scores import tasks_of
 from xlt.verify.verdicts import count_verdicts
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """What is asked for: claims by id, printed tables by name, cells as ``task`` or ``task.language``."""
+def select(
+    verification: Verification,
+    claims: Collection[str] = (),
+    tables: Collection[str] = (),
+    cells: Collection[str] = (),
+) -> Verification:
+    """The claims (by id), printed tables (by name) and cells (``task`` or ``task.language``) asked for, of all seeds.
 
-    claims: tuple[str, ...] = ()
-    tables: tuple[str, ...] = ()
-    cells: tuple[str, ...] = ()
-
-
-def select(verification: Verification, wanted: Selection) -> Verification:
-    """What is asked for, of all seeds. Problems stay: what was edited anywhere can be trusted nowhere.
+    Problems stay: what was edited anywhere can be trusted nowhere.
 
     Raises:
         UsageFault: there is no such claim, table or cell, or the tier has no claims.
     """
     paper = verification.paper
-    if paper is None and (wanted.claims or wanted.tables):
+    if paper is None and (claims or tables):
         raise UsageFault(
             f"The tier '{verification.tier}' has no claims of the paper and no printed tables.",
             why="They are about XLM-R Large.",
             fix="xlt reproduce --tier core",
         )
     if paper is not None:
-        _known("claim", wanted.claims, [each.claim.id for each in paper.claims])
-        _known("table", wanted.tables, [each.cell.table for each in paper.cells])
-        paper = _of_paper(paper, wanted)
-    parts = [_of_cells(each, wanted) for each in verification.seeds]
-    _known("cell", wanted.cells, [name for each in verification.seeds for name in _names(each)])
+        _known("claim", claims, [each.claim.id for each in paper.claims])
+        _known("table", tables, [each.cell.table for each in paper.cells])
+        paper = _of_paper(paper, claims, tables, cells)
+    parts = [_of_cells(each, cells) for each in verification.seeds]
+    _known("cell", cells, [name for each in verification.seeds for name in _names(each)])
     words: set[VerdictWord] = set()
     if paper is not None:
         words = {each.verdict for each in paper.claims} | {each.verdict for each in paper.cells}
@@ -60,23 +57,23 @@ def _names(verification: Verification) -> Iterator[str]:
     yield from (f"{cell.task}.{cell.language}" for cell in verification.cells)
 
 
-def _of_paper(paper: Paper, wanted: Selection) -> Paper:
-    cells = [
+def _of_paper(paper: Paper, claims: Collection[str], tables: Collection[str], cells: Collection[str]) -> Paper:
+    shown = [
         each
         for each in paper.cells
-        if each.cell.table in wanted.tables
+        if each.cell.table in tables
         or any(
             tasks_of(each.cell.quantity) == (task,) and language in ("", each.cell.language)
-            for task, _, language in (cell.partition(".") for cell in wanted.cells)
+            for task, _, language in (cell.partition(".") for cell in cells)
         )
     ]
-    claims = tuple(each for each in paper.claims if each.claim.id in wanted.claims)
-    return paper.model_copy(update={"claims": claims, "cells": tuple(cells)})
+    judged = tuple(each for each in paper.claims if each.claim.id in claims)
+    return paper.model_copy(update={"claims": judged, "cells": tuple(shown)})
 
 
-def _of_cells(verification: Verification, wanted: Selection) -> Verification:
-    tasks = {cell.partition(".")[0] for cell in wanted.cells}
-    cells = [cell for cell in verification.cells if {cell.task, f"{cell.task}.{cell.language}"} & {*wanted.cells}]
+def _of_cells(verification: Verification, wanted: Collection[str]) -> Verification:
+    tasks = {cell.partition(".")[0] for cell in wanted}
+    cells = [cell for cell in verification.cells if {cell.task, f"{cell.task}.{cell.language}"} & {*wanted}]
     verdicts = [verdict for verdict in verification.verdicts if verdict.task in tasks]
     return verification.model_copy(
         update={
@@ -89,7 +86,7 @@ def _of_cells(verification: Verification, wanted: Selection) -> Verification:
     )
 
 
-def _known(noun: str, asked: Sequence[str], names: Iterable[str]) -> None:
+def _known(noun: str, asked: Collection[str], names: Iterable[str]) -> None:
     there = list(dict.fromkeys(names))
     if unknown := [name for name in asked if name not in there]:
         close = difflib.get_close_matches(unknown[0], there, n=1, cutoff=0.3)
