@@ -17,7 +17,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from xlt.errors import UsageFault
 from xlt.files import writable, write_bytes, write_text
-from xlt.pipeline.differences import KnownDifference as Deviation
 from xlt.pipeline.store import Provenance, read_provenance
 from xlt.verify.charts import STYLES, Series, forest_plot, line_chart
 from xlt.verify.comparison import VERDICT_WORDS
@@ -157,7 +156,7 @@ def render(verification: Verification, *folders: Path) -> str:
         "slug": lambda word: word.replace(" ", "-"),
         "thousands": lambda number: f"{number:,}".replace(",", "\u202f"),
     }
-    parts = _parts(verification, folders)
+    seeds, parts = verification.seeds, _parts(verification, folders)
     cards = [card for part in parts for card in part.cards]
     anchors = {card.state.folder: f"run-{card.state.hash}" for card in cards}
     stages = _stages(cards)
@@ -168,12 +167,12 @@ def render(verification: Verification, *folders: Path) -> str:
         anchors=anchors,
         notices=list(_notices(verification)),
         constructed=CONSTRUCTED in verification.source.settings,
-        seeds=f"seed{'s' if len(parts) > 1 else ''} {', '.join(str(part.verification.seed) for part in parts)}",
-        problems=[problem for part in parts for problem in part.verification.problems],
-        verdicts=[verdict for part in parts for verdict in part.verification.verdicts],
-        notes=list(dict.fromkeys(note for part in parts for note in _left_out(part.verification))),
+        seeds=f"seed{'s' if len(seeds) > 1 else ''} {', '.join(str(each.seed) for each in seeds)}",
+        problems=[problem for each in seeds for problem in each.problems],
+        verdicts=[verdict for each in seeds for verdict in each.verdicts],
+        notes=list(dict.fromkeys(f"The tier's {arm}: {why}." for each in seeds for arm, why in each.left_out.items())),
         collapsed=[run for part in parts for run in part.collapsed],
-        deviations=_deviations(parts),
+        deviations=list({name: found for each in seeds for name, found in each.deviations.items()}.values()),
         paper=_paper(verification, anchors),
         findings=findings,
         arms=arms,
@@ -219,14 +218,6 @@ def _paper(verification: Verification, anchors: dict[str, str]) -> dict[str, Any
         },
         "differences": forest_plot(differences(verification.paper, links), x_label="measured minus printed"),
     }
-
-
-def _left_out(verification: Verification) -> Iterator[str]:
-    return (f"The tier's {name}: {why}." for name, why in verification.left_out.items())
-
-
-def _deviations(parts: Sequence[SeedReport]) -> list[Deviation]:
-    return list({name: each for part in parts for name, each in part.verification.deviations.items()}.values())
 
 
 def _notices(verification: Verification) -> Iterator[str]:
