@@ -49,7 +49,7 @@ _known_control = options.one_of("control", lambda: CONTROLS)
 # By the name of a command: its rounds, and what its help says. The function bench_NAME in xlt/bench/NAME.py measures.
 WORKLOADS = {
     "kernels": (20, "Time every kernel, forward and backward."),
-    "mlm": (20, "Time masked-LM steps whose head reads masked positions alone."),
+    "mlm": (20, "Time masked-LM steps with a head that reads only the masked positions."),
     "optimizer": (20, "Time AdamW updates that touch word embeddings by rows."),
     "steps": (10, "Time whole training steps of each engine beside padded loops."),
     "embed": (10, "Time sentence vectors of packed batches beside padded ones."),
@@ -170,8 +170,8 @@ def tasks(
 ) -> None:
     """Read every task, and train the small model on it briefly.
 
-    Shows rows, seconds to read and tokenise them, score and chance. The model is that of the smoke tier: the scores
-    show that data, training and metric work. Its runs go to RESULTS/tasks; the same command resumes.
+    Shows rows, seconds to read and tokenise them, score and chance. The model is the small one of the smoke tier: the
+    scores show that data, training and metric work. Its runs go to RESULTS/tasks; the same command resumes.
     """
     seeding.deterministic(True)
     named, runs = options.DataOptions(source, data_root).source_options(), store.RunStore(results / "tasks")
@@ -191,7 +191,7 @@ def _tasks(result: catalogue.TaskTable) -> Shown:
         elif row.folders and row.task not in row.folders:
             yield f"{row.task}: read from the folder {', '.join(row.folders)}"
     yield (
-        "Seconds are those of all rows. Scores are percentages (English; retrieval: mean over languages) after "
+        "Seconds count all rows. Scores are percentages (English; retrieval: mean over languages) after "
         f"{result.phase_1_steps} steps of masked LM and {result.steps} of the training set."
     )
 

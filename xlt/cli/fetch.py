@@ -38,7 +38,7 @@ class Fetched:
 
 
 def fetch(
-    keys: Annotated[list[str] | None, typer.Argument(metavar="TASK", help="Tasks whose data is wanted.")] = None,
+    keys: Annotated[list[str] | None, typer.Argument(metavar="TASK", help="Fetch the data of these tasks.")] = None,
     model: Annotated[str, "Also this model of the hub."] = "",
     tier: Annotated[str, "All tasks and the model that this tier needs of the hub."] = "",
     mirror: Annotated[str, "Another address of the hub. Default: HF_ENDPOINT, else the hub's own."] = "",

@@ -130,7 +130,7 @@ class EngineOptions:
     accumulation: Accumulation = 1
 
     def settings(self, sharing: int) -> engines.EngineSettings:
-        """How runs are computed, each by ``sharing`` processes; the numeric type is that of each run."""
+        """How runs are computed, each by ``sharing`` processes. Each run says its numeric type itself."""
         settings = engines.EngineSettings(zero=self.zero, accumulation=self.accumulation, engine=self.engine)
         engines.check_settings(settings, sharing)
         return settings

@@ -31,7 +31,7 @@ class PlannedRun:
     folder: str
     """Its folder below RESULTS/runs; empty where the data is absent, without which no hash is known."""
     hash: str
-    """The hash of all that determines its numbers; empty as ``folder``."""
+    """The hash of all that determines its numbers; empty where the data is absent."""
     phase: str
     """pretrain, intermediate or target."""
     arm: str
@@ -41,11 +41,11 @@ class PlannedRun:
     evaluate: list[str]
     """The tasks that it is scored on."""
     parent: str | None
-    """The hash of the run whose model it starts from; null for phase 1, public models, and as ``folder``."""
+    """The hash of the run that made its starting model; null for phase 1, public models, and absent data."""
     name: str
     """Its name in the grid."""
     starts_from: str
-    """The name of the run whose model it starts from; empty for none."""
+    """The name of the run that made its starting model; empty where there is none."""
     state: str
     """done, unfinished, absent, damaged, or unknown where the data is absent."""
     problem: str
@@ -178,5 +178,5 @@ def _hours(hours: float | None) -> str:
 def _tokens(count: int | None) -> str | None:
     if count is None:
         return "unknown"
-    # Rows are counted, and their lengths are those of a sample.
+    # Rows are counted; their mean length is measured on a sample.
     return f"≈ {count / 1e6:.1f} M" if count else None

@@ -78,12 +78,12 @@ def make_run(
         if described:
             made_by = replace(made_by, threads=described.run_threads)
         found = made_by.run_single(run, start.folder if start else None)
-    stands = executor.current_attempt(run, runs)
-    if stands != run:
+    current = executor.current_attempt(run, runs)
+    if current != run:
         say(f"It collapsed and was made once more; the first attempt is in {runs.path(run.folder)}")
-    folder = runs.path(stands.folder)
+    folder = runs.path(current.folder)
     provenance = store.read_provenance(folder).model_dump(exclude_unset=True)
-    report = RunReport(f"runs/{stands.folder}", stands.hash, found, store.read_metrics(folder), provenance)
+    report = RunReport(f"runs/{current.folder}", current.hash, found, store.read_metrics(folder), provenance)
     emit(report, _scores(report))
     say(f"The run is in {folder}")
 
