@@ -181,6 +181,12 @@ def test_all_processes_end_when_the_one_that_started_them_is_killed(tiny_grid: T
     assert [pid for pid in left if is_running(pid)] == []
 
 
+def test_a_worker_imports_the_program_without_running_it_again() -> None:
+    code = "import runpy; runpy.run_module('xlt.__main__', run_name='__mp_main__')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
 def until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 50
     while not condition():

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, ValidationError
 
 from xlt.artifact import RESTORE, artifact_root
-from xlt.data.rows import retrieval_texts
+from xlt.data.rows import Row, retrieval_texts
 from xlt.data.source import Source, evaluated, training_rows
 from xlt.errors import DataFault, EnvironmentFault, XltError
 from xlt.frozen import Frozen
@@ -17,7 +18,7 @@ from xlt.pipeline.grid import Grid
 from xlt.pipeline.spec import RunSpec
 from xlt.pipeline.tiers import SourcePlan
 from xlt.tasks.catalogue import MASKED_LM, get_task
-from xlt.tasks.record import ENGLISH, Kind, Split, Task
+from xlt.tasks.record import ENGLISH, Kind, Task
 from xlt.train.batches import scored_steps
 
 if TYPE_CHECKING:
@@ -164,69 +165,54 @@ def estimate(grid: Grid, plan: SourcePlan, source: Source, calibration: Calibrat
     )
 
 
-class _TrainingSet(NamedTuple):
-    """How many sequences a training set has, and the mean of their tokens (of all choices of a question)."""
-
-    sequences: int | None
-    tokens: float | None
-
-
 class _Sizes:
     """The sizes of the sets of rows that runs read. Many runs read the same ones, so they are kept."""
 
     def __init__(self, source: Source, tokenizer: PreTrainedTokenizerBase | None) -> None:
         self._source = source
         self._tokenizer = tokenizer
-        self._trained: dict[tuple[str, tuple[str, ...]], _TrainingSet] = {}
+        self._trained: dict[tuple[str, tuple[str, ...]], tuple[int | None, int | None]] = {}
         self._scored: dict[tuple[str, bool], int | None] = {}
 
-    def training(self, task: Task, translated: tuple[str, ...]) -> _TrainingSet:
-        """The size of a training set."""
+    def training(self, task: Task, translated: tuple[str, ...]) -> tuple[int | None, int | None]:
+        """The sequences of a training set and their tokens."""
         key = task.key, translated
         if key not in self._trained:
-            self._trained[key] = self._measured(task, translated)
+            # A row of these is one sequence. How many a long context, a sentence or a text makes, the tokenizer says.
+            one_by_one = task.kind in ("pair_classification", "multiple_choice")
+            rows: Sequence[Row] = ()
+            published = 0 if translated or "limit" in self._source.settings else task.train_rows
+            with suppress(XltError):
+                rows = training_rows(self._source, task, translated) if self._tokenizer or one_by_one else ()
+            unmeasured = (len(rows) or published or None) if one_by_one else None, None
+            self._trained[key] = self._count(task, rows, SAMPLE) or unmeasured
         return self._trained[key]
-
-    def _measured(self, task: Task, translated: tuple[str, ...]) -> _TrainingSet:
-        from xlt.data.features import encode
-
-        try:
-            rows = training_rows(self._source, task, translated) if self._tokenizer else []
-        except XltError:
-            rows = []
-        if not rows or self._tokenizer is None:
-            # A row of these is one sequence. Long contexts, sentences and texts are split by the tokenizer's count.
-            is_sequence = task.kind in ("pair_classification", "multiple_choice") and not translated
-            return _TrainingSet(task.train_rows or None if is_sequence else None, None)
-        sample = rows[:: -(-len(rows) // SAMPLE)]
-        sequences = encode(sample, task, self._tokenizer, training=False)
-        tokens = sum(len(sequence.input_ids) for sequence in sequences) / len(sequences)
-        return _TrainingSet(round(len(rows) * len(sequences) / len(sample)), tokens)
 
     def scored(self, task: Task, *, dev: bool = False) -> int | None:
         """The tokens of all that ``task`` is scored on, or of its English ``dev`` set alone."""
         key = task.key, dev
-        if key not in self._scored:
+        if self._tokenizer and key not in self._scored:
             chosen: tuple[tuple[str, ...], tuple[str, ...]] = ((ENGLISH,), ("dev",)) if dev else ((), ())
-            try:
-                cells = evaluated(task, self._source, *chosen) if self._tokenizer else []
-                self._scored[key] = sum(self._cell(task, *cell) for cell in cells) if cells else None
-            except XltError:
-                self._scored[key] = None
-        return self._scored[key]
+            with suppress(XltError):
+                cells = evaluated(task, self._source, *chosen)
+                counts = [self._count(task, self._source.rows(task, *cell), CELL_SAMPLE) for cell in cells]
+                self._scored[key] = _sum(count and count[1] for count in counts)
+        return self._scored.setdefault(key, None)
 
-    def _cell(self, task: Task, split: Split, language: str) -> int:
+    def _count(self, task: Task, rows: Sequence[Row], most: int) -> tuple[int, int] | None:
+        """The sequences of the rows and their tokens, from a sample of at most so many; None without a tokenizer."""
         from xlt.data.features import encode, encode_texts
 
-        assert self._tokenizer is not None
-        rows = self._source.rows(task, split, language)
-        sample = rows[:: -(-len(rows) // CELL_SAMPLE) or 1]
+        if self._tokenizer is None or not rows:
+            return None
+        sample = rows[:: -(-len(rows) // most)]
         if task.kind == "retrieval":
             texts = [text for row in sample for text in retrieval_texts(row)]
             sequences = encode_texts([""] * len(texts), texts, self._tokenizer, task.recipe.max_length)
         else:
             sequences = encode(sample, task, self._tokenizer, training=False)
-        return round(sum(len(each.input_ids) for each in sequences) * len(rows) / max(1, len(sample)))
+        tokens = sum(len(each.input_ids) for each in sequences)
+        return round(len(sequences) * len(rows) / len(sample)), round(tokens * len(rows) / len(sample))
 
 
 def _size(spec: RunSpec, sizes: _Sizes) -> RunEstimate:
@@ -235,21 +221,21 @@ def _size(spec: RunSpec, sizes: _Sizes) -> RunEstimate:
         return RunEstimate(0, 0, evaluation_tokens=scored)
     recipe = spec.training_recipe()
     sets = [sizes.training(spec.task(key), spec.translated) for key in spec.train]
-    counts = [each.sequences for each in sets]
+    counts = [count for count, _ in sets]
     if len(sets) > 1:
         # Tasks that are trained together come in proportion to their examples, of which so many count.
-        counts = [None if count is None else min(count, recipe.examples_cap) for count in counts]
+        counts = [count and min(count, recipe.examples_cap) for count in counts]
     total = _sum(counts)
     if not recipe.steps and total is None:
         return RunEstimate(None, None, evaluation_tokens=scored, dev_tokens=None)
     steps = recipe.steps or -(-recipe.epochs * (total or 0) // recipe.batch_size)
     examples = steps * recipe.batch_size
     kinds: dict[Kind, float] = {}
-    for key, count, each in zip(spec.train, counts, sets, strict=True):
-        share = 1.0 if len(sets) == 1 else (count or 0) / (total or 1)
-        kinds[get_task(key).kind] = kinds.get(get_task(key).kind, 0.0) + examples * share * (each.tokens or 0.0)
-    if None in [each.tokens for each in sets]:
-        return RunEstimate(examples, None, evaluation_tokens=scored, dev_tokens=None)
+    for key, share, (sequences, tokens) in zip(spec.train, counts, sets, strict=True):
+        if not sequences or not tokens or not share or not total:
+            return RunEstimate(examples, None, evaluation_tokens=scored, dev_tokens=None)
+        kind = get_task(key).kind
+        kinds[kind] = kinds.get(kind, 0.0) + examples * share / total * tokens / sequences
     return RunEstimate(
         examples=examples,
         tokens=round(sum(kinds.values())),
