@@ -100,7 +100,7 @@ class Rate(Frozen):
     """How many runs reach these rates at once; phase 1 is always alone."""
 
     def hours(self, grid: Grid, runs: Sequence[RunEstimate], *, calibrated: bool) -> Hours:
-        """The time of ``runs``, which are those of ``grid``."""
+        """How long the ``runs`` of ``grid`` take."""
         at_once = [1 if spec.phase == "pretrain" else self.side_by_side for spec in grid.runs]
         training: list[float | None] = []
         for run in runs:

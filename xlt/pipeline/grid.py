@@ -142,8 +142,8 @@ class GridBuilder:
     def grid(self) -> Grid:
         """All runs of the tier: phase 1 where the backbone is made on the spot, phase 2 of all arms, then the targets.
 
-        A target whose training is that of a phase-2 model (NLI's is MNLI's) is scored with that model: the same
-        training is never done twice.
+        A target that would train as a phase-2 model did (NLI trains on MNLI) is scored with that model: no training is
+        done twice.
         """
         runs: list[RunSpec] = []
         pretrained = None

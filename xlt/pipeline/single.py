@@ -32,7 +32,7 @@ class StartingModel:
 
 @dataclass(frozen=True, slots=True)
 class SingleOptions:
-    """What the user may set for one run. ``recipe`` changes the recipe of the tier, or that of the catalogue."""
+    """What the user may set for one run. ``recipe`` changes the tier's recipe, or the catalogue's without a tier."""
 
     tier: Tier | None
     seed: int
@@ -45,7 +45,7 @@ class SingleOptions:
 
 
 def check_name(model: str) -> None:
-    """Raise ``UsageFault`` unless the name is that of a folder that may hold a model, or may be one on the hub."""
+    """Raise ``UsageFault`` if the name is a path, and no model lies there."""
     folder = Path(model)
     is_local = folder.exists() or model.startswith((".", "/", "~")) or model.count("/") > 1
     if is_local and not any((folder / name).is_file() for name in (SPEC, "config.json")):

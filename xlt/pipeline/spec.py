@@ -95,7 +95,7 @@ class RunSpec(Frozen):
         return f"{self.phase}/{self.name}-{self.hash}"
 
     def identity(self) -> dict[str, Any]:
-        """The fields that are not at their defaults, those of the recipe included.
+        """The fields that are not at their defaults, the recipe's fields included.
 
         So a field that is added later renames no run, as long as its default says what was done before.
         """
