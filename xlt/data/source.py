@@ -46,6 +46,17 @@ class Source(Protocol):
         ...
 
 
+def lacks(holder: str, task: Task, split: Split, language: str, present: Sequence[str], note: str = "") -> UsageFault:
+    """The error for a split or language that a source does not have; ``present`` are its languages of that split."""
+    what = f"{holder} has no split '{split}' of '{task.key}'."
+    if present:
+        close = difflib.get_close_matches(language.lower(), present, n=1, cutoff=0.5)
+        guess = f" Did you mean '{close[0]}'?" if close else ""
+        what = f"{holder} has no language '{language}' in the split '{split}' of '{task.key}'.{guess}"
+        note = f"Languages there: {' '.join(present)}. {note}".strip()
+    return UsageFault(what, why=note or "It has that split in no language.", fix=f"xlt tasks show {task.key}")
+
+
 def training_rows(source: Source, task: Task, translated: Sequence[str] = ()) -> list[Row]:
     """What ``task`` is trained on: text for masked LM, else its rows in English, or in the languages of translations.
 

@@ -18,6 +18,7 @@ from typing import Any
 from xlt.artifact import RESTORE, artifact_root, read_json
 from xlt.data.files.source import FilesSource
 from xlt.data.rows import MiningRow, Row, TextRow
+from xlt.data.source import lacks
 from xlt.errors import EnvironmentFault, UsageFault
 from xlt.tasks.record import Split, Task
 
@@ -99,11 +100,7 @@ class WorldSource:
             UsageFault: the world has no such task, split or language.
         """
         if language not in (present := self.languages(task, split)):
-            raise UsageFault(
-                f"The world has no split '{split}' of '{task.key}' in the language '{language}'.",
-                why=f"It has that split in: {', '.join(present)}." if present else "It has no such split.",
-                fix=f"xlt tasks show {task.key}",
-            )
+            raise lacks("The world", task, split, language, present)
         rows = self._files.rows(in_world(task, self._about), split, language)
         if isinstance(rows[0], MiningRow):
             # BUCC has a file for each side, while the rows of the world are in one random order.

@@ -67,5 +67,5 @@ def test_all_languages_of_the_benchmark_are_there_and_no_other() -> None:
     assert [pattern.partition("/")[0] for pattern in corpus.patterns] == [
         f"20231101.{code}" for code in get_task("panx").languages
     ]
-    with pytest.raises(UsageFault, match="in the language 'xx'"):
+    with pytest.raises(UsageFault, match="no language 'xx'"):
         wanted_data([MASKED_LM], ["xx"])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 
 from xlt.data.files.reading import DataFile, FileFault, SplitFiles
 from xlt.data.files.spans import LANGUAGE_NAMES
-from xlt.errors import DataFault, UsageFault, encodable
+from xlt.data.source import lacks
+from xlt.errors import DataFault, encodable
 from xlt.tasks.record import ENGLISH, Split, Task
 
 
@@ -56,7 +56,10 @@ def locate(root: Path, task: Task, split: Split, language: str, within: str = ""
         UsageFault: the task has no such split or language.
         FileFault: a file is absent.
     """
-    _check_asked(task, split, language)
+    if language not in (languages := declared_languages(task, split)):
+        splits = ", ".join(task.files) or "none (it has no files of its own)"
+        note = "" if languages else f"Its splits: {splits}."
+        raise lacks("The source 'files'", task, split, language, languages, note)
     alternatives = _alternatives(task, split, language)
     # If no alternative is complete, the user means the one that has some files: the error names the file it lacks.
     folder = root / within
@@ -88,19 +91,3 @@ def _alternatives(task: Task, split: Split, language: str) -> list[list[str]]:
     name = LANGUAGE_NAMES.get(language, language)
     pattern = task.files[split].replace("{lang}", language).replace("{name}", name)
     return [alternative.split() for alternative in pattern.split("|")]
-
-
-def _check_asked(task: Task, split: Split, language: str) -> None:
-    fix = f"xlt tasks show {task.key}"
-    if split not in task.files:
-        splits = ", ".join(task.files) or "none (it has no files of its own)"
-        raise UsageFault(f"The task '{task.key}' has no split '{split}'.", why=f"Its splits: {splits}.", fix=fix)
-    languages = declared_languages(task, split)
-    if language not in languages:
-        close = difflib.get_close_matches(language.lower(), languages, n=1, cutoff=0.5)
-        question = f" Did you mean '{close[0]}'?" if close else ""
-        raise UsageFault(
-            f"The task '{task.key}' has no language '{language}' in its split '{split}'.{question}",
-            why=f"Its languages there: {' '.join(languages)}.",
-            fix=fix,
-        )

@@ -8,7 +8,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, TypeAdapter
 
 from xlt.artifact import read_toml
 from xlt.data.hub.lock import LockedFile
-from xlt.errors import DataFault, UsageFault
+from xlt.data.source import lacks
+from xlt.errors import DataFault
 from xlt.tasks.record import ENGLISH, Split, Task
 
 
@@ -137,11 +138,7 @@ def parts(entry: HubTask, task: Task, split: Split, language: str) -> list[HubFi
     """Where the rows of a split in one language lie, in their order, ``id`` and ``rows`` filled in."""
     present = languages(entry, task, split)
     if language not in present:
-        raise UsageFault(
-            f"The hub has no split '{split}' of '{task.key}' in the language '{language}'.",
-            why=f"Languages there: {' '.join(present) or 'none'}. {entry.note}".strip(),
-            fix=f"xlt tasks show {task.key}",
-        )
+        raise lacks("The hub", task, split, language, present, entry.note)
     code = entry.codes.get(language, language)
     return [
         files.model_copy(
