@@ -156,7 +156,7 @@ def _encode_spans(rows: Sequence[Row], task: Task, tokenizer: PreTrainedTokenize
     (SQuAD v2.0 only). A question keeps its first 64 tokens at most, as in XTREME's script.
     """
     spans = [row for row in rows if isinstance(row, SpanRow)]
-    if training and task.metric != "squad_v2":
+    if training and not task.unanswerable:
         spans = [row for row in spans if row.answers]
     max_length = task.recipe.max_length
     encoded = tokenizer(

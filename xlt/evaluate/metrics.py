@@ -172,7 +172,7 @@ def _fault(task: Task, row: Row, said: Any, ids: Collection[str]) -> str:
             return "have more or fewer tags than words"
         case SpanRow() if not (isinstance(said, tuple) and 0 <= said[0] <= said[1] <= len(row.context)):
             return "predict characters outside the context"
-        case SpanRow() if not row.answers and task.metric != "squad_v2":
+        case SpanRow() if not row.answers and not task.unanswerable:
             return "have no gold answer"
         case BitextRow() if said not in ids:
             return "retrieve something else than the id of a row"

@@ -154,7 +154,7 @@ def _spans(
     place = {row.id: index for index, row in enumerate(rows)}
     owners = [place[sequence.example_id] for sequence in sequences]
     windows = WindowSpans(scores, characters, nulls)
-    best = best_per_example(windows, owners, len(rows), unanswerable=task.metric == "squad_v2")
+    best = best_per_example(windows, owners, len(rows), unanswerable=task.unanswerable)
     return [
         Prediction(row.id, (int(start), int(end)), float(score) if np.isfinite(score) else 0.0)
         for row, (start, end), score in zip(rows, best.characters, best.scores, strict=True)

@@ -203,24 +203,27 @@ def _faults(name: str) -> Iterator[None]:
         yield
     except (XltError, ModuleNotFoundError):
         raise
-    except SafetensorError as error:
-        raise DataFault(f"The weights of '{name}' are damaged.", why=str(error), fix=_FIX) from error
-    except OSError as error:
-        reason = (
-            "" if Path(name).is_dir() else ": it was not fetched and the hub cannot be reached, or has no such model"
-        )
-        raise DataFault(f"The model '{name}' cannot be read{reason}.", why=str(error), fix=_FIX) from error
     except ValueError as error:
         raise EnvironmentFault(
             f"The installed transformers does not know the model '{name}'.",
             why=str(error),
             fix="Install the pinned version: pip install -r the project's lock file.",
         ) from error
-    except RuntimeError as error:
-        raise DataFault(f"The model '{name}' does not fit its config.json.", why=str(error), fix=_FIX) from error
     except Exception as error:  # a damaged configuration makes any part of the library fail
-        why = f"{type(error).__name__}: {error}"
-        raise DataFault(f"The model '{name}' cannot be made from its config.json.", why=why, fix=_FIX) from error
+        raise DataFault(_fault(name, error), why=f"{type(error).__name__}: {error}", fix=_FIX) from error
+
+
+def _fault(name: str, error: Exception) -> str:
+    match error:
+        case SafetensorError():
+            return f"The weights of '{name}' are damaged."
+        case OSError() if Path(name).is_dir():
+            return f"The model '{name}' cannot be read."
+        case OSError():
+            return f"The model '{name}' was not fetched, and the hub cannot be reached or has no such model."
+        case RuntimeError():
+            return f"The model '{name}' does not fit its config.json."
+    return f"The model '{name}' cannot be made from its config.json."
 
 
 @contextmanager

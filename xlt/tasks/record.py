@@ -98,6 +98,11 @@ class Task:
     choices: int = 1
     """How many sequences a row makes (multiple choice)."""
 
+    @property
+    def unanswerable(self) -> bool:
+        """Whether a question may have no answer."""
+        return self.metric == "squad_v2"
+
     def __post_init__(self) -> None:
         if self.trains_on == "":
             object.__setattr__(self, "trains_on", self.key)

@@ -75,7 +75,7 @@ def read_squad_json(split: SplitFiles) -> Iterator[SpanRow]:
                 why="The test files that XTREME's download script leaves behind hold no answers.",
                 fix=f"Get the labelled release: {split.task.address}",
             )
-        if not question.answers and not (question.is_impossible and split.task.metric == "squad_v2"):
+        if not question.answers and not (question.is_impossible and split.task.unanswerable):
             raise split.file.fault(f"question '{key}' has no answer.")
         answers = (Answer(each.text, align(context, each.text, each.answer_start)) for each in question.answers)
         yield SpanRow(key, question.question, context, tuple(answers))
