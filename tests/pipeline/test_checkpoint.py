@@ -14,7 +14,6 @@ from tests.conftest import SYLLABLES
 from tests.data.hub.test_fetch import Told
 from tests.hub_home import own_home
 from tests.hub_server import Hub, serving
-from xlt.artifact import artifact_root
 from xlt.data.hub.fetch import fetch, wanted_model
 from xlt.data.hub.lock import cached, lock_path
 from xlt.data.tokenizer import train_tokenizer
@@ -36,9 +35,7 @@ Fetched = Callable[..., PackedModel]
 @pytest.fixture
 def fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fetched:
     """Fetches a small model as 'encoder', which hub.toml knows by its sizes, into a home of its own; then offline."""
-    shipped = artifact_root() / "world"
     own_home(tmp_path, monkeypatch)
-    (tmp_path / "artifact" / "world").symlink_to(shipped)
 
     def bring(*, commit: str = COMMIT, layers: int = 1, extra: dict[str, bytes] | None = None) -> PackedModel:
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
