@@ -115,19 +115,12 @@ _ROWS: Mapping[Kind, type[Row]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Matched:
-    """What is predicted for a row, as metrics compare it: labels, or texts of answers."""
+def match(
+    task: Task, rows: Sequence[Row], predictions: Sequence[Prediction], dev: Scored | None = None
+) -> tuple[list[list[str]], list[Any]]:
+    """What is right for each row, and what was predicted for it, in order, as metrics compare them.
 
-    row: Row
-    right: list[str]
-    """The labels of the row, or the texts of its gold answers."""
-    given: Any
-    """The labels predicted, or the text of the answer."""
-
-
-def match(task: Task, rows: Sequence[Row], predictions: Sequence[Prediction]) -> list[Matched]:
-    """The answer to each row, in order.
+    Right are the labels of the row, or the texts of its gold answers; given are the labels, or the text of the answer.
 
     Raises:
         DataFault: not every row has exactly one prediction, a prediction has no row, or one is impossible for
@@ -158,7 +151,8 @@ def match(task: Task, rows: Sequence[Row], predictions: Sequence[Prediction]) ->
             impossible.setdefault(fault, []).append(row.id)
     for fault, ids in impossible.items():
         raise DataFault(f"{len(ids)} examples of '{task.key}' {fault}: {_first(ids)}.", fix=fix)
-    return [_answer(row, said[row.id]) for row in rows]
+    pairs = [_right_and_given(row, said[row.id]) for row in rows]
+    return [right for right, _ in pairs], [given for _, given in pairs]
 
 
 def _fault(task: Task, row: Row, said: Any, ids: Collection[str]) -> str:
@@ -179,13 +173,13 @@ def _fault(task: Task, row: Row, said: Any, ids: Collection[str]) -> str:
     return ""
 
 
-def _answer(row: Row, said: Any) -> Matched:
+def _right_and_given(row: Row, said: Any) -> tuple[list[str], Any]:
     match row:
         case SpanRow():
-            return Matched(row, [answer.text for answer in row.answers], row.context[slice(*said)])
+            return [answer.text for answer in row.answers], row.context[slice(*said)]
         case BitextRow():
-            return Matched(row, [row.id], [said])
-    return Matched(row, [*labels_of(row)], said.split() if isinstance(row, TagRow) else [said])
+            return [row.id], [said]
+    return [*labels_of(row)], said.split() if isinstance(row, TagRow) else [said]
 
 
 def _first(ids: Sequence[str], count: int = 3) -> str:
@@ -246,11 +240,6 @@ def _answer_f1(rules: Callable[[str, list[str], str], tuple[float, float]]) -> C
 Compare: TypeAlias = Callable[[Sequence[Any], Sequence[Any], str], Metrics]
 
 
-def _one_to_one(task: Task, rows: Sequence[Row], predictions: Sequence[Prediction], dev: Scored | None) -> Any:
-    answers = match(task, rows, predictions)
-    return [answer.right for answer in answers], [answer.given for answer in answers]
-
-
 def _mined(task: Task, rows: Sequence[Row], predictions: Sequence[Prediction], dev: Scored | None) -> Any:
     fitted_rows, fitted = dev or (rows, predictions)
     threshold, _ = best_threshold(fitted, gold_pairs(fitted_rows))
@@ -287,7 +276,7 @@ def _never_answering(task: Task, rows: Sequence[Row]) -> Metrics:
 class MetricRecord:
     """All that is known of a metric. A new one is a record in ``METRICS``, and its name in ``xlt/tasks/record.py``."""
 
-    prepare: Callable[[Task, Sequence[Row], Sequence[Prediction], Scored | None], tuple[Any, Any]] = _one_to_one
+    prepare: Callable[[Task, Sequence[Row], Sequence[Prediction], Scored | None], tuple[Any, Any]] = match
     """Makes what is right and what is given, from rows and predictions, and from the dev split's for a threshold."""
     compare: Compare
     """The metrics, in percent, of what is given against what is right, in a language."""

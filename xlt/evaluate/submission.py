@@ -16,11 +16,10 @@ from typing import Any, Literal
 from xlt.data.predictions import Prediction
 from xlt.data.rows import BitextRow, Row
 from xlt.errors import DataFault, UsageFault
-from xlt.evaluate.metrics import METRICS, Matched, Metrics, Scored, Seqeval, match, tag_f1
-from xlt.evaluate.pair_f1 import best_threshold, gold_pairs, mined_pairs
+from xlt.evaluate.metrics import METRICS, Metrics, Scored, Seqeval, tag_f1
 from xlt.strict_json import parse_json, read_bytes, reason
 from xlt.tasks.catalogue import TARGET
-from xlt.tasks.record import Task
+from xlt.tasks.record import FITTED_ON_DEV, Task
 
 # Tasks of XTREME-R that are only scored here.
 _XCOPA = Task(
@@ -128,16 +127,14 @@ def submission_text(task: Task, rows: Sequence[Row], predictions: Sequence[Predi
         DataFault: predictions and rows do not fit each other.
         UsageFault: mining has no ``dev``.
     """
-    if task.metric == "mining_f1":
-        if dev is None:
-            raise UsageFault(
-                f"A submission of '{task.key}' needs the predictions for its dev split.",
-                why="They set the threshold above which pairs are submitted.",
-                fix="Score the dev split as well: --split dev",
-            )
-        threshold, _ = best_threshold(dev[1], gold_pairs(dev[0]))
-        return "".join(f"{foreign}\t{english}\n" for foreign, english in mined_pairs(predictions, threshold))
-    return _form(task.key).write(task, match(task, rows, predictions))
+    if task.metric in FITTED_ON_DEV and dev is None:
+        raise UsageFault(
+            f"A submission of '{task.key}' needs the predictions for its dev split.",
+            why="They set the threshold above which pairs are submitted.",
+            fix="Score the dev split as well: --split dev",
+        )
+    _, given = METRICS[task.metric].prepare(task, rows, predictions, dev)
+    return _form(task.key).write(task, rows, given)
 
 
 def file_name(task: str, language: str) -> str:
@@ -228,30 +225,34 @@ def _entities(gold: Sequence[Any], given: Sequence[Any], language: str) -> Metri
 # Writing
 
 
-def _label_lines(task: Task, answers: Sequence[Matched]) -> str:
+def _label_lines(task: Task, rows: Sequence[Row], given: Sequence[list[str]]) -> str:
     names = dict(zip(task.labels, task.file_labels or task.labels, strict=True))
-    return "".join(f"{names[answer.given[0]]}\n" for answer in answers)
+    return "".join(f"{names[label]}\n" for (label,) in given)
 
 
-def _tag_lines(task: Task, answers: Sequence[Matched]) -> str:
+def _tag_lines(task: Task, rows: Sequence[Row], given: Sequence[list[str]]) -> str:
     """A tag a line, and a blank line after each sentence."""
-    return "".join("\n".join(answer.given) + "\n\n" for answer in answers)
+    return "".join("\n".join(tags) + "\n\n" for tags in given)
 
 
-def _line_numbers(task: Task, answers: Sequence[Matched]) -> str:
+def _line_numbers(task: Task, rows: Sequence[Row], given: Sequence[list[str]]) -> str:
     """The number of the foreign line, from 0, for each English sentence in alphabetical order.
 
     XTREME's download puts the English side into that order.
     """
-    numbers = {answer.row.id: number for number, answer in enumerate(answers)}
-    english = [answer.row.english.strip() for answer in answers if isinstance(answer.row, BitextRow)]
-    order = sorted(range(len(answers)), key=english.__getitem__)
-    return "".join(f"{numbers[answers[place].given[0]]}\n" for place in order)
+    numbers = {row.id: number for number, row in enumerate(rows)}
+    english = [row.english.strip() for row in rows if isinstance(row, BitextRow)]
+    order = sorted(range(len(rows)), key=english.__getitem__)
+    return "".join(f"{numbers[given[place][0]]}\n" for place in order)
 
 
-def _answer_object(task: Task, answers: Sequence[Matched]) -> str:
-    texts = {answer.row.id: answer.given for answer in answers}
+def _answer_object(task: Task, rows: Sequence[Row], given: Sequence[str]) -> str:
+    texts = {row.id: text for row, text in zip(rows, given, strict=True)}
     return json.dumps(texts, ensure_ascii=False, indent=1) + "\n"
+
+
+def _pair_lines(task: Task, rows: Sequence[Row], given: Sequence[tuple[str, str]]) -> str:
+    return "".join(f"{foreign}\t{english}\n" for foreign, english in given)
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +261,7 @@ class _Form:
 
     suffix: Literal["tsv", "json", "jsonl"]
     read: Callable[[Path], Any]
-    write: Callable[[Task, Sequence[Matched]], str] = _label_lines
+    write: Callable[[Task, Sequence[Row], Sequence[Any]], str] = _label_lines
     compare: Callable[[Sequence[Any], Sequence[Any], str], Metrics] | None = None
     """None: as the task's metric does."""
     counted: tuple[str, ...] = ()
@@ -274,7 +275,7 @@ _FORMS: Mapping[str, _Form] = {
     "tagging": _Form("tsv", _tags, _tag_lines),
     "span_qa": _Form("json", _answers, _answer_object),
     "retrieval": _Form("tsv", lambda path: [[line] for line in _lines(path)], _line_numbers),
-    "mining_f1": _Form("tsv", lambda path: [tuple(line.split("\t")) for line in _lines(path)]),
+    "mining_f1": _Form("tsv", lambda path: [tuple(line.split("\t")) for line in _lines(path)], _pair_lines),
     "mewslix": _Form("json", _answers, compare=_entities, counted=("map@20",)),
 }
 
