@@ -27,7 +27,7 @@ from xlt.errors import EnvironmentFault, UsageFault
 from xlt.model.encoder import PackedModel
 from xlt.tasks.catalogue import get_task
 from xlt.tasks.record import ENGLISH, Split, Task
-from xlt.train.seeding import derive_seed, seed_everything, whole_sums
+from xlt.train.seeding import accumulate_in_fp32, derive_seed, seed_everything
 
 Size = Literal["small", "large"]
 
@@ -77,7 +77,7 @@ def fresh_model(size: Size, *, dropout: float = 0.1, **changes: Any) -> PackedMo
 
     On a GPU its blocks get their kernels, as those of a loaded model do. Products of this process are those of a run.
     """
-    whole_sums()
+    accumulate_in_fp32()
     seed_everything(0)
     rates = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
     return PackedModel.fresh({**CONFIGS[size], **rates, **changes}).to("cuda" if torch.cuda.is_available() else "cpu")

@@ -28,7 +28,7 @@ def deterministic(enabled: bool) -> None:
     ``CUBLAS_WORKSPACE_CONFIG`` must be set before CUDA starts, which the command line does. On a GPU an operation
     that has no such form warns; on a CPU it is an error.
     """
-    whole_sums()
+    accumulate_in_fp32()
     torch.use_deterministic_algorithms(enabled, warn_only=torch.cuda.is_available())
     # Else torch fills every new tensor with NaN in this mode: one more write of it, for code that reads it unwritten.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -36,7 +36,7 @@ def deterministic(enabled: bool) -> None:
     torch.backends.cudnn.benchmark = False
 
 
-def whole_sums() -> None:
+def accumulate_in_fp32() -> None:
     """Ask cuBLAS to add up the parts of a product in fp32: by default it may round bf16 and fp16 parts first."""
     torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
     torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
