@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,25 +17,35 @@ def writable(root: Path) -> Iterator[None]:
     """Turn the errors of a full disk or a read-only folder into one clear message."""
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        number = _error_number(error)
+        if number in (errno.ENOSPC, errno.EDQUOT):
             raise EnvironmentFault(
                 f"The disk that holds the results folder '{root}' is full.",
                 why="Finished runs are kept; the run in progress is not.",
                 fix="Free space and give the same command again; it resumes.",
             ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        if number in (errno.EACCES, errno.EROFS, errno.EPERM):
             raise EnvironmentFault(
                 f"The results folder '{root}' cannot be written.",
-                why=error.strerror or "",
+                why=os.strerror(number),
                 fix="Choose another with --results DIR, or change its permissions.",
             ) from error
-        if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
+        if isinstance(error, OSError) and number in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
             way = "a file is in its way"
-            if error.errno == errno.EISDIR:
+            if number == errno.EISDIR:
                 way = f"the folder '{Path(error.filename2 or error.filename).name}' stands in the place of a file"
             raise UsageFault(f"'{root}' cannot be the results folder: {way}.", fix="--results DIR") from error
         raise
+
+
+def _error_number(error: Exception) -> int:
+    """The system's number of what went wrong with a file; 0 for an error of another kind."""
+    if isinstance(error, OSError):
+        return error.errno or 0
+    # The libraries that write weights and tokenizers are not written in Python, and raise errors of their own.
+    named = re.search(r"\(os error (\d+)\)", str(error))
+    return int(named[1]) if named else 0
 
 
 def write_text(path: Path, text: str) -> None:

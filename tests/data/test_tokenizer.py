@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
 
 from xlt.data.tokenizer import load_tokenizer, train_tokenizer
 from xlt.errors import DataFault
@@ -36,4 +38,17 @@ def test_no_text_is_a_data_error(tmp_path: Path) -> None:
 
 def test_a_folder_without_a_tokenizer_is_a_data_error(tmp_path: Path) -> None:
     with pytest.raises(DataFault, match="has no tokenizer"):
+        load_tokenizer(str(tmp_path))
+
+
+@pytest.mark.parametrize("template", ["", "$A </s>", "<s> $A"])
+def test_a_tokenizer_without_a_first_and_a_last_token_is_a_data_error(tmp_path: Path, template: str) -> None:
+    words = Tokenizer(models.WordLevel({"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "a": 4}, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    names = {"pad_token": "<pad>", "unk_token": "<unk>"}
+    if template:
+        words.post_processor = processors.TemplateProcessing(template, special_tokens=[("<s>", 0), ("</s>", 2)])
+        names |= {"cls_token": "<s>", "sep_token": "</s>"}
+    PreTrainedTokenizerFast(tokenizer_object=words, **names).save_pretrained(str(tmp_path))
+    with pytest.raises(DataFault, match="does not put a first and a last token"):
         load_tokenizer(str(tmp_path))

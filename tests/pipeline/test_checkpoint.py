@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from huggingface_hub import constants
 
 from tests.conftest import SYLLABLES
@@ -16,11 +19,12 @@ from tests.hub_home import own_home
 from tests.hub_server import Hub, serving
 from xlt.data.hub.fetch import fetch, wanted_model
 from xlt.data.hub.lock import cached, lock_path
+from xlt.data.hub.table import TOKENIZER_FILES
 from xlt.data.tokenizer import train_tokenizer
 from xlt.data.world import WorldSource
 from xlt.errors import DataFault
 from xlt.model.encoder import PackedModel
-from xlt.pipeline.checkpoint import checkpoint_folder, identified, pinned
+from xlt.pipeline.checkpoint import checkpoint_folder, file_digests, identified, pinned
 from xlt.pipeline.grid import GridBuilder
 from xlt.pipeline.single import find_model
 from xlt.pipeline.spec import Backbone, RunSpec
@@ -124,3 +128,21 @@ def test_a_grid_names_its_runs_by_the_checkpoint_and_without_data_by_the_pin(
     (outline,) = GridBuilder(tier, world, seed=0, precision="fp32", fingerprints=False).grid().runs
     assert (outline.backbone.revision, outline.backbone.digest) == (COMMIT, "")
     assert pinned(Backbone(name="no/pin")) == Backbone(name="no/pin")
+
+
+def test_every_file_of_every_tokenizer_is_fetched_and_part_of_the_digest() -> None:
+    folder = Path(transformers.__file__).parent / "models"
+    names = set()
+    for module in folder.glob("*/tokenization_*.py"):
+        found = re.search(r"VOCAB_FILES_NAMES\s*=\s*\{(.*?)\}", module.read_text("utf-8"), re.DOTALL)
+        names |= set(re.findall(r":\s*\"([^\"]+)\"", found[1])) if found else set()
+    assert {"sentencepiece.bpe.model", "bpe.codes", "vocab.txt", "merges.txt"} <= names
+    assert [name for name in names if not any(fnmatch(name, pattern) for pattern in TOKENIZER_FILES)] == []
+
+
+def test_the_digest_changes_with_each_file_that_a_tokenizer_reads(tmp_path: Path) -> None:
+    (tmp_path / "bpe.codes").write_text("a b 1")
+    before = file_digests(tmp_path)
+    (tmp_path / "bpe.codes").write_text("b a 1")
+    assert list(before) == ["bpe.codes"]
+    assert file_digests(tmp_path) != before

@@ -50,6 +50,17 @@ def test_a_run_that_failed_midway_is_unfinished_and_made_afresh(tmp_path: Path) 
     assert not (folder / "left-over").exists()
 
 
+def test_a_run_that_another_process_is_making_is_refused_and_left_alone(tmp_path: Path) -> None:
+    store = RunStore(tmp_path)
+    with store.writing(SPEC) as folder:
+        (folder / "half").touch()
+        # Locks belong to the opened folder, so that one process can stand for two.
+        with pytest.raises(EnvironmentFault, match="Another process is making the run"), store.writing(SPEC):
+            pass
+        assert (folder / "half").exists()
+    assert store.check(SPEC).state == "done"
+
+
 def test_an_absent_run(tmp_path: Path) -> None:
     assert RunStore(tmp_path).check(SPEC).state == "absent"
 

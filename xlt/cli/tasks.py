@@ -66,3 +66,5 @@ def _checked(report: files.CheckReport) -> Shown:
     for problem in report.problems:
         place = f"{problem.file}:{problem.line}" if problem.line else problem.file
         yield f"{place}: {problem.message}"
+    for folder, names in report.unread.items():
+        yield f"{folder}: no task reads {len(names)} of the files, such as '{names[0]}'"

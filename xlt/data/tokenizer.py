@@ -64,7 +64,8 @@ def load_tokenizer(name_or_folder: str) -> PreTrainedTokenizerBase:
             fix="Save the tokenizer beside the model: tokenizer.save_pretrained(folder)",
         )
     try:
-        return AutoTokenizer.from_pretrained(name_or_folder)
+        tokenizer = AutoTokenizer.from_pretrained(name_or_folder)
+        ids = tokenizer("a")["input_ids"]
     except (ModuleNotFoundError, MemoryError, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:
@@ -74,6 +75,16 @@ def load_tokenizer(name_or_folder: str) -> PreTrainedTokenizerBase:
             why=f"{type(error).__name__}: {error}".split("\n")[0],
             fix="Check the folder or the name; without a network, fetch the model first.",
         ) from error
+    first, last, unknown = tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.unk_token_id
+    if None in (first, last, unknown) or (ids[0], ids[-1]) != (first, last):
+        raise DataFault(
+            f"The tokenizer of '{name_or_folder}' does not put a first and a last token around a text.",
+            why="A text's label is read from its first token, and an unknown word needs a token. The tokenizer "
+            f"names cls_token {tokenizer.cls_token!r}, sep_token {tokenizer.sep_token!r}, unk_token "
+            f"{tokenizer.unk_token!r} and makes of 'a' {tokenizer.convert_ids_to_tokens(ids)}.",
+            fix="Use an encoder of the BERT, RoBERTa or XLM-R kind with the tokenizer that it was trained with.",
+        )
+    return tokenizer
 
 
 def makes_segments(tokenizer: PreTrainedTokenizerBase) -> bool:

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from xlt.data.hub.lock import LockedRepository
 
 _OBJECT = TypeAdapter(dict[str, Any])
-# Configuration, tokenizer and weights; nothing else of a folder is read.
-MODEL_FILES = ("*.json", "*.safetensors", "*.model", "vocab.txt", "merges.txt")
 
 
 def checkpoint_folder(name: str) -> Path:
@@ -92,8 +90,11 @@ def known_sizes(backbone: Backbone) -> Mapping[str, int | float]:
 
 def file_digests(folder: Path) -> dict[str, str]:
     """The SHA-256 of every file of a model's folder that its configuration, tokenizer or weights may be read from."""
+    from xlt.data.hub.table import TOKENIZER_FILES, WEIGHT_FILES
+
+    paths = {path for pattern in (WEIGHT_FILES, *TOKENIZER_FILES) for path in folder.glob(pattern) if path.is_file()}
     digests = {}
-    for path in sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern) if path.is_file()}):
+    for path in sorted(paths):
         with path.open("rb") as stream:
             digests[path.name] = hashlib.file_digest(stream, "sha256").hexdigest()
     return digests

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -14,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictFloat, TypeAdapter
 
-from xlt.errors import DataFault
+from xlt.errors import DataFault, EnvironmentFault
 from xlt.files import writable, write_text
 from xlt.pipeline.spec import RunSpec
 from xlt.printable import printable
@@ -106,23 +107,54 @@ class RunStore:
         """A fresh folder for the run; its manifest is written when the block ends without an error.
 
         Whatever an interrupted attempt left there is removed first.
+
+        Raises:
+            EnvironmentFault: the disk is full, the folder cannot be written, or another process is writing it.
         """
         folder = self.path(spec.folder)
-        with writable(self.root):
-            _remove(folder)
-            folder.mkdir(parents=True)
+        with writable(self.root), _held(folder):
             write_text(folder / SPEC, spec.canonical() + "\n")
             yield folder
             write_manifest(folder)
 
 
-def _remove(folder: Path) -> None:
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """An empty folder of this process alone: another one that wants it is refused until the block ends."""
     if folder.is_symlink() or folder.is_file():
-        folder.unlink()  # the link, not what it leads to
+        folder.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        shutil.rmtree(folder, ignore_errors=True)
-    except RecursionError as error:
-        raise DataFault(f"'{folder}' has too many levels to be removed from here.", fix=f"rm -r '{folder}'") from error
+        _lock(descriptor, folder)
+        _empty(folder)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _empty(folder: Path) -> None:
+    # The folder itself stays: the lock is on it.
+    for path in list(folder.iterdir()):
+        if path.is_symlink() or not path.is_dir():
+            path.unlink()
+            continue
+        try:
+            shutil.rmtree(path, ignore_errors=True)
+        except RecursionError as error:
+            raise DataFault(f"'{path}' is too deep to be removed from here.", fix=f"rm -r '{path}'") from error
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise EnvironmentFault(
+            f"Another process is making the run '{folder.name}' in this results folder.",
+            fix="Give the same command again when that process has ended: it finds the run made.",
+        ) from error
+    except OSError:
+        return  # a file system without locks
 
 
 def write_manifest(folder: Path) -> None:

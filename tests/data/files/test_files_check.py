@@ -30,6 +30,20 @@ def test_one_problem_does_not_stop_the_rest(write, tmp_path):
     assert report.problems[0].message == "unknown label 'maybe'."
 
 
+def test_files_that_no_task_reads_are_listed(write, tmp_path):
+    write("xnli/dev-de.tsv", "A\tB\tneutral\n")
+    write("xnli/dev-FR.tsv", "A\tB\tneutral\n")
+    write("xnli/.hidden", "x")
+    write("tatoeba/de-en.de", "eins\n")
+    write("tatoeba/de-en.en", "one\n")
+    write("tatoeba/fra-eng.fra", "un\n")
+    write("tatoeba/fra-eng.eng", "one\n")
+    write("elsewhere/file.txt", "x")
+    report = check(tmp_path, [XNLI, TATOEBA])
+    assert report.problems == []
+    assert report.unread == {"tatoeba": ["fra-eng.eng", "fra-eng.fra"], "xnli": ["dev-FR.tsv"]}
+
+
 def squad(*starts: int) -> str:
     questions = [
         {"id": f"q{start}", "question": "?", "answers": [{"text": "is far", "answer_start": start}]} for start in starts
@@ -161,7 +175,7 @@ def test_files_of_another_task_do_not_call_for_the_rest(write, tmp_path):
 def test_report_is_plain_json(write, tmp_path):
     write("xnli/dev-ar.tsv", "A\tB\n")
     document = json.loads(json.dumps(asdict(check(tmp_path, TASKS.values()))))
-    assert set(document) == {"tasks", "problems"}
+    assert set(document) == {"tasks", "problems", "unread"}
     assert set(document["problems"][0]) == {"file", "line", "message"}
     assert list(document["tasks"]) == list(TASKS)
 

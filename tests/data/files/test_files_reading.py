@@ -24,6 +24,12 @@ def test_carriage_return_before_a_line_feed_belongs_to_the_line_end(write):
     assert read_lines(data_file(write("a.tsv", "one\r\ntwo\r\n"))) == ["one", "two"]
 
 
+def test_lines_that_end_with_carriage_returns_alone_are_refused(write):
+    with pytest.raises(FileFault, match="carriage returns alone"):
+        read_lines(data_file(write("a.tsv", "one\rtwo\r")))
+    assert read_lines(data_file(write("b.tsv", "one\r"))) == ["one"]
+
+
 @pytest.mark.parametrize(
     ("text", "lines"),
     [("a\nb", ["a", "b"]), ("a\nb\n", ["a", "b"]), ("a\n\n", ["a", ""]), ("\na\n", ["", "a"])],

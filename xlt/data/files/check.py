@@ -10,7 +10,7 @@ from xlt.data.files.locate import check_root, declared_languages, locate, some_f
 from xlt.data.files.reading import FileFault
 from xlt.data.files.source import TRANSLATED, read, read_text_file, text_files, translated_languages
 from xlt.data.rows import Row, SpanRow, is_blank
-from xlt.errors import DataFault, XltError
+from xlt.errors import DataFault, XltError, encodable
 from xlt.tasks.record import ENGLISH, Split, Task
 
 
@@ -34,6 +34,8 @@ class CheckReport:
     """The number of rows by task, split and language, of the files that can be read."""
     problems: list[FileProblem] = field(default_factory=list)
     """All problems, also with rows of files that can be read."""
+    unread: dict[str, list[str]] = field(default_factory=dict)
+    """By folder, the files beside those of a task that no task reads: extra ones, or ones with another name."""
 
     def add(self, fault: XltError, file: str = "") -> None:
         """Reports a fault of a file."""
@@ -55,34 +57,46 @@ def check(root: Path, tasks: Iterable[Task]) -> CheckReport:
     check_root(root)
     report = CheckReport()
     translations = translated_languages(root)
+    read_files: set[Path] = set()
     for task in tasks:
         splits = report.tasks.setdefault(task.key, {})
         for split in task.files:
             splits[split] = {}
             # Every language as it is declared, then translations of the English training set.
             for language in declared_languages(task, split):
-                _check(root, task, split, language, "", report)
+                read_files |= _check(root, task, split, language, "", report)
             for language in translations if split == "train" else ():
-                _check(root, task, split, language, f"{TRANSLATED}/{language}", report)
+                read_files |= _check(root, task, split, language, f"{TRANSLATED}/{language}", report)
         if task.kind == "masked_lm":
             _check_texts(root, splits, report)
     if not report.problems and not any(counts for splits in report.tasks.values() for counts in splits.values()):
         report.add(DataFault(f"no file of any of the tasks in the data root '{root}'"))
+    report.unread.update(_unread(root, read_files))
     return report
 
 
-def _check(root: Path, task: Task, split: Split, language: str, within: str, report: CheckReport) -> None:
+def _unread(root: Path, read_files: set[Path]) -> dict[str, list[str]]:
+    found = {}
+    for folder in sorted({file.parent for file in read_files} - {root}):
+        names = {path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")}
+        if extra := sorted(names - {file.name for file in read_files if file.parent == folder}):
+            found[encodable(folder.relative_to(root).as_posix())] = [encodable(name) for name in extra]
+    return found
+
+
+def _check(root: Path, task: Task, split: Split, language: str, within: str, report: CheckReport) -> set[Path]:
     of = ENGLISH if within else language
     try:
         if not some_file_exists(root / within, task, split, of):
-            return
+            return set()
         files = locate(root, task, split, of, within)
         rows = read(files)
     except XltError as fault:
         report.add(fault, task.files[split])
-        return
+        return set()
     report.tasks[task.key][split][language] = len(rows)
     report.problems.extend(FileProblem(files.file.shown, None, text) for text in _remarks(rows, split))
+    return {file.path for file in files.files}
 
 
 def _check_texts(root: Path, splits: dict[str, dict[str, int]], report: CheckReport) -> None:

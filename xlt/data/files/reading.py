@@ -99,7 +99,13 @@ def read_text(file: DataFile) -> str:
 def read_lines(file: DataFile) -> list[str]:
     """The lines of a file without their line ends."""
     # Not str.splitlines, which also cuts at U+2028, U+0085 and form feeds: sentences hold them.
-    lines = read_text(file).removesuffix("\n").split("\n")
+    text = read_text(file)
+    if "\n" not in text and "\r" in text.rstrip("\r"):
+        raise file.fault(
+            "its lines end with carriage returns alone, and would be read as one.",
+            fix=f"Convert it: tr '\\r' '\\n' < {file.path.name} > NEW, and put NEW in its place.",
+        )
+    lines = text.removesuffix("\n").split("\n")
     return [line.removesuffix("\r") for line in lines]
 
 

@@ -21,14 +21,12 @@ from xlt.data.hub.lock import (
     write_lock,
 )
 from xlt.data.hub.parquet import row_count
-from xlt.data.hub.table import hub_model, languages, on_hub, parts, read_pins, read_table
+from xlt.data.hub.table import TOKENIZER_FILES, WEIGHT_FILES, hub_model, languages, on_hub, parts, read_pins, read_table
 from xlt.errors import DataFault, XltError
 from xlt.tasks.record import Split, Task
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
-MODEL_FILES = ("config.json", "*.safetensors")
-# Weights in other formats are several times the size, and never loaded.
-OTHER_MODEL_FILES = ("*.json", "*.model", "vocab.txt", "merges.txt")
+MODEL_FILES = ("config.json", WEIGHT_FILES)
 
 
 @dataclass(slots=True)
@@ -91,7 +89,7 @@ def wanted_data(tasks: Iterable[Task], text: Collection[str] = ()) -> list[Wante
 def wanted_model(name: str) -> Wanted:
     """The configuration, tokenizer and safetensors weights of a model of the hub, by its repository or a short name."""
     model = hub_model(name)
-    return Wanted("model", model.repository, model.revision, dict.fromkeys(MODEL_FILES, 0), OTHER_MODEL_FILES)
+    return Wanted("model", model.repository, model.revision, dict.fromkeys(MODEL_FILES, 0), TOKENIZER_FILES)
 
 
 def fetch(

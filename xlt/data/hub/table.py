@@ -12,6 +12,11 @@ from xlt.data.source import lacks
 from xlt.errors import DataFault
 from xlt.tasks.record import ENGLISH, Split, Task
 
+# What is read of a model's folder. Weights in other formats are several times the size, and never loaded.
+WEIGHT_FILES = "*.safetensors"
+TOKENIZER_FILES = ("*.json", "*.model", "*.txt", "*.spm", "*.codes", "*.tokenizer")
+"""Configuration and every file that a tokenizer of transformers names as its own."""
+
 
 class HubFiles(BaseModel):
     """The parquet files of one repository (a glob) that hold a split, or a part of it; ``{lang}`` stands for the

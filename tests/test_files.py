@@ -1,0 +1,30 @@
+"""Tests of xlt.files: the errors of a full disk, in whatever form a library raises them."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+from safetensors import SafetensorError
+from tokenizers import Tokenizer, models
+
+from xlt.errors import EnvironmentFault
+from xlt.files import writable
+
+# What safetensors and tokenizers say on a full disk (a tmpfs of 150 and 300 kB).
+RUST = "I/O error: No space left on device (os error 28)"
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), SafetensorError(f"Error while serializing: {RUST}")]
+)
+def test_a_full_disk_is_named_as_such_by_whatever_library_it_stops(tmp_path: Path, error: Exception) -> None:
+    with pytest.raises(EnvironmentFault, match="is full"), writable(tmp_path):
+        raise error
+
+
+def test_other_errors_of_such_a_library_stay_as_they_are(tmp_path: Path) -> None:
+    with pytest.raises(Exception, match=r"\(os error 2\)") as other, writable(tmp_path):
+        Tokenizer(models.BPE()).save(str(tmp_path / "absent" / "tokenizer.json"))
+    assert not isinstance(other.value, EnvironmentFault)
