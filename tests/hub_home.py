@@ -10,9 +10,14 @@ from typing import Any
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
+import torch
 from huggingface_hub import constants
+from safetensors.torch import save
 
 from tests.conftest import PROJECT
+
+# The smallest weights that a fetch takes for sound.
+WEIGHTS = save({"weight": torch.arange(700.0)})
 
 
 def own_home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -24,6 +24,7 @@ class Hub:
     the commits of those that are not at ``commit``. ``declared`` are sha256 of a listing that are not those of the
     files, ``instead`` what answers in a file's place, once each, and ``listings`` what does in place of every listing.
     Without ``heads`` it refuses HEAD requests, as some proxies do, and has no listing as a tree, as some mirrors.
+    Without ``ranges`` it answers a Range with status 416.
     """
 
     repositories: dict[str, dict[str, bytes]] = field(default_factory=dict)
@@ -33,6 +34,7 @@ class Hub:
     instead: dict[str, list[bytes]] = field(default_factory=dict)
     listings: tuple[int, bytes] | None = None
     heads: bool = False
+    ranges: bool = True
     commit: str = SHA
     commits: dict[str, str] = field(default_factory=dict)
     cut_after: list[int] = field(default_factory=list)
@@ -134,6 +136,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._content(data, headers)
 
     def _content(self, data: bytes, headers: dict[str, str]) -> None:
+        if "Range" in self.headers and not self.hub.ranges:
+            self._answer(416, b"", {})
+            return
         start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")[0])
         if "Range" in self.headers:
             headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"

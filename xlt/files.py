@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -46,6 +47,31 @@ def _error_number(error: Exception) -> int:
     # The libraries that write weights and tokenizers are not written in Python, and raise errors of their own.
     named = re.search(r"\(os error (\d+)\)", str(error))
     return int(named[1]) if named else 0
+
+
+@contextmanager
+def locked(folder: Path, wait: Callable[[], None] | None = None) -> Iterator[None]:
+    """Keep other processes that lock the same folder out until the block ends, however it ends.
+
+    Where another holds it, ``wait`` is called once before this process waits for its turn.
+
+    Raises:
+        BlockingIOError: another process holds it, and there is no ``wait``.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if wait is None:
+                raise
+            wait()
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError:
+            pass  # a file system without locks
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:

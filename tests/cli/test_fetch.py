@@ -16,7 +16,7 @@ import pytest
 from huggingface_hub import constants
 
 from tests.cli.conftest import Invoke
-from tests.hub_home import own_home, parquet
+from tests.hub_home import WEIGHTS, own_home, parquet
 from tests.hub_server import SHA, Hub, serving
 from xlt.cli import progress
 from xlt.cli.progress import DownloadBars
@@ -70,7 +70,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     own_home(tmp_path, monkeypatch)
     (tmp_path / "artifact" / "tiers" / "little.toml").write_text(PLAN, encoding="utf-8")
     records = [{"premise": "a", "hypothesis": "b", "label": n, "pairID": str(n)} for n in range(2)]
-    model = {"config.json": b"{}", "model.safetensors": b"weights"}
+    model = {"config.json": b"{}", "model.safetensors": WEIGHTS}
     data = {"data/dev-00000-of-00001.parquet": parquet(records)}
     with serving(Hub({"datasets/some/nli": data, "some/encoder": model}, pages=archives())) as hub:
         table = TABLE.replace("ADDRESS", hub.address)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StrictFloat, TypeAdapter
 
 from xlt.errors import DataFault, EnvironmentFault
-from xlt.files import writable, write_text
+from xlt.files import locked, writable, write_text
 from xlt.pipeline.spec import RunSpec
 from xlt.printable import printable
 from xlt.strict_json import read_json, reason, regular
@@ -124,13 +123,17 @@ def _held(folder: Path) -> Iterator[None]:
     if folder.is_symlink() or folder.is_file():
         folder.unlink()
     folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        _lock(descriptor, folder)
+        lock = ExitStack()
+        lock.enter_context(locked(folder))
+    except BlockingIOError as error:
+        raise EnvironmentFault(
+            f"Another process is making the run '{folder.name}' in this results folder.",
+            fix="Give the same command again when that process has ended: it finds the run made.",
+        ) from error
+    with lock:
         _empty(folder)
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _empty(folder: Path) -> None:
@@ -143,18 +146,6 @@ def _empty(folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
         except RecursionError as error:
             raise DataFault(f"'{path}' is too deep to be removed from here.", fix=f"rm -r '{path}'") from error
-
-
-def _lock(descriptor: int, folder: Path) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise EnvironmentFault(
-            f"Another process is making the run '{folder.name}' in this results folder.",
-            fix="Give the same command again when that process has ended: it finds the run made.",
-        ) from error
-    except OSError:
-        return  # a file system without locks
 
 
 def write_manifest(folder: Path) -> None:

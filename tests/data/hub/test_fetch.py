@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import re
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError
 
 from tests.conftest import PROJECT
-from tests.hub_home import own_home, parquet
+from tests.hub_home import WEIGHTS, own_home, parquet
 from tests.hub_server import SHA, Hub, serving
 from xlt.data.hub import client as client_module
 from xlt.data.hub import faults as faults_module
@@ -37,7 +38,6 @@ test = [{ repository = "facebook/xnli", path = "{lang}/test-*.parquet", rows_in 
 """
 REPOSITORY = "datasets/facebook/xnli"
 ENGLISH, SWAHILI = "en/test-00000-of-00001.parquet", "sw/test-00000-of-00001.parquet"
-WEIGHTS = bytes(range(256)) * 12
 
 
 class Told:
@@ -281,6 +281,100 @@ def test_a_hub_that_answers_otherwise_is_said(
     hub.listings = answer
     with pytest.raises(fault, match=message):
         fetch([*wanted_data([get_task("xnli")])], Told(), mirror=hub.address)
+
+
+FILE = {"rfilename": "config.json", "size": 2, "blobId": "b" * 40}
+
+
+@pytest.mark.parametrize(
+    "listing",
+    [
+        *([], None, "x", {"sha": SHA, "siblings": [{}]}, {"sha": SHA, "siblings": [None]}),
+        *({"sha": sha, "siblings": [FILE]} for sha in (None, "", "../../../../escaped", "main", SHA[:12], SHA + "\n")),
+        *(
+            {"sha": SHA, "siblings": [FILE | wrong]}
+            for wrong in (
+                *({"size": "big"}, {"size": -5}, {"blobId": 5}, {"blobId": "zz"}),
+                *({"rfilename": name} for name in ("a\0.json", "/etc/passwd.json", "../config.json", "")),
+                *({"lfs": lfs} for lfs in ({"size": 2}, {"sha256": None, "size": 2, "pointerSize": 1})),
+            )
+        ),
+    ],
+)
+def test_what_is_no_listing_is_said_and_nothing_is_written(hub: Hub, home: Path, listing: Any) -> None:
+    if isinstance(listing, dict):
+        listing = {"id": "some/encoder", **listing}
+    hub.listings = 200, json.dumps(listing).encode()
+    before = sorted(home.parent.rglob("*"))
+    with pytest.raises(DataFault, match="does not answer as a hub does"):
+        fetch([wanted_model("some/encoder")], Told(), mirror=hub.address)
+    assert sorted(home.parent.rglob("*")) == before
+
+
+@pytest.mark.parametrize("damage", [b"", WEIGHTS[:-1], WEIGHTS + b"xx"])
+def test_damaged_weights_are_not_locked_though_the_hub_declares_neither_size_nor_digest(
+    hub: Hub, home: Path, damage: bytes
+) -> None:
+    files = [{"rfilename": name} for name in ("config.json", "model.safetensors")]
+    hub.listings = 200, json.dumps({"id": "some/encoder", "sha": SHA, "siblings": files}).encode()
+    hub.repositories["some/encoder"]["model.safetensors"] = damage
+    with pytest.raises(DataFault, match="is damaged as the hub has it"):
+        fetch([wanted_model("some/encoder")], Told(), mirror=hub.address)
+    assert not (home / "artifact" / "data.lock").exists()
+    hub.repositories["some/encoder"]["model.safetensors"] = WEIGHTS
+    assert fetch([wanted_model("some/encoder")], Told(), mirror=hub.address)[0].files == 2
+
+
+@pytest.mark.usefixtures("large")
+def test_two_fetches_at_once_take_turns(hub: Hub) -> None:
+    waiting = threading.Event()
+
+    class Second(Told):
+        def remark(self, text: str) -> None:
+            super().remark(text)
+            waiting.set()
+
+    second = Second()
+
+    class First(Told):
+        def advance(self, count: int) -> None:
+            if not self.bytes:
+                other.start()
+                assert waiting.wait(timeout=30)
+            super().advance(count)
+
+    other = threading.Thread(target=fetch_xnli, args=(hub, second))
+    first = First()
+    fetch_xnli(hub, first)
+    other.join(timeout=30)
+    assert not other.is_alive()
+    assert second.remarks == ["Another process is fetching facebook/xnli: waiting until it is done."]
+    assert second.bytes == 0 < first.bytes
+    assert fetch_xnli(hub, offline=True)[0].files == 2
+
+
+@pytest.mark.usefixtures("large")
+def test_a_server_that_knows_no_ranges_sends_the_whole_file_again(hub: Hub) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        fetch_xnli(hub, Told(KeyboardInterrupt(), after=1000))
+    hub.ranges = False
+    fetch_xnli(hub)
+    assert [wanted for _, wanted in hub.downloads()[-3:]] == ["bytes=500-", "", ""]
+
+
+def test_a_cache_that_may_only_be_read_is_enough_once_everything_is_there(
+    hub: Hub, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch([wanted_model("some/encoder")], Told(), mirror=hub.address)
+
+    def refused(*_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "write_text", refused)
+    assert fetch([wanted_model("some/encoder")], Told(), offline=True)[0].files == 2
+    (Path(constants.HF_HUB_CACHE) / "models--some--encoder" / "refs" / "main").write_bytes(b"another")
+    with pytest.raises(EnvironmentFault, match="cannot be written"):
+        fetch([wanted_model("some/encoder")], Told(), offline=True)
 
 
 def test_a_mirror_that_has_another_revision_than_asked_for_is_refused(hub: Hub) -> None:

@@ -10,7 +10,7 @@ from huggingface_hub import constants
 
 from tests.data.hub import real_hub
 from tests.data.hub.test_fetch import Told
-from tests.hub_home import own_home
+from tests.hub_home import WEIGHTS, own_home
 from tests.hub_server import Hub, serving
 from xlt.data.hub.faults import SeveralFaults
 from xlt.data.hub.fetch import fetch, wanted_data, wanted_model
@@ -22,7 +22,7 @@ from xlt.tasks.record import Split
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 HERE = [task for key, task in TASKS.items() if key != "ccg"]
-MODEL = {"config.json": b"{}", "tokenizer.json": b"{ }", "sentencepiece.bpe.model": b"s", "model.safetensors": b"w"}
+MODEL = {"config.json": b"{}", "tokenizer.json": b"{ }", "sentencepiece.bpe.model": b"s", "model.safetensors": WEIGHTS}
 
 
 def test_every_row_count_is_that_of_the_second_list() -> None:

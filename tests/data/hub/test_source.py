@@ -11,7 +11,7 @@ import pytest
 
 from tests.hub_home import own_home, parquet
 from xlt.data.files.source import FilesSource
-from xlt.data.hub.lock import LockedFile, LockedRepository, cached, read_lock, write_lock
+from xlt.data.hub.lock import LockedFile, LockedRepository, cached, lock_for_writing
 from xlt.data.hub.source import HubSource
 from xlt.data.rows import PairRow, Row, SpanRow
 from xlt.errors import DataFault, UsageFault
@@ -33,10 +33,9 @@ def put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Put:
         local = cached("dataset", f"{organisation}/{repository}", COMMIT, path)
         local.parent.mkdir(parents=True, exist_ok=True)
         local.write_bytes(parquet(list(records), metadata))
-        lock = read_lock()
-        locked = lock.datasets.setdefault(f"{organisation}/{repository}", LockedRepository(revision=COMMIT))
-        locked.files[path] = LockedFile(size=local.stat().st_size, sha256="0" * 64)
-        write_lock(lock)
+        with lock_for_writing() as lock:
+            locked = lock.datasets.setdefault(f"{organisation}/{repository}", LockedRepository(revision=COMMIT))
+            locked.files[path] = LockedFile(size=local.stat().st_size, sha256="0" * 64)
 
     return put_file
 

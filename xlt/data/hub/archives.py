@@ -9,12 +9,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from xlt.data.hub.client import FetchProgress, announce, checked_sha256, resume
+from xlt.data.hub.client import WAITING, FetchProgress, announce, checked_sha256, resume
 from xlt.data.hub.faults import collecting, faults, never_fetched, raise_collected
-from xlt.data.hub.lock import LockedFile, matching, read_lock, write_lock
+from xlt.data.hub.lock import LockedFile, lock_for_writing, matching, read_lock
 from xlt.data.hub.table import read_pins, read_table
 from xlt.errors import DataFault, XltError
-from xlt.files import write_text
+from xlt.files import locked, write_text
 from xlt.tasks.record import Task
 
 # A wrong or hostile archive must not fill the disk.
@@ -70,13 +70,15 @@ def _fetch(want: WantedArchive, root: Path, progress: FetchProgress, *, offline:
             raise never_fetched(want.address, f"'{done.name}' is not in the data root's folder .fetched.")
         archive = done.with_suffix(".part")
         with faults(folder, path=name):
-            locked = _download(want, archive, progress)
-            paths = _unpack(archive, want, root)
-            lock = read_lock()
-            lock.archives[want.address] = locked
-            write_lock(lock)
-            archive.unlink()
-            write_text(done, "\n".join(paths) + "\n")
+            done.parent.mkdir(parents=True, exist_ok=True)
+            with locked(done.parent, lambda: progress.remark(WAITING.format(name))):
+                if not done.is_file():
+                    found = _download(want, archive, progress)
+                    paths = _unpack(archive, want, root)
+                    with lock_for_writing() as lock:
+                        lock.archives[want.address] = found
+                    archive.unlink()
+                    write_text(done, "\n".join(paths) + "\n")
     paths = done.read_text(encoding="utf-8").splitlines()
     if absent := [path for path in paths if not (root / path).is_file()]:
         raise DataFault(f"'{absent[0]}' is gone from the data root.", fix=f"Delete {done}, and fetch again.")

@@ -5,21 +5,25 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from glob import escape
+from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 from huggingface_hub import HfApi, constants, hf_hub_url, snapshot_download
-from huggingface_hub.errors import RevisionNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
 from huggingface_hub.file_download import REGEX_COMMIT_HASH, http_get
 from huggingface_hub.utils.tqdm import tqdm
+from pydantic import BaseModel, Field, NonNegativeInt, ValidationError, field_validator
 
-from xlt.data.hub.faults import collecting, disk_full, faults, never_fetched
+from xlt.data.hub.faults import NotAListing, collecting, disk_full, faults, never_fetched
 from xlt.data.hub.lock import RepositoryKind, cache_folder, cached
 from xlt.errors import DataFault, XltError
+from xlt.files import locked
 
 # Smaller files are downloaded by snapshot_download, several at a time; larger ones one by one, resumed where an earlier
 # attempt broke off. snapshot_download cannot resume, since each process writes to a file of its own: a broken download
@@ -91,44 +95,55 @@ class HubClient:
         """The commit that the hub has as ``revision``, or else as ``branch``, and size and digest of its files."""
 
         # Not by snapshot_download(dry_run=True), which tells no digests and asks for every file by itself.
-        def ask(revision: str) -> Any:
-            return self._api.repo_info(
-                repository, repo_type=kind, revision=revision, timeout=LISTING_SECONDS, files_metadata=True
+        def ask(revision: str) -> _Listing:
+            return _listing(
+                partial(
+                    self._api.repo_info,
+                    repository,
+                    repo_type=kind,
+                    revision=revision,
+                    timeout=LISTING_SECONDS,
+                    files_metadata=True,
+                )
             )
 
         with faults(self._endpoint, _page(kind, repository), revision):
             try:
-                info = ask(revision)
+                found = ask(revision)
             except RevisionNotFoundError:
                 if not branch:
                     raise
-                info = ask(branch)
+                found = ask(branch)
                 self._progress.remark(
-                    f"{repository} no longer has {revision}: {info.sha} is taken, which is {branch} now."
+                    f"{repository} no longer has {revision}: {found.sha} is taken, which is {branch} now."
                 )
                 revision = branch
-        if REGEX_COMMIT_HASH.match(revision) and revision != info.sha:
+        if REGEX_COMMIT_HASH.match(revision) and revision != found.sha:
             raise DataFault(
-                f"{self._endpoint} gives {info.sha} of {repository} where {revision} was asked for.",
+                f"{self._endpoint} gives {found.sha} of {repository} where {revision} was asked for.",
                 fix="Try without --mirror.",
             )
-        return str(info.sha), {
-            file.rfilename: (file.size or 0, file.lfs.sha256 if file.lfs else file.blob_id or "")
-            for file in info.siblings or ()
-        }
+        return found.sha, {file.path: (file.size, file.digest) for file in found.files}
 
     def download(self, files: Sequence[RemoteFile], collected: list[XltError]) -> dict[RemoteFile, str]:
         """Downloads files of one repository into the cache; returns the sha256 of each that is complete and right.
 
         A fault of one file is collected and does not stop the others.
         """
-        self._snapshot([file for file in files if file.size < RESUMED_BYTES])
         sha256: dict[RemoteFile, str] = {}
-        for file in files:
-            with collecting(collected, one_host=True):
-                if not file.local.is_file():
-                    self._resume(file)
-                sha256[file] = file.sha256()
+        if not files:
+            return sha256
+        folder = cache_folder(files[0].kind, files[0].repository)
+        with faults(self._endpoint, path=files[0].path):
+            (folder / "partial").mkdir(parents=True, exist_ok=True)
+        # Two processes that append to the same partial file would make a damaged one of it.
+        with locked(folder / "partial", lambda: self._progress.remark(WAITING.format(files[0].repository))):
+            self._snapshot([file for file in files if file.size < RESUMED_BYTES])
+            for file in files:
+                with collecting(collected, one_host=True):
+                    if not file.local.is_file():
+                        self._resume(file)
+                    sha256[file] = file.sha256()
         return sha256
 
     def _snapshot(self, files: Sequence[RemoteFile]) -> None:
@@ -165,6 +180,45 @@ class HubClient:
             file.partial.replace(file.local)
 
 
+class _ListedFile(BaseModel, strict=True):
+    path: str
+    size: NonNegativeInt
+    digest: Annotated[str, Field(pattern=r"^([0-9a-f]{40}|[0-9a-f]{64})?$")]
+
+    @field_validator("path")
+    @classmethod
+    def _below(cls, path: str) -> str:
+        if "\0" in path or not {"", ".", ".."}.isdisjoint(path.split("/")):
+            raise ValueError("not a path below the repository")
+        return path
+
+
+class _Listing(BaseModel, strict=True):
+    # It names a folder of the cache: nothing but a commit may stand there.
+    sha: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+    files: list[_ListedFile]
+
+
+def _listing(ask: Callable[[], Any]) -> _Listing:
+    """What a hub answers, if it is a listing. The hub's client takes a server's answer for one unseen."""
+    try:
+        info = ask()
+        files = [
+            _ListedFile(path=each.rfilename, size=each.size or 0, digest=_declared(each))
+            for each in info.siblings or ()
+        ]
+        return _Listing(sha=info.sha, files=files)
+    except (TypeError, KeyError, AttributeError, RecursionError, ValidationError) as error:
+        raise NotAListing(str(error)) from error
+
+
+def _declared(file: Any) -> str:
+    return file.lfs.sha256 if file.lfs else file.blob_id or ""
+
+
+WAITING = "Another process is fetching {}: waiting until it is done."
+
+
 def resume(url: str, path: Path, size: int, progress: FetchProgress, token: str = "") -> None:
     """Downloads the rest of the file at ``url`` and appends it to ``path``; ``size`` is 0 if unknown.
 
@@ -176,10 +230,15 @@ def resume(url: str, path: Path, size: int, progress: FetchProgress, token: str 
     headers = {"authorization": f"Bearer {token}"} if token else {}
     bar = _bar(progress)
     with path.open("ab") as stream:
+        begun = stream.tell()
         try:
-            http_get(
-                url, stream, resume_size=stream.tell(), headers=headers, expected_size=size or None, tqdm_class=bar
-            )
+            http_get(url, stream, resume_size=begun, headers=headers, expected_size=size or None, tqdm_class=bar)
+        except HfHubHTTPError as error:
+            # A server that knows no ranges: the next attempt starts from the first byte.
+            if begun and error.response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                path.unlink()
+                return resume(url, path, size, progress, token)
+            raise
         except OSError as error:
             # A plain OSError says that the answer was complete and had another length; the check will find that.
             if type(error) is not OSError or error.errno is not None:

@@ -37,6 +37,10 @@ class SeveralFaults(XltError):
         )
 
 
+class NotAListing(Exception):
+    """A server answered with something that is no list of a repository's files."""
+
+
 @contextmanager
 def collecting(collected: list[XltError], *, one_host: bool = False) -> Iterator[None]:
     """Keeps a fault for the end, so that the rest is tried.
@@ -68,7 +72,7 @@ def faults(endpoint: str, page: str = "", revision: str = "", path: str = "") ->
     """
     try:
         yield
-    except (OSError, HTTPError, EntryNotFoundError, HFValidationError, JSONDecodeError) as error:
+    except (OSError, HTTPError, EntryNotFoundError, HFValidationError, JSONDecodeError, NotAListing) as error:
         raise _fault(error, endpoint, page, revision, path) from error
 
 
@@ -95,7 +99,7 @@ def _fault(error: Exception, endpoint: str, page: str, revision: str, path: str)
     match error:
         case HFValidationError():
             what, fix = f"'{repository}' is not the name of a repository.", "Check the name: OWNER/NAME."
-        case JSONDecodeError():
+        case JSONDecodeError() | NotAListing():
             what, why = f"{endpoint} does not answer as a hub does.", "A network's log-in page does so, or a proxy."
             fix = "Log in to the network, or correct --mirror or HF_ENDPOINT."
         case GatedRepoError():

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from huggingface_hub import constants
+from safetensors import SafetensorError, safe_open
 
 from xlt.data.hub.client import Digests, FetchProgress, HubClient, RemoteFile, announce
-from xlt.data.hub.faults import collecting, never_fetched, raise_collected
+from xlt.data.hub.faults import collecting, faults, never_fetched, raise_collected
 from xlt.data.hub.lock import (
     LockedFile,
     LockedRepository,
     RepositoryKind,
     cache_folder,
+    lock_for_writing,
     matching,
     read_lock,
-    write_lock,
 )
 from xlt.data.hub.parquet import row_count
 from xlt.data.hub.table import TOKENIZER_FILES, WEIGHT_FILES, hub_model, languages, on_hub, parts, read_pins, read_table
@@ -180,7 +182,13 @@ def _sound(
 ) -> list[RemoteFile]:
     """The files of the patterns that are wholly here with the right number of rows; a model's all or none."""
     if want.kind == "model":
-        return files if all(file in whole for file in files) else []
+        if not all(file in whole for file in files):
+            return []
+        with collecting(collected):
+            for file in files:
+                _check_model_file(file)
+            return files
+        return []
     local = {file.path: file for file in files}
     sound: dict[str, RemoteFile] = {}
     for pattern, expected in want.patterns.items():
@@ -198,16 +206,33 @@ def _sound(
     return list(sound.values())
 
 
+def _check_model_file(file: RemoteFile) -> None:
+    """What is wrong even if a server declares neither size nor digest: a file that is empty, cut or no JSON."""
+    try:
+        if file.path.endswith(".safetensors"):
+            with safe_open(file.local, framework="numpy"):
+                pass  # its header is read, and says how long the file is
+        elif file.path.endswith(".json"):
+            json.loads(file.local.read_bytes())
+    except (SafetensorError, ValueError) as error:
+        file.local.unlink()
+        raise DataFault(
+            f"'{file.path}' of {file.repository} is damaged as the hub has it; it was deleted.",
+            why=f"{type(error).__name__}: {error}",
+            fix="Try without --mirror, or name another model.",
+        ) from error
+
+
 def _lock(files: list[RemoteFile], sha256: dict[RemoteFile, str]) -> None:
-    lock = read_lock()
     first = files[0]
-    locked = lock.of(first.kind).setdefault(first.repository, LockedRepository(revision=first.revision))
     new = {file.path: LockedFile(size=file.local.stat().st_size, sha256=sha256[file]) for file in files}
-    if not new.items() <= locked.files.items():
-        locked.files.update(new)
-        write_lock(lock)
+    with lock_for_writing() as lock:
+        every = lock.of(first.kind)
+        every.setdefault(first.repository, LockedRepository(revision=first.revision)).files.update(new)
     if first.kind == "model":
         # The cache's own file for the branch main: with it libraries find the model by its name alone, offline.
         branch = cache_folder(first.kind, first.repository) / "refs" / "main"
-        branch.parent.mkdir(exist_ok=True)
-        branch.write_text(first.revision, encoding="ascii")
+        if not branch.is_file() or branch.read_text("ascii") != first.revision:
+            with faults(constants.ENDPOINT, path=branch.name):
+                branch.parent.mkdir(exist_ok=True)
+                branch.write_text(first.revision, encoding="ascii")

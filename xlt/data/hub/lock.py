@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
@@ -15,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from xlt.artifact import artifact_root
 from xlt.errors import DataFault, EnvironmentFault
-from xlt.files import write_text
+from xlt.files import locked, write_text
 
 RepositoryKind = Literal["dataset", "model"]
 
@@ -86,12 +87,21 @@ def read_lock() -> DataLock:
     return lock
 
 
-def write_lock(lock: DataLock) -> None:
-    """Writes the lock in one step, in an order that does not depend on the order of the fetches."""
+@contextmanager
+def lock_for_writing() -> Iterator[DataLock]:
+    """The lock; what the block adds is written in one step, in an order that does not depend on that of the fetches.
+
+    Other processes that write it wait until the block ends.
+    """
     path = lock_path()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps(lock.model_dump(), indent=1, sort_keys=True) + "\n")
+        with locked(path.parent, lambda: None):
+            lock = read_lock()
+            before = lock.model_copy(deep=True)
+            yield lock
+            if lock != before:
+                write_text(path, json.dumps(lock.model_dump(), indent=1, sort_keys=True) + "\n")
     except OSError as error:
         raise EnvironmentFault(
             f"'{path.name}' cannot be written, which records what was fetched.",
