@@ -25,7 +25,6 @@ def own_home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "artifact").mkdir()
     shutil.copy(PROJECT / "artifact" / "hub.toml", folder / "artifact")
     shutil.copytree(PROJECT / "artifact" / "tiers", folder / "artifact" / "tiers")
-    (folder / "artifact" / "world").symlink_to(PROJECT / "artifact" / "world")
     monkeypatch.setenv("XLT_ARTIFACT", str(folder / "artifact"))
     for name in ("XLT_DATA_LOCK", "HF_TOKEN"):
         monkeypatch.delenv(name, raising=False)

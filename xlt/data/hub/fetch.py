@@ -184,11 +184,11 @@ def _sound(
     if want.kind == "model":
         if not all(file in whole for file in files):
             return []
+        faults_before = len(collected)
         with collecting(collected):
             for file in files:
                 _check_model_file(file)
-            return files
-        return []
+        return files if len(collected) == faults_before else []
     local = {file.path: file for file in files}
     sound: dict[str, RemoteFile] = {}
     for pattern, expected in want.patterns.items():
