@@ -88,7 +88,7 @@ class AdamW(torch.optim.Optimizer):
         ]
         self._lazy = next((i for i, entry in enumerate(self._entries) if entry.touched is not None), None)
         if lazy is not None and (self._lazy is None or lazy.ndim != 2 or steps < 1):
-            raise ValueError("A lazy parameter is a matrix among the parameters, and needs the number of steps.")
+            raise ValueError("lazy must be one of the parameters and a matrix, and needs the number of steps.")
         # The factor of each step so far, and the step up to which all rows that were never used have been decayed.
         self._decays = torch.ones(max(steps, 1), device=device)
         self._flushed = torch.zeros((), dtype=torch.float64, device=device)
@@ -96,7 +96,10 @@ class AdamW(torch.optim.Optimizer):
 
     def _entry(self, parameter: Tensor, count: Tensor, lazy: bool) -> Entry:
         if parameter.dtype not in (torch.float32, *_ROUNDED) or not parameter.is_contiguous():
-            raise ValueError(f"A parameter of {parameter.dtype}, contiguous or not, has no AdamW here.")
+            layout = "contiguous" if parameter.is_contiguous() else "not contiguous"
+            raise ValueError(
+                f"AdamW takes contiguous parameters in fp32, bf16 or fp16, not {parameter.dtype}, {layout}."
+            )
         value = parameter.detach()
         rounded = value if value.dtype in _ROUNDED else None
         state: dict[str, Tensor] = self.state[parameter]

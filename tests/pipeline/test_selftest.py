@@ -31,7 +31,7 @@ def serving(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("serving")
 @pytest.mark.parametrize("name", selftest.KERNELS)
 def test_every_kernel_agrees_with_its_reference(name):
-    assert "of at most" in selftest.check(name, "cpu")
+    assert "of at most" in selftest.run_check(name, "cpu")
 
 
 @pytest.mark.usefixtures("serving")
@@ -47,11 +47,11 @@ def test_wrong_and_unwritten_results_are_found(monkeypatch):
     for wrong in (unwritten, scaled):
         monkeypatch.setattr(gelu, "bias_gelu", wrong)
         with pytest.raises(selftest.WrongResult, match="off by"):
-            selftest.check("gelu", "cpu")
+            selftest.run_check("gelu", "cpu")
 
 
 def test_faiss_finds_what_torch_finds(monkeypatch):
-    assert "on cpu" in selftest.check("FAISS", "cpu")
+    assert "on cpu" in selftest.run_check("FAISS", "cpu")
     found = selftest.nearest
 
     def wrong(*arguments, engine):
@@ -60,15 +60,15 @@ def test_faiss_finds_what_torch_finds(monkeypatch):
 
     monkeypatch.setattr(selftest, "nearest", wrong)
     with pytest.raises(selftest.WrongResult, match="other neighbours"):
-        selftest.check("FAISS", "cpu")
+        selftest.run_check("FAISS", "cpu")
 
 
 def test_a_few_steps_of_training():
-    assert "the loss falls" in selftest.check("DeepSpeed", "cpu")
+    assert "the loss falls" in selftest.run_check("DeepSpeed", "cpu")
 
 
 def test_the_graph_engine_gives_the_bits_of_steps_that_share_nothing(monkeypatch):
-    assert "have the bits of 8 steps alone" in selftest.check("graph engine", "cpu")
+    assert "have the bits of 8 steps alone" in selftest.run_check("graph engine", "cpu")
     run = GraphEngine._run
 
     def stale(self, batch, rate):
@@ -78,12 +78,12 @@ def test_the_graph_engine_gives_the_bits_of_steps_that_share_nothing(monkeypatch
 
     monkeypatch.setattr(GraphEngine, "_run", stale)
     with pytest.raises(selftest.WrongResult, match="other losses or weights"):
-        selftest.check("graph engine", "cpu")
+        selftest.run_check("graph engine", "cpu")
 
 
 def test_a_kernel_that_does_not_serve_is_said_not_to_be_in_use(monkeypatch):
     monkeypatch.setenv("XLT_KERNELS", "off")
-    assert "not in use" in selftest.check("gelu", "cpu")
+    assert "not in use" in selftest.run_check("gelu", "cpu")
 
 
 @pytest.fixture
@@ -184,7 +184,7 @@ def test_compiling_makes_every_kernel_check_and_judges_none(monkeypatch):
         made.append((name, where))
         raise RuntimeError
 
-    monkeypatch.setattr(selftest, "check", failing)
+    monkeypatch.setattr(selftest, "run_check", failing)
     monkeypatch.setattr(selftest, "deterministic", lambda enabled: None)
     assert selftest.main(["--compile", "FAISS", "gelu", "graph engine"]) == 0
     assert made == [("gelu", "cuda"), ("graph engine", "cuda")]

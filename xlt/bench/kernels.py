@@ -1,6 +1,7 @@
-"""Each kernel alone beside its baselines, at the shapes of training; mutual top-k is in the benchmark of retrieval.
+"""``xlt bench kernels``: each kernel alone beside its baselines, at the shapes of training.
 
-Inputs, reference and tolerance of a row are those of the kernel's ``case()``.
+Inputs, reference and tolerance of a row are those of the kernel's ``case()``. Mutual top-k is timed by
+``xlt bench retrieval``, AdamW by ``xlt bench optimizer``.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class Form:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _Setup:
     """Where and at which size the rows are timed."""
 
     size: Size
@@ -79,42 +80,42 @@ def bench_kernels(size: Size, rounds: int) -> Bench:
     """Time attention, LayerNorm and GELU, each checked first against its reference in double precision."""
     gpu = torch.cuda.is_available()
     device, dtype = ("cuda", torch.bfloat16) if gpu else ("cpu", torch.float32)
-    place = _Place(size, rounds, device, dtype)
-    rows = [_attention(place, "mnli"), _attention(place, "squad"), _layer_norm(place), _gelu(place)]
+    setup = _Setup(size, rounds, device, dtype)
+    rows = [_attention(setup, "mnli"), _attention(setup, "squad"), _layer_norm(setup), _gelu(setup)]
     settings = {"size": size, "tokens": TOKENS[size], "dropout": DROPOUT, "repeats": REPEATS[device]}
     return bench("kernels", {**settings, "dtype": str(dtype).removeprefix("torch.")}, rows)
 
 
-def _attention(place: _Place, task: str) -> Workload:
-    heads = CONFIGS[place.size]["num_attention_heads"]
-    dim = CONFIGS[place.size]["hidden_size"] // heads
-    lengths = fitting_lengths(task, TOKENS[place.size])
-    case = varlen_attention.case(lengths, heads, dim, dtype=place.dtype, device=place.device)
-    bounds, scale = torch.tensor([0, *lengths], device=place.device).cumsum(0).int(), dim**-0.5
+def _attention(setup: _Setup, task: str) -> Workload:
+    heads = CONFIGS[setup.size]["num_attention_heads"]
+    dim = CONFIGS[setup.size]["hidden_size"] // heads
+    lengths = fitting_lengths(task, TOKENS[setup.size])
+    case = varlen_attention.case(lengths, heads, dim, dtype=setup.dtype, device=setup.device)
+    bounds, scale = torch.tensor([0, *lengths], device=setup.device).cumsum(0).int(), dim**-0.5
     packed: dict[str, Any] = {"cu_seqlens": bounds, "max_seqlen": max(lengths), "scale": scale}
     ragged = ragged_attention(case.inputs[0])
     plan = None if ragged else plan_attention(bounds)
     forms = [
         Form(
-            f"ours ({ragged.__name__})" if ragged else our_name("varlen_attention", place.device),
+            f"ours ({ragged.__name__})" if ragged else our_name("varlen_attention", setup.device),
             lambda p, *qkv: packed_attention(*qkv, **packed, dropout_p=p, plan=plan),
         ),
         Form("aten flash varlen", lambda p, *qkv: flash_attention(*qkv, **packed, dropout_p=p))
         if flash_serves(case.inputs[0])
         else NotRun("aten flash varlen", NEEDS_GPU),
-        *_padded_attention(place, lengths, scale),
+        *_padded_attention(setup, lengths, scale),
         Form("nested-jagged SDPA, without a CUDA graph", partial(_nested, lengths, bounds, scale), graph=False),
-        _flex(place, lengths, scale),
+        _flex(setup, lengths, scale),
     ]
     about = f"forward and backward, lengths of {task}: {len(lengths)} sequences, {heads} heads of {dim}"
     # Two products of 2 each forward, and twice that backward; what a backward pass computes again is not counted.
     flop = 12.0 * heads * dim * sum(length**2 for length in lengths)
     count = {"flop": flop, "bytes": 12.0 * case.inputs[0].nbytes, "tokens": float(sum(lengths))}
-    return _row(place, f"attention, {task}", about, case, forms, count)
+    return _row(setup, f"attention, {task}", about, case, forms, count)
 
 
-def _padded_attention(place: _Place, lengths: Sequence[int], scale: float) -> list[Form | NotRun]:
-    real = is_token(lengths, place.device)
+def _padded_attention(setup: _Setup, lengths: Sequence[int], scale: float) -> list[Form | NotRun]:
+    real = is_token(lengths, setup.device)
     mask = real[:, None, None, :]
 
     def lay_out(tensor: Tensor) -> Tensor:
@@ -131,7 +132,7 @@ def _padded_attention(place: _Place, lengths: Sequence[int], scale: float) -> li
         return F.dropout(scores.softmax(3), p) @ v
 
     eager = Form("eager torch, padded", plain, lay_out, unpad)
-    return [Form("SDPA, padded, with mask", sdpa, lay_out, unpad), eager, place.compiled(eager)]
+    return [Form("SDPA, padded, with mask", sdpa, lay_out, unpad), eager, setup.compiled(eager)]
 
 
 def _nested(lengths: Sequence[int], bounds: Tensor, scale: float, p: float, *qkv: Tensor) -> Tensor:
@@ -140,15 +141,15 @@ def _nested(lengths: Sequence[int], bounds: Tensor, scale: float, p: float, *qkv
     return F.scaled_dot_product_attention(q, k, v, dropout_p=p, scale=scale).transpose(1, 2).values()
 
 
-def _flex(place: _Place, lengths: Sequence[int], scale: float) -> Form | NotRun:
+def _flex(setup: _Setup, lengths: Sequence[int], scale: float) -> Form | NotRun:
     name = "FlexAttention, no dropout (it has none), document mask made before"
-    if place.device == "cpu":
+    if setup.device == "cpu":
         return NotRun(name, NEEDS_GPU)
     from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
-    each = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths)).to(place.device)
+    each = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths)).to(setup.device)
     tokens = sum(lengths)
-    mask = create_block_mask(lambda _, __, q, k: each[q] == each[k], None, None, tokens, tokens, device=place.device)
+    mask = create_block_mask(lambda _, __, q, k: each[q] == each[k], None, None, tokens, tokens, device=setup.device)
     attend: Any = torch.compile(flex_attention, dynamic=False)
     return Form(
         name,
@@ -159,9 +160,9 @@ def _flex(place: _Place, lengths: Sequence[int], scale: float) -> Form | NotRun:
     )
 
 
-def _layer_norm(place: _Place) -> Workload:
-    rows, hidden = TOKENS[place.size], CONFIGS[place.size]["hidden_size"]
-    case = layer_norm.case(rows, hidden, dtype=place.dtype, device=place.device)
+def _layer_norm(setup: _Setup) -> Workload:
+    rows, hidden = TOKENS[setup.size], CONFIGS[setup.size]["hidden_size"]
+    case = layer_norm.case(rows, hidden, dtype=setup.dtype, device=setup.device)
     eps = layer_norm.EPS
 
     def eager(p: float, x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -173,32 +174,32 @@ def _layer_norm(place: _Place) -> Workload:
         return liger_layer_norm(F.dropout(x, p) + residual, weight, bias, eps)  # type: ignore[no-any-return]
 
     forms = [
-        Form(our_name("layer_norm", place.device), lambda p, *each: layer_norm.layer_norm(*each, eps=eps, dropout_p=p)),
+        Form(our_name("layer_norm", setup.device), lambda p, *each: layer_norm.layer_norm(*each, eps=eps, dropout_p=p)),
         Form("eager torch", eager),
-        place.compiled(Form("eager torch", eager)),
+        setup.compiled(Form("eager torch", eager)),
         Form("Liger LayerNorm, eager dropout and residual", liger),
     ]
     about = f"dropout + residual + LayerNorm, forward and backward, {rows} x {hidden}"
-    return _row(place, "LayerNorm", about, case, forms, {"bytes": 8.0 * case.inputs[0].nbytes})
+    return _row(setup, "LayerNorm", about, case, forms, {"bytes": 8.0 * case.inputs[0].nbytes})
 
 
-def _gelu(place: _Place) -> Workload:
+def _gelu(setup: _Setup) -> Workload:
     """The row that decides whether our kernel stays: torch.compile makes one kernel of two lines as well."""
-    rows, width = TOKENS[place.size], CONFIGS[place.size]["intermediate_size"]
-    case = gelu.case(rows, width, dtype=place.dtype, device=place.device)
-    ours = Form(our_name("gelu", place.device), lambda _, *each: gelu.bias_gelu(*each))
+    rows, width = TOKENS[setup.size], CONFIGS[setup.size]["intermediate_size"]
+    case = gelu.case(rows, width, dtype=setup.dtype, device=setup.device)
+    ours = Form(our_name("gelu", setup.device), lambda _, *each: gelu.bias_gelu(*each))
     eager = Form("eager torch", lambda _, x, bias: F.gelu(x + bias))
     about = f"bias + exact GELU, forward and backward, {rows} x {width}"
-    forms = [ours, eager, place.compiled(eager)]
-    return _row(place, "GELU", about, case, forms, {"bytes": 5.0 * case.inputs[0].nbytes})
+    forms = [ours, eager, setup.compiled(eager)]
+    return _row(setup, "GELU", about, case, forms, {"bytes": 5.0 * case.inputs[0].nbytes})
 
 
 def _row(
-    place: _Place, name: str, about: str, case: Case, forms: Sequence[Form | NotRun], count: dict[str, float]
+    setup: _Setup, name: str, about: str, case: Case, forms: Sequence[Form | NotRun], count: dict[str, float]
 ) -> Workload:
     """The forms in turn; ``count`` is of one call, its bytes the fewest that the op and its backward pass can move."""
-    times, gpu = REPEATS[place.device], place.device == "cuda"
-    gradient = normal(*case.inputs[0].shape, seed=9, device=place.device).to(place.dtype)
+    times, gpu = REPEATS[setup.device], setup.device == "cuda"
+    gradient = normal(*case.inputs[0].shape, seed=9, device=setup.device).to(setup.dtype)
     reference = Form("", lambda _, *each: case.reference(*each))
     wanted = _call(reference, [each.double() for each in case.inputs], gradient.double())(0.0)
 
@@ -214,7 +215,7 @@ def _row(
     ]
     how = about + gpu * f"; {times} times a round as one CUDA graph, whose memory is not in the peaks"
     quantity = {unit: times * amount for unit, amount in count.items()}
-    return compare(name, how, candidates, rounds=place.rounds, quantity=quantity, ceiling="copy")
+    return compare(name, how, candidates, rounds=setup.rounds, quantity=quantity, ceiling="copy")
 
 
 def _call(form: Form, inputs: Sequence[Tensor], gradient: Tensor) -> Callable[..., list[Tensor]]:

@@ -1,4 +1,4 @@
-"""The optimiser alone beside its baselines: one update of all parameters, with clipping, on gradients set before."""
+"""``xlt bench optimizer``: one update of all parameters, with clipping, on gradients set before, beside baselines."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from xlt.model.backbone import new_backbone
 
 # Of XLM-R's 250,002 words an English run is taken to use 30,000. An estimate: nothing was counted.
 USED = 0.12
-BATCH = 1400  # tokens of a step, whose rows are touched within the clock
+TOKENS = 1400  # tokens of a step, whose rows are touched within the clock
 # fp32: weight, two moments and gradient are read, the first three written; and the gradient is read for its norm.
 BYTES = 4 * (4 + 3 + 1)
 MAX_NORM = 1.0
@@ -44,14 +44,14 @@ def bench_optimizer(size: Size, rounds: int) -> Bench:
     shapes = [embedding.shape, *(each.shape for each in encoder.parameters() if each is not embedding)]
     used = round(USED * len(embedding))
     rows = [_row("lazy word embeddings", shapes, used, rounds), _row("dense", shapes, None, rounds)]
-    return bench("optimizer", {"size": size, "used": used, "batch": BATCH, "max_norm": MAX_NORM, **SETTINGS}, rows)
+    return bench("optimizer", {"size": size, "used": used, "batch": TOKENS, "max_norm": MAX_NORM, **SETTINGS}, rows)
 
 
 def _row(name: str, shapes: Sequence[torch.Size], used: int | None, rounds: int) -> Workload:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     words, width = shapes[0]
     some = torch.randperm(words, generator=torch.Generator().manual_seed(0))[:used].to(device)
-    batch = some[torch.arange(BATCH, device=device) % len(some)]
+    batch = some[torch.arange(TOKENS, device=device) % len(some)]
 
     def ours(weights: list[nn.Parameter]) -> AdamW:
         lazy = weights[0] if used else None

@@ -21,6 +21,7 @@ from xlt.pipeline.provenance import commit, cpu_name, device_name, versions
 Status = Literal["pass", "warn", "fail", "not tested"]
 GIB = 1024**3
 COMPILE_SECONDS = 300.0
+# Nothing else imports these before the step that needs them.
 PACKAGES = ("huggingface_hub", "datasets", "seqeval")
 
 

@@ -131,7 +131,7 @@ CHECKS: dict[str, Callable[[str], str]] = {
 }
 
 
-def check(name: str, where: str) -> str:
+def run_check(name: str, where: str) -> str:
     """Make one check on the device ``where`` (cuda or cpu) and say what was found; an error means that it failed."""
     return CHECKS[name](where)
 
@@ -143,11 +143,11 @@ def main(arguments: Sequence[str]) -> int:
         for name in [*KERNELS, "graph engine"]:
             if name in (arguments[1:] or CHECKS):
                 with suppress(Exception):  # the check itself will report it
-                    check(name, "cuda")
+                    run_check(name, "cuda")
         return 0
     for name in arguments:
         try:
-            event = {"found": check(name, "cuda"), "good": True}
+            event = {"found": run_check(name, "cuda"), "good": True}
         except Exception as error:
             event = {"found": f"{type(error).__name__}: {error}".split("\n")[0], "good": False}
         print(FOUND + json.dumps(event), flush=True)
