@@ -20,8 +20,7 @@ from tests.cli.conftest import Invoke
 from tests.cli.conftest import invoke as invoke
 from xlt.errors import DataFault, ExitCode, IncompleteFault, UsageFault
 from xlt.pipeline.store import MANIFEST, check_folder
-from xlt.verify.crate import crate
-from xlt.verify.export import ship
+from xlt.verify.export import crate, ship
 from xlt.verify.judge import verify
 from xlt.verify.report import write_report
 from xlt.verify.stored import read_grid, read_log, source_of

@@ -230,20 +230,12 @@ class Literature(Frozen):
 
 
 def read_claims() -> Claims:
-    """The claims in ``artifact/claims.toml``.
-
-    Raises:
-        EnvironmentFault: the file is missing or wrong.
-    """
+    """The claims in ``artifact/claims.toml``."""
     return read_record(Claims, "claims.toml")
 
 
 def read_literature() -> Literature:
-    """The printed values in ``artifact/expected/paper.toml``.
-
-    Raises:
-        EnvironmentFault: the file is missing or wrong.
-    """
+    """The printed values in ``artifact/expected/paper.toml``."""
     return read_record(Literature, "expected", "paper.toml")
 
 

@@ -20,7 +20,7 @@ from xlt.files import writable, write_bytes, write_text
 from xlt.pipeline.store import Provenance, read_provenance
 from xlt.verify.charts import STYLES, Series, forest_plot, line_chart
 from xlt.verify.comparison import VERDICT_WORDS
-from xlt.verify.crate import CRATE, crate
+from xlt.verify.export import CRATE, crate
 from xlt.verify.judge import RunState, Verification
 from xlt.verify.stored import Log, read_log
 from xlt.verify.tables import (

@@ -80,7 +80,8 @@ class Scores:
     """The quantities that claims and printed tables are about, from the table of several seeds.
 
     ``languages`` are those that the mean of a task is over, codes joined by blanks, by split; ``excluded`` has what
-    is not what its name says, and why: an arm, as ``(arm, "")``, or one of its tasks.
+    is not what its name says, and why: an arm, as ``(arm, "")``, or one of its tasks. Every method raises
+    ``ScoreUnavailable`` where a score is missing.
     """
 
     table: pd.DataFrame
@@ -107,9 +108,6 @@ class Scores:
         """One metric of a task in the languages that its mean is over, by language.
 
         Where a task has one labelled split, that stands for dev too.
-
-        Raises:
-            ScoreUnavailable: some are not there.
         """
         key = (seed, self.best(seed, task) if arm == BEST else arm, task, split, metric)
         if key not in self._rows:
@@ -131,11 +129,7 @@ class Scores:
         return rows.loc[wanted]
 
     def best(self, seed: int, task: str) -> str:
-        """The arm of the best dev score.
-
-        Raises:
-            ScoreUnavailable: no model was scored on it.
-        """
+        """The arm of the best dev score."""
         scored = []
         for arm in self.arms:
             with suppress(ScoreUnavailable):
@@ -147,11 +141,7 @@ class Scores:
     def value(
         self, seed: int, arm: str, quantity: str, split: Split, language: str = "", column: str = "value"
     ) -> float:
-        """A quantity in percent, or with the column ``chance`` what guessing gives of it.
-
-        Raises:
-            ScoreUnavailable: it cannot be computed.
-        """
+        """A quantity in percent, or with the column ``chance`` what guessing gives of it."""
         if quantity in GROUPS:
             return mean([self.value(seed, arm, each, split, column=column) for each in GROUPS[quantity]])
         task, _, metric = quantity.partition("/")
@@ -161,11 +151,7 @@ class Scores:
         return float(rows.loc[language, column]) if language else mean(rows[column])
 
     def gains(self, seeds: Sequence[int], arms: Sequence[str], base: str, task: str, split: Split) -> Matrix:
-        """``[seeds, languages]``: how much more the arms have, on average, than ``base`` with the same seed, in points.
-
-        Raises:
-            ScoreUnavailable: a score is missing.
-        """
+        """``[seeds, languages]``: what the arms have on average over ``base`` with the same seed, in points."""
         by_seed = []
         for seed in seeds:
             own = self.rows(seed, base, task, split)["value"]
@@ -173,11 +159,7 @@ class Scores:
         return np.array(by_seed)
 
     def usable(self, arms: Iterable[str], quantities: Iterable[str], split: Split) -> tuple[int, ...]:
-        """The seeds that have all of it. One that collapsed is forgiven and left out.
-
-        Raises:
-            ScoreUnavailable: no seed has all of it, or several collapsed.
-        """
+        """The seeds that have all of it. One that collapsed is forgiven and left out."""
         needs = [(arm, task) for arm in arms for task in dict.fromkeys(t for q in quantities for t in tasks_of(q))]
         whole, collapsed, missing = [], [], None
         for seed in self.seeds:
