@@ -159,7 +159,7 @@ def test_the_names_of_options_are_those_of_what_they_choose() -> None:
 
     assert choices(options.Engine) == get_args(engine.EngineName)
     assert choices(options.Zero) == engine.ZERO_STAGES
-    assert choices(options.Search) == get_args(search.Engine)
+    assert choices(options.Search) == get_args(search.SearchEngine)
     assert choices(bench.ModelSize) == get_args(shapes.Size)
     assert tuple(control.name for control in controls.CONTROLS) == bench.CONTROLS
 
