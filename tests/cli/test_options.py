@@ -7,7 +7,9 @@ import os
 import pytest
 import torch
 
+from tests.cli.conftest import Invoke
 from xlt.cli.options import EngineOptions
+from xlt.errors import ExitCode
 
 
 def test_processes_are_the_tier_s_where_there_are_cores_and_one_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,3 +22,19 @@ def test_processes_are_the_tier_s_where_there_are_cores_and_one_on_a_gpu(monkeyp
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     assert EngineOptions().process_count(default=2) == 1
     assert EngineOptions(gpus=4).process_count(default=2) == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("train mnli --steps 2 --epochs 3", "--steps and --epochs exclude each other"),
+        ("train mnli --learning-rate inf", "is no number to train with"),
+        ("train mlm --tier smoke --source world --data-root DIR", "does not read --data-root DIR"),
+        ("plan --source world --data-root DIR", "does not read --data-root DIR"),
+        ("fetch mnli --language de", "--language chooses among the texts of mlm"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(invoke: Invoke, arguments: str, message: str) -> None:
+    outcome = invoke(*arguments.split())
+    assert outcome.code == ExitCode.USAGE
+    assert message in outcome.err

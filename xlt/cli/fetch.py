@@ -55,6 +55,8 @@ def fetch(
     models = sorted({model, backbone} - {""})
     if not tasks and not models:
         raise UsageFault("Nothing to fetch was named.", fix="xlt fetch mnli xnli --model xlm-roberta-large")
+    if language and MASKED_LM not in tasks:
+        raise UsageFault("--language chooses among the texts of mlm, which is not fetched.", fix="Add mlm, or omit it.")
     from_hub, official = _by_origin(tasks, set(keys or ()), data_root)
     wanted = [*hub.wanted_data(from_hub, language or ()), *map(hub.wanted_model, models)]
     result = Fetched([], {})

@@ -103,8 +103,18 @@ class DataOptions:
     limit: Limit = 0
 
     def source_options(self, default: str = "") -> sources.SourceOptions:
-        """The source; the default one, else the world, if none is named."""
-        return sources.SourceOptions(name=self.source or default or "world", data_root=self.data_root, limit=self.limit)
+        """The source; the default one, else the world, if none is named.
+
+        Raises:
+            UsageFault: the world, which reads no other files, and a folder of files.
+        """
+        name = self.source or default or "world"
+        if name == "world" and self.data_root:
+            raise UsageFault(
+                f"The source 'world' does not read --data-root {self.data_root}.",
+                fix="Add --source files, or leave --data-root out.",
+            )
+        return sources.SourceOptions(name=name, data_root=self.data_root, limit=self.limit)
 
 
 @dataclass(frozen=True, slots=True)

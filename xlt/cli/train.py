@@ -7,10 +7,12 @@ xlt train mnli --model xlm-roberta-large --source files --data-root DIR --gpus 2
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from xlt.cli import options
 from xlt.cli.single_run import make_run
+from xlt.errors import UsageFault
 
 
 def train(
@@ -35,6 +37,10 @@ def train(
     The task mlm is phase 1: it trains a fresh small XLM-R, which --tier describes. Several GPUs or processes share the
     run.
     """
+    if steps and epochs:
+        raise UsageFault("--steps and --epochs exclude each other.", fix="Give one of them.")
+    if not math.isfinite(learning_rate):
+        raise UsageFault(f"--learning-rate {learning_rate} is no number to train with.", fix="--learning-rate 1e-5")
     given = {"steps": steps, "epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size}
     recipe = {name: value for name, value in given.items() if value} | ({"epochs": 0} if steps else {})
     make_run(task, model, data, results, engine, train=True, phase=phase, tier=tier, seed=seed, recipe=recipe)

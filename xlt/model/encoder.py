@@ -339,8 +339,8 @@ def _check_block(layer: int, blocks: int) -> None:
     if not 0 <= layer <= blocks:
         raise UsageFault(
             f"There is no block {layer}: the backbone has {blocks} blocks.",
-            why="0 stands for the embeddings, 1 for the output of the first block.",
-            fix=f"--layer, from 0 to {blocks}",
+            why="1 stands for the output of the first block.",
+            fix=f"--layer, from 1 to {blocks}; without it, the model's own choice.",
         )
 
 
