@@ -11,9 +11,10 @@ import sysconfig
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from xlt.errors import EnvironmentFault
 from xlt.pipeline.provenance import commit, cpu_name, device_name, versions
@@ -164,9 +165,11 @@ def _checks(results: Path) -> Iterator[DoctorCheck]:
     yield _check("C++ compiler", compiler is not None, Path(compiler).name if compiler else "absent", fix)
     headers = (Path(sysconfig.get_paths()["include"]) / "Python.h").is_file()
     yield _check("Python headers", headers, "present" if headers else "absent", "apt-get install python3-dev")
-    for name, version in _IMPORTS.items():
+    for name, (module, describe) in _IMPORTS.items():
         try:
-            yield _check(name, True, version(), "")
+            if name == "DeepSpeed":
+                import_module("xlt.runtime").prepare_deepspeed()
+            yield _check(name, True, describe(import_module(module)), "")
         except (ImportError, OSError, RuntimeError, AttributeError) as error:
             yield _check(name, False, str(error).split("\n")[0], "make install")
     if find_spec("torch"):
@@ -186,39 +189,20 @@ def _checks(results: Path) -> Iterator[DoctorCheck]:
     yield _check("disk for results", free >= GIB, f"{free / GIB:.1f} GiB free", fix)
 
 
-def _torch() -> str:
-    import torch
-
-    return f"{torch.__version__}, CUDA {torch.version.cuda or 'not built in'}"
+def _accelerator(deepspeed: Any) -> str:
+    return f"{deepspeed.__version__}, accelerator {deepspeed.accelerator.get_accelerator().device_name()}"
 
 
-def _transformers() -> str:
-    from transformers import XLMRobertaModel, __version__
-
-    return f"{__version__}, {XLMRobertaModel.__name__}"
+def _search(search: Any) -> str:
+    return ", ".join(f"{key} {value}" for key, value in search.search_report().items())
 
 
-def _deepspeed() -> str:
-    from xlt.runtime import prepare_deepspeed
-
-    prepare_deepspeed()
-    import deepspeed
-    from deepspeed.accelerator import get_accelerator
-
-    return f"{deepspeed.__version__}, accelerator {get_accelerator().device_name()}"
-
-
-def _faiss() -> str:
-    from xlt.retrieval.search import search_report
-
-    return ", ".join(f"{key} {value}" for key, value in search_report().items())
-
-
-_IMPORTS: dict[str, Callable[[], str]] = {
-    "torch": _torch,
-    "transformers": _transformers,
-    "DeepSpeed": _deepspeed,
-    "FAISS": _faiss,
+# What has to be imported without an error, and what its module says of itself.
+_IMPORTS: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "torch": ("torch", lambda torch: f"{torch.__version__}, CUDA {torch.version.cuda or 'not built in'}"),
+    "transformers": ("transformers", lambda package: f"{package.__version__}, {package.XLMRobertaModel.__name__}"),
+    "DeepSpeed": ("deepspeed", _accelerator),
+    "FAISS": ("xlt.retrieval.search", _search),
 }
 
 
