@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import KW_ONLY, asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from xlt.data.rows import fingerprint
@@ -109,6 +109,7 @@ def present_arms(arms: Mapping[str, Arm], source: Source) -> tuple[dict[str, Arm
     return present, left_out
 
 
+@dataclass
 class GridBuilder:
     """Builds the specs of a tier on a source.
 
@@ -116,26 +117,19 @@ class GridBuilder:
     run.
     """
 
-    def __init__(
-        self,
-        tier: Tier,
-        source: Source,
-        *,
-        seed: int,
-        precision: Precision,
-        fingerprints: bool = True,
-        engine: EngineName = "deepspeed",
-    ) -> None:
-        self.tier = tier
-        self.source = source
-        self.seed = seed
-        self.precision = precision
-        self.engine = engine
-        self.fingerprints = fingerprints
-        self.plan = tier.plan(source.name)
+    tier: Tier
+    source: Source
+    _: KW_ONLY
+    seed: int
+    precision: Precision
+    fingerprints: bool = True
+    engine: EngineName = "deepspeed"
+
+    def __post_init__(self) -> None:
+        self.plan = self.tier.plan(self.source.name)
         self.backbone = self.plan.backbone
         if self.backbone.name and not self.backbone.digest:
-            self.backbone = identified(self.backbone) if fingerprints else pinned(self.backbone)
+            self.backbone = identified(self.backbone) if self.fingerprints else pinned(self.backbone)
         # Many runs read the same rows, and to read and hash them takes seconds.
         self._known: dict[tuple[str, Split, str], str] = {}
 
