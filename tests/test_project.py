@@ -24,6 +24,8 @@ PROJECT = Path(__file__).parent.parent
 LOCKS = PROJECT / "artifact" / "lock"
 LONGEST_FILE = 400
 LONGEST_FUNCTION = 60
+# What was reached; the aim is 12,500 and 2,700. Whoever needs more lines takes a concept out elsewhere.
+MOST_LINES = {"xlt without bench": 17_100, "bench": 3_250}
 
 # Written in parts, or this file would name them too.
 INDEX_OPTIONS = re.compile(
@@ -142,6 +144,14 @@ def test_no_file_or_function_is_too_long() -> None:
                 if lines > LONGEST_FUNCTION:
                     long.append(f"{name}:{node.lineno} {node.name}: {lines} lines")
     assert not long, "\n".join(long)
+
+
+def test_the_package_does_not_grow() -> None:
+    lines = {"xlt without bench": 0, "bench": 0}
+    for name, _ in python_files("xlt"):
+        part = "bench" if name.parts[1] == "bench" else "xlt without bench"
+        lines[part] += len((PROJECT / name).read_text(encoding="utf-8").splitlines())
+    assert all(0 < lines[part] <= most for part, most in MOST_LINES.items()), lines
 
 
 def test_everything_public_says_what_it_is() -> None:
