@@ -178,8 +178,9 @@ class _Worker:
 
     def end(self) -> None:
         """End the process and all that it started. A run in progress leaves an unfinished folder, nothing else."""
+        assert self._process.pid  # 0 would be the group of this process
         with suppress(ProcessLookupError):  # it leads no group yet, or is gone
-            os.killpg(self._process.pid or 0, signal.SIGKILL)
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.kill()
         self._process.join()
         self.pipe.close()
