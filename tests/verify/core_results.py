@@ -205,7 +205,8 @@ def write_core_results(
         random = Random(f"{spec.arm} {task.key}/{split}/{language} {seed}")
         return predictions(task, rows, aim(spec.arm, task.key, split, language, spec.seed), random)
 
-    provenance = {"device": "none: constructed", "world_size": 1}
+    # The folder tells a run from a repetition of it, as times do in real ones.
+    provenance = {"device": "none: constructed", "world_size": 1, "folder": root.name}
     return write_results(root, grid, source, predict, provenance, leave_out)
 
 

@@ -73,6 +73,12 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sound]:
         found = verify(results.root, results.source)
         assert (found.problems, found.exit_code) == ((), 0)
         record(found, artifact)
+        for (
+            run
+        ) in results.grid.runs:  # as a repetition, which takes another time; the run that is recorded tells nothing
+            path = results.store.path(run.folder) / "provenance.json"
+            path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), "seconds": {"train": 9.0}}), "utf-8")
+            seal(path.parent)
         document = verify(results.root, results.source).model_dump(mode="json")
         assert document["counts"] == {"exact": 4}
         yield Sound(results.root, results.grid, document)

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from scipy.stats import t
 
-from xlt.errors import EnvironmentFault, ExitCode, IncompleteFault
+from tests.cli.conftest import invoke as invoke
+from xlt.errors import EnvironmentFault, ExitCode, IncompleteFault, UsageFault
 from xlt.verify.export import record
 from xlt.verify.judge import Verification, verify
 from xlt.verify.recorded import BandRule, MeasuredCell, MeasuredMean, ReferenceRun, ReferenceSet, RunConditions
@@ -195,7 +196,7 @@ def test_a_record_that_cannot_be_read_is_a_fault_of_the_environment(results, rec
 
 
 def test_the_same_seed_is_never_its_own_reference(make, recorded):
-    made = make(seed=3).fill(shifted(1))
+    made = make(seed=3).fill(shifted(1), seconds=2)
     found = verify(made.root, made.source)
     assert "seeds 1, 2, 4, 5, 6, 7, 8 (left out: 1 with the seed of this run)" in found.references[0]
     band = verdict(found, "mnli", "mnli", "dev").band
@@ -206,7 +207,7 @@ def test_the_same_seed_is_never_its_own_reference(make, recorded):
 def test_too_few_seeds_verify_nothing(make, recorded):
     for seed in (1, 2, 5, 6):
         (recorded / f"seed-{seed}.json").unlink()
-    made = make(seed=3).fill(shifted(-40))
+    made = make(seed=3).fill(shifted(-40), seconds=2)
     found = verify(made.root, made.source)
     assert found.counts == {"not verifiable": 7}
     assert found.references[0] == ("3 of at least 4 reference runs for 'cpu' (left out: 1 with the seed of this run)")
@@ -288,7 +289,7 @@ def test_a_band_that_a_guess_would_be_in_makes_nothing_consistent(inside: float,
 
 
 def test_the_same_predictions_as_the_recorded_run_of_the_same_seed_are_exact(make, recorded):
-    same = make("same", seed=3).fill(shifted(3))
+    same = make("same", seed=3).fill(shifted(3), seconds=2)
     found = verify(same.root, same.source)
     assert found.counts == {"exact": 7}
     assert found.exit_code == ExitCode.OK
@@ -297,3 +298,53 @@ def test_the_same_predictions_as_the_recorded_run_of_the_same_seed_are_exact(mak
     assert 3 not in given.band.seeds
     other = make("other", seed=3).fill(shifted(2))
     assert verify(other.root, other.source).counts == {"consistent": 7}
+
+
+def test_a_run_is_no_reference_for_itself_wherever_its_folder_lies(make, recorded):
+    itself = make("copied", seed=3).fill(shifted(3))
+    found = verify(itself.root, itself.source)
+    assert found.counts == {"consistent": 7}
+    others = "1, 2, 4, 5, 6, 7, 8"
+    assert found.references == (f"7 reference runs on 'cpu', seeds {others} (left out: 1 recorded from this very run)",)
+
+
+def test_a_run_that_alone_is_recorded_is_judged_by_nothing(results, artifact):
+    record(verify(results.root, results.source), artifact)
+    found = verify(results.root, results.source)
+    assert found.counts == {"not verifiable": 7}
+    assert "left out: 1 recorded from this very run" in verdict(found, "baseline", "xnli").reason
+
+
+def test_a_record_without_the_execution_it_came_from_is_of_another_run(make, recorded):
+    path = recorded / "seed-3.json"
+    stored = json.loads(path.read_text("utf-8"))
+    for mean in stored["means"].values():
+        del mean["execution"]
+    path.write_text(json.dumps(stored), "utf-8")
+    same = make("same", seed=3).fill(shifted(3))
+    assert verify(same.root, same.source).counts == {"exact": 7}
+
+
+@pytest.mark.parametrize("other", [{"seconds": 2}, {"quality": shifted(1)}])
+def test_nothing_recorded_is_overwritten(make, recorded, invoke, monkeypatch, other):
+    path = recorded / "seed-3.json"
+    before, artifact = path.read_bytes(), recorded.parent.parent
+    again = make("again", seed=3).fill(**{"quality": shifted(3), **other})
+    monkeypatch.setattr("xlt.verify.stored.source_of", lambda folder, root: again.source)
+    with pytest.raises(UsageFault, match="The seed 3 is already recorded, as artifact/measured/tiny-"):
+        record(verify(again.root, again.source), artifact)
+    outcome = invoke("verify", "--results", str(again.root), "--record", "--json")
+    assert outcome.code == ExitCode.USAGE
+    assert "recorded on 2026-01-02" in outcome.document["error"]["why"]
+    assert path.read_bytes() == before
+
+
+def test_to_record_a_run_again_changes_nothing(make, recorded, invoke, monkeypatch):
+    path = recorded / "seed-3.json"
+    before = path.read_bytes(), path.stat().st_mtime_ns
+    same = make("same", seed=3).fill(shifted(3))
+    monkeypatch.setattr("xlt.verify.stored.source_of", lambda folder, root: same.source)
+    outcome = invoke("verify", "--results", str(same.root), "--record")
+    assert outcome.code == ExitCode.OK
+    assert "Recorded as artifact/measured/tiny-tiny/seed-3.json" in outcome.out
+    assert (path.read_bytes(), path.stat().st_mtime_ns) == before

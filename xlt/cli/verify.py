@@ -56,9 +56,9 @@ def verify(
     verification = judge.join(found, given)
     if claim or table or cell:
         verification = selection.select(verification, *(names or () for names in (claim, table, cell)))
+    recorded = [export.record(each, artifact.artifact_root()) for each in found if record]
     emit(verification, _shown(verification))
-    for each in found if record else ():
-        path = export.record(each, artifact.artifact_root())
+    for path in recorded:
         say(f"Recorded as artifact/{path.relative_to(artifact.artifact_root())}")
     raise typer.Exit(verification.exit_code)
 

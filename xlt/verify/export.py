@@ -19,14 +19,22 @@ from urllib.parse import quote
 import yaml  # type: ignore[import-untyped]
 from pydantic import TypeAdapter
 
-from xlt.artifact import artifact_root
-from xlt.errors import DataFault, IncompleteFault
+from xlt.artifact import RESTORE, artifact_root
+from xlt.errors import DataFault, IncompleteFault, UsageFault
 from xlt.files import writable, write_text
 from xlt.pipeline.store import MANIFEST, PROVENANCE, SPEC, describe, prediction_name, read_provenance, read_spec
 from xlt.strict_json import read_json
 from xlt.verify.comparison import mean
 from xlt.verify.judge import Verification
-from xlt.verify.recorded import MeasuredCell, MeasuredMean, ReferenceRun, device_of, means_of, reference_path
+from xlt.verify.recorded import (
+    REFERENCE_RUN,
+    MeasuredCell,
+    MeasuredMean,
+    ReferenceRun,
+    device_of,
+    means_of,
+    reference_path,
+)
 from xlt.verify.scores import by_mean, table_of
 from xlt.verify.stored import GridRun
 
@@ -78,10 +86,12 @@ def check_whole(verification: Verification, purpose: str) -> None:
 def record(verification: Verification, artifact: Path, *, today: datetime.date | None = None) -> Path:
     """Write a verification as a reference run below ``artifact/measured`` and return the file.
 
-    Whatever the verdicts are: a series without its outliers would make the bands too narrow.
+    Whatever the verdicts are: a series without its outliers would make the bands too narrow. A run that was recorded
+    before is left as it is.
 
     Raises:
         IncompleteFault: runs are missing, damaged or edited, or nothing was scored.
+        UsageFault: another run of the seed is recorded.
     """
     check_whole(verification, "recorded as a reference run")
     cells = {
@@ -98,7 +108,8 @@ def record(verification: Verification, artifact: Path, *, today: datetime.date |
     for each in verification.verdicts:
         key, state = (each.arm, each.task, each.split), states[each.run]
         name, guess = "/".join(key), round(mean(rows[key]["chance"]), 6)
-        means[name] = MeasuredMean(value=values[name], chance=guess, recipe=state.recipe, data=state.data)
+        how = {"recipe": state.recipe, "data": state.data, "execution": state.execution}
+        means[name] = MeasuredMean(value=values[name], chance=guess, **how)
     run = ReferenceRun(
         tier=verification.tier,
         source=verification.source.name,
@@ -109,6 +120,17 @@ def record(verification: Verification, artifact: Path, *, today: datetime.date |
         cells=cells,
     )
     path = reference_path(run, artifact)
+    if path.exists():
+        before = read_json(path, REFERENCE_RUN, fix=RESTORE)
+        # The day on which the same run was recorded first is kept.
+        if path.read_text("utf-8") != run.model_copy(update={"date": before.date}).text():
+            raise UsageFault(
+                f"The seed {run.seed} is already recorded, as artifact/{path.relative_to(artifact)}.",
+                why=f"That run was made on {before.platform.get('cpu', before.device)} and recorded on {before.date}. "
+                "What is recorded is never overwritten.",
+                fix="Record a seed that has no file there: xlt reproduce --seed N",
+            )
+        return path
     with writable(artifact):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, run.text())

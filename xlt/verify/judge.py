@@ -26,6 +26,7 @@ from xlt.verify.recorded import (
     RunConditions,
     device_of,
     digest,
+    execution_of,
     lineages,
     platform_of,
     read_references,
@@ -47,6 +48,8 @@ class RunState(GridRun):
     """The hash of all that it and the runs that it starts from were made with, but seed and data; empty if unknown."""
     data: str
     """The hash of the fingerprints of all data that they read; empty if unknown."""
+    execution: str
+    """The hash of its provenance, times included, which tells it from a repetition; empty if unknown."""
 
 
 class Verification(Frozen):
@@ -162,7 +165,8 @@ def recompute(results: Path, source: Source, *, again: int = 0) -> Verification:
     states = []
     for run in recomputed.runs:
         recipe, data = known.get(run.entry.folder, ("", ""))
-        states.append(RunState(**run.entry.model_dump(), state=run.state, recipe=recipe, data=data))
+        entry = run.entry.model_dump()
+        states.append(RunState(**entry, state=run.state, recipe=recipe, data=data, execution=execution_of(run)))
     return Verification(
         tier=grid.tier,
         source=grid.source,
@@ -292,7 +296,8 @@ def _judge(
     for key, run in required:
         if run is not None and key in whole:
             folder, log = run.entry.folder, read_log(store.path(run.entry.folder))
-            conditions = RunConditions(grid.seed, device_of(platform_of([run])), *known.get(folder, ("", "")))
+            recipe, data = known.get(folder, ("", ""))
+            conditions = RunConditions(grid.seed, device_of(platform_of([run])), recipe, data, execution_of(run))
             fell = log.loss_fell if log else None
             asked[key] = RunMean(*key, rows[key], conditions, folder, fell, mismatches.get(folder, ""))
     judged, about = judge_means(list(asked.values()), references)

@@ -27,6 +27,7 @@ PLATFORM = (
     *("cuda", "system", "python", "packages", "commit"),
 )
 SAME_SEED = "with the seed of this run"
+ITSELF = "recorded from this very run"
 
 
 class MeasuredCell(Frozen):
@@ -51,6 +52,9 @@ class MeasuredMean(Frozen):
     """The hash of all that the run and those that it starts from were made with, but seed and data."""
     data: str
     """The hash of the fingerprints of all data that they read."""
+    execution: str = ""
+    """The hash of the provenance of the run that was scored, times included: it tells the run from a repetition of it.
+    Empty in records that are older than this field."""
 
 
 class ReferenceRun(Frozen):
@@ -131,20 +135,22 @@ class RunConditions:
     """The seed of the run that is judged, and what a reference run must share with it.
 
     ``recipe`` and ``data`` are the hashes of a ``MeasuredMean``; empty where a run that it starts from is not whole.
+    ``execution``, as there, is what it must not share: no run is a reference for itself.
     """
 
     seed: int
     device: str
     recipe: str
     data: str
+    execution: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class References:
     """The reference runs that fit a mean; ``about`` says which, or why there are too few and it holds none.
 
-    ``same_seed`` is the recorded run of the same seed. It is never among the others, but its predictions can be the
-    very same.
+    ``same_seed`` is another, recorded run of the same seed. It is never among the others, but its predictions can be
+    the very same.
     """
 
     runs: tuple[ReferenceRun, ...]
@@ -190,7 +196,9 @@ def why_incomparable(run: ReferenceRun, name: str, conditions: RunConditions) ->
         return "recorded on other data"
     if run.device != conditions.device:
         return "recorded on another device"
-    return SAME_SEED if run.seed == conditions.seed else ""
+    if run.seed != conditions.seed:
+        return ""
+    return ITSELF if measured.execution and measured.execution == conditions.execution else SAME_SEED
 
 
 def read_references(tier: str, source: str) -> ReferenceSet:
@@ -204,7 +212,7 @@ def read_references(tier: str, source: str) -> ReferenceSet:
     runs = []
     for path in (artifact_root() / "measured" / f"{tier}-{source}").glob("seed-*.json"):
         try:
-            runs.append(read_json(path, _REFERENCE_RUN))
+            runs.append(read_json(path, REFERENCE_RUN))
         except DataFault as fault:
             raise EnvironmentFault(
                 f"The reference run 'artifact/measured/{path.parent.name}/{path.name}' cannot be used.",
@@ -214,7 +222,7 @@ def read_references(tier: str, source: str) -> ReferenceSet:
     return ReferenceSet(tier, source, rule, tuple(sorted(runs, key=lambda run: (run.seed, run.device))))
 
 
-_REFERENCE_RUN = TypeAdapter(ReferenceRun)
+REFERENCE_RUN = TypeAdapter(ReferenceRun)
 
 
 def reference_path(run: ReferenceRun, artifact: Path) -> Path:
@@ -248,6 +256,11 @@ def lineages(runs: Sequence[StoredRun]) -> dict[str, tuple[str, str]]:
         hashes = digest([recipe, parent[0]]), digest([run.spec.data, parent[1]])
         by_hash[run.entry.hash] = found[run.entry.folder] = hashes
     return found
+
+
+def execution_of(run: StoredRun) -> str:
+    """The hash that tells a run from a repetition of it (see ``MeasuredMean``); empty if its provenance is unknown."""
+    return digest(run.provenance.model_dump(mode="json", exclude_unset=True)) if run.provenance else ""
 
 
 def platform_of(runs: Sequence[StoredRun]) -> dict[str, Any]:
