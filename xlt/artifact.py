@@ -45,13 +45,13 @@ def read_json(*parts: str) -> dict[str, Any]:
 
 
 def read_record(shape: type[Record], *parts: str) -> Record:
-    """A TOML file below ``artifact/`` as a record of the ``shape`` given.
+    """A JSON or TOML file below ``artifact/`` as a record of the ``shape`` given.
 
     Raises:
         EnvironmentFault: the file is missing or is no such record.
     """
     try:
-        return shape.model_validate(read_toml(*parts))
+        return shape.model_validate((read_json if parts[-1].endswith(".json") else read_toml)(*parts))
     except ValueError as error:
         raise EnvironmentFault(
             f"The file 'artifact/{'/'.join(parts)}' cannot be read.",

@@ -11,7 +11,7 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from xlt.data.features import encode
-from xlt.data.rows import Answer, BitextRow, ChoiceRow, PairRow, Row, SpanRow, TagRow, TextRow
+from xlt.data.rows import Answer, BitextRow, ChoiceRow, MiningRow, PairRow, Row, SpanRow, TagRow, TextRow
 from xlt.data.tokenizer import load_tokenizer, train_tokenizer
 from xlt.errors import DataFault
 from xlt.tasks.catalogue import MASKED_LM, get_task
@@ -277,6 +277,14 @@ def test_long_lines_are_cut(tokenizer: PreTrainedTokenizerBase) -> None:
 def test_retrieval_has_nothing_to_train_on(tokenizer: PreTrainedTokenizerBase) -> None:
     with pytest.raises(DataFault, match="no training data"):
         encode([BitextRow("b", "x", "y")], get_task("tatoeba"), tokenizer, training=True)
+
+
+def test_of_retrieval_every_text_is_one_sequence(tokenizer: PreTrainedTokenizerBase) -> None:
+    one, other = CONTEXT.split()[:2]
+    pair, side = BitextRow("b", one, other), MiningRow("m", one, english=False)
+    made = encode([pair, side], get_task("tatoeba"), tokenizer, training=False)
+    assert [each.example_id for each in made] == ["b", "b", "m"]
+    assert [each.input_ids.tolist() for each in made] == tokenizer([one, other, one])["input_ids"]
 
 
 def test_no_rows_give_no_sequences(tokenizer: PreTrainedTokenizerBase) -> None:

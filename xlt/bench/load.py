@@ -18,7 +18,7 @@ from xlt.data.features import encode
 from xlt.data.hub.table import hub_model
 from xlt.data.labels import with_labels
 from xlt.data.packing import Encoded, pack
-from xlt.data.rows import BitextRow, ChoiceRow, MiningRow, PairRow, Row, SpanRow, TagRow, TextRow
+from xlt.data.rows import BitextRow, ChoiceRow, MiningRow, PairRow, Row, SpanRow, TagRow, TextRow, texts
 from xlt.data.source import Source
 from xlt.data.tokenizer import load_tokenizer
 from xlt.errors import EnvironmentFault
@@ -127,25 +127,21 @@ def _agreeing(rows: Sequence[Row], task: Task, tokenizer: PreTrainedTokenizerBas
 
 def _table(rows: Sequence[Row]) -> Dataset:
     """The rows as a user of ``datasets`` has them."""
-    return Dataset.from_list([{"id": row.id, **_fields(row)} for row in rows])
+    return Dataset.from_list([{"id": row.id, **fields} for row in rows for fields in _entries(row)])
 
 
-def _fields(row: Row) -> dict[str, Any]:
+def _entries(row: Row) -> list[dict[str, Any]]:
     match row:
         case PairRow():
-            return {"first": row.text_a, "second": row.text_b}
+            return [{"first": row.text_a, "second": row.text_b}]
         case SpanRow():
-            return {"first": row.question.strip(), "second": row.context}
+            return [{"first": row.question.strip(), "second": row.context}]
         case ChoiceRow():
-            return {"first": row.prompt, "choices": list(row.choices)}
+            return [{"first": row.prompt, "choices": list(row.choices)}]
         case TagRow():
-            return {"words": list(row.words)}
-        case TextRow():
-            return {"text": row.text}
-        case BitextRow():
-            return {"text": row.foreign}
-        case MiningRow():
-            return {"text": row.text}
+            return [{"words": list(row.words)}]
+        case TextRow() | BitextRow() | MiningRow():
+            return [{"text": text} for text in texts(row)]
 
 
 def _tokens(batch: Any, task: Task, tokenizer: PreTrainedTokenizerBase) -> dict[str, list[Any]]:

@@ -17,16 +17,15 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from xlt.artifact import RESTORE, read_json
-from xlt.data.features import encode, encode_texts
+from xlt.data.features import encode
 from xlt.data.labels import with_labels
 from xlt.data.packing import Encoded
-from xlt.data.rows import Row, retrieval_texts
 from xlt.data.source import Source
 from xlt.data.tokenizer import load_tokenizer, train_tokenizer
 from xlt.errors import EnvironmentFault, UsageFault
 from xlt.model.encoder import PackedModel
 from xlt.tasks.catalogue import get_task
-from xlt.tasks.record import ENGLISH, Split, Task
+from xlt.tasks.record import ENGLISH, Split
 from xlt.train.seeding import accumulate_in_fp32, derive_seed, seed_everything
 
 Size = Literal["small", "large"]
@@ -145,14 +144,6 @@ def trained_tokenizer(source: Source, vocabulary: int) -> PreTrainedTokenizerBas
         return load_tokenizer(folder)
 
 
-def encode_all(rows: Sequence[Row], task: Task, tokenizer: PreTrainedTokenizerBase, *, training: bool) -> list[Encoded]:
-    """The sequences of ``rows``; of retrieval one per text."""
-    if task.kind != "retrieval":
-        return encode(rows, task, tokenizer, training=training)
-    texts = [text for row in rows for text in retrieval_texts(row)]
-    return encode_texts([""] * len(texts), texts, tokenizer, task.recipe.max_length)
-
-
 def measure_lengths(source: Source, vocabulary: int) -> Lengths:
     """Count the tokens of the sequences of ``MEASURED`` in ``source``: English training rows, texts of retrieval."""
     tokenizer = trained_tokenizer(source, vocabulary)
@@ -162,7 +153,7 @@ def measure_lengths(source: Source, vocabulary: int) -> Lengths:
         split: Split = "train" if task.trains_on else "test"
         languages = (ENGLISH,) if task.trains_on else source.languages(task, split)
         rows = [row for language in languages for row in source.rows(task, split, language)]
-        sequences = encode_all(rows, task, tokenizer, training=split == "train")
+        sequences = encode(rows, task, tokenizer, training=split == "train")
         lengths = (length for each in sequences for length in each.lengths or (len(each.input_ids),))
         counted[key] = dict(sorted(Counter(lengths).items()))
     return Lengths(source=source.name, vocabulary=vocabulary, tasks=counted)

@@ -12,7 +12,8 @@ from typing import Any, Literal
 from pydantic import BaseModel
 from transformers import PreTrainedTokenizerBase
 
-from xlt.bench.shapes import encode_all, trained_tokenizer
+from xlt.bench.shapes import trained_tokenizer
+from xlt.data.features import encode
 from xlt.data.files.locate import locate
 from xlt.data.labels import with_labels
 from xlt.data.source import EVALUATED_SPLITS, Source
@@ -183,7 +184,7 @@ def _read(task: Task, options: SourceOptions, tokenizer: PreTrainedTokenizerBase
     row.tokens = sum(
         len(sequence.input_ids)
         for (split, _), rows in found.items()
-        for sequence in encode_all(rows, labelled, tokenizer, training=split == "train")
+        for sequence in encode(rows, labelled, tokenizer, training=split == "train")
     )
     row.tokenise_s, row.load_s = time.perf_counter() - start, read - began
     for (split, language), rows in found.items():

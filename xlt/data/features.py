@@ -10,7 +10,7 @@ import numpy.typing as npt
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from xlt.data.packing import Encoded
-from xlt.data.rows import BitextRow, ChoiceRow, PairRow, Row, SpanRow, TagRow, TextRow, is_trainable
+from xlt.data.rows import ChoiceRow, PairRow, Row, SpanRow, TagRow, is_trainable, texts
 from xlt.errors import DataFault
 from xlt.tasks.record import Kind, Task
 
@@ -21,9 +21,9 @@ Encoder = Callable[[Sequence[Row], Task, PreTrainedTokenizerBase, bool], list[En
 def encode(rows: Sequence[Row], task: Task, tokenizer: PreTrainedTokenizerBase, *, training: bool) -> list[Encoded]:
     """Token ids of every row, in the order of the rows; ``training`` adds the labels.
 
-    Training leaves out rows that teach nothing (see ``is_trainable``). A row gives one item, with two exceptions: in
+    Training leaves out rows that teach nothing (see ``is_trainable``). A row gives one item, with three exceptions: in
     span QA a long context gives several overlapping windows; in tagging a long sentence is split between words, and one
-    without words gives no item.
+    without words gives no item; a pair of translations gives two.
 
     Raises:
         DataFault: a training row has a tag that is not a label of the task, or retrieval is to be trained.
@@ -239,18 +239,13 @@ def _span_label(row: SpanRow, offsets: npt.NDArray[np.int32], covered: npt.NDArr
     return (int(tokens[0]), int(tokens[-1]))
 
 
-def _encode_text(rows: Sequence[Row], task: Task, tokenizer: PreTrainedTokenizerBase, training: bool) -> list[Encoded]:
-    lines = [row for row in rows if isinstance(row, TextRow)]
-    return encode_texts([row.id for row in lines], [row.text for row in lines], tokenizer, task.recipe.max_length)
-
-
-def _encode_bitext(
+def _encode_each_text(
     rows: Sequence[Row], task: Task, tokenizer: PreTrainedTokenizerBase, training: bool
 ) -> list[Encoded]:
-    if training:
+    if training and task.kind == "retrieval":
         raise DataFault(f"'{task.key}' has no training data: retrieval uses the encoder as it is.")
-    pairs = [row for row in rows if isinstance(row, BitextRow)]
-    return encode_texts([row.id for row in pairs], [row.foreign for row in pairs], tokenizer, task.recipe.max_length)
+    every = [(row.id, text) for row in rows for text in texts(row)]
+    return encode_texts([id_ for id_, _ in every], [text for _, text in every], tokenizer, task.recipe.max_length)
 
 
 def _int32(tokens: Sequence[int]) -> npt.NDArray[np.int32]:
@@ -262,6 +257,6 @@ _ENCODERS: dict[Kind, Encoder] = {
     "multiple_choice": _encode_choices,
     "tagging": _encode_tags,
     "span_qa": _encode_spans,
-    "masked_lm": _encode_text,
-    "retrieval": _encode_bitext,
+    "masked_lm": _encode_each_text,
+    "retrieval": _encode_each_text,
 }

@@ -10,7 +10,6 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from xlt.errors import DataFault
 from xlt.strict_json import MOST_BYTES, parse_json, reason, regular
@@ -93,12 +92,9 @@ def _parse(line: bytes, where: str) -> Prediction:
     # Against the largest float and not by math.isfinite, which a whole number of 400 digits is too large for.
     if isinstance(score, bool) or not isinstance(score, int | float) or not abs(score) <= sys.float_info.max:
         raise DataFault(f"{where}: the score is not a finite number.")
-    return Prediction(record["id"], _parse_value(record["prediction"], where), score)
-
-
-def _parse_value(value: Any, where: str) -> str | tuple[int, int]:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list) and len(value) == 2 and all(type(part) is int for part in value):
-        return (value[0], value[1])
-    raise DataFault(f"{where}: the prediction is neither text nor a pair of character offsets.")
+    found = record["prediction"]
+    if isinstance(found, list) and len(found) == 2 and all(type(part) is int for part in found):
+        found = (found[0], found[1])
+    elif not isinstance(found, str):
+        raise DataFault(f"{where}: the prediction is neither text nor a pair of character offsets.")
+    return Prediction(record["id"], found, score)

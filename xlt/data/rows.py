@@ -120,11 +120,6 @@ def running_texts(row: Row) -> tuple[str, ...]:
     return texts(row)
 
 
-def retrieval_texts(row: Row) -> tuple[str, ...]:
-    """The sentences of a row of a retrieval task; a row of another task has none."""
-    return texts(row) if isinstance(row, BitextRow | MiningRow) else ()
-
-
 def is_blank(row: Row) -> bool:
     """Whether one of its texts has no visible character."""
     return not all(any(map(_is_visible, text)) for text in texts(row))

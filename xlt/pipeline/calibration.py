@@ -8,19 +8,19 @@ from pathlib import Path
 
 from xlt.data.features import encode
 from xlt.data.labels import with_labels
-from xlt.data.rows import Row, TextRow
 from xlt.data.source import Source
 from xlt.errors import UsageFault
 from xlt.evaluate.predict import predict
 from xlt.pipeline.estimate import SAMPLE, Calibration, Rate
 from xlt.pipeline.grid import Grid
 from xlt.pipeline.provenance import device_name, peak_memory
+from xlt.pipeline.sources import LimitedSource
 from xlt.pipeline.spec import RunSpec
 from xlt.pipeline.tiers import Tier, use_threads
 from xlt.pipeline.training import evaluation_tokens, starting_point, train_run
 from xlt.runtime import device, start_process_group
 from xlt.tasks.catalogue import get_task
-from xlt.tasks.record import ENGLISH, Kind, Split, Task
+from xlt.tasks.record import ENGLISH, Kind
 from xlt.train.engine import EngineSettings
 from xlt.train.seeding import deterministic
 
@@ -46,13 +46,14 @@ def calibrate(tier: Tier, grid: Grid, source: Source) -> Calibration:
     start_process_group()
     training: dict[Kind, float] = {}
     tokens = seconds = 0.0
+    few = LimitedSource(source, 4 * SAMPLE, 4 * SAMPLE)  # not everything need be tokenised
     with tempfile.TemporaryDirectory(prefix="xlt-plan-") as folder:
         model, tokenizer = starting_point(grid.runs[0], None, source, Path(folder))
         model.save(folder)
         tokenizer.save_pretrained(folder)
         for kind, (spec, key) in trained.items():
             use_threads(tier.run_threads(spec.phase))
-            training[kind], read, took = _try(spec, key, _FewRows(source), Path(folder))
+            training[kind], read, took = _try(spec, key, few, Path(folder))
             tokens, seconds = tokens + read, seconds + took
     gpu = spec.precision == "bf16"
     rate = Rate(
@@ -90,18 +91,3 @@ def _try(spec: RunSpec, key: str, source: Source, start_from: Path) -> tuple[flo
     took = time.perf_counter() - start
     read = sum(len(each.input_ids) for each in encode(rows, task, result.tokenizer, training=False))
     return rate, read, took
-
-
-class _FewRows:
-    """A source of which a calibration need not tokenise everything."""
-
-    def __init__(self, source: Source) -> None:
-        self.name, self.settings = source.name, source.settings
-        self.languages = source.languages
-        self._source = source
-
-    def rows(self, task: Task, split: Split, language: str) -> list[Row]:
-        return self._source.rows(task, split, language)[: 4 * SAMPLE]
-
-    def pretraining_text(self) -> list[TextRow]:
-        return self._source.pretraining_text()[: 4 * SAMPLE]

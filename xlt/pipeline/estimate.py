@@ -7,12 +7,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from xlt.artifact import RESTORE, artifact_root
-from xlt.data.rows import Row, retrieval_texts
+from xlt.artifact import artifact_root, read_record
+from xlt.data.rows import Row
 from xlt.data.source import Source, evaluated, training_rows
-from xlt.errors import DataFault, EnvironmentFault, XltError
+from xlt.errors import DataFault, XltError
 from xlt.frozen import Frozen
 from xlt.pipeline.grid import Grid
 from xlt.pipeline.spec import RunSpec
@@ -142,7 +142,9 @@ def estimate(grid: Grid, plan: SourcePlan, source: Source, calibration: Calibrat
     """
     sizes = _Sizes(source, calibration.tokenizer if calibration else _tokenizer(plan.backbone.name))
     runs = [_size(spec, sizes) for spec in grid.runs]
-    rates = [(rate, False) for rate in _recorded_rates() if rate.backbone == plan.backbone.name]
+    recorded = (artifact_root() / "measured").glob("rate-*.json")
+    known = [read_record(Rate, "measured", path.name) for path in sorted(recorded)]
+    rates = [(rate, False) for rate in known if rate.backbone == plan.backbone.name]
     if calibration:
         rates.append((calibration.rate, True))
     models = sum(bool(spec.train) for spec in grid.runs)
@@ -201,16 +203,12 @@ class _Sizes:
 
     def _count(self, task: Task, rows: Sequence[Row], most: int) -> tuple[int, int] | None:
         """The sequences of the rows and their tokens, from a sample of at most so many; None without a tokenizer."""
-        from xlt.data.features import encode, encode_texts
+        from xlt.data.features import encode
 
         if self._tokenizer is None or not rows:
             return None
         sample = rows[:: -(-len(rows) // most)]
-        if task.kind == "retrieval":
-            texts = [text for row in sample for text in retrieval_texts(row)]
-            sequences = encode_texts([""] * len(texts), texts, self._tokenizer, task.recipe.max_length)
-        else:
-            sequences = encode(sample, task, self._tokenizer, training=False)
+        sequences = encode(sample, task, self._tokenizer, training=False)
         tokens = sum(len(each.input_ids) for each in sequences)
         return round(len(sequences) * len(rows) / len(sample)), round(tokens * len(rows) / len(sample))
 
@@ -294,14 +292,3 @@ def _download(runs: Iterable[RunSpec], backbone: str, source: str) -> tuple[int,
         else:
             total += sum(locked.files[path].size for path in {path for paths in files for path in paths})
     return total, unknown
-
-
-def _recorded_rates() -> list[Rate]:
-    rates = []
-    for path in sorted((artifact_root() / "measured").glob("rate-*.json")):
-        try:
-            rates.append(Rate.model_validate_json(path.read_bytes()))
-        except ValidationError as error:
-            what = f"'artifact/measured/{path.name}' is no recorded rate."
-            raise EnvironmentFault(what, why=str(error), fix=RESTORE) from error
-    return rates

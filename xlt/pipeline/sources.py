@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from xlt.data.files.source import FilesSource, UserFiles
-from xlt.data.rows import MiningRow, Row
+from xlt.data.rows import MiningRow, Row, TextRow
 from xlt.data.source import Source
 from xlt.data.world import WorldSource
 from xlt.errors import UsageFault
@@ -24,21 +24,25 @@ class SourceOptions:
     limit: int = 0
 
 
-class _Limited:
-    """The first ``limit`` rows of every split of another source; its text for phase 1 stays whole.
+class LimitedSource:
+    """The first ``limit`` rows of every split of another source, and of its text for phase 1 the first ``lines``, or
+    all.
 
     Mining keeps ``limit`` sentences of either side, first the English ones that translate a foreign one which is kept.
     """
 
-    def __init__(self, source: Source, limit: int) -> None:
+    def __init__(self, source: Source, limit: int, lines: int | None = None) -> None:
         self.name = source.name
         self.settings: dict[str, int | str] = {**source.settings, "limit": limit}
         self.languages = source.languages
-        self.pretraining_text = source.pretraining_text
-        self._source = source
-        self._limit = limit
+        self._source, self._limit, self._lines = source, limit, lines
+
+    def pretraining_text(self) -> list[TextRow]:
+        """The first lines of the text of the other source."""
+        return self._source.pretraining_text()[: self._lines]
 
     def rows(self, task: Task, split: Split, language: str) -> list[Row]:
+        """The first rows of the other source."""
         rows = self._source.rows(task, split, language)
         mined = [row for row in rows if isinstance(row, MiningRow)]
         return list(_first_of_each_side(mined, self._limit)) if mined else rows[: self._limit]
@@ -81,4 +85,4 @@ def open_source(options: SourceOptions) -> Source:
         raise UsageFault(f"There is no source '{options.name}'.", why=sources, fix="--source world")
     if root is not None:
         source = UserFiles(source, root)
-    return _Limited(source, options.limit) if options.limit else source
+    return LimitedSource(source, options.limit) if options.limit else source

@@ -6,13 +6,12 @@ import shutil
 import tarfile
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from xlt.data.hub.client import WAITING, FetchProgress, announce, checked_sha256, resume
 from xlt.data.hub.faults import collecting, faults, never_fetched, raise_collected
 from xlt.data.hub.lock import LockedFile, lock_for_writing, matching, read_lock
-from xlt.data.hub.table import read_pins, read_table
+from xlt.data.hub.table import Archive, read_pins, read_table
 from xlt.errors import DataFault, XltError
 from xlt.files import locked, write_text
 from xlt.tasks.record import Task
@@ -21,32 +20,22 @@ from xlt.tasks.record import Task
 MOST_UNPACKED = 8 * 10**9
 
 
-@dataclass(slots=True)
-class WantedArchive:
-    """An archive and what is wanted of it."""
-
-    address: str
-    into: str
-    """The folder below the data root that its members go to."""
-    take: list[str]
-    """Globs of the members."""
-
-
-def wanted_archives(tasks: Iterable[Task]) -> list[WantedArchive]:
-    """The archives of the official releases of the tasks."""
+def wanted_archives(tasks: Iterable[Task]) -> list[Archive]:
+    """The archives of the official releases of the tasks, each with all that is taken of it."""
     table = read_table()
-    wanted: dict[str, WantedArchive] = {}
+    wanted: dict[str, Archive] = {}
     for task in tasks:
         for archive in table[task.key].archives if task.key in table else ():
             for language in task.languages:
-                address = archive.address.replace("{lang}", language)
-                one = wanted.setdefault(address, WantedArchive(address, archive.into, []))
-                one.take.append(archive.take.replace("{lang}", language))
+                address, *take = (text.replace("{lang}", language) for text in (archive.address, *archive.take))
+                if address in wanted:
+                    take = [*wanted[address].take, *take]
+                wanted[address] = archive.model_copy(update={"address": address, "take": tuple(take)})
     return list(wanted.values())
 
 
 def fetch_archives(
-    wanted: list[WantedArchive], root: Path, progress: FetchProgress, *, offline: bool = False
+    wanted: list[Archive], root: Path, progress: FetchProgress, *, offline: bool = False
 ) -> dict[str, list[str]]:
     """Downloads each archive to ``root/.fetched``, checks it, unpacks it once and locks its sha256; returns the files
     below the data root, by address. An archive that fails does not stop the others.
@@ -62,7 +51,7 @@ def fetch_archives(
     return fetched
 
 
-def _fetch(want: WantedArchive, root: Path, progress: FetchProgress, *, offline: bool) -> list[str]:
+def _fetch(want: Archive, root: Path, progress: FetchProgress, *, offline: bool) -> list[str]:
     folder, _, name = want.address.rpartition("/")
     done = root / ".fetched" / f"{name}.files"
     if not done.is_file():
@@ -85,7 +74,7 @@ def _fetch(want: WantedArchive, root: Path, progress: FetchProgress, *, offline:
     return paths
 
 
-def _download(want: WantedArchive, archive: Path, progress: FetchProgress) -> LockedFile:
+def _download(want: Archive, archive: Path, progress: FetchProgress) -> LockedFile:
     known = read_pins().archives.get(want.address) or read_lock().archives.get(want.address)
     size, digest = (known.size, known.sha256) if known else (0, "")
     missing = max(0, size - (archive.stat().st_size if archive.is_file() else 0))
@@ -96,7 +85,7 @@ def _download(want: WantedArchive, archive: Path, progress: FetchProgress) -> Lo
     return LockedFile(size=archive.stat().st_size, sha256=sha256)
 
 
-def _unpack(archive: Path, want: WantedArchive, root: Path) -> list[str]:
+def _unpack(archive: Path, want: Archive, root: Path) -> list[str]:
     """Puts the wanted members into their places once all are unpacked, and nothing else; a wrong archive is deleted."""
     beside = archive.with_suffix(".unpacked")
     shutil.rmtree(beside, ignore_errors=True)
@@ -114,7 +103,7 @@ def _unpack(archive: Path, want: WantedArchive, root: Path) -> list[str]:
     return sorted((PurePosixPath(want.into) / path).as_posix() for path in paths)
 
 
-def _members(archive: Path, want: WantedArchive, folder: Path) -> list[str]:
+def _members(archive: Path, want: Archive, folder: Path) -> list[str]:
     """Writes the wanted members below ``folder``: a path that leads out of it matches no glob."""
     paths: list[str] = []
     unpacked = 0

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, TypeAdapter
+from pydantic import BaseModel, BeforeValidator, TypeAdapter
 
 from xlt.artifact import read_toml
 from xlt.data.hub.lock import LockedFile
 from xlt.data.source import lacks
 from xlt.errors import DataFault
+from xlt.frozen import Frozen
 from xlt.tasks.record import ENGLISH, Split, Task
 
 # What is read of a model's folder. Weights in other formats are several times the size, and never loaded.
 WEIGHT_FILES = "*.safetensors"
 TOKENIZER_FILES = ("*.json", "*.model", "*.txt", "*.spm", "*.codes", "*.tokenizer")
 """Configuration and every file that a tokenizer of transformers names as its own."""
+# The table has one text in the place of a list of one.
+Listed = Annotated[tuple[str, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 
 
-class HubFiles(BaseModel):
+class HubFiles(Frozen):
     """The parquet files of one repository (a glob) that hold a split, or a part of it; ``{lang}`` stands for the
     language until ``parts`` has put its name there, which then is ``language``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     repository: str
     path: str
@@ -36,26 +37,20 @@ class HubFiles(BaseModel):
     language: str = ""
 
 
-class Archive(BaseModel):
+class Archive(Frozen):
     """A tar file of an official release and what of it belongs below the data root; ``{lang}`` as above."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     address: str
-    take: str
+    take: Listed
+    """Globs of its members."""
     into: str = ""
+    """The folder below the data root that the members go to."""
 
 
-def _listed(value: str | list[str]) -> list[str]:
-    return [value] if isinstance(value, str) else value
-
-
-class HubTask(BaseModel):
+class HubTask(Frozen):
     """A task on the hub; the head of ``artifact/hub.toml`` says what each field means."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    columns: dict[str, Annotated[tuple[str, ...], BeforeValidator(_listed)]] = {}
+    columns: dict[str, Listed] = {}
     labels: tuple[str, ...] = ()
     codes: dict[str, str] = {}
     note: str = ""
@@ -70,10 +65,8 @@ class HubTask(BaseModel):
         return self.columns.get(use, ("",))[0]
 
 
-class HubModel(BaseModel):
+class HubModel(Frozen):
     """A model on the hub: its repository, the commit to take, and sizes that its configuration must have."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     repository: str
     revision: str = "main"
