@@ -23,8 +23,8 @@ from xlt.pipeline.tiers import read_tier
 from xlt.tasks.catalogue import TARGET, TASKS, get_task
 from xlt.tasks.record import ENGLISH, Split
 from xlt.verify.claims import Claim, PaperTable, read_claims, read_literature
-from xlt.verify.recorded import ReferenceRun, ReferenceSet, RunConditions, read_references
-from xlt.verify.verdicts import RunMean, Verdict, judge_means
+from xlt.verify.recorded import ReferenceRun, ReferenceSet, RunMean, read_references
+from xlt.verify.verdicts import Verdict, judge_means
 
 TIER, SOURCE = "smoke", "world"
 # Known when the rule got its present form; the seeds after them were run to try it.
@@ -77,9 +77,8 @@ class Series:
         rows = dict(iter(own.groupby(["arm", "task", "split"])))
         asked = []
         for name, mean in record.means.items():
-            conditions = RunConditions(seed, record.device, mean.recipe, mean.data)
-            arm, task, split = _key(name)
-            asked.append(RunMean(arm, task, split, rows[arm, task, split], conditions))
+            key = _key(name)
+            asked.append(RunMean(key, rows[key], seed, record.device, mean.recipe, mean.data))
         return judge_means(asked, replace(self.references, runs=by))[0]
 
     def missed(self) -> Iterator[tuple[int, str, str]]:

@@ -14,8 +14,8 @@ from tests.cli.conftest import invoke as invoke
 from xlt.errors import EnvironmentFault, ExitCode, IncompleteFault, UsageFault
 from xlt.verify.export import record
 from xlt.verify.judge import Verification, verify
-from xlt.verify.recorded import BandRule, MeasuredCell, MeasuredMean, ReferenceRun, ReferenceSet, RunConditions
-from xlt.verify.verdicts import Band, RunMean, Verdict, judge_means
+from xlt.verify.recorded import BandRule, MeasuredCell, MeasuredMean, ReferenceRun, ReferenceSet, RunMean
+from xlt.verify.verdicts import Band, Verdict, judge_means
 
 from .tiny_results import shifted
 
@@ -29,7 +29,7 @@ def verdict(verification: Verification, arm: str, task: str, split: str = "test"
 def run_mean(value: float, *, guess: float = 0.0, name: str = "xnli", above_chance: bool = True) -> RunMean:
     """A mean of one language, not English."""
     facts = {"language": "sw", "value": value, "chance": guess, "above_chance": above_chance, "predictions": "mine"}
-    return RunMean("baseline", name, "test", pd.DataFrame([facts]), RunConditions(0, "cpu", "r", "d"), "run")
+    return RunMean(("baseline", name, "test"), pd.DataFrame([facts]), 0, "cpu", "r", "d", "run")
 
 
 def reference_set(*values: float, floor: float = 2.0, tasks: tuple[str, ...] = ("xnli",)) -> ReferenceSet:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from xlt.data.labels import only_label
@@ -14,18 +14,9 @@ from xlt.data.predictions import Prediction, read_predictions
 from xlt.data.rows import Row, fingerprint
 from xlt.data.source import Source, needs_dev
 from xlt.errors import DataFault, XltError
+from xlt.evaluate import metrics as measures
 from xlt.evaluate.chance import binomial_bound
-from xlt.evaluate.metrics import (
-    Metrics,
-    Scored,
-    better_guess,
-    binomial_metric,
-    chance,
-    majority,
-    n_trials,
-    score,
-    task_score,
-)
+from xlt.evaluate.metrics import Metrics
 from xlt.frozen import Frozen
 from xlt.pipeline.store import METRICS, RunStore, prediction_name, read_metrics
 from xlt.tasks.catalogue import get_task
@@ -37,8 +28,8 @@ MeanKey = tuple[str, str, Split]
 MetricKey = tuple[str, str, str, str]  # task, split, language, metric
 
 
-class Cell(Frozen):
-    """One phase-2 model on one task, split and language."""
+class MeanId(Frozen):
+    """Which mean over languages something is about."""
 
     arm: str
     """The phase-2 model."""
@@ -46,6 +37,16 @@ class Cell(Frozen):
     """The task."""
     split: Split
     """The split of its data."""
+
+    @property
+    def key(self) -> MeanKey:
+        """The same as a tuple."""
+        return self.arm, self.task, self.split
+
+
+class Cell(MeanId):
+    """One phase-2 model on one task, split and language."""
+
     language: str
     """The language."""
     metrics: Metrics
@@ -66,12 +67,12 @@ class Cell(Frozen):
     @property
     def score(self) -> float:
         """The one number of the paper's tables."""
-        return task_score(get_task(self.task), self.metrics)
+        return measures.task_score(get_task(self.task), self.metrics)
 
     @property
     def guess(self) -> Metrics:
         """What a model without knowledge scores: the better of ``chance`` and ``majority``."""
-        return better_guess(get_task(self.task), self.chance, self.majority)
+        return measures.better_guess(get_task(self.task), self.chance, self.majority)
 
     @property
     def chance_p99(self) -> float:
@@ -79,30 +80,19 @@ class Cell(Frozen):
 
         It is of accuracy, for span QA of exact match, for mining of recall.
         """
-        return binomial_bound(self.n_trials, binomial_metric(get_task(self.task), self.guess) / 100)
+        return binomial_bound(self.n_trials, measures.binomial_metric(get_task(self.task), self.guess) / 100)
 
     @property
     def above_chance(self) -> bool:
         """Whether the model knows more than a guess, by the binomial bound."""
-        return binomial_metric(get_task(self.task), self.metrics) > self.chance_p99
+        return measures.binomial_metric(get_task(self.task), self.metrics) > self.chance_p99
 
 
-class Mean(Frozen):
+class Mean(MeanId):
     """The unweighted mean of the scores of all languages, English included, as in XTREME's evaluation."""
 
-    arm: str
-    """The phase-2 model."""
-    task: str
-    """The task."""
-    split: Split
-    """The split of its data."""
     value: float
     """The mean, in percent."""
-
-    @property
-    def key(self) -> MeanKey:
-        """What identifies the mean."""
-        return self.arm, self.task, self.split
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +123,11 @@ def read_cells(store: RunStore, source: Source, grid: GridFile) -> Recomputed:
     """
     runs, problems = read_runs(store, grid)
     cells: dict[tuple[str, CellKey], Cell] = {}
-    for key, scored in _by_gold(runs).items():
+    by_gold: dict[CellKey, list[StoredRun]] = {}
+    for run in runs:
+        for key in run.cells:
+            by_gold.setdefault(key, []).append(run)
+    for key, scored in by_gold.items():
         gold = _gold(source, key, grid)
         if isinstance(gold, Problem):
             problems.append(gold)
@@ -150,14 +144,6 @@ def read_cells(store: RunStore, source: Source, grid: GridFile) -> Recomputed:
     return Recomputed(tuple(runs), tuple(ordered), tuple(_means(runs, ordered)), tuple(problems))
 
 
-def _by_gold(runs: Iterable[StoredRun]) -> dict[CellKey, list[StoredRun]]:
-    scored: dict[CellKey, list[StoredRun]] = {}
-    for run in runs:
-        for key in run.cells:
-            scored.setdefault(key, []).append(run)
-    return scored
-
-
 def _gold(source: Source, key: CellKey, grid: GridFile) -> _Gold | Problem:
     task_key, split, language = key
     try:
@@ -169,7 +155,8 @@ def _gold(source: Source, key: CellKey, grid: GridFile) -> _Gold | Problem:
                 f"All {len(rows)} gold labels of {_name(key)} are the same: placeholders, not labels.",
                 fix=f"Give the labelled files: xlt tasks show {task_key}",
             )
-        return _Gold(task, rows, dev, fingerprint(rows), chance(task, rows, language), majority(task, rows))
+        guesses = measures.chance(task, rows, language), measures.majority(task, rows)
+        return _Gold(task, rows, dev, fingerprint(rows), *guesses)
     except XltError as error:
         what = " ".join(str(error).split("\n")[:2])
         return Problem(kind="gold", run="", where=_name(key), what=what, fix=error.fix or grid.command)
@@ -189,7 +176,10 @@ def _cell(store: RunStore, run: StoredRun, key: CellKey, gold: _Gold, grid: Grid
         )
     try:
         predictions = read_predictions(store.path(folder) / prediction_name(*key))
-        metrics = score(gold.task, gold.rows, predictions, language, _dev(store, folder, key, gold))
+        dev = None
+        if gold.dev is not None:  # the metrics rest on it
+            dev = gold.dev, read_predictions(store.path(folder) / prediction_name(task, "dev", language))
+        metrics = measures.score(gold.task, gold.rows, predictions, language, dev)
     except XltError as error:
         what = " ".join(str(error).split("\n")[:2])
         return Problem(kind="predictions", run=folder, where=_name(key), what=what, fix=grid.command)
@@ -202,17 +192,10 @@ def _cell(store: RunStore, run: StoredRun, key: CellKey, gold: _Gold, grid: Grid
         chance=gold.chance,
         majority=gold.majority,
         examples=len(gold.rows),
-        n_trials=n_trials(gold.task, gold.rows),
+        n_trials=measures.n_trials(gold.task, gold.rows),
         predictions=_digest(predictions),
         run=folder,
     )
-
-
-def _dev(store: RunStore, folder: str, key: CellKey, gold: _Gold) -> Scored | None:
-    """Gold and predictions of the dev split, where the metrics rest on them."""
-    if gold.dev is None:
-        return None
-    return gold.dev, read_predictions(store.path(folder) / prediction_name(key[0], "dev", key[2]))
 
 
 def _digest(predictions: Sequence[Prediction]) -> str:
@@ -251,20 +234,13 @@ def _disagreements(store: RunStore, run: StoredRun, cells: Sequence[Cell], grid:
         if key[:3] in unreadable or _same(stored.get(key), recomputed.get(key)):
             continue
         what = f"metrics.json says {stored.get(key)}; from the predictions it is {recomputed.get(key)}."
-        if others := [other for other in recomputed if other != key and _alike(other, key, stored, recomputed)]:
+        # Another language or split of the task, to the split first, that has the number which is stored here.
+        others = [each for each in recomputed if each != key and (each[0], each[3]) == (key[0], key[3])]
+        others = [each for each in others if _same(stored.get(key), recomputed[each])]
+        if others:
             nearest = min(others, key=lambda other: other[1] != key[1])
             what += f" That is what {'.'.join(nearest[:3])} has: files were swapped or copied."
         yield Problem(kind="disagreement", run=run.entry.folder, where=".".join(key), what=what, fix=grid.command)
-
-
-def _alike(
-    other: MetricKey,
-    key: MetricKey,
-    stored: Mapping[MetricKey, float],
-    recomputed: Mapping[MetricKey, float],
-) -> bool:
-    """Whether another language or split of the task has, recomputed, the number that is stored here."""
-    return (other[0], other[3]) == (key[0], key[3]) and _same(stored.get(key), recomputed[other])
 
 
 def _same(stored: float | None, recomputed: float | None) -> bool:

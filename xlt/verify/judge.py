@@ -17,24 +17,16 @@ from xlt.pipeline.differences import KnownDifference, known_differences
 from xlt.pipeline.spec import Backbone, SourceSpec
 from xlt.pipeline.store import RunStore, State
 from xlt.tasks.record import Split
+from xlt.verify import recorded
 from xlt.verify.cells import Cell, Mean, MeanKey, Recomputed, read_cells
 from xlt.verify.claims import Claims, Given, read_claims, read_literature
 from xlt.verify.comparison import VerdictWord
 from xlt.verify.paper import Paper, judge_paper, not_judged
-from xlt.verify.recorded import (
-    ReferenceSet,
-    RunConditions,
-    device_of,
-    digest,
-    execution_of,
-    lineages,
-    platform_of,
-    read_references,
-)
+from xlt.verify.recorded import RunMean, execution_of
 from xlt.verify.scores import BASELINE, Scores, by_mean, table_of
 from xlt.verify.stored import GridFile, GridRun, Problem, StoredRun, read_grid, read_log
 from xlt.verify.tier import backbone_of, required_means, tier_mismatches, tier_runs
-from xlt.verify.verdicts import RunMean, Statement, Verdict, count_verdicts, judge_means
+from xlt.verify.verdicts import Statement, Verdict, count_verdicts, judge_means, statement_of
 
 SEVERITY = (ExitCode.DEVIATES, ExitCode.DATA, ExitCode.INCOMPLETE, ExitCode.OK)
 
@@ -158,8 +150,8 @@ def recompute(results: Path, source: Source, *, again: int = 0) -> Verification:
     wanted = tier_runs(grid, source)
     mismatches = tier_mismatches(grid.tier, wanted, recomputed.runs)
     recomputed = replace(recomputed, problems=(*recomputed.problems, *mislabelled_runs(mismatches, grid)))
-    known = lineages(recomputed.runs)
-    references = read_references(grid.tier, grid.source.name)
+    known = recorded.lineages(recomputed.runs)
+    references = recorded.read_references(grid.tier, grid.source.name)
     required = list(required_means(wanted, source, recomputed.runs))
     verdicts, statements, about = _judge(grid, required, store, recomputed, references, known, mismatches)
     states = []
@@ -186,7 +178,7 @@ def recompute(results: Path, source: Source, *, again: int = 0) -> Verification:
         collapsed=grid.collapsed,
         left_out=grid.left_out,
         deviations=known_differences([run.spec for run in recomputed.runs if run.spec]),
-        platform=platform_of(recomputed.runs),
+        platform=recorded.platform_of(recomputed.runs),
         fingerprints=dict(sorted(item for run in recomputed.runs if run.spec for item in run.spec.data.items())),
         backbone=backbone_of(grid, recomputed.runs),
         tier_mismatches=mismatches,
@@ -286,7 +278,7 @@ def _judge(
     required: Sequence[tuple[MeanKey, StoredRun | None]],
     store: RunStore,
     recomputed: Recomputed,
-    references: ReferenceSet,
+    references: recorded.ReferenceSet,
     known: dict[str, tuple[str, str]],
     mismatches: dict[str, str],
 ) -> tuple[list[Verdict], list[Statement], tuple[str, ...]]:
@@ -296,14 +288,14 @@ def _judge(
     for key, run in required:
         if run is not None and key in whole:
             folder, log = run.entry.folder, read_log(store.path(run.entry.folder))
-            recipe, data = known.get(folder, ("", ""))
-            conditions = RunConditions(grid.seed, device_of(platform_of([run])), recipe, data, execution_of(run))
-            fell = log.loss_fell if log else None
-            asked[key] = RunMean(*key, rows[key], conditions, folder, fell, mismatches.get(folder, ""))
+            device, (recipe, data) = recorded.device_of(recorded.platform_of([run])), known.get(folder, ("", ""))
+            made = device, recipe, data, execution_of(run)
+            fell, why = log.loss_fell if log else None, mismatches.get(folder, "")
+            asked[key] = RunMean(key, rows[key], grid.seed, *made, folder, fell, why)
     judged, about = judge_means(list(asked.values()), references)
     given = dict(zip(asked, judged, strict=True))
     verdicts = [given.get(key) or _unjudged(key, run, recomputed.problems, grid) for key, run in required]
-    return verdicts, [each.statement for each in asked.values()], about
+    return verdicts, [statement_of(each) for each in asked.values()], about
 
 
 def _unchecked(store: RunStore, runs: Sequence[StoredRun]) -> str:
@@ -366,7 +358,7 @@ def worst_code(codes: Collection[int]) -> int:
 
 
 def _result_hash(grid: GridFile, cells: Sequence[Cell], verdicts: Sequence[Verdict]) -> str:
-    return digest(
+    return recorded.digest(
         {
             "tier": grid.tier,
             "source": grid.source.model_dump(),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import pandas as pd
 from pydantic import Field, TypeAdapter, model_validator
 
 from xlt.artifact import RESTORE, artifact_root, read_record
@@ -19,6 +20,7 @@ from xlt.evaluate.metrics import Metrics, task_score
 from xlt.frozen import Frozen
 from xlt.strict_json import read_json
 from xlt.tasks.catalogue import get_task
+from xlt.verify.cells import MeanKey
 from xlt.verify.comparison import mean
 from xlt.verify.stored import StoredRun
 
@@ -131,18 +133,29 @@ class BandRule(Frozen):
 
 
 @dataclass(frozen=True, slots=True)
-class RunConditions:
-    """The seed of the run that is judged, and what a reference run must share with it.
+class RunMean:
+    """A mean of one run as it is judged, with its ``rows`` of the table of scores, one for each language.
 
-    ``recipe`` and ``data`` are the hashes of a ``MeasuredMean``; empty where a run that it starts from is not whole.
-    ``execution``, as there, is what it must not share: no run is a reference for itself.
+    A reference run must share its ``device``, and ``recipe`` and ``data``: the hashes of a ``MeasuredMean``, empty
+    where a run that it starts from is not whole. ``execution``, as there, is what it must not share: no run is a
+    reference for itself. ``why_incomparable`` says why it is compared with nothing, if so.
     """
 
+    key: MeanKey
+    rows: pd.DataFrame
     seed: int
     device: str
     recipe: str
     data: str
     execution: str = ""
+    run: str = ""
+    loss_fell: bool | None = None
+    why_incomparable: str = ""
+
+    @property
+    def name(self) -> str:
+        """What it is called in the reference runs."""
+        return "/".join(self.key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,13 +180,13 @@ class ReferenceSet:
     rule: BandRule | None
     runs: tuple[ReferenceRun, ...]
 
-    def fitting(self, name: str, conditions: RunConditions) -> References:
-        """The runs of the same recipe, data and device for the mean ``name``, without the run of the same seed."""
+    def fitting(self, asked: RunMean) -> References:
+        """The runs of the same recipe, data and device for a mean, without the run of the same seed."""
         if self.rule is None:
             return References((), f"no values are expected for the tier '{self.tier}' on the source '{self.source}'")
-        if not conditions.recipe:
+        if not asked.recipe:
             return References((), "the run that it starts from is not whole")
-        reasons = [why_incomparable(run, name, conditions) for run in self.runs]
+        reasons = [why_incomparable(run, asked) for run in self.runs]
         found = tuple(run for run, why in zip(self.runs, reasons, strict=True) if not why)
         same_seed = next((run for run, why in zip(self.runs, reasons, strict=True) if why == SAME_SEED), None)
         others = "; ".join(f"{count} {why}" for why, count in sorted(Counter(filter(None, reasons)).items()))
@@ -181,24 +194,24 @@ class ReferenceSet:
         if len(found) < self.rule.minimum_seeds:
             enough = f"{len(found)} of at least {self.rule.minimum_seeds} reference runs"
             head = enough if found else "no reference runs yet"
-            return References((), f"{head} for '{conditions.device}'{tail}", same_seed)
+            return References((), f"{head} for '{asked.device}'{tail}", same_seed)
         listed = ", ".join(str(run.seed) for run in found)
-        about = f"{len(found)} reference runs on '{conditions.device}', seeds {listed}{tail}"
+        about = f"{len(found)} reference runs on '{asked.device}', seeds {listed}{tail}"
         return References(found, about, same_seed)
 
 
-def why_incomparable(run: ReferenceRun, name: str, conditions: RunConditions) -> str:
-    """Why a reference run is no part of what the mean ``name`` is compared with; empty if it is."""
-    measured = run.means.get(name)
-    if measured is None or measured.recipe != conditions.recipe:
+def why_incomparable(run: ReferenceRun, asked: RunMean) -> str:
+    """Why a reference run is no part of what a mean is compared with; empty if it is."""
+    measured = run.means.get(asked.name)
+    if measured is None or measured.recipe != asked.recipe:
         return "recorded with another recipe"
-    if measured.data != conditions.data:
+    if measured.data != asked.data:
         return "recorded on other data"
-    if run.device != conditions.device:
+    if run.device != asked.device:
         return "recorded on another device"
-    if run.seed != conditions.seed:
+    if run.seed != asked.seed:
         return ""
-    return ITSELF if measured.execution and measured.execution == conditions.execution else SAME_SEED
+    return ITSELF if measured.execution and measured.execution == asked.execution else SAME_SEED
 
 
 def read_references(tier: str, source: str) -> ReferenceSet:

@@ -15,28 +15,16 @@ from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from xlt.data.world import languages as world_languages
 from xlt.errors import UsageFault
 from xlt.files import writable, write_bytes, write_text
 from xlt.pipeline.store import Provenance, read_provenance
+from xlt.verify import tables
 from xlt.verify.charts import STYLES, Series, forest_plot, line_chart
 from xlt.verify.comparison import VERDICT_WORDS
 from xlt.verify.export import CRATE, crate
 from xlt.verify.judge import RunState, Verification
 from xlt.verify.stored import Log, read_log
-from xlt.verify.tables import (
-    arms,
-    differences,
-    distance,
-    findings,
-    gains,
-    language_name,
-    language_tables,
-    means_rows,
-    metrics_text,
-    printed_tables,
-    seed_links,
-    task_name,
-)
 from xlt.verify.verdicts import count_verdicts
 
 MARKS = {
@@ -74,12 +62,6 @@ class RunCard:
         """Seconds per stage."""
         return self.provenance.seconds if self.provenance else {}
 
-    @property
-    def memory(self) -> dict[str, float]:
-        """Peak memory in GiB, resident and on the device."""
-        peak = self.provenance.peak_memory if self.provenance else {}
-        return {name.removesuffix("_bytes"): value / 2**30 for name, value in peak.items()}
-
 
 @dataclass(frozen=True, slots=True)
 class SeedReport:
@@ -92,13 +74,7 @@ class SeedReport:
     cards: tuple[RunCard, ...]
     suffix: str
     ids: str
-
     base: str
-
-    @property
-    def scored(self) -> int:
-        """How many cells were recomputed."""
-        return len(self.verification.cells)
 
     @property
     def collapsed(self) -> Iterator[tuple[str, str, str]]:
@@ -150,9 +126,8 @@ def render(verification: Verification, *folders: Path) -> str:
         keep_trailing_newline=True,
     )
     environment.filters |= {
-        "metrics": metrics_text,
-        "task_name": task_name,
-        "language_name": language_name,
+        "metrics": tables.metrics_text,
+        "task_name": tables.task_name,
         "slug": lambda word: word.replace(" ", "-"),
         "thousands": lambda number: f"{number:,}".replace(",", "\u202f"),
     }
@@ -174,11 +149,8 @@ def render(verification: Verification, *folders: Path) -> str:
         collapsed=[run for part in parts for run in part.collapsed],
         deviations=list({name: found for each in seeds for name, found in each.deviations.items()}.values()),
         paper=_paper(verification, anchors),
-        findings=findings,
-        arms=arms,
-        means_rows=means_rows,
-        language_tables=language_tables,
-        distance=distance,
+        made=tables,
+        constructed_languages=world_languages(),
         stages=stages,
         totals={stage: sum(card.seconds.get(stage, 0.0) for card in cards) for stage in stages},
         count=count_verdicts,
@@ -206,17 +178,17 @@ def _paper(verification: Verification, anchors: dict[str, str]) -> dict[str, Any
     """What the page shows of the paper: verdicts, printed tables and forest plots."""
     if verification.paper is None:
         return None
-    links = seed_links(verification, anchors)
+    links = tables.SeedLinks(verification, anchors)
     return {
         "judged": verification.paper,
-        "tables": printed_tables(verification.paper),
+        "tables": tables.printed_tables(verification.paper),
         "links": links.of,
         "means_of": lambda seeds: [(seed, links.means[seed]) for seed in seeds],
         "gains": {
             name: forest_plot(deltas, x_label="points over the baseline")
-            for name, deltas in gains(verification, links).items()
+            for name, deltas in tables.gains(verification, links).items()
         },
-        "differences": forest_plot(differences(verification.paper, links), x_label="measured minus printed"),
+        "differences": forest_plot(tables.differences(verification.paper, links), x_label="measured minus printed"),
     }
 
 
@@ -258,7 +230,7 @@ def _losses(log: Log) -> list[Series]:
     points: dict[str, list[tuple[float, float]]] = {}
     for step, task, loss in zip(log.steps, log.tasks, log.losses, strict=True):
         points.setdefault(task, []).append((float(step), loss))
-    return [Series(task_name(task), its) for task, its in sorted(points.items())]
+    return [Series(tables.task_name(task), its) for task, its in sorted(points.items())]
 
 
 def _stages(cards: Sequence[RunCard]) -> list[str]:

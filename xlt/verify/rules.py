@@ -10,21 +10,9 @@ from typing import Any
 import numpy as np
 
 from xlt.tasks.catalogue import get_task
+from xlt.verify import comparison as compare
 from xlt.verify.claims import Claim, Gain, Printed
-from xlt.verify.comparison import (
-    LEVEL,
-    VERDICT_WORDS,
-    Comparison,
-    Estimate,
-    VerdictWord,
-    above,
-    at_most,
-    estimate,
-    most,
-    near,
-    verdicts,
-    worst,
-)
+from xlt.verify.comparison import LEVEL, VERDICT_WORDS, Comparison, Estimate, VerdictWord
 from xlt.verify.scores import BASELINE, BEST, NINE, Scores, ScoreUnavailable, tasks_of
 from xlt.verify.verdicts import Direction, Judged
 
@@ -112,7 +100,7 @@ def _try(look: Callable[[], _Look]) -> Found:
 
 def _words(looks: Sequence[Found]) -> list[VerdictWord]:
     """The verdicts on a family; what cannot be computed is no part of it."""
-    given = iter(verdicts([look.comparison for look in looks if isinstance(look, _Look)]))
+    given = iter(compare.verdicts([look.comparison for look in looks if isinstance(look, _Look)]))
     return [next(given) if isinstance(look, _Look) else look.word for look in looks]
 
 
@@ -147,14 +135,14 @@ def _measure(cell: Printed, scores: Scores, layer: int) -> _Look:
         return _near(values, cell.expected, cell.margin, guess, seeds)
     # No training is behind it, so seeds have no spread: each must lie inside the margin.
     found = Estimate(max((value - cell.expected for value in values), key=abs))
-    return _Look(found, near(found, cell.margin, guess - cell.expected), seeds, cell.expected, cell.margin)
+    return _Look(found, compare.near(found, cell.margin, guess - cell.expected), seeds, cell.expected, cell.margin)
 
 
 def _near(values: Sequence[float], printed: float, margin: float, guess: float, seeds: tuple[int, ...]) -> _Look:
     if len(values) < 2:
         raise ScoreUnavailable("not verifiable", ONE_SEED)
-    found = estimate([(1.0, np.array(values)[:, None])], [printed])
-    return _Look(found, near(found, margin, guess - printed), seeds, printed, margin)
+    found = compare.estimate([(1.0, np.array(values)[:, None])], [printed])
+    return _Look(found, compare.near(found, margin, guess - printed), seeds, printed, margin)
 
 
 def judge_parts(claim: Claim, scores: Scores, cells: Sequence[CellVerdict]) -> list[Part]:
@@ -223,8 +211,8 @@ def _sign(
 ) -> _Look:
     """How much more the arms have than ``base``, over the mean of the tasks."""
     terms = [(1 / len(tasks), scores.gains(seeds, arms, base, task, claim.split)) for task in tasks]
-    found = estimate(terms)
-    return _Look(found, above(found), seeds, name=name)
+    found = compare.estimate(terms)
+    return _Look(found, compare.above(found), seeds, name=name)
 
 
 def _sign_part(look: _Look, word: VerdictWord, reason: str, *, decides: bool = True) -> Part:
@@ -259,8 +247,8 @@ def _most(claim: Claim, scores: Scores) -> list[Part]:
         for other in NINE:
             if other not in claim.tasks:
                 terms[f"{task} gains more than {other}"] = [(1.0, gains[task]), (-1.0, gains[other])]
-    found = {name: estimate(each) for name, each in terms.items()}
-    signs = [_Look(each, above(each), seeds, name=name) for name, each in found.items()]
+    found = {name: compare.estimate(each) for name, each in terms.items()}
+    signs = [_Look(each, compare.above(each), seeds, name=name) for name, each in found.items()]
     said = {
         "reproduced": "shown",
         "deviates": "the reverse is shown",
@@ -304,8 +292,8 @@ def _variants(claim: Claim, scores: Scores) -> list[Part]:
 
 def _majority(name: str, signs: Sequence[_Look], margin: float | None) -> Part:
     """Whether most of the differences are above 0; with a ``margin``, whether most are not above that."""
-    looks = [sign.comparison if margin is None else at_most(sign.found, margin) for sign in signs]
-    word = most(looks).verdict()
+    looks = [sign.comparison if margin is None else compare.at_most(sign.found, margin) for sign in signs]
+    word = compare.most(looks).verdict()
     where = "above 0" if margin is None else f"at most {margin:g}"
     shown = {"reproduced": ", shown for most", "deviates": ", the reverse is shown for half or more"}.get(word, "")
     listed = ", ".join(f"{s.name} {s.value:+.1f} [{s.interval[0]:+.1f}, {s.interval[1]:+.1f}]" for s in signs)
@@ -338,7 +326,7 @@ def _cells(claim: Claim, cells: Sequence[CellVerdict]) -> list[Part]:
         if cell.table in claim.tables and cell.arm == claim.row and cell.expected is not None:
             shared = each.model_dump(include=set(Measured.model_fields))
             parts.append(Part(name=each.key, expected=cell.expected, decides=not cell.language, **shared))
-    decided = worst([part.verdict for part in parts if part.decides])
+    decided = compare.worst([part.verdict for part in parts if part.decides])
     outside = [part.name for part in parts if not part.decides and part.verdict == "deviates"]
     if decided == "reproduced" and outside:
         reason = f"outside the margin: {', '.join(outside)}"

@@ -25,22 +25,6 @@ METRICS = {"accuracy": "accuracy", "f1": "F1", "exact_match": "EM", "precision":
 
 
 @dataclass(frozen=True, slots=True)
-class MeansRow:
-    """The verdicts on one task and split, one per arm; None where an arm does not have it."""
-
-    task: str
-    split: Split
-    verdicts: tuple[Verdict | None, ...]
-
-    @property
-    def gains(self) -> tuple[float | None, ...]:
-        """How much more each arm has than the first one."""
-        values = [verdict.value if verdict else None for verdict in self.verdicts]
-        first = values[0]
-        return (None, *(None if first is None or value is None else value - first for value in values[1:]))
-
-
-@dataclass(frozen=True, slots=True)
 class LanguageTable:
     """One task and split in all its languages: a cell by arm and language."""
 
@@ -93,14 +77,7 @@ class LanguageTable:
 
 def distance(language: str) -> float | None:
     """How far the language is from English, if it is constructed."""
-    constructed = world_languages().get(language)
-    return constructed.distance if constructed else None
-
-
-def language_name(language: str) -> str:
-    """The name of a constructed language."""
-    constructed = world_languages().get(language)
-    return constructed.name if constructed else ""
+    return world_languages()[language].distance if language in world_languages() else None
 
 
 def findings(verification: Verification) -> list[tuple[tuple[str, str, str], list[Verdict]]]:
@@ -117,12 +94,14 @@ def arms(verification: Verification) -> tuple[str, ...]:
     return tuple(dict.fromkeys(verdict.arm for verdict in verification.verdicts))
 
 
-def means_rows(verification: Verification) -> list[MeansRow]:
-    """One row per task and split, one verdict per arm."""
-    given = {(verdict.arm, verdict.task, verdict.split): verdict for verdict in verification.verdicts}
-    keys = dict.fromkeys((verdict.task, verdict.split) for verdict in verification.verdicts)
-    names = arms(verification)
-    return [MeansRow(task, split, tuple(given.get((arm, task, split)) for arm in names)) for task, split in keys]
+def means_rows(verification: Verification) -> Iterator[tuple[str, Split, list[tuple[Verdict | None, float | None]]]]:
+    """By task and split the verdict on each arm, and how much more it has than the first; None where there is none."""
+    given = {verdict.key: verdict for verdict in verification.verdicts}
+    for task, split in dict.fromkeys((verdict.task, verdict.split) for verdict in verification.verdicts):
+        verdicts = [given.get((arm, task, split)) for arm in arms(verification)]
+        first, *values = (verdict.value if verdict else None for verdict in verdicts)
+        gains = (None, *(None if first is None or value is None else value - first for value in values))
+        yield task, split, list(zip(verdicts, gains, strict=True))
 
 
 def language_tables(verification: Verification) -> Iterator[LanguageTable]:
@@ -202,30 +181,25 @@ def _printed_table(table: PaperTable, cells: Sequence[CellVerdict]) -> PrintedTa
     )
 
 
-@dataclass(frozen=True, slots=True)
 class SeedLinks:
-    """Where the page has the run behind a score, by seed, arm and task, and all scores of each seed."""
+    """Where the page has the run behind a score, by seed, arm and task, and all scores of each seed.
 
-    runs: dict[tuple[int, str, str], str]
-    means: dict[int, str]
+    ``anchors`` has the runs by folder.
+    """
+
+    def __init__(self, verification: Verification, anchors: dict[str, str]) -> None:
+        self.runs: dict[tuple[int, str, str], str] = {}
+        self.means: dict[int, str] = {}
+        for each in verification.seeds:
+            self.means[each.seed] = f"means-{each.seed}" if verification.further else "means"
+            found = (cell for cell in each.cells if cell.run in anchors)
+            self.runs |= {(each.seed, cell.arm, cell.task): anchors[cell.run] for cell in found}
 
     def of(self, cell: CellVerdict) -> list[tuple[int, str]]:
         """An anchor for each seed of the cell: its run, or where several are behind it, all scores of the seed."""
         arm, tasks = cell.cell.arm, tasks_of(cell.cell.quantity)
         runs = self.runs if len(tasks) == 1 else {}
         return [(seed, runs.get((seed, arm, tasks[0]), self.means[seed])) for seed in cell.seeds]
-
-
-def seed_links(verification: Verification, anchors: dict[str, str]) -> SeedLinks:
-    """The links of the page; ``anchors`` has the runs by folder."""
-    runs = {
-        (each.seed, cell.arm, cell.task): anchors[cell.run]
-        for each in verification.seeds
-        for cell in each.cells
-        if cell.run in anchors
-    }
-    several = len(verification.seeds) > 1
-    return SeedLinks(runs, {each.seed: f"means-{each.seed}" if several else "means" for each in verification.seeds})
 
 
 def differences(paper: Paper, links: SeedLinks) -> list[Delta]:

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 
 from xlt.frozen import Frozen
-from xlt.tasks.record import ENGLISH, Split
+from xlt.tasks.record import ENGLISH
+from xlt.verify.cells import MeanId
 from xlt.verify.comparison import VERDICT_WORDS, Comparison, Estimate, VerdictWord, estimate, holm, mean, near
-from xlt.verify.recorded import ReferenceRun, References, ReferenceSet, RunConditions
+from xlt.verify.recorded import ReferenceRun, References, ReferenceSet, RunMean
 from xlt.verify.scores import decisive
 
 Direction = Literal["above", "below"]
@@ -44,15 +45,9 @@ class Judged(Frozen):
     """Why, in words and numbers."""
 
 
-class Verdict(Judged):
+class Verdict(MeanId, Judged):
     """What is said about the mean over languages of one task and split of one arm."""
 
-    arm: str
-    """The phase-2 model."""
-    task: str
-    """The task."""
-    split: Split
-    """The split of its data."""
     value: float | None = None
     """The mean over the languages, in percent; null where it could not be recomputed."""
     band: Band | None = None
@@ -65,15 +60,9 @@ class Verdict(Judged):
     """The command that fills it, where it was not run or could not be recomputed."""
 
 
-class Statement(Frozen):
+class Statement(MeanId):
     """What holds for a mean on any data and in any tier; it is shown and decides nothing."""
 
-    arm: str
-    """The phase-2 model."""
-    task: str
-    """The task."""
-    split: Split
-    """The split of its data."""
     languages: int
     """In how many languages it was scored."""
     above_chance: int
@@ -84,40 +73,19 @@ class Statement(Frozen):
     """Whether the loss fell in training; null where nothing was trained, or too little to say."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunMean:
-    """A mean of one run as it is judged, with its ``rows`` of the table of scores, one for each language.
-
-    ``why_incomparable`` says why it is compared with nothing, if that is so.
-    """
-
-    arm: str
-    task: str
-    split: Split
-    rows: pd.DataFrame
-    conditions: RunConditions
-    run: str = ""
-    loss_fell: bool | None = None
-    why_incomparable: str = ""
-
-    @property
-    def name(self) -> str:
-        """What it is called in the reference runs."""
-        return f"{self.arm}/{self.task}/{self.split}"
-
-    @property
-    def statement(self) -> Statement:
-        """What holds whatever was expected."""
-        at_chance = tuple(self.rows["language"][~self.rows["above_chance"].astype(bool)])
-        return Statement(
-            arm=self.arm,
-            task=self.task,
-            split=self.split,
-            languages=len(self.rows),
-            above_chance=len(self.rows) - len(at_chance),
-            at_chance=at_chance,
-            loss_fell=self.loss_fell,
-        )
+def statement_of(asked: RunMean) -> Statement:
+    """What holds for a mean whatever was expected."""
+    arm, task, split = asked.key
+    at_chance = tuple(asked.rows["language"][~asked.rows["above_chance"].astype(bool)])
+    return Statement(
+        arm=arm,
+        task=task,
+        split=split,
+        languages=len(asked.rows),
+        above_chance=len(asked.rows) - len(at_chance),
+        at_chance=at_chance,
+        loss_fell=asked.loss_fell,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +136,7 @@ def judge_means(asked: Sequence[RunMean], references: ReferenceSet) -> tuple[lis
     fitting, own, english = [], [], []
     for each in asked:
         why, rows = each.why_incomparable, each.rows
-        found = References((), why) if why else references.fitting(each.name, each.conditions)
+        found = References((), why) if why else references.fitting(each)
         fitting.append(found)
         own.append(_look(rows, [run.means[each.name].value for run in found.runs], floor))
         alone = rows[rows["language"] == ENGLISH] if len(rows) > 1 else rows[:0]
@@ -180,12 +148,13 @@ def judge_means(asked: Sequence[RunMean], references: ReferenceSet) -> tuple[lis
 
 
 def _verdict(asked: RunMean, references: References, own: _Look | None, english: _Look | None) -> Verdict:
+    arm, task, split = asked.key
     word, reason = _word(asked, references, own, english)
     seeds = tuple(run.seed for run in references.runs)
     return Verdict(
-        arm=asked.arm,
-        task=asked.task,
-        split=asked.split,
+        arm=arm,
+        task=task,
+        split=split,
         verdict=word,
         reason=reason,
         value=mean(asked.rows["value"]),
