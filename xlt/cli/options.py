@@ -85,9 +85,6 @@ Engine = Annotated[
     "Train with DeepSpeed's own step, or replay each step as one CUDA graph (one GPU per run).",
 ]
 Zero = Annotated[Literal["0", "1", "2", "3", "3_offload"], "The ZeRO stage of DeepSpeed."]
-Gpus = Annotated[int, "Use N GPUs of this machine. Default: one, if there is one."]
-Processes = Annotated[int, "Use N processes on the CPU. Default: as many as the tier says, else one."]
-Accumulation = Annotated[int, "Compute each step in N micro-batches, to save memory."]
 Search = Annotated[
     Literal["faiss", "faiss-cpu", "torch", "mutual"] | None,
     "Find neighbours with this engine; all engines find the same. Default: XLT_SEARCH, else faiss.",
@@ -135,9 +132,9 @@ class EngineOptions:
 
     engine: Engine = "deepspeed"
     zero: Zero = "0"
-    gpus: Gpus = 0
-    processes: Processes = 0
-    accumulation: Accumulation = 1
+    gpus: Annotated[int, "Use N GPUs of this machine. Default: one, if there is one."] = 0
+    processes: Annotated[int, "Use N processes on the CPU. Default: as many as the tier says, else one."] = 0
+    accumulation: Annotated[int, "Compute each step in N micro-batches, to save memory."] = 1
 
     def settings(self, sharing: int) -> engines.EngineSettings:
         """How runs are computed, each by ``sharing`` processes. Each run says its numeric type itself."""

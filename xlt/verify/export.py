@@ -43,17 +43,11 @@ _OBJECT = TypeAdapter(dict[str, Any])
 CRATE = "ro-crate-metadata.json"
 Entity = dict[str, Any]
 CRATE_FILES = {
-    "grid.json": "All runs of the grid, and which needs which",
-    "report/index.html": "The report: every number and its verdict",
-    "report/report.json": "The same as data",
-    "report/cells.csv": "The table of scores: a row for each seed, arm, task, split, language and metric",
-    "report/cells.parquet": "The same, with types",
-}
-FORMATS = {
-    ".html": "text/html",
-    ".json": "application/json",
-    ".csv": "text/csv",
-    ".parquet": "application/vnd.apache.parquet",
+    "grid.json": ("application/json", "All runs of the grid, and which needs which"),
+    "report/index.html": ("text/html", "The report: every number and its verdict"),
+    "report/report.json": ("application/json", "The same as data"),
+    "report/cells.csv": ("text/csv", "The table of scores: a row for each seed, arm, task, split, language and metric"),
+    "report/cells.parquet": ("application/vnd.apache.parquet", "The same, with types"),
 }
 README = """\
 Results of xlt: the tier {tier} on the source '{source}'. Ids, labels and character offsets: no text of a data set, no
@@ -214,8 +208,8 @@ def crate(verification: Verification, results: Path) -> Entity:
                 entities.setdefault(entity["@id"], entity)
     people = list(_project())
     entities |= {each["@id"]: each for each in people}
-    for name, what in CRATE_FILES.items():
-        entities[name] = _entity(name, "File", what, encodingFormat=FORMATS[Path(name).suffix])
+    for name, (form, what) in CRATE_FILES.items():
+        entities[name] = _entity(name, "File", what, encodingFormat=form)
     constructed = "CONSTRUCTED, no model made these results. " if "constructed" in verification.source.settings else ""
     root = _entity(
         "./",

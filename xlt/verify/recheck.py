@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from random import Random
 
@@ -81,14 +82,11 @@ def _differences(
 def _sample(runs: Sequence[StoredRun], count: int) -> Iterator[tuple[StoredRun, list[CellKey]]]:
     """The same cells each time: one after the other from each run, in a shuffled order."""
     random = Random("recheck")
-    queues = [(run, random.sample(run.cells, len(run.cells))) for run in runs if run.cells]
-    taken: list[list[CellKey]] = [[] for _ in queues]
-    for number in range(min(count, sum(len(cells) for _, cells in queues))):
-        place = number % len(queues)
-        while not queues[place][1]:
-            place = (place + 1) % len(queues)
-        taken[place].append(queues[place][1].pop())
-    return ((run, cells) for (run, _), cells in zip(queues, taken, strict=True) if cells)
+    rounds = zip_longest(*(random.sample(run.cells, len(run.cells)) for run in runs))
+    dealt = [(place, key) for keys in rounds for place, key in enumerate(keys) if key][:count]
+    for place, run in enumerate(runs):
+        if keys := [key for its, key in dealt if its == place]:
+            yield run, keys
 
 
 def _model_folder(store: RunStore, spec: RunSpec, runs: Sequence[StoredRun]) -> Path | None:

@@ -77,7 +77,7 @@ class _Look:
         return self.value - half, self.value + half
 
     def fields(self, word: VerdictWord) -> dict[str, Any]:
-        """What is said about it, but the word and the name."""
+        """What is said about it, but the name."""
         low, high = self.interval
         said = {
             "reproduced": ": inside the margin",
@@ -85,7 +85,7 @@ class _Look:
             "not verifiable": ": a guess would not be told from it either",
         }.get(word, "")
         reason = f"{self.value:.1f} ({low:.1f} to {high:.1f}) against {self.printed:.1f} ± {self.margin or 0:g}{said}"
-        return {"reason": reason, "value": self.value, "low": low, "high": high, "seeds": self.seeds}
+        return {"verdict": word, "reason": reason, "value": self.value, "low": low, "high": high, "seeds": self.seeds}
 
 
 Found = _Look | ScoreUnavailable
@@ -98,14 +98,13 @@ def _try(look: Callable[[], _Look]) -> Found:
         return fault
 
 
-def _words(looks: Sequence[Found]) -> list[VerdictWord]:
-    """The verdicts on a family; what cannot be computed is no part of it."""
-    given = iter(compare.verdicts([look.comparison for look in looks if isinstance(look, _Look)]))
-    return [next(given) if isinstance(look, _Look) else look.word for look in looks]
-
-
-def _fields(look: Found, word: VerdictWord) -> dict[str, Any]:
-    return look.fields(word) if isinstance(look, _Look) else {"reason": str(look)}
+def _judged(looks: Sequence[Found]) -> list[dict[str, Any]]:
+    """What is said about each of a family; what cannot be computed is no part of it."""
+    words = iter(compare.verdicts([look.comparison for look in looks if isinstance(look, _Look)]))
+    return [
+        look.fields(next(words)) if isinstance(look, _Look) else {"verdict": look.word, "reason": str(look)}
+        for look in looks
+    ]
 
 
 def judge_printed(cells: Sequence[Printed], scores: Scores, layer: int, fix: str) -> Iterator[CellVerdict]:
@@ -113,12 +112,12 @@ def judge_printed(cells: Sequence[Printed], scores: Scores, layer: int, fix: str
     for table in dict.fromkeys(cell.table for cell in cells):
         listed = [cell for cell in cells if cell.table == table]
         looks = [_try(partial(_measure, cell, scores, layer)) for cell in listed]
-        for cell, look, word in zip(listed, looks, _words(looks), strict=True):
+        for cell, look, said in zip(listed, looks, _judged(looks), strict=True):
             direction: Direction | None = None
-            if word == "deviates" and isinstance(look, _Look):
+            if said["verdict"] == "deviates" and isinstance(look, _Look):
                 direction = "above" if look.found.value > 0 else "below"
-            shown = _fields(look, word) | {"direction": direction, "fix": fix if word == "not run" else ""}
-            yield CellVerdict(key=cell.key, cell=cell, verdict=word, **shown)
+            way = fix if said["verdict"] == "not run" else ""
+            yield CellVerdict(key=cell.key, cell=cell, direction=direction, fix=way, **said)
 
 
 def _measure(cell: Printed, scores: Scores, layer: int) -> _Look:
@@ -183,13 +182,12 @@ def _gains(claim: Claim, scores: Scores) -> list[Part]:
     """Each gain against its printed value; the gains are a family."""
     chosen = [_highest(gain, claim, scores) for gain in claim.gains]
     parts = []
-    for gain, (arm, look, others), word in zip(claim.gains, chosen, _words([each[1] for each in chosen]), strict=True):
-        if arm in gain.capped and word == "reproduced":
-            word = "consistent"
-        fields = _fields(look, word)
+    for gain, (arm, look, others), said in zip(claim.gains, chosen, _judged([each[1] for each in chosen]), strict=True):
         if isinstance(look, _Look):
-            fields["reason"] = "; ".join([f"{arm}: {fields['reason']}", *others])
-        parts.append(Part(name=gain.name, verdict=word, expected=gain.expected, **fields))
+            if arm in gain.capped and said["verdict"] == "reproduced":
+                said = look.fields("consistent")
+            said["reason"] = "; ".join([f"{arm}: {said['reason']}", *others])
+        parts.append(Part(name=gain.name, expected=gain.expected, **said))
         if gain.rivals and isinstance(look, _Look):
             parts.append(_ordering(gain, arm, claim, scores))
     return parts
@@ -216,7 +214,7 @@ def _sign(
 
 
 def _sign_part(look: _Look, word: VerdictWord, reason: str, *, decides: bool = True) -> Part:
-    return Part(name=look.name, verdict=word, decides=decides, **look.fields(word) | {"reason": reason})
+    return Part(name=look.name, decides=decides, **look.fields(word) | {"reason": reason})
 
 
 def _ordering(gain: Gain, arm: str, claim: Claim, scores: Scores) -> Part:
@@ -255,7 +253,8 @@ def _most(claim: Claim, scores: Scores) -> list[Part]:
         "consistent": "above 0, not shown",
         "not verifiable": "not above 0, not shown",
     }
-    return [_sign_part(sign, word, said[word]) for sign, word in zip(signs, _words(signs), strict=True)]
+    words = compare.verdicts([sign.comparison for sign in signs])
+    return [_sign_part(sign, word, said[word]) for sign, word in zip(signs, words, strict=True)]
 
 
 def _signs(claim: Claim, scores: Scores) -> list[Part]:
@@ -308,14 +307,12 @@ def _best(claim: Claim, scores: Scores) -> list[Part]:
     printed = _near(values, claim.expected, claim.margin, 0.0, seeds)
     paired = _try(partial(_average_gain, BEST, claim.expected, claim, scores))
     chosen = "; ".join(f"{task}: {', '.join(sorted({scores.best(seed, task) for seed in seeds}))}" for task in NINE)
-    parts = []
-    for name, look in {f"over the printed {claim.reference:g}": printed, "over the own baseline": paired}.items():
-        (word,) = _words([look])
-        fields = _fields(look, word)
-        if look is printed:
-            fields["reason"] += f"; best on dev of {len(scores.arms)} arms: {chosen}"
-        parts.append(Part(name=name, verdict=word, expected=claim.expected, decides=look is printed, **fields))
-    return parts
+    (decides,), (beside,) = _judged([printed]), _judged([paired])
+    decides["reason"] += f"; best on dev of {len(scores.arms)} arms: {chosen}"
+    return [
+        Part(name=f"over the printed {claim.reference:g}", expected=claim.expected, **decides),
+        Part(name="over the own baseline", expected=claim.expected, decides=False, **beside),
+    ]
 
 
 def _cells(claim: Claim, cells: Sequence[CellVerdict]) -> list[Part]:

@@ -88,15 +88,12 @@ class Scores:
     seeds: tuple[int, ...]
     languages: Mapping[Split, Mapping[str, str]]
     excluded: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    # What was looked up: a claim asks for the same rows for each of its parts, and pandas is slow on few rows.
+    _rows: dict[tuple[int, str, str, Split, str], pd.DataFrame] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def _groups(self) -> dict[tuple[int, str, str, str], pd.DataFrame]:
         return dict(iter(self.table.groupby(["seed", "arm", "task", "split"], sort=False)))
-
-    @cached_property
-    def _rows(self) -> dict[tuple[int, str, str, Split, str], pd.DataFrame]:
-        # What was looked up: a claim asks for the same rows for each of its parts, and pandas is slow on few rows.
-        return {}
 
     @property
     def arms(self) -> tuple[str, ...]:
