@@ -87,7 +87,30 @@ def test_every_kind_of_damage_is_named(tmp_path: Path) -> None:
     assert store.check(SPEC).state == "done"
     for broken in ("{", "[]", '{"files": []}', '{"format": 1, "files": {"a": 1}}', '{"format": 1, "files": {"a": {}}}'):
         (folder / MANIFEST).write_text(broken, encoding="utf-8")
-        assert problem() == "MANIFEST.json cannot be read"
+        assert problem().startswith("MANIFEST.json cannot be read: ")
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "a/../b", "a//b", "./a", "a/", ".", ""])
+def test_a_manifest_names_no_file_outside_its_folder_not_even_as_pruned(tmp_path: Path, name: str) -> None:
+    store, folder = written(tmp_path)
+    manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+    manifest["files"][name] = {"size": 1, "sha256": "0", "pruned": True}
+    (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+    check = store.check(SPEC)
+    assert check.state == "damaged"
+    assert check.problem.startswith(f"MANIFEST.json cannot be read: files.{name}.")
+    assert check.problem.endswith("it is no name of a file of the run")
+
+
+def test_a_manifest_has_no_fields_that_nobody_reads(tmp_path: Path) -> None:
+    store, folder = written(tmp_path)
+    whole = json.loads((folder / MANIFEST).read_text("utf-8"))
+    entry = {**whole["files"]["metrics.json"], "signature": "x"}
+    for changed in ({**whole, "signature": "x"}, {**whole, "files": {**whole["files"], "metrics.json": entry}}):
+        (folder / MANIFEST).write_text(json.dumps(changed), encoding="utf-8")
+        assert store.check(SPEC).state == "damaged"
+    (folder / MANIFEST).write_text(json.dumps(whole), encoding="utf-8")
+    assert store.check(SPEC).state == "done"
 
 
 def test_a_folder_of_another_spec_is_not_this_run(tmp_path: Path) -> None:
@@ -179,7 +202,7 @@ def test_what_stands_in_the_place_of_a_run_is_no_run_and_makes_way(tmp_path: Pat
     elsewhere.mkdir()
     (elsewhere / "mine").touch()
     place.touch() if what == "file" else place.symlink_to(elsewhere if what == "link" else "nowhere")
-    assert store.check(SPEC).state == ("unfinished" if what == "link" else "absent")
+    assert store.check(SPEC).state == ("damaged" if what == "link" else "absent")
     assert written(tmp_path / "results")[0].check(SPEC).state == "done"
     assert not place.is_symlink()
     assert [path.name for path in elsewhere.iterdir()] == ["mine"]

@@ -245,6 +245,19 @@ def test_what_is_no_file_is_damage(results: Results, monkeypatch: pytest.MonkeyP
     assert str(results.root) not in problem.what
 
 
+@pytest.mark.parametrize("name", ["metrics.json", PREDICTIONS, "predictions", ""])
+def test_a_run_that_lies_elsewhere_is_damage(opened: Results, invoke: Invoke, tmp_path: Path, name: str):
+    """A link to the very same content: what is there may change after the run was verified, or be somebody else's."""
+    path = opened.run(RUN) / name
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    outcome = invoke("verify", "--results", str(opened.root), "--json")
+    assert outcome.code == ExitCode.DEVIATES
+    said = {"": "its folder is a link", "predictions": "predictions/xnli.dev.de.jsonl.gz is missing"}
+    (problem,) = outcome.document["problems"]
+    assert problem["what"].startswith("The run is damaged: " + said.get(name, f"{name} cannot be read: it is a link"))
+
+
 @pytest.mark.parametrize("name", ["metrics.json", PREDICTIONS])
 def test_a_pipe_in_the_place_of_a_pruned_file_is_not_waited_for(results: Results, name: str):
     folder = results.run(RUN)

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictFloat, TypeAdapter
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictFloat, TypeAdapter
 
 from xlt.errors import DataFault, EnvironmentFault
 from xlt.files import locked, writable, write_text
+from xlt.frozen import Frozen
 from xlt.pipeline.spec import RunSpec
 from xlt.printable import printable
 from xlt.strict_json import read_json, reason, regular
@@ -166,11 +167,13 @@ def check_folder(folder: Path, spec: RunSpec | None = None) -> Check:
     try:
         if not folder.is_dir():
             return Check("absent")
+        if folder.is_symlink():
+            return Check("damaged", "its folder is a link, and a run holds its own files")
         if not (folder / MANIFEST).is_file():
             return Check("unfinished", "it has no manifest")
         problem = _damage(folder, spec)
     except DataFault as fault:
-        problem = fault.what.rstrip(".")
+        problem = ": ".join(each.rstrip(".") for each in (fault.what, fault.why) if each)
     except OSError as error:
         problem = f"the folder cannot be read: {reason(error)}"
     return Check("damaged", printable(problem)) if problem else Check("done")
@@ -191,21 +194,30 @@ def _damage(folder: Path, spec: RunSpec | None) -> str:
     return ""
 
 
-class _Entry(BaseModel):
+def _below(name: str) -> str:
+    """The name of a file below the folder, written in the one way that leads nowhere else."""
+    if {"", ".", ".."} & {*name.split("/")}:
+        raise ValueError("it is no name of a file of the run")
+    return name
+
+
+class _Entry(Frozen):
     size: int
     sha256: str
     pruned: bool = False
 
 
-class _Manifest(BaseModel):
+class _Manifest(Frozen):
     format: Literal[1]
-    files: dict[str, _Entry]
+    files: dict[Annotated[str, AfterValidator(_below)], _Entry]
 
 
 def _difference(name: str, path: Path | None, entry: _Entry) -> str:
     """How a file differs from its entry in the manifest; empty if it does not."""
     if path is None:
         return "" if entry.pruned else f"{name} is missing"
+    if path.is_symlink():
+        return f"{name} cannot be read: it is a link, and a run holds its own files"
     try:
         found = describe(regular(path))
     except (OSError, ValueError) as error:
