@@ -7,10 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from xlt.data.labels import with_labels
 from xlt.data.predictions import Prediction, write_predictions
 from xlt.data.rows import Answer, BitextRow, ChoiceRow, PairRow, Row, SpanRow, TagRow
-from xlt.data.source import Source
+from xlt.data.source import Source, with_labels
 from xlt.evaluate.metrics import score
 from xlt.pipeline.grid import Grid
 from xlt.pipeline.spec import RunSpec

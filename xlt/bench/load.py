@@ -16,10 +16,9 @@ from xlt.bench.shapes import trained_tokenizer
 from xlt.bench.workload import Bench, Candidate, bench, compare
 from xlt.data.features import encode
 from xlt.data.hub.table import hub_model
-from xlt.data.labels import with_labels
 from xlt.data.packing import Encoded, pack
 from xlt.data.rows import BitextRow, ChoiceRow, MiningRow, PairRow, Row, SpanRow, TagRow, TextRow, texts
-from xlt.data.source import Source
+from xlt.data.source import Source, with_labels
 from xlt.data.tokenizer import load_tokenizer
 from xlt.errors import EnvironmentFault
 from xlt.tasks.catalogue import get_task

@@ -18,9 +18,8 @@ from transformers import PreTrainedTokenizerBase
 
 from xlt.artifact import RESTORE, read_json
 from xlt.data.features import encode
-from xlt.data.labels import with_labels
 from xlt.data.packing import Encoded
-from xlt.data.source import Source
+from xlt.data.source import Source, with_labels
 from xlt.data.tokenizer import load_tokenizer, train_tokenizer
 from xlt.errors import EnvironmentFault, UsageFault
 from xlt.model.encoder import PackedModel

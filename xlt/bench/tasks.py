@@ -15,8 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from xlt.bench.shapes import trained_tokenizer
 from xlt.data.features import encode
 from xlt.data.files.locate import locate
-from xlt.data.labels import with_labels
-from xlt.data.source import EVALUATED_SPLITS, Source
+from xlt.data.source import EVALUATED_SPLITS, Source, with_labels
 from xlt.evaluate.metrics import Metrics, chance, majority, task_score
 from xlt.pipeline.executor import Executor, GridProgress
 from xlt.pipeline.grid import Grid, GridBuilder

@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
+
+# Fewer rows (--limit) may have one label by chance.
+_LEAST_ROWS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +121,23 @@ def running_texts(row: Row) -> tuple[str, ...]:
             # The other choices are wrong or make no text.
             return (f"{row.prompt} {row.choices[row.label]}",)
     return texts(row)
+
+
+def only_label(rows: Sequence[Row]) -> str | None:
+    """The label, tag or number of the right choice if 20 or more rows all have the same: a placeholder, not a label."""
+    labels = {label for row in rows for label in labels_of(row)} if len(rows) >= _LEAST_ROWS else set()
+    return labels.pop() if len(labels) == 1 else None
+
+
+def labels_of(row: Row) -> Iterator[str]:
+    """The label of a pair, the number of the right choice, the tags of a sentence; other rows have none."""
+    match row:
+        case PairRow():
+            yield row.label
+        case ChoiceRow():
+            yield str(row.label)
+        case TagRow():
+            yield from row.tags
 
 
 def is_blank(row: Row) -> bool:

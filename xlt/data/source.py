@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 import warnings
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Protocol
 
-from xlt.data.rows import Row, TextRow, is_trainable
+from xlt.data.rows import Row, TagRow, TextRow, is_trainable
 from xlt.errors import DataFault, UsageFault
 from xlt.tasks.record import ENGLISH, FITTED_ON_DEV, Split, Task
 
@@ -69,6 +70,17 @@ def training_rows(source: Source, task: Task, translated: Sequence[str] = ()) ->
         why = "a text is blank, or the place of the answer is not known"
         warnings.warn(f"{left_out} of {len(rows)} rows of '{task.key}' are left out of training: {why}.", stacklevel=2)
     return rows
+
+
+def with_labels(task: Task, source: Source) -> Task:
+    """``task`` with its labels: those of its record or, for tagging without any (CCG), every tag of the training rows.
+
+    They are sorted, so that they depend on the data alone. Raises what ``source.rows`` raises.
+    """
+    if task.labels or task.kind != "tagging":
+        return task
+    rows = source.rows(task, "train", ENGLISH)
+    return replace(task, labels=tuple(sorted({tag for row in rows if isinstance(row, TagRow) for tag in row.tags})))
 
 
 def needs_dev(task: Task, split: Split) -> bool:

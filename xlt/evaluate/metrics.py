@@ -10,9 +10,8 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any, Literal, TypeAlias
 
-from xlt.data.labels import labels_of
 from xlt.data.predictions import Prediction
-from xlt.data.rows import BitextRow, ChoiceRow, PairRow, Row, SpanRow, TagRow
+from xlt.data.rows import BitextRow, ChoiceRow, PairRow, Row, SpanRow, TagRow, labels_of
 from xlt.errors import DataFault, UsageFault
 from xlt.evaluate.chance import span_chance
 from xlt.evaluate.pair_f1 import best_threshold, gold_pairs, mined_pairs, mining_chance, pair_f1

@@ -7,8 +7,7 @@ import time
 from pathlib import Path
 
 from xlt.data.features import encode
-from xlt.data.labels import with_labels
-from xlt.data.source import Source
+from xlt.data.source import Source, with_labels
 from xlt.errors import UsageFault
 from xlt.evaluate.predict import predict
 from xlt.pipeline.estimate import SAMPLE, Calibration, Rate

@@ -25,10 +25,6 @@ class KnownDifference(Frozen):
     """A page that shows it."""
 
 
-class _Differences(RootModel[dict[str, KnownDifference]]):
-    pass
-
-
 def known_differences(runs: Collection[RunSpec]) -> dict[str, KnownDifference]:
     """The differences of a grid with these runs, by name; none on the constructed world, which nobody else uses."""
     runs = [run for run in runs if run.source.name != "world"]
@@ -41,6 +37,6 @@ def known_differences(runs: Collection[RunSpec]) -> dict[str, KnownDifference]:
 
     return {
         name: each
-        for name, each in read_record(_Differences, "differences.toml").root.items()
+        for name, each in read_record(RootModel[dict[str, KnownDifference]], "differences.toml").root.items()
         if applies(each.evaluates, evaluated) and applies(each.selects_on, selected_on)
     }

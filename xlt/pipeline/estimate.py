@@ -260,15 +260,12 @@ def _sum(parts: Iterable[int | None]) -> int | None:
 
 def _tokenizer(name: str) -> PreTrainedTokenizerBase | None:
     """The tokenizer of a fetched backbone; none where it was not fetched."""
-    if not name:
-        return None
     from xlt.data.tokenizer import load_tokenizer
     from xlt.pipeline.checkpoint import checkpoint_folder
 
-    try:
-        return load_tokenizer(str(checkpoint_folder(name)))
-    except DataFault:
-        return None
+    with suppress(DataFault):
+        return load_tokenizer(str(checkpoint_folder(name))) if name else None
+    return None
 
 
 def _download(runs: Iterable[RunSpec], backbone: str, source: str) -> tuple[int, list[str]]:

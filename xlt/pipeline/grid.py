@@ -130,6 +130,7 @@ class GridBuilder:
         self.backbone = self.plan.backbone
         if self.backbone.name and not self.backbone.digest:
             self.backbone = identified(self.backbone) if self.fingerprints else pinned(self.backbone)
+        self.source_spec = SourceSpec(name=self.source.name, settings=self.source.settings)
         # Many runs read the same rows, and to read and hash them takes seconds.
         self._known: dict[tuple[str, Split, str], str] = {}
 
@@ -169,8 +170,7 @@ class GridBuilder:
                 run = self._target(arm.label or name, train_key, tuple(targets), parents[name])
                 same = trained.get(_training(run)) if train_key else None
                 runs.append(self._target(arm.label or name, None, tuple(targets), same) if same else run)
-        source = SourceSpec(name=self.source.name, settings=self.source.settings)
-        return Grid(self.tier.name, source, self.seed, tuple(runs), left_out=left_out)
+        return Grid(self.tier.name, self.source_spec, self.seed, tuple(runs), left_out=left_out)
 
     def _target(self, arm: str, train: str | None, targets: tuple[str, ...], parent: str | None) -> RunSpec:
         return self.spec(
@@ -218,7 +218,7 @@ class GridBuilder:
             evaluate=evaluate,
             backbone=self.backbone,
             parent=parent,
-            source=SourceSpec(name=self.source.name, settings=self.source.settings),
+            source=self.source_spec,
             data={"/".join(each): self._fingerprint(*each) for each in read},
             recipe=asdict(recipe),
             max_lengths={key: self.tier.recipe(key, self.source.name).max_length for key in tasks},

@@ -11,9 +11,8 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from xlt.data.features import encode
-from xlt.data.labels import with_labels
 from xlt.data.rows import Row
-from xlt.data.source import Source, training_rows
+from xlt.data.source import Source, training_rows, with_labels
 from xlt.data.tokenizer import load_tokenizer, makes_segments, train_tokenizer
 from xlt.errors import DataFault, UsageFault
 from xlt.evaluate.chance import binomial_bound

@@ -9,9 +9,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from xlt.data.labels import only_label
 from xlt.data.predictions import Prediction, read_predictions
-from xlt.data.rows import Row, fingerprint
+from xlt.data.rows import Row, fingerprint, only_label
 from xlt.data.source import Source, needs_dev
 from xlt.errors import DataFault, XltError
 from xlt.evaluate import metrics as measures

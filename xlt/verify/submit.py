@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from xlt.data.labels import with_labels
 from xlt.data.predictions import read_predictions
 from xlt.data.rows import fingerprint
-from xlt.data.source import Source, needs_dev
+from xlt.data.source import Source, needs_dev, with_labels
 from xlt.errors import DataFault, IncompleteFault, UsageFault
 from xlt.evaluate.metrics import Scored
 from xlt.evaluate.submission import BENCHMARKS, file_name, submission_text

@@ -13,8 +13,7 @@ from xlt.data.files.pretraining import groups, pretraining_sentences
 from xlt.data.files.reading import DataFile, SplitFiles, read_lines
 from xlt.data.files.spans import read_squad_json, read_tydiqa
 from xlt.data.files.tags import read_ccg, read_tags
-from xlt.data.labels import only_label
-from xlt.data.rows import Row, TextRow
+from xlt.data.rows import Row, TextRow, only_label
 from xlt.data.source import Source
 from xlt.errors import DataFault, UsageFault, encodable
 from xlt.tasks.record import ENGLISH, Split, Task

@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from glob import escape
 from http import HTTPStatus
 from pathlib import Path
@@ -94,18 +93,15 @@ class HubClient:
     def listing(self, kind: RepositoryKind, repository: str, revision: str, branch: str) -> tuple[str, Digests]:
         """The commit that the hub has as ``revision``, or else as ``branch``, and size and digest of its files."""
 
-        # Not by snapshot_download(dry_run=True), which tells no digests and asks for every file by itself.
         def ask(revision: str) -> _Listing:
-            return _listing(
-                partial(
-                    self._api.repo_info,
-                    repository,
-                    repo_type=kind,
-                    revision=revision,
-                    timeout=LISTING_SECONDS,
-                    files_metadata=True,
-                )
-            )
+            options: dict[str, Any] = {"timeout": LISTING_SECONDS, "files_metadata": True}
+            try:
+                # Not by snapshot_download(dry_run=True), which tells no digests and asks for every file by itself.
+                info: Any = self._api.repo_info(repository, repo_type=kind, revision=revision, **options)
+                return _Listing(sha=info.sha, files=[_listed(each) for each in info.siblings or ()])
+            # The hub's client takes a server's answer for a listing unseen.
+            except (TypeError, KeyError, AttributeError, RecursionError, ValidationError) as error:
+                raise NotAListing(str(error)) from error
 
         with faults(self._endpoint, _page(kind, repository), revision):
             try:
@@ -199,21 +195,9 @@ class _Listing(BaseModel, strict=True):
     files: list[_ListedFile]
 
 
-def _listing(ask: Callable[[], Any]) -> _Listing:
-    """What a hub answers, if it is a listing. The hub's client takes a server's answer for one unseen."""
-    try:
-        info = ask()
-        files = [
-            _ListedFile(path=each.rfilename, size=each.size or 0, digest=_declared(each))
-            for each in info.siblings or ()
-        ]
-        return _Listing(sha=info.sha, files=files)
-    except (TypeError, KeyError, AttributeError, RecursionError, ValidationError) as error:
-        raise NotAListing(str(error)) from error
-
-
-def _declared(file: Any) -> str:
-    return file.lfs.sha256 if file.lfs else file.blob_id or ""
+def _listed(file: Any) -> _ListedFile:
+    digest = file.lfs.sha256 if file.lfs else file.blob_id or ""
+    return _ListedFile(path=file.rfilename, size=file.size or 0, digest=digest)
 
 
 WAITING = "Another process is fetching {}: waiting until it is done."

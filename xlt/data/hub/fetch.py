@@ -117,7 +117,11 @@ def fetch(
         with collecting(collected, one_host=True):
             listings.append((want, _files(hub, want, collected)))
     every = [file for _, files in listings for file in files]
-    whole = {file: sha256 for file in every if (sha256 := _intact(file))}
+    whole: dict[RemoteFile, str] = {}
+    for file in every:
+        if file.local.is_file():
+            with suppress(DataFault):  # a damaged one is deleted
+                whole[file] = file.sha256()
     missing = sum(file.missing() for file in every if file not in whole)
     cache = Path(constants.HF_HUB_CACHE)
     announce(progress, cache, files=len(every), here=len(whole), missing=missing, offline=hub.offline)
@@ -167,14 +171,6 @@ def _select(want: Wanted, revision: str, known: Digests, collected: list[XltErro
             collected.append(fault)
     paths = {path for pattern in (*want.patterns, *want.optional) for path in matching(known, pattern)}
     return [RemoteFile(want.kind, want.repository, revision, path, *known[path]) for path in sorted(paths)]
-
-
-def _intact(file: RemoteFile) -> str:
-    """The sha256 of a file in the cache if it is what it should be; a damaged one is deleted."""
-    if file.local.is_file():
-        with suppress(DataFault):
-            return file.sha256()
-    return ""
 
 
 def _sound(

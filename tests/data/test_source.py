@@ -1,12 +1,11 @@
-"""Labels that are in the training data and nowhere else."""
+"""What a run asks of a source: labels that are in the training data and nowhere else."""
 
 from __future__ import annotations
 
 from typing import Any, cast
 
-from xlt.data.labels import with_labels
 from xlt.data.rows import Row, TagRow
-from xlt.data.source import Source
+from xlt.data.source import Source, with_labels
 from xlt.tasks.catalogue import get_task
 
 
