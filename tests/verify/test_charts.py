@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from xlt.verify.charts import Delta, Series, forest_plot, line_chart
+from xlt.verify.charts import Delta, forest_plot, line_chart
 
 
 def test_a_row_says_its_numbers_and_links_to_its_runs():
@@ -37,7 +37,7 @@ def test_nothing_is_drawn_for_nothing():
     "losses", [(0, 0), (0, 5e-324), (1e12, math.nextafter(1e12, 2e12)), (-1e12, 1e12), (1e-300, 0)]
 )
 def test_a_line_lies_inside_the_picture_whatever_its_numbers_are(losses: tuple[float, float]):
-    chart = line_chart([Series("a", list(enumerate(losses)))], x_label="x", y_label="y")
+    chart = line_chart({"a": list(enumerate(losses))}, x_label="x", y_label="y")
     places = [tuple(map(float, each.split(","))) for each in re.search(r'points="([^"]+)"', chart)[1].split()]
     assert len(places) == 2
     assert all(0 <= x <= 420 and 0 <= y <= 210 for x, y in places)

@@ -14,7 +14,7 @@ import pytest
 
 from xlt.artifact import artifact_root
 from xlt.errors import ExitCode
-from xlt.verify.charts import Series, line_chart
+from xlt.verify.charts import line_chart
 from xlt.verify.comparison import VERDICT_WORDS
 from xlt.verify.judge import Verification, join, recompute, verify
 from xlt.verify.report import MARKS, render, schema, write_report
@@ -107,7 +107,7 @@ def test_text_from_the_results_is_escaped(results, found):
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
     assert Outline(page).open == []
-    assert bad not in line_chart([Series(bad, [(0, 1), (1, 2)])], x_label=bad, y_label=bad)
+    assert bad not in line_chart({bad: [(0, 1), (1, 2)]}, x_label=bad, y_label=bad)
 
 
 def test_the_report_is_the_same_each_time(results, found):
@@ -141,12 +141,12 @@ def test_the_smoke_tier_says_what_it_is_not(results, found):
 
 
 def test_a_long_line_is_thinned_and_a_flat_or_empty_one_drawn():
-    chart = line_chart([Series("loss", [(n, 5.0) for n in range(5000)])], x_label="step", y_label="loss")
+    chart = line_chart({"loss": [(n, 5.0) for n in range(5000)]}, x_label="step", y_label="loss")
     points = re.search(r'points="([^"]*)"', chart)
     assert points is not None
     assert len(points[1].split()) == 120
-    assert line_chart([], x_label="x", y_label="y") == ""
-    assert "polyline" in line_chart([Series("one", [(3, 0)])], x_label="x", y_label="y", marks=True)
+    assert line_chart({}, x_label="x", y_label="y") == ""
+    assert "polyline" in line_chart({"one": [(3, 0)]}, x_label="x", y_label="y", marks=True)
 
 
 def test_an_arm_is_shown_with_its_difference_to_the_baseline(make):

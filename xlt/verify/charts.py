@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
@@ -15,30 +15,24 @@ MOST_POINTS = 120
 STYLES = 9  # lines that report.css can tell apart
 
 
-@dataclass(frozen=True, slots=True)
-class Series:
-    """A named line of points (x, y)."""
-
-    name: str
-    points: Sequence[tuple[float, float]]
+Points = Sequence[tuple[float, float]]  # x and y
 
 
 def line_chart(
-    series: Sequence[Series], *, x_label: str, y_label: str, marks: bool = False, y_from: float | None = None
+    lines: Mapping[str, Points], *, x_label: str, y_label: str, marks: bool = False, y_from: float | None = None
 ) -> str:
-    """A chart of one or more lines; ``marks`` draws every point, ``y_from`` fixes the low end of the y axis.
+    """A chart of lines by their names; ``marks`` draws every point, ``y_from`` fixes the low end of the y axis.
 
     The lines differ in dash pattern as well as colour; long ones are thinned to means over equal stretches.
     Names and labels are escaped.
     """
-    lines = [Series(each.name, _thin(each.points)) for each in series if each.points]
+    lines = {name: _thin(points) for name, points in lines.items() if points}
     if not lines:
         return ""
-    xs = [x for each in lines for x, _ in each.points]
-    ys = [y for each in lines for _, y in each.points]
+    xs, ys = zip(*(point for points in lines.values() for point in points), strict=True)
     x_axis = Axis(min(xs), max(xs), LEFT, WIDTH - RIGHT)
     y_axis = Axis(min(ys) if y_from is None else min(y_from, *ys), max(ys), HEIGHT - BOTTOM, TOP)
-    title = escape(f"{y_label} by {x_label}: {', '.join(each.name for each in lines)}")
+    title = escape(f"{y_label} by {x_label}: {', '.join(lines)}")
     parts = [
         f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{title}">',
         *_grid(x_axis, y_axis),
@@ -46,7 +40,11 @@ def line_chart(
         f"{escape(x_label)}</text>",
         f'<text class="axis" x="12" y="{(TOP + HEIGHT - BOTTOM) // 2}" text-anchor="middle" '
         f'transform="rotate(-90 12 {(TOP + HEIGHT - BOTTOM) // 2})">{escape(y_label)}</text>',
-        *(part for number, each in enumerate(lines) for part in _line(each, number, x_axis, y_axis, marks)),
+        *(
+            part
+            for number, points in enumerate(lines.values())
+            for part in _line(points, number, x_axis, y_axis, marks)
+        ),
         "</svg>",
     ]
     return "".join(parts)
@@ -84,15 +82,15 @@ def _grid(x_axis: Axis, y_axis: Axis) -> Iterator[str]:
         yield f'<text x="{x}" y="{HEIGHT - BOTTOM + 14}" text-anchor="middle">{tick:.4g}</text>'
 
 
-def _line(series: Series, number: int, x_axis: Axis, y_axis: Axis, marks: bool) -> Iterator[str]:
-    places = [(x_axis.place(x), y_axis.place(y)) for x, y in series.points]
+def _line(points: Points, number: int, x_axis: Axis, y_axis: Axis, marks: bool) -> Iterator[str]:
+    places = [(x_axis.place(x), y_axis.place(y)) for x, y in points]
     path = " ".join(f"{x},{y}" for x, y in places)
     yield f'<polyline class="line s{number % STYLES}" points="{path}"/>'
     if marks:
         yield from (f'<circle class="mark s{number % STYLES}" cx="{x}" cy="{y}" r="3"/>' for x, y in places)
 
 
-def _thin(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
+def _thin(points: Points) -> Points:
     if len(points) <= MOST_POINTS:
         return points
     bounds = [round(number * len(points) / MOST_POINTS) for number in range(MOST_POINTS + 1)]

@@ -24,17 +24,9 @@ from xlt.errors import DataFault, IncompleteFault, UsageFault
 from xlt.files import writable, write_text
 from xlt.pipeline.store import MANIFEST, PROVENANCE, SPEC, describe, prediction_name, read_provenance, read_spec
 from xlt.strict_json import read_json
+from xlt.verify import recorded
 from xlt.verify.comparison import mean
 from xlt.verify.judge import Verification
-from xlt.verify.recorded import (
-    REFERENCE_RUN,
-    MeasuredCell,
-    MeasuredMean,
-    ReferenceRun,
-    device_of,
-    means_of,
-    reference_path,
-)
 from xlt.verify.scores import by_mean, table_of
 from xlt.verify.stored import GridRun
 
@@ -89,33 +81,33 @@ def record(verification: Verification, artifact: Path, *, today: datetime.date |
     """
     check_whole(verification, "recorded as a reference run")
     cells = {
-        f"{cell.arm}/{cell.task}/{cell.split}/{cell.language}": MeasuredCell(
+        f"{cell.arm}/{cell.task}/{cell.split}/{cell.language}": recorded.MeasuredCell(
             metrics={name: round(value, 6) for name, value in cell.metrics.items()},
             above_chance=cell.above_chance,
             predictions=cell.predictions,
         )
         for cell in verification.cells
     }
-    values, rows = means_of(cells), by_mean(table_of(verification.cells, verification.seed))
+    values, rows = recorded.means_of(cells), by_mean(table_of(verification.cells, verification.seed))
     states = {state.folder: state for state in verification.runs}
     means = {}
     for each in verification.verdicts:
         key, state = (each.arm, each.task, each.split), states[each.run]
         name, guess = "/".join(key), round(mean(rows[key]["chance"]), 6)
         how = {"recipe": state.recipe, "data": state.data, "execution": state.execution}
-        means[name] = MeasuredMean(value=values[name], chance=guess, **how)
-    run = ReferenceRun(
+        means[name] = recorded.MeasuredMean(value=values[name], chance=guess, **how)
+    run = recorded.ReferenceRun(
         tier=verification.tier,
         source=verification.source.name,
         seed=verification.seed,
         date=(today or datetime.datetime.now(datetime.UTC).date()).isoformat(),
-        platform={**verification.platform, "device": device_of(verification.platform)},
+        platform={**verification.platform, "device": recorded.device_of(verification.platform)},
         means=means,
         cells=cells,
     )
-    path = reference_path(run, artifact)
+    path = recorded.reference_path(run, artifact)
     if path.exists():
-        before = read_json(path, REFERENCE_RUN, fix=RESTORE)
+        before = read_json(path, recorded.REFERENCE_RUN, fix=RESTORE)
         # The day on which the same run was recorded first is kept.
         if path.read_text("utf-8") != run.model_copy(update={"date": before.date}).text():
             raise UsageFault(

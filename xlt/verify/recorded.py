@@ -280,12 +280,8 @@ def platform_of(runs: Sequence[StoredRun]) -> dict[str, Any]:
     """Where the runs were made, from their own provenance; a list where they differ."""
     facts: dict[str, Any] = {}
     for name in PLATFORM:
-        values: list[Any] = []
-        for run in runs:
-            value = getattr(run.provenance, name, None)
-            if value is not None and value != {} and value not in values:
-                values.append(value)
-        if values:
+        found = [getattr(run.provenance, name, None) for run in runs]
+        if values := [each for place, each in enumerate(found) if each not in (None, {}, *found[:place])]:
             facts[name] = values[0] if len(values) == 1 else values
     return facts
 

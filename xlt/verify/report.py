@@ -20,8 +20,7 @@ from xlt.errors import UsageFault
 from xlt.files import writable, write_bytes, write_text
 from xlt.pipeline.store import Provenance, read_provenance
 from xlt.verify import tables
-from xlt.verify.charts import STYLES, Series, forest_plot, line_chart
-from xlt.verify.comparison import VERDICT_WORDS
+from xlt.verify.charts import STYLES, Points, forest_plot, line_chart
 from xlt.verify.export import CRATE, crate
 from xlt.verify.judge import RunState, Verification
 from xlt.verify.stored import Log, read_log
@@ -155,7 +154,6 @@ def render(verification: Verification, *folders: Path) -> str:
         totals={stage: sum(card.seconds.get(stage, 0.0) for card in cards) for stage in stages},
         count=count_verdicts,
         marks=MARKS,
-        words=VERDICT_WORDS,
         styles=STYLES,
     )
 
@@ -217,20 +215,20 @@ def _card(state: RunState, results: Path, base: str) -> RunCard:
         return RunCard(state, title, (), None, "", (), None)
     folder = results / "runs" / state.folder
     log = read_log(folder)
-    lines = _losses(log) if log else []
+    lines = _losses(log) if log else {}
     curve = line_chart(lines, x_label="step", y_label="loss")
     links = tuple(
         (name, f"{base}/{quote(state.folder)}/{name}") for name in FILES if base and (folder / name).is_file()
     )
-    return RunCard(state, title, links, log, curve, tuple(each.name for each in lines), read_provenance(folder))
+    return RunCard(state, title, links, log, curve, tuple(lines), read_provenance(folder))
 
 
-def _losses(log: Log) -> list[Series]:
+def _losses(log: Log) -> dict[str, Points]:
     """The losses by step, a line per task."""
     points: dict[str, list[tuple[float, float]]] = {}
     for step, task, loss in zip(log.steps, log.tasks, log.losses, strict=True):
         points.setdefault(task, []).append((float(step), loss))
-    return [Series(tables.task_name(task), its) for task, its in sorted(points.items())]
+    return {tables.task_name(task): its for task, its in sorted(points.items())}
 
 
 def _stages(cards: Sequence[RunCard]) -> list[str]:

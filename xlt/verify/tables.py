@@ -11,7 +11,7 @@ from xlt.evaluate.metrics import Metrics
 from xlt.tasks.catalogue import TASKS
 from xlt.tasks.record import ENGLISH, Split
 from xlt.verify.cells import Cell
-from xlt.verify.charts import Delta, Series, line_chart
+from xlt.verify.charts import Delta, line_chart
 from xlt.verify.claims import PaperTable, read_literature
 from xlt.verify.comparison import VERDICT_WORDS, VerdictWord, estimate
 from xlt.verify.judge import Verification, scores_of
@@ -66,13 +66,13 @@ class LanguageTable:
     @property
     def chart(self) -> str:
         """The scores by distance from English; empty where too few distances are known."""
-        series = []
+        lines: dict[str, list[tuple[float, float]]] = {}
         for arm in self.arms:
             found = [(distance(code), self.cells.get((arm, code))) for code in self.languages]
-            series.append(Series(arm, sorted((far, cell.score) for far, cell in found if far is not None and cell)))
-        if not any(len(each.points) > 2 for each in series):
+            lines[arm] = sorted((far, cell.score) for far, cell in found if far is not None and cell)
+        if not any(len(points) > 2 for points in lines.values()):
             return ""
-        return line_chart(series, x_label="distance from English", y_label="score", marks=True, y_from=0)
+        return line_chart(lines, x_label="distance from English", y_label="score", marks=True, y_from=0)
 
 
 def distance(language: str) -> float | None:
