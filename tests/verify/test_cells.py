@@ -29,13 +29,13 @@ def only_problem(verification: Verification) -> Problem:
 
 
 def words(verification: Verification) -> dict[tuple[str, str, str], str]:
-    return {(v.arm, v.task, v.split): v.verdict for v in verification.verdicts}
+    return {v.key: v.verdict for v in verification.verdicts}
 
 
 def test_recomputed_values_are_the_known_ones(results):
     found = verify(results.root, results.source)
     assert found.problems == ()
-    by_place = {(cell.arm, cell.task, cell.split, cell.language): cell for cell in found.cells}
+    by_place = {(*cell.key, cell.language): cell for cell in found.cells}
     for language, right in RIGHT.items():
         cell = by_place["baseline", "xnli", "test", language]
         assert cell.metrics == {"accuracy": pytest.approx(100 * right / 60)}

@@ -23,7 +23,7 @@ DAY = datetime.date(2026, 1, 2)
 
 
 def verdict(verification: Verification, arm: str, task: str, split: str = "test") -> Verdict:
-    return next(v for v in verification.verdicts if (v.arm, v.task, v.split) == (arm, task, split))
+    return next(v for v in verification.verdicts if v.key == (arm, task, split))
 
 
 def run_mean(value: float, *, guess: float = 0.0, name: str = "xnli", above_chance: bool = True) -> RunMean:
@@ -130,7 +130,7 @@ def test_english_at_chance_is_a_collapse_even_inside_a_wide_band(make, recorded)
     given = verdict(found, "mnli", "xnli")
     assert given.verdict == "collapsed"
     assert "English is at chance" in given.reason
-    statement = next(s for s in found.statements if (s.arm, s.task, s.split) == ("mnli", "xnli", "test"))
+    statement = next(s for s in found.statements if s.key == ("mnli", "xnli", "test"))
     assert (statement.above_chance, statement.languages) == (0, 3)
     assert statement.at_chance == ("de", "en", "qaf")
     assert found.exit_code == ExitCode.DEVIATES

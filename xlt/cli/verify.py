@@ -125,7 +125,7 @@ def _verdicts(verification: judge.Verification) -> Iterator[tuple[object, ...]]:
     """A row per mean over languages, failures first."""
     for each in sorted(verification.verdicts, key=lambda verdict: verdict.verdict not in FAILURES):
         expected = each.band and f"{each.band.low:.1f} to {each.band.high:.1f}"
-        yield each.verdict, each.arm, each.task, each.split, each.value, expected, each.reason
+        yield each.verdict, *each.key, each.value, expected, each.reason
 
 
 def _paper(found: paper.Paper | None) -> Shown:

@@ -81,7 +81,7 @@ def record(verification: Verification, artifact: Path, *, today: datetime.date |
     """
     check_whole(verification, "recorded as a reference run")
     cells = {
-        f"{cell.arm}/{cell.task}/{cell.split}/{cell.language}": recorded.MeasuredCell(
+        "/".join((*cell.key, cell.language)): recorded.MeasuredCell(
             metrics={name: round(value, 6) for name, value in cell.metrics.items()},
             above_chance=cell.above_chance,
             predictions=cell.predictions,
@@ -92,8 +92,7 @@ def record(verification: Verification, artifact: Path, *, today: datetime.date |
     states = {state.folder: state for state in verification.runs}
     means = {}
     for each in verification.verdicts:
-        key, state = (each.arm, each.task, each.split), states[each.run]
-        name, guess = "/".join(key), round(mean(rows[key]["chance"]), 6)
+        state, name, guess = states[each.run], "/".join(each.key), round(mean(rows[each.key]["chance"]), 6)
         how = {"recipe": state.recipe, "data": state.data, "execution": state.execution}
         means[name] = recorded.MeasuredMean(value=values[name], chance=guess, **how)
     run = recorded.ReferenceRun(

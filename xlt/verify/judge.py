@@ -108,12 +108,8 @@ class Verification(Frozen):
     @property
     def table(self) -> pd.DataFrame:
         """The table of scores of all seeds."""
-        return pd.concat(
-            [
-                table_of(each.cells, each.seed, each.backbone.retrieval_layer if each.backbone else 0)
-                for each in self.seeds
-            ]
-        )
+        layer = self.backbone.retrieval_layer if self.backbone else 0  # all seeds have the same
+        return pd.concat([table_of(each.cells, each.seed, layer) for each in self.seeds])
 
     @property
     def summary(self) -> str:
@@ -363,9 +359,7 @@ def _result_hash(grid: GridFile, cells: Sequence[Cell], verdicts: Sequence[Verdi
             "tier": grid.tier,
             "source": grid.source.model_dump(),
             "seed": grid.seed,
-            "cells": [
-                [cell.arm, cell.task, cell.split, cell.language, cell.predictions, cell.metrics] for cell in cells
-            ],
-            "verdicts": [[each.arm, each.task, each.split, each.verdict] for each in verdicts],
+            "cells": [[*cell.key, cell.language, cell.predictions, cell.metrics] for cell in cells],
+            "verdicts": [[*each.key, each.verdict] for each in verdicts],
         }
     )

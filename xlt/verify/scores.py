@@ -47,7 +47,7 @@ def table_of(cells: Iterable[Cell], seed: int, layer: int = 0) -> pd.DataFrame:
         variant = f"layer {layer}" if task.kind == "retrieval" and layer else ""
         values = {SCORE: (cell.score, task_score(task, guess))}
         values |= {metric: (value, guess.get(metric, np.nan)) for metric, value in cell.metrics.items()}
-        place, facts = (cell.arm, cell.task, cell.split, cell.language), (cell.above_chance, cell.predictions, cell.run)
+        place, facts = (*cell.key, cell.language), (cell.above_chance, cell.predictions, cell.run)
         rows += [
             (*place, metric, variant, seed, value, chance, cell.examples, *facts)
             for metric, (value, chance) in values.items()
