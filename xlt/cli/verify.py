@@ -23,7 +23,7 @@ with lazily():
     from xlt import artifact
     from xlt.data import source as rows
     from xlt.evaluate import metrics
-    from xlt.verify import cells, claims, comparison, export, judge, paper, report, rules, selection, stored
+    from xlt.verify import cells, claims, comparison, export, judge, paper, report, rules, selection, stored, tables
 
 MOST_PROBLEMS = 5
 FEW_CLAIMS = 2
@@ -89,7 +89,7 @@ def _seed(verification: judge.Verification) -> Shown:
         yield from (f"PROBLEM  {line}" for line in (*found[:MOST_PROBLEMS], *more))
         yield f"         → {fix}"
     if verification.verdicts:
-        arms = list(dict.fromkeys(verdict.arm for verdict in verification.verdicts))
+        arms = tables.arms(verification)
         columns = ("task", "languages", "chance", "majority", *arms)
         yield table_of(columns, _scores(verification, arms), "Mean / English / languages above chance (99 %)")
         columns = ("verdict", "arm", "task", "split", "mean", "expected", "why")
@@ -100,17 +100,15 @@ def _seed(verification: judge.Verification) -> Shown:
         yield f"Verdicts: {verification.summary}.  result_hash {verification.result_hash}"
 
 
-def _scores(verification: judge.Verification, arms: list[str]) -> Iterator[tuple[object, ...]]:
+def _scores(verification: judge.Verification, arms: Sequence[str]) -> Iterator[tuple[object, ...]]:
     """A row per task that is judged: mean over languages, English, and how many languages are above chance."""
-    for key, split in dict.fromkeys((verdict.task, verdict.split) for verdict in verification.verdicts):
-        found = [cell for cell in verification.cells if (cell.task, cell.split) == (key, split)]
-        by_arm = [[cell for cell in found if cell.arm == arm] for arm in arms]
-        if found:
-            task, gold = get_task(key), next(filter(None, by_arm))
-            chance = comparison.mean([metrics.task_score(task, cell.chance) for cell in gold])
-            majorities = [metrics.task_score(task, cell.majority) for cell in gold if cell.majority]
-            majority = comparison.mean(majorities) if majorities else None
-            yield f"{key} {split}", len(gold), chance, majority, *map(_summary, by_arm)
+    for table in tables.language_tables(verification):
+        task, gold = get_task(table.task), [table.gold(code) for code in table.languages]
+        chance = comparison.mean([metrics.task_score(task, cell.chance) for cell in gold])
+        majorities = [metrics.task_score(task, cell.majority) for cell in gold if cell.majority]
+        majority = comparison.mean(majorities) if majorities else None
+        by_arm = ([cell for cell in table.cells.values() if cell.arm == arm] for arm in arms)
+        yield f"{table.task} {table.split}", len(gold), chance, majority, *map(_summary, by_arm)
 
 
 def _summary(found: list[cells.Cell]) -> str | None:

@@ -22,6 +22,7 @@ VERDICT_WORDS: tuple[VerdictWord, ...] = (
     *("collapsed", "deviates", "not run", "not verifiable"),
     *("consistent", "reproduced", "exact"),
 )
+SOUND = VERDICT_WORDS[4:]
 LEVEL = 0.05
 Matrix = NDArray[np.float64]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from xlt.frozen import Frozen
 from xlt.verify.claims import Claim, Printed
-from xlt.verify.comparison import VERDICT_WORDS, worst
+from xlt.verify.comparison import SOUND, VERDICT_WORDS, worst
 from xlt.verify.rules import CellVerdict, Part, judge_parts, judge_printed
 from xlt.verify.scores import Scores
 from xlt.verify.verdicts import Judged
@@ -36,10 +36,9 @@ class Paper(Frozen):
     @property
     def summary(self) -> str:
         """How many hold, in words."""
-        good = ("consistent", "reproduced", "exact")
-        claims = sum(each.verdict in good for each in self.claims)
+        claims = sum(each.verdict in SOUND for each in self.claims)
         cells = [each for each in self.cells if each.cell.expected is not None]
-        held = sum(each.verdict in good for each in cells)
+        held = sum(each.verdict in SOUND for each in cells)
         seeds = f"seed{'s' if len(self.seeds) > 1 else ''} {', '.join(map(str, self.seeds))}"
         unread = len(self.cells) - len(cells)
         return (

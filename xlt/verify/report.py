@@ -21,20 +21,13 @@ from xlt.files import writable, write_bytes, write_text
 from xlt.pipeline.store import Provenance, read_provenance
 from xlt.verify import tables
 from xlt.verify.charts import STYLES, Points, forest_plot, line_chart
+from xlt.verify.comparison import VERDICT_WORDS
 from xlt.verify.export import CRATE, crate
 from xlt.verify.judge import RunState, Verification
 from xlt.verify.stored import Log, read_log
 from xlt.verify.verdicts import count_verdicts
 
-MARKS = {
-    "exact": "✓",
-    "reproduced": "✓",
-    "consistent": "✓",
-    "deviates": "✗",
-    "collapsed": "✗",
-    "not run": "○",
-    "not verifiable": "–",
-}
+MARKS = dict(zip(VERDICT_WORDS, "✗✗○–✓✓✓", strict=True))
 STAGES = ("train", "save", "evaluate")
 FILES = ("spec.json", "log.jsonl", "metrics.json", "provenance.json", "MANIFEST.json")
 SMOKE = {

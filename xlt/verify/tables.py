@@ -13,14 +13,13 @@ from xlt.tasks.record import ENGLISH, Split
 from xlt.verify.cells import Cell
 from xlt.verify.charts import Delta, line_chart
 from xlt.verify.claims import PaperTable, read_literature
-from xlt.verify.comparison import VERDICT_WORDS, VerdictWord, estimate
+from xlt.verify.comparison import SOUND, VERDICT_WORDS, VerdictWord, estimate
 from xlt.verify.judge import Verification, scores_of
 from xlt.verify.paper import Paper
 from xlt.verify.rules import CellVerdict
 from xlt.verify.scores import BASELINE, NINE, ScoreUnavailable, tasks_of
 from xlt.verify.verdicts import Statement, Verdict
 
-SOUND = ("consistent", "reproduced", "exact")
 METRICS = {"accuracy": "accuracy", "f1": "F1", "exact_match": "EM", "precision": "P", "recall": "R"}
 
 
