@@ -112,6 +112,15 @@ PREDICTIONS = "predictions/xnli.test.de.jsonl.gz"
             "predictions",
             "not a finite number",
         ),
+        *(
+            (
+                PREDICTIONS,
+                gzip.compress(LINE.replace(b"0.5", large), mtime=0),
+                "predictions",
+                "finite number of 32 bits",
+            )
+            for large in (b"1e308", b"-1e39", b"1" + b"0" * 39)
+        ),
         (PREDICTIONS, gzip.compress(LINE.replace(b"test-0", b"\\ud800"), mtime=0), "predictions", "not a line of JSON"),
     ],
 )
@@ -124,6 +133,15 @@ def test_every_other_file_of_a_run_is_a_problem(results: Results, name: str, con
     assert what in problem.what
     json.dumps(found.model_dump(mode="json"), ensure_ascii=False, allow_nan=False).encode()
     write_report(found, results.root)
+
+
+@pytest.mark.parametrize("score", [b"1.01", b"-0.5", b"3e38"])
+def test_a_score_that_is_no_probability_is_a_problem_where_it_must_be_one(results: Results, score: bytes):
+    text = gzip.decompress((results.run(RUN) / PREDICTIONS).read_bytes())
+    put(results, PREDICTIONS, gzip.compress(text.replace(b"0.5", score, 1), mtime=0))
+    (problem,) = verify(results.root, results.source).problems
+    assert (problem.kind, problem.where) == ("predictions", "xnli.test.de")
+    assert "1 predictions have a score that is no probability: test-0." in problem.what
 
 
 def in_grid(*keys: Any, value: Any) -> Callable[[dict[str, Any]], str]:

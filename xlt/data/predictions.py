@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import sys
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,6 +12,8 @@ from pathlib import Path
 
 from xlt.errors import DataFault
 from xlt.strict_json import MOST_BYTES, parse_json, reason, regular
+
+LARGEST_SCORE = (2 - 2**-23) * 2.0**127  # models compute in 32 bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +90,8 @@ def _parse(line: bytes, where: str) -> Prediction:
     if not isinstance(record["id"], str):
         raise DataFault(f"{where}: the id is not text.")
     score = record["score"]
-    # Against the largest float and not by math.isfinite, which a whole number of 400 digits is too large for.
-    if isinstance(score, bool) or not isinstance(score, int | float) or not abs(score) <= sys.float_info.max:
-        raise DataFault(f"{where}: the score is not a finite number.")
+    if isinstance(score, bool) or not isinstance(score, int | float) or not abs(score) <= LARGEST_SCORE:
+        raise DataFault(f"{where}: the score is not a finite number of 32 bits, as models compute.")
     found = record["prediction"]
     if isinstance(found, list) and len(found) == 2 and all(type(part) is int for part in found):
         found = (found[0], found[1])

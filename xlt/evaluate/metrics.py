@@ -112,6 +112,8 @@ _ROWS: Mapping[Kind, type[Row]] = {
     "span_qa": SpanRow,
     "retrieval": BitextRow,
 }
+# Where the score of a prediction is a probability (see ``Prediction``).
+_PROBABLE: tuple[Kind, ...] = ("pair_classification", "multiple_choice", "tagging")
 
 
 def match(
@@ -122,7 +124,8 @@ def match(
     Right are the labels of the row, or the texts of its gold answers; given are the labels, or the text of the answer.
 
     Raises:
-        DataFault: not every row has exactly one prediction, a prediction has no row, or one is impossible for
+        DataFault: not every row has exactly one prediction, a prediction has no row or a score that is no
+            probability where it should be one, or one is impossible for
             its row (a label, choice or id that does not exist, offsets outside the context, more or fewer tags
             than words); or a question has no gold answer (SQuAD v2.0 aside).
     """
@@ -138,6 +141,9 @@ def match(
         "gold rows have no prediction": [id_ for id_ in gold if id_ not in given],
         "ids are predicted more than once": [id_ for id_, times in given.items() if times > 1],
         "predictions have an unknown id": [id_ for id_ in given if id_ not in gold],
+        "predictions have a score that is no probability": [
+            each.id for each in predictions if task.kind in _PROBABLE and not 0 <= each.score <= 1
+        ],
     }
     fix = "Predict again on the same data: split, language and --limit must be equal."
     if found := [f"{len(ids)} {fault}: {_first(ids)}." for fault, ids in faults.items() if ids]:
