@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from xlt.data.files.locate import check_root, declared_languages, locate, some_f
 from xlt.data.files.reading import FileFault
 from xlt.data.files.source import TRANSLATED, read, read_text_file, text_files, translated_languages
 from xlt.data.rows import Row, SpanRow, is_blank
-from xlt.errors import DataFault, XltError, encodable
+from xlt.errors import XltError, encodable
 from xlt.tasks.record import ENGLISH, Split, Task
 
 
@@ -37,12 +38,15 @@ class CheckReport:
     unread: dict[str, list[str]] = field(default_factory=dict)
     """By folder, the files beside those of a task that no task reads: extra ones, or ones with another name."""
 
-    def add(self, fault: XltError, file: str = "") -> None:
-        """Reports a fault of a file."""
-        problem = FileProblem(file, None, fault.what)
-        if isinstance(fault, FileFault):
-            problem = FileProblem(fault.file, fault.line, fault.message)
-        self.problems.append(problem)
+    @contextmanager
+    def collecting(self, file: str = "") -> Iterator[None]:
+        """Reports an error, which is one of ``file`` unless it names a file itself."""
+        try:
+            yield
+        except FileFault as fault:
+            self.problems.append(FileProblem(fault.file, fault.line, fault.message))
+        except XltError as fault:
+            self.problems.append(FileProblem(file, None, fault.what))
 
 
 def check(root: Path, tasks: Iterable[Task]) -> CheckReport:
@@ -59,18 +63,26 @@ def check(root: Path, tasks: Iterable[Task]) -> CheckReport:
     translations = translated_languages(root)
     read_files: set[Path] = set()
     for task in tasks:
-        splits = report.tasks.setdefault(task.key, {})
-        for split in task.files:
-            splits[split] = {}
-            # Every language as it is declared, then translations of the English training set.
-            for language in declared_languages(task, split):
-                read_files |= _check(root, task, split, language, "", report)
-            for language in translations if split == "train" else ():
-                read_files |= _check(root, task, split, language, f"{TRANSLATED}/{language}", report)
+        counts = report.tasks[task.key] = {split: {} for split in task.files}
+        # Every language as it is declared, then translations of the English training set.
+        places = [(split, each, each, "") for split in task.files for each in declared_languages(task, split)]
+        if "train" in task.files:
+            places += [("train", each, ENGLISH, f"{TRANSLATED}/{each}") for each in translations]
+        for split, language, written, within in places:
+            with report.collecting(task.files[split]):
+                if some_file_exists(root / within, task, split, written):
+                    files = locate(root, task, split, written, within)
+                    rows = read(files)
+                    counts[split][language] = len(rows)
+                    report.problems.extend(FileProblem(files.file.shown, None, text) for text in _remarks(rows, split))
+                    read_files |= {file.path for file in files.files}
         if task.kind == "masked_lm":
-            _check_texts(root, splits, report)
-    if not report.problems and not any(counts for splits in report.tasks.values() for counts in splits.values()):
-        report.add(DataFault(f"no file of any of the tasks in the data root '{root}'"))
+            with report.collecting():
+                for file in text_files(root):
+                    counts.setdefault("train", {})[file.stem] = len(read_text_file(file))
+    if not report.problems and not any(found for counts in report.tasks.values() for found in counts.values()):
+        nothing = encodable(f"no file of any of the tasks in the data root '{root}'")
+        report.problems.append(FileProblem("", None, nothing))
     report.unread.update(_unread(root, read_files))
     return report
 
@@ -82,29 +94,6 @@ def _unread(root: Path, read_files: set[Path]) -> dict[str, list[str]]:
         if extra := sorted(names - {file.name for file in read_files if file.parent == folder}):
             found[encodable(folder.relative_to(root).as_posix())] = [encodable(name) for name in extra]
     return found
-
-
-def _check(root: Path, task: Task, split: Split, language: str, within: str, report: CheckReport) -> set[Path]:
-    of = ENGLISH if within else language
-    try:
-        if not some_file_exists(root / within, task, split, of):
-            return set()
-        files = locate(root, task, split, of, within)
-        rows = read(files)
-    except XltError as fault:
-        report.add(fault, task.files[split])
-        return set()
-    report.tasks[task.key][split][language] = len(rows)
-    report.problems.extend(FileProblem(files.file.shown, None, text) for text in _remarks(rows, split))
-    return {file.path for file in files.files}
-
-
-def _check_texts(root: Path, splits: dict[str, dict[str, int]], report: CheckReport) -> None:
-    try:
-        for file in text_files(root):
-            splits.setdefault("train", {})[file.stem] = len(read_text_file(file))
-    except FileFault as fault:
-        report.add(fault)
 
 
 def _remarks(rows: list[Row], split: Split) -> Iterator[str]:
