@@ -62,6 +62,10 @@ BROKEN_METRICS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     ),
     "true": (lambda whole: whole.replace(b"80.0", b"true", 1), "xnli.dev.de.accuracy: Input should be"),
     "not a number": (lambda whole: whole.replace(b"80.0", b"NaN", 1), "expected value"),
+    "400 digits": (
+        lambda whole: whole.replace(b"80.0", b"8" * 400, 1),
+        "xnli.dev.de.accuracy: Input should be a valid number",
+    ),
     "many digits": (lambda whole: whole.replace(b"80.0", b"8" * 10_000, 1), "number out of range"),
     "a task twice": (lambda whole: whole[:-1] + b', "xnli": {}}', "'xnli' stands twice in one object"),
 }
@@ -135,6 +139,26 @@ def test_every_other_file_of_a_run_is_a_problem(results: Results, name: str, con
     write_report(found, results.root)
 
 
+@pytest.mark.parametrize("value", [b"1e308", b"-1e308", b"8e9"])
+def test_metrics_that_no_predictions_give_disagree(opened: Results, invoke: Invoke, value: bytes):
+    whole = (opened.run(RUN) / "metrics.json").read_bytes()
+    put(opened, "metrics.json", whole.replace(b"80.0", value, 1))
+    outcome = invoke("verify", "--results", str(opened.root))
+    assert outcome.code == ExitCode.DEVIATES
+    assert f"metrics.json says {float(value)}; from the predictions it is 80.0." in outcome.out
+
+
+@pytest.mark.parametrize("what", ["device", "python", "commit", "cpu"])
+def test_what_a_provenance_says_steers_no_terminal(opened: Results, invoke: Invoke, what: str):
+    provenance = json.loads((opened.run(RUN) / "provenance.json").read_text("utf-8"))
+    put(opened, "provenance.json", json.dumps({**provenance, what: "\x1b[2J\nPROBLEM"}).encode())
+    for command in ("verify", "report"):
+        outcome = invoke(command, "--results", str(opened.root))
+        assert outcome.code in (ExitCode.OK, ExitCode.DEVIATES)
+        assert all(each.isprintable() or each == "\n" for each in outcome.out + outcome.err)
+        assert "\nPROBLEM" not in outcome.out
+
+
 @pytest.mark.parametrize("score", [b"1.01", b"-0.5", b"3e38"])
 def test_a_score_that_is_no_probability_is_a_problem_where_it_must_be_one(results: Results, score: bytes):
     text = gzip.decompress((results.run(RUN) / PREDICTIONS).read_bytes())
@@ -173,6 +197,7 @@ OUTSIDE = "target/../../elsewhere/baseline.xnli-0123456789ab"
         (in_grid("runs", 0, "folder", value=f"target/{'x' * 5000}-0123456789ab"), "it is no folder of a run"),
         (in_grid("runs", 0, "arm", value="\x1b[2J"), "runs.0.arm: Value error, it is no name"),
         (in_grid("source", "settings", value={"limit": "few"}), "the setting 'limit' of the source is no whole number"),
+        (in_grid("left_out", value={"tiny": 5}), "left_out.tiny: Input should be a valid string"),
         (in_grid("seed", value=-1), "seed: Input should be"),
         (lambda grid: json.dumps(grid | {"runs": grid["runs"] + grid["runs"][:1]}), "is listed twice"),
     ],

@@ -28,7 +28,7 @@ METRICS = "metrics.json"
 StoredMetrics = dict[str, dict[str, dict[str, dict[str, StrictFloat]]]]
 State = Literal["done", "unfinished", "absent", "damaged"]
 # Bounds, because others may have written the file: a report shows these values.
-Words = Annotated[str, Field(max_length=200)]
+Words = Annotated[str, Field(max_length=200), AfterValidator(printable)]
 Count = Annotated[int, Field(ge=0, le=10**9)]
 Amount = Annotated[int | float, Field(ge=0, le=1e30)]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, TypeAdapter, model_validator
+from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, model_validator
 
 from xlt.data.source import EVALUATED_SPLITS, Source
 from xlt.errors import DataFault, IncompleteFault
@@ -49,7 +49,7 @@ def _run_folder(text: str) -> str:
 
 Name = Annotated[str, AfterValidator(_name)]
 Folder = Annotated[str, AfterValidator(_run_folder)]
-Shown = Annotated[str, BeforeValidator(printable)]
+Shown = Annotated[str, AfterValidator(printable)]
 
 
 class Problem(Frozen):
