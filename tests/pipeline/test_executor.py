@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from tests.pipeline.conftest import TinyGrid, Watcher
 from xlt.data.files.source import FilesSource
 from xlt.data.predictions import read_predictions
-from xlt.errors import IncompleteFault
+from xlt.errors import IncompleteFault, UsageFault
 from xlt.evaluate.metrics import score
 from xlt.pipeline.executor import Executor, current_attempt, parent_model
 from xlt.pipeline.grid import GridBuilder
@@ -96,6 +96,24 @@ def test_the_same_call_again_makes_nothing(finished: Finished, tiny_grid: TinyGr
     watcher = Watcher()
     tiny_grid.run(store.root, watcher)
     assert watcher.started == []
+
+
+def test_a_folder_of_another_seed_is_refused_and_stays_as_it_is(
+    finished: Finished, tiny_grid: TinyGrid, tmp_path: Path
+) -> None:
+    shutil.copytree(finished[0].root, tmp_path / "results")
+    store = RunStore(tmp_path / "results")
+    before = (store.root / "grid.json").read_bytes()
+    executor = Executor(
+        tiny_grid.source, SourceOptions(name="files", data_root=tiny_grid.files), store, EngineSettings(), Watcher()
+    )
+    with pytest.raises(UsageFault, match="holds results of seed 0") as caught:
+        executor.run_grid(tiny_grid.grid(seed=3))
+    assert "--results DIR" in caught.value.fix
+    assert (store.root / "grid.json").read_bytes() == before
+    for damaged in (b"{", b"[]", b'{"tier": 1}'):
+        (store.root / "grid.json").write_bytes(damaged)
+        assert executor.run_grid(tiny_grid.grid()).made == 0
 
 
 def test_a_killed_grid_continues_where_it_was(finished: Finished, tiny_grid: TinyGrid, tmp_path: Path) -> None:

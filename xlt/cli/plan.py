@@ -150,7 +150,8 @@ def _costs(cost: costs.Estimate) -> Iterator[str]:
     unknown = len(cost.unknown_runs)
     tokens = [_tokens(cost.training_tokens) or "none"] if cost.training_tokens or not unknown else []
     if unknown:
-        tokens.append(f"unknown for {unknown} of {len(cost.runs)} runs: their data or the tokenizer is not here")
+        why = "their data is not here, or the tokenizer not made yet: --calibrate makes it"
+        tokens.append(f"unknown for {unknown} of {len(cost.runs)} runs: {why}")
     hours = [
         f"training {_hours(each.training)}, dev scores at most {_hours(each.dev)}, "
         f"evaluation {_hours(each.evaluation)} on {name}"

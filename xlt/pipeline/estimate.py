@@ -278,7 +278,7 @@ def _download(runs: Iterable[RunSpec], backbone: str, source: str) -> tuple[int,
 
     lock, table = read_lock(), read_table()
     keys = dict.fromkeys(key for spec in runs for key in (*spec.train, *spec.evaluate)) if source == "hub" else ()
-    unknown = [key for key in keys if table[key].absent]
+    unknown = [key for key in keys if key not in table or table[key].absent]
     tasks = [get_task(key) for key in keys if key not in unknown]
     total = 0
     for want in [*wanted_data(tasks), *([wanted_model(backbone)] if backbone else [])]:

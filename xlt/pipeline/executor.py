@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from xlt.data.source import Source
-from xlt.errors import IncompleteFault
+from xlt.errors import IncompleteFault, UsageFault
 from xlt.files import writable, write_text
 from xlt.pipeline.grid import Grid
 from xlt.pipeline.jobs import Job, Workers
@@ -18,6 +20,7 @@ from xlt.pipeline.sources import SourceOptions
 from xlt.pipeline.spec import Phase, RunSpec
 from xlt.pipeline.store import Check, RunStore
 from xlt.pipeline.tiers import use_threads
+from xlt.printable import printable
 from xlt.train.engine import EngineSettings
 
 
@@ -60,6 +63,23 @@ def with_retries(grid: Grid, store: RunStore) -> Grid:
     return grid
 
 
+def _refuse_another(grid: Grid, results: Path) -> None:
+    """Keep the grid file of other results: without it their runs are there, and nothing finds them."""
+    if not (results / "runs").is_dir():
+        return
+    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):  # a damaged one is written anew
+        found = json.loads((results / "grid.json").read_bytes())
+        held = {"tier": found["tier"], "source": found["source"]["name"], "seed": found["seed"]}
+        asked = {"tier": grid.tier, "source": grid.source.name, "seed": grid.seed}
+        other = [f"{name} {printable(str(value))}" for name, value in held.items() if value != asked[name]]
+        if other:
+            raise UsageFault(
+                f"The results folder '{results}' holds results of {' and '.join(other)}.",
+                why="One folder holds one tier, source and seed.",
+                fix="Choose another folder: --results DIR",
+            )
+
+
 def parent_model(grid: Grid, spec: RunSpec, store: RunStore) -> Path | None:
     """The folder of the model that ``spec`` starts from; ``None`` for phase 1 and public checkpoints."""
     if spec.parent is None:
@@ -98,8 +118,12 @@ class Executor:
         """Write ``RESULTS/grid.json``, then make every run that is not complete. The same call always resumes.
 
         A run that collapses is made once more with another seed, and what starts from it waits for that.
+
+        Raises:
+            UsageFault: the folder holds the runs of another tier, source or seed.
         """
         grid = with_retries(grid, self.store)
+        _refuse_another(grid, self.store.root)
         with writable(self.store.root):
             self.store.root.mkdir(parents=True, exist_ok=True)
             write_text(self.store.root / "grid.json", grid.text())
