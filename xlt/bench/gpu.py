@@ -1,4 +1,4 @@
-"""Measure on a GPU what only a GPU can tell, the most uncertain first: about 25 minutes.
+"""Measure on a GPU what only a GPU can tell, the most uncertain first. It has not run on one: its time is not known.
 
 ``python -m xlt.bench.gpu --out DIR [STEP...]`` makes all steps, or those named. Each step is a process with a time
 limit and has a file ``DIR/STEP.json`` as soon as it ends, so that one that fails or hangs costs the others nothing.
