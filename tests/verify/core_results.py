@@ -118,11 +118,13 @@ def predictions(task: Task, rows: list[Row], percent: float, random: Random) -> 
     if task.key == "bucc2018":
         count = len(rows) // 2
         right = _rounded(percent / (200 - percent) * count, random)
-        return [Prediction(rows[n].id, f"en-{n}", 2.0) for n in range(right)]
+        # Which ones differs by seed: two trainings never agree in every prediction.
+        return [Prediction(rows[n].id, f"en-{n}", 2.0) for n in sorted(random.sample(range(count), right))]
     apart = APART.get(task.key, 0.0)
     exact = _rounded((percent - apart / 2) / 100 * len(rows), random)
     nearly = exact + _rounded(1.5 * apart / 100 * len(rows), random)
     quality = [2] * exact + [1] * (nearly - exact) + [0] * (len(rows) - nearly)
+    random.shuffle(quality)
     return said(task, rows, quality)
 
 

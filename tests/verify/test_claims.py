@@ -109,6 +109,14 @@ def test_an_evaluator_adds_values_with_a_source_where_there_are_none(literature,
         ('"Table 2, https://example.org"', '""', "holds no expected values"),
         ("format = 1", "format = ", "holds no expected values"),
         ("xnli = 79.9", "xnli = nan", r"values\.xnli: Input should be a finite number"),
+        ("xnli = 79.9", "xnli = inf", r"values\.xnli: Input should be a finite number"),
+        ("xnli = 79.9", "xnli = 800", r"values\.xnli: Input should be less than or equal to 100"),
+        ("xnli = 79.9", "xnli = -80", r"values\.xnli: Input should be greater than or equal to 0"),
+        ("xnli = 79.9", "xnli = true", r"values\.xnli: Input should be a valid number"),
+        ("xnli = 79.9", 'xnli = "80"', r"values\.xnli: Input should be a valid number"),
+        ('xnli = 79.9, "xquad/f1" = 77.0', 'xnli = 0.799, "xquad/f1" = 0.77', "give percent .* not fractions"),
+        ('xnli = 79.9, "xquad/f1" = 77.0', "", r"rows\.0\.values: Dictionary should have at least 1 item"),
+        ('"Table 2, https://example.org"', '" \\t"', r"rows\.0\.source: String should have at least 1 character"),
         ("format = 1", f"deep = {'[' * 10_000}", "holds no expected values"),
         ("format = 1", f"format = {'1' * 10_000}", "holds no expected values"),
         ("format = 1", 'format = "\\ud800"', "holds no expected values"),
@@ -119,6 +127,13 @@ def test_values_without_source_or_place_are_refused(literature, tmp_path: Path, 
     path.write_text(GIVEN.replace(old, new), "utf-8")
     with pytest.raises(UsageFault, match=message):
         literature.cells(read_given(path))
+
+
+def test_whole_percents_and_one_tiny_score_beside_others_are_values(literature, tmp_path: Path):
+    path = tmp_path / "given.toml"
+    path.write_text(GIVEN.replace("79.9", "80").replace("77.0", "0.3"), "utf-8")
+    cells = {cell.key: cell.expected for cell in literature.cells(read_given(path))}
+    assert (cells["main.mnli.xnli"], cells["main.mnli.xquad/f1"]) == (80.0, 0.3)
 
 
 def test_what_is_no_file_holds_no_values(tmp_path: Path):

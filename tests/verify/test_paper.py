@@ -93,6 +93,42 @@ def test_folders_that_are_not_seeds_of_one_thing_are_refused(seeds):
         join([seeds[0], other])
 
 
+def test_copies_of_one_seed_are_refused_whole_or_in_one_training(seeds):
+    first, second = seeds
+    copy = first.model_copy(update={"seed": 7, "result_hash": "another"})
+    with pytest.raises(UsageFault, match="seed 7 are a copy of those of seed 0"):
+        join([first, second, copy])
+    run = next(run.folder for run in second.runs if run.evaluate == ("pawsx",) and run.arm == "mnli")
+    copied = {(*each.key, each.language): each.predictions for each in first.cells}
+    cells = [
+        each.model_copy(update={"predictions": copied[(*each.key, each.language)]}) if each.run == run else each
+        for each in second.cells
+    ]
+    with pytest.raises(UsageFault, match="copy") as fault:
+        join([first, second.model_copy(update={"cells": tuple(cells)})])
+    assert run in str(fault.value)
+    # What no training is behind is the same with every seed: the baseline's retrieval.
+    same = {each.predictions for each in first.cells} & {each.predictions for each in second.cells}
+    assert same == {each.predictions for each in first.cells if (each.arm, each.task[:4]) == ("baseline", "bucc")} | {
+        each.predictions for each in first.cells if (each.arm, each.task) == ("baseline", "tatoeba")
+    }
+    assert join(seeds).paper is not None
+
+
+def test_only_what_is_reproduced_is_counted_so_and_a_printed_cell_decides_where_it_is_asked_for(seeds):
+    found = join(seeds)
+    assert found.paper is not None
+    assert found.paper.summary.startswith("7 claims: reproduced ")
+    assert ", not told apart " in found.paper.summary
+    far = [
+        each.model_copy(update={"verdict": "deviates"}) if each.key == "xtreme.baseline.xnli" else each
+        for each in found.paper.cells
+    ]
+    worse = found.model_copy(update={"paper": found.paper.model_copy(update={"cells": tuple(far)})})
+    assert select(worse, tables=("xtreme",)).exit_code == select(worse, cells=("xnli",)).exit_code == ExitCode.DEVIATES
+    assert select(worse, claims=("C8",)).exit_code == ExitCode.OK
+
+
 def test_what_is_not_xlm_r_large_or_not_whole_is_never_judged(seeds):
     first = seeds[0]
     assert first.backbone is not None
@@ -195,7 +231,7 @@ def test_the_command_judges_seeds_claims_and_given_values(
     shown = invoke(*both)
     assert shown.code == ExitCode.INCOMPLETE
     assert "The paper: " in shown.out
-    assert "of 7 claims" in shown.out
+    assert "The paper: 7 claims: reproduced " in " ".join(shown.out.split())
     assert shown.out.index("Seed 0") < shown.out.index("Seed 1") < shown.out.index("The paper's claims")
     given = tmp_path / "given.toml"
     given.write_text(GIVEN, "utf-8")

@@ -125,7 +125,7 @@ def test_missing_runs_and_problems_come_first_with_their_commands(results):
     found = verify(results.root, results.source)
     page = render(found, results.root)
     text = Outline(page).text
-    assert text.index("Problems") < text.index("What is not consistent") < text.index("Means over languages")
+    assert text.index("Problems") < text.index("What failed or was not judged") < text.index("Means over languages")
     assert text.index("○ not run") < text.index("– not verifiable")
     assert found.command in text
     assert "metrics.json has 2 bytes" in text

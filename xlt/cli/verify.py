@@ -47,8 +47,9 @@ def verify(
 ) -> None:
     """Recompute every number from stored predictions and gold labels, and judge it.
 
-    Claims of the paper are judged over all seeds given. Exit code 0: nothing fails; 1: something
-    deviates, collapsed or was edited; 5: incomplete.
+    Claims of the paper are judged over all seeds given. Exit code 0: nothing fails; 1: a mean or a
+    claim deviates or collapsed, or something was edited; 5: incomplete. A printed cell counts where
+    --table or --cell asks for it: a claim has those that it rests on.
     """
     given = claims.read_given(expected) if expected else None
     folders = results or [DEFAULT_RESULTS]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, FiniteFloat, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from xlt.artifact import read_record
 from xlt.errors import UsageFault
@@ -15,7 +15,9 @@ from xlt.frozen import Frozen
 from xlt.strict_json import read_bytes, reason
 from xlt.tasks.record import Split
 
-Text = Field(min_length=1)
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+# Strict: neither a boolean nor a text is a score, though Python takes them for numbers.
+Percent = Annotated[float, Field(strict=True, ge=0, le=100, allow_inf_nan=False)]
 
 
 class Gain(Frozen):
@@ -36,23 +38,23 @@ class Gain(Frozen):
 class Claim(Frozen):
     """A statement of the paper, how it is computed and judged, and what it costs; no number where none was measured."""
 
-    id: str = Text
+    id: Text
     """Its name here."""
-    statement: str = Text
+    statement: Text
     """What the paper says."""
-    place: str = Text
+    place: Text
     """Where it says so."""
-    formula: str = Text
+    formula: Text
     """How it is computed from scores."""
     split: Split
     """The split of the scores."""
-    source: str = Text
+    source: Text
     """The address of what was read."""
     label: Literal["SEEN", "DERIVED"]
     """Whether the statement was read or follows from what was read."""
     rule: Literal["gain", "most", "signs", "best", "variants", "cells"]
     """The rule that judges it."""
-    decision: str = Text
+    decision: Text
     """How it is decided, in words."""
     margin: float = 0.0
     """The difference in points up to which nothing deviates."""
@@ -121,8 +123,8 @@ class PaperRow(Frozen):
 
     arm: str
     layer: int | None = None
-    values: dict[str, float] = Field(default={})
-    by_language: dict[str, dict[str, float]] = Field(default={})
+    values: dict[str, Percent] = Field(default={})
+    by_language: dict[str, dict[str, Percent]] = Field(default={})
     unknown: tuple[str, ...] = ()
 
 
@@ -130,16 +132,16 @@ class PaperTable(Frozen):
     """A printed table. ``unverifiable`` says why none of it is judged, ``needs`` what its unknown values need."""
 
     name: str
-    about: str = Text
+    about: Text
     split: Split
     layer: int = 0
     pooling: str = ""
-    averaging: str = Text
-    source: str = Text
+    averaging: Text
+    source: Text
     label: Literal["SEEN", "UNKNOWN"]
     trained: bool = True
     margin: float = Field(ge=0)
-    margin_reason: str = Text
+    margin_reason: Text
     unverifiable: str = ""
     needs: str = ""
     unknown: tuple[str, ...] = ()
@@ -189,8 +191,8 @@ class GivenRow(Frozen):
 
     table: str
     arm: str
-    source: str = Text
-    values: dict[str, FiniteFloat]
+    source: Text
+    values: dict[str, Percent] = Field(min_length=1)
 
 
 class Given(Frozen):
@@ -198,6 +200,13 @@ class Given(Frozen):
 
     format: Literal[1]
     rows: tuple[GivenRow, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _percent(self) -> Self:
+        # One value below 1 % may be a real score; a file of nothing else is one of fractions.
+        if all(0 < value < 1 for row in self.rows for value in row.values.values()):
+            raise ValueError("every value lies between 0 and 1: give percent (79.8), not fractions (0.798)")
+        return self
 
 
 class Literature(Frozen):
@@ -243,7 +252,7 @@ def read_given(path: Path) -> Given:
     """The values that an evaluator has read.
 
     Raises:
-        UsageFault: there is no such file, or it holds no values with their sources.
+        UsageFault: there is no such file, or it holds no values in percent with their sources.
     """
     try:
         return Given.model_validate(tomllib.loads(read_bytes(path).decode("utf-8")))

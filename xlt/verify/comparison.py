@@ -22,7 +22,7 @@ VERDICT_WORDS: tuple[VerdictWord, ...] = (
     *("collapsed", "deviates", "not run", "not verifiable"),
     *("consistent", "reproduced", "exact"),
 )
-SOUND = VERDICT_WORDS[4:]
+UNSETTLED = VERDICT_WORDS[:4]  # what failed, or was not judged
 LEVEL = 0.05
 Matrix = NDArray[np.float64]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
@@ -196,6 +197,8 @@ def join(verifications: Sequence[Verification], given: Given | None = None) -> V
         _check_sibling(first, other)
     if len({each.seed for each in verifications}) < len(verifications):
         raise UsageFault("Two of the results folders are of one seed.", fix="Give each seed once.")
+    for one, another in combinations(verifications, 2):
+        _check_no_copy(one, another)
     joined = first.model_copy(update={"further": tuple(further)})
     words = set[VerdictWord]()
     if first.backbone is None or not first.backbone.name:
@@ -254,6 +257,25 @@ def _check_sibling(first: Verification, other: Verification) -> None:
             why="Tier, source, backbone, recipe or data differ.",
             fix="Give folders that differ in nothing but the seed.",
         )
+
+
+def _check_no_copy(one: Verification, another: Verification) -> None:
+    """Refuse two seeds of which a training has the same predictions: copies of one seed show no spread."""
+    trained = {run.folder for each in (one, another) for run in each.runs if run.train or run.parent}
+    by_run: dict[tuple[str, str], list[tuple[Cell, Cell]]] = {}
+    there = {(*cell.key, cell.language): cell for cell in another.cells}
+    for cell in one.cells:
+        twin = there.get((*cell.key, cell.language))
+        if twin and {cell.run, twin.run} <= trained:
+            by_run.setdefault((cell.run, twin.run), []).append((cell, twin))
+    for (run, other), pairs in by_run.items():
+        # Where every prediction is right, two seeds may well agree.
+        if all(a.predictions == b.predictions for a, b in pairs) and any(a.score < 100 for a, _ in pairs):
+            raise UsageFault(
+                f"The results of seed {another.seed} are a copy of those of seed {one.seed}.",
+                why=f"Every prediction of the run {other} is that of {run}, and two trainings never agree in all.",
+                fix=f"Leave one out. Another seed: xlt reproduce --tier {one.tier} --seed N --results DIR",
+            )
 
 
 def _check_source(grid: GridFile, source: Source) -> None:

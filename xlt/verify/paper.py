@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 from xlt.frozen import Frozen
 from xlt.verify.claims import Claim, Printed
-from xlt.verify.comparison import SOUND, VERDICT_WORDS, worst
+from xlt.verify.comparison import VERDICT_WORDS, VerdictWord, worst
 from xlt.verify.rules import CellVerdict, Part, judge_parts, judge_printed
 from xlt.verify.scores import Scores
-from xlt.verify.verdicts import Judged
+from xlt.verify.verdicts import Judged, count_verdicts
+
+ALWAYS_COUNTED: tuple[VerdictWord, ...] = ("reproduced", "consistent", "deviates", "not verifiable")
 
 
 class ClaimVerdict(Judged):
@@ -35,16 +37,20 @@ class Paper(Frozen):
 
     @property
     def summary(self) -> str:
-        """How many hold, in words."""
-        claims = sum(each.verdict in SOUND for each in self.claims)
-        cells = [each for each in self.cells if each.cell.expected is not None]
-        held = sum(each.verdict in SOUND for each in cells)
+        """How many got which verdict, in words: only what is reproduced is said to be so."""
+        read = [each for each in self.cells if each.cell.expected is not None]
         seeds = f"seed{'s' if len(self.seeds) > 1 else ''} {', '.join(map(str, self.seeds))}"
-        unread = len(self.cells) - len(cells)
         return (
-            f"{claims} of {len(self.claims)} claims and {held} of {len(cells)} printed cells hold ({seeds}; "
-            f"{unread} cells have no value that was read)"
+            f"{len(self.claims)} claims: {_counted(self.claims)}; {len(read)} printed cells: {_counted(read)} "
+            f"({seeds}; {len(self.cells) - len(read)} cells have no value that was read)"
         )
+
+
+def _counted(found: Sequence[Judged]) -> str:
+    """The counts of all words that a comparison with the paper may get, the others only where there are some."""
+    counts = dict.fromkeys(ALWAYS_COUNTED, 0) | count_verdicts(found)
+    names = {word: "not told apart" if word == "consistent" else word for word in counts}
+    return ", ".join(f"{names[word]} {counts[word]}" for word in reversed(VERDICT_WORDS) if word in counts)
 
 
 def judge_paper(scores: Scores, asked: Sequence[Claim], cells: Sequence[Printed], layer: int, command: str) -> Paper:

@@ -27,7 +27,7 @@ from xlt.verify.judge import RunState, Verification
 from xlt.verify.stored import Log, read_log
 from xlt.verify.verdicts import count_verdicts
 
-MARKS = dict(zip(VERDICT_WORDS, "✗✗○–✓✓✓", strict=True))
+MARKS = dict(zip(VERDICT_WORDS, "✗✗○–≈✓✓", strict=True))
 STAGES = ("train", "save", "evaluate")
 FILES = ("spec.json", "log.jsonl", "metrics.json", "provenance.json", "MANIFEST.json")
 SMOKE = {

@@ -13,7 +13,7 @@ from xlt.tasks.record import ENGLISH, Split
 from xlt.verify.cells import Cell
 from xlt.verify.charts import Delta, line_chart
 from xlt.verify.claims import PaperTable, read_literature
-from xlt.verify.comparison import SOUND, VERDICT_WORDS, VerdictWord, estimate
+from xlt.verify.comparison import UNSETTLED, VERDICT_WORDS, VerdictWord, estimate
 from xlt.verify.judge import Verification, scores_of
 from xlt.verify.paper import Paper
 from xlt.verify.rules import CellVerdict
@@ -80,10 +80,10 @@ def distance(language: str) -> float | None:
 
 
 def findings(verification: Verification) -> list[tuple[tuple[str, str, str], list[Verdict]]]:
-    """The verdicts that are not sound by word, reason and fix, failures first."""
+    """What failed or was not judged, by word, reason and fix, failures first."""
     groups: dict[tuple[str, str, str], list[Verdict]] = {}
     for verdict in sorted(verification.verdicts, key=lambda each: VERDICT_WORDS.index(each.verdict)):
-        if verdict.verdict not in SOUND:
+        if verdict.verdict in UNSETTLED:
             groups.setdefault((verdict.verdict, verdict.reason, verdict.fix), []).append(verdict)
     return list(groups.items())
 
