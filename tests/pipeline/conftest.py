@@ -84,7 +84,7 @@ class TinyGrid:
         store = RunStore(results)
         options = SourceOptions(name="files", data_root=self.files)
         executor = Executor(
-            self.source, options, store, EngineSettings(), watcher, threads=lambda phase: 1, parallel_runs=parallel_runs
+            self.source, options, store, EngineSettings(), watcher, threads=1, parallel_runs=parallel_runs
         )
         executor.run_grid(self.grid())
         return store

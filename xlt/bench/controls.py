@@ -111,7 +111,7 @@ def run_controls(
         part = replace(grid, runs=tuple(run for run in grid.runs if run.name in (*control.runs, "mlm")))
         if "mlm" not in control.runs:
             _take_phase_1(grid, finished, RunStore(root))
-        executor = Executor(source, options, RunStore(root), EngineSettings(), progress, tier.run_threads)
+        executor = Executor(source, options, RunStore(root), EngineSettings(), progress, tier.threads)
         with control.fault():
             executor.run_grid(part)
         results.append(_result(control, verify(root, source, again=ALL)))

@@ -112,7 +112,7 @@ def bench_tasks(
     if steps:
         runs = _runs(tier, source, seed, [task for task, row in zip(tasks, rows, strict=True) if not row.missing])
         grid = Grid("tasks", SourceSpec(name=source.name, settings=source.settings), seed, tuple(runs))
-        Executor(source, options, store, EngineSettings(), progress, tier.run_threads).run_grid(grid)
+        Executor(source, options, store, EngineSettings(), progress, tier.threads).run_grid(grid)
         for run in runs:
             scores |= json.loads((store.path(run.folder) / "metrics.json").read_text("utf-8"))
     for task, row in zip(tasks, rows, strict=True):

@@ -18,6 +18,7 @@ from xlt.cli.container import volume_warning
 from xlt.cli.options import command
 from xlt.cli.output import report_error, results_only_on_stdout, settings, show_traceback
 from xlt.errors import ExitCode, UsageFault, XltError, package_fault
+from xlt.numerics import follow_request
 
 ABOUT = 'Reproduce "English Intermediate-Task Training Improves Zero-Shot Cross-Lingual Transfer Too" (X-STILTs).'
 FIRST_SCREEN = f"""\
@@ -103,6 +104,7 @@ def main() -> NoReturn:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    follow_request()
     sys.stderr.write(volume_warning())
     sys.exit(run(sys.argv[1:]))
 

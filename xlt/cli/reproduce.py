@@ -15,6 +15,7 @@ from xlt.cli.doctor import gpu_self_test
 from xlt.cli.lazy import lazily
 from xlt.cli.output import say
 from xlt.errors import UsageFault
+from xlt.numerics import request_portable
 
 with lazily():
     import torch
@@ -41,6 +42,8 @@ def reproduce(
     began = time.monotonic()
     options.use_search(search)
     described = tiers.read_tier(tier)
+    if described.numerics == "portable":
+        request_portable()  # before torch is loaded, by whatever comes next
     named = data.source_options(next(iter(described.sources)))
     described.plan(named.name)  # an error where the tier does not run on this source
     count = engine.process_count(described.processes)
@@ -57,7 +60,7 @@ def reproduce(
     seeding.deterministic(True)
     with progress.RunBars() as shown:
         made_by = executor.Executor(
-            source, named, store.RunStore(results), settings, shown, described.run_threads, side_by_side, spread
+            source, named, store.RunStore(results), settings, shown, described.threads, side_by_side, spread
         )
         done = made_by.run_grid(planned)
     for folder in done.collapsed:

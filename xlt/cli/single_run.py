@@ -76,7 +76,7 @@ def make_run(
     with progress.RunBars() as shown:
         made_by = executor.Executor(source, options, runs, settings, shown, processes_per_run=sharing)
         if described:
-            made_by = replace(made_by, threads=described.run_threads)
+            made_by = replace(made_by, threads=described.threads)
         found = made_by.run_single(run, start.folder if start else None)
     current = executor.current_attempt(run, runs)
     if current != run:

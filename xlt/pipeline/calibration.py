@@ -51,7 +51,7 @@ def calibrate(tier: Tier, grid: Grid, source: Source) -> Calibration:
         model.save(folder)
         tokenizer.save_pretrained(folder)
         for kind, (spec, key) in trained.items():
-            use_threads(tier.run_threads(spec.phase))
+            use_threads(tier.threads)
             training[kind], read, took = _try(spec, key, few, Path(folder))
             tokens, seconds = tokens + read, seconds + took
     gpu = spec.precision == "bf16"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from xlt.pipeline.grid import Grid
 from xlt.pipeline.jobs import Job, Workers
 from xlt.pipeline.run import Progress, execute_run
 from xlt.pipeline.sources import SourceOptions
-from xlt.pipeline.spec import Phase, RunSpec
+from xlt.pipeline.spec import RunSpec
 from xlt.pipeline.store import Check, RunStore
 from xlt.pipeline.tiers import use_threads
 from xlt.printable import printable
@@ -110,7 +109,7 @@ class Executor:
     store: RunStore
     settings: EngineSettings
     progress: GridProgress
-    threads: Callable[[Phase], int] = lambda phase: 0
+    threads: int = 0
     parallel_runs: int = 1
     processes_per_run: int = 1
 
@@ -143,7 +142,7 @@ class Executor:
                 else:
                     for spec in ready[: self.parallel_runs - workers.busy]:
                         waiting.remove(spec)
-                        job = self._job(spec, parent_model(grid, spec, self.store), self.threads(spec.phase))
+                        job = self._job(spec, parent_model(grid, spec, self.store), self.threads)
                         workers.submit(job, self.progress.start(spec))
                     done = workers.wait()
                     self.progress.finish(done)
@@ -175,13 +174,12 @@ class Executor:
     def _run(self, spec: RunSpec, parent: Path | None) -> None:
         """Make a run in this process, or in several that share it."""
         progress = self.progress.start(spec)
-        threads = self.threads(spec.phase)
         if self.processes_per_run > 1 and spec.train:
-            share = max(1, (threads or os.cpu_count() or 1) // self.processes_per_run)
+            share = max(1, (self.threads or os.cpu_count() or 1) // self.processes_per_run)
             with Workers() as workers:
                 workers.share(self._job(spec, parent, share), progress, self.processes_per_run)
         else:
-            use_threads(threads)
+            use_threads(self.threads)
             execute_run(spec, parent, self.source, self.store, self.settings, progress)
         self.progress.finish(spec)
 

@@ -12,6 +12,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from xlt.numerics import numerics
+
 PACKAGES = "xlt torch transformers tokenizers datasets deepspeed faiss-cpu faiss-gpu triton numpy sentencepiece".split()
 # What the self-test of a GPU switched off, or a user chose; the results are the same.
 SWITCHES = ("XLT_KERNELS", "XLT_FAISS", "XLT_SEARCH")
@@ -29,6 +31,7 @@ def environment() -> dict[str, Any]:
         "device": device_name(),
         "cuda": torch.version.cuda,
         "cpu_threads": torch.get_num_threads(),
+        "numerics": numerics(),
         "cpu": cpu_name(),
         "switches": {name: os.environ[name] for name in SWITCHES if name in os.environ},
     }

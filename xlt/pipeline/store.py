@@ -52,6 +52,8 @@ class Provenance(BaseModel):
     """The version of CUDA that torch was built with."""
     cpu_threads: Count | None = None
     """The CPU threads that torch computed with."""
+    numerics: Words | None = None
+    """``portable`` where the bits are the same on every x86-64 processor with AVX2, else ``native``."""
     cpu: Words | None = None
     """The model name of the processor."""
     world_size: Count | None = None

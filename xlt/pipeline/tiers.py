@@ -13,7 +13,8 @@ from pydantic import Field, ValidationError, field_validator
 from xlt.artifact import artifact_root
 from xlt.errors import UsageFault
 from xlt.frozen import Frozen
-from xlt.pipeline.spec import Backbone, Phase
+from xlt.numerics import Numerics
+from xlt.pipeline.spec import Backbone
 from xlt.tasks.catalogue import MASKED_LM, TARGET, TASKS, get_task
 from xlt.tasks.record import Recipe, Task
 
@@ -66,6 +67,8 @@ class Tier(Frozen):
     """What the tier is for, in a sentence without a full stop."""
     threads: int = 0
     """The CPU threads of a run, whatever the machine has, because sums depend on them; 0 leaves them to torch."""
+    numerics: Numerics = "native"
+    """``portable``: on a CPU the bits are the same on every x86-64 processor with AVX2."""
     processes: int = 1
     """How many runs are made in parallel, where the machine has as many cores."""
     seeds: list[int] = Field(default=[0], min_length=1)
@@ -79,10 +82,6 @@ class Tier(Frozen):
         if not isinstance(sources, dict):
             return sources
         return {name: sources.get(plan, plan) if isinstance(plan, str) else plan for name, plan in sources.items()}
-
-    def run_threads(self, phase: Phase) -> int:
-        """The CPU threads of one run. All others wait for phase 1: it has the threads of all processes."""
-        return self.threads * (self.processes if phase == "pretrain" else 1)
 
     def plan(self, source: str) -> SourcePlan:
         """What the tier does on ``source``; ``UsageFault`` if the tier does not run on it."""

@@ -8,6 +8,8 @@ import random
 import numpy as np
 import torch
 
+from xlt.numerics import use_portable_products
+
 
 def derive_seed(seed: int, *names: str | int) -> int:
     """A 63-bit seed for the stream called ``names``, the same on every machine and Python version."""
@@ -23,11 +25,13 @@ def seed_everything(seed: int) -> None:
 
 
 def deterministic(enabled: bool) -> None:
-    """Ask torch for operations that give the same bits on the same machine type and world size.
+    """Ask torch for operations that give the same bits on the same machine type and world size; on every processor with
+    AVX2 where portable numerics were asked for (``xlt.numerics``).
 
     ``CUBLAS_WORKSPACE_CONFIG`` must be set before CUDA starts, which the command line does. On a GPU an operation
     that has no such form warns; on a CPU it is an error.
     """
+    use_portable_products()
     accumulate_in_fp32()
     torch.use_deterministic_algorithms(enabled, warn_only=torch.cuda.is_available())
     # Else torch fills every new tensor with NaN in this mode: one more write of it, for code that reads it unwritten.
