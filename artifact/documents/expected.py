@@ -5,93 +5,25 @@ from __future__ import annotations
 import json
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from pydantic import TypeAdapter
 from scipy.stats import t
 
 from xlt.artifact import artifact_root
-from xlt.evaluate.metrics import task_score
+from xlt.pipeline.sources import SourceOptions, open_source
 from xlt.pipeline.tiers import read_tier
 from xlt.tasks.catalogue import TARGET, TASKS, get_task
-from xlt.tasks.record import ENGLISH, Split
+from xlt.tasks.record import ENGLISH
 from xlt.verify.claims import Claim, PaperTable, read_claims, read_literature
-from xlt.verify.recorded import ReferenceRun, ReferenceSet, RunMean, read_references
-from xlt.verify.verdicts import Verdict, judge_means
+from xlt.verify.recorded import ReferenceRun, read_references
+
+from .characteristics import Series, correlation, failures, not_normal, noticed, upper_bound
 
 TIER, SOURCE = "smoke", "world"
-# Known when the rule got its present form; the seeds after them were run to try it.
-REFERENCE = range(17)
-Key = tuple[str, str, Split]
-
-
-@dataclass(frozen=True)
-class Series:
-    """All recorded seeds, and the rule by which they are compared with."""
-
-    references: ReferenceSet
-
-    @property
-    def records(self) -> tuple[ReferenceRun, ...]:
-        """The recorded seeds."""
-        return self.references.runs
-
-    @property
-    def reference(self) -> tuple[ReferenceRun, ...]:
-        """The seeds by which the fresh ones are judged."""
-        return tuple(record for record in self.records if record.seed in REFERENCE)
-
-    @property
-    def fresh(self) -> tuple[ReferenceRun, ...]:
-        """The seeds that were run to try the rule."""
-        return tuple(record for record in self.records if record.seed not in REFERENCE)
-
-    @property
-    def keys(self) -> list[Key]:
-        """Arm, task and split of all judged means."""
-        return [_key(name) for name in self.records[0].means]
-
-    @cached_property
-    def table(self) -> pd.DataFrame:
-        """The score of each seed, arm, task, split and language; ``chance`` is that of the mean over the languages."""
-        rows = []
-        for record in self.records:
-            for name, cell in record.cells.items():
-                mean, (arm, task, split, language) = record.means.get(name.rpartition("/")[0]), name.split("/")
-                facts = (mean.chance if mean else float("nan"), cell.above_chance, cell.predictions)
-                value = task_score(get_task(task), cell.metrics)
-                rows.append((record.seed, arm, task, split, language, value, *facts))
-        columns = ("seed", "arm", "task", "split", "language", "value", "chance", "above_chance", "predictions")
-        return pd.DataFrame(rows, columns=columns)
-
-    def judge(self, record: ReferenceRun, by: tuple[ReferenceRun, ...], seed: int) -> list[Verdict]:
-        """The verdicts on a recorded seed as if it were a new run, by others."""
-        own = self.table[self.table["seed"] == record.seed]
-        rows = dict(iter(own.groupby(["arm", "task", "split"])))
-        asked = []
-        for name, mean in record.means.items():
-            key = _key(name)
-            asked.append(RunMean(key, rows[key], seed, record.device, mean.recipe, mean.data))
-        return judge_means(asked, replace(self.references, runs=by))[0]
-
-    def missed(self) -> Iterator[tuple[int, str, str]]:
-        """What fresh seeds fail by the reference: seed, mean, and ``deviates`` or ``collapsed``."""
-        for record in self.fresh:
-            for each in self.judge(record, self.reference, record.seed):
-                if each.verdict in ("deviates", "collapsed"):
-                    yield record.seed, f"{each.arm}/{each.task}/{each.split}", each.verdict
-
-
-def _key(name: str) -> Key:
-    arm, task, split = name.split("/")
-    return arm, task, TypeAdapter(Split).validate_python(split)
 
 
 def read_series() -> Series:
@@ -104,7 +36,7 @@ def read_series() -> Series:
     made = {tuple((name, mean.recipe, mean.data) for name, mean in run.means.items()) for run in found.runs}
     if found.rule is None or len(made) != 1:
         raise ValueError("the recorded seeds are not all of one recipe and of the same data")
-    return Series(found)
+    return Series(found, open_source(SourceOptions(name=SOURCE)))
 
 
 def seeds(records: Sequence[ReferenceRun]) -> str:
@@ -185,15 +117,17 @@ def english(series: Series) -> list[dict[str, Any]]:
 
 
 def bands(series: Series) -> list[dict[str, Any]]:
-    """Every judged mean with its spread, its band and whether a value in it is evidence.
+    """Every mean with its spread, its band, what a guess scores, whether it counts, and the drop that would be noticed.
 
     They are the bands of a sound run of a new seed.
     """
-    first, rows = series.records[0], []
-    for each in series.judge(first, series.records, seed=-1):
-        name, band = f"{each.arm}/{each.task}/{each.split}", each.band
-        chance = first.means[name].chance
-        rows.append({"key": name, "band": band, "chance": chance, "tells": band is not None and band.low > chance})
+    verdicts, _ = series.judge(series.records[0], series.records, seed=-1)
+    guesses = series.table.groupby(["task", "split"])["chance"].first()
+    rows = []
+    for each in verdicts:
+        row: dict[str, Any] = {"key": "/".join(each.key), "band": each.band, "judged": not each.diagnostic}
+        row["chance"] = float(guesses[each.task, each.split])
+        rows.append(row | {"noticed": noticed(each) if each.band and not each.diagnostic else None})
     return rows
 
 
@@ -302,6 +236,10 @@ def render() -> str:
         english=english(series),
         bands=bands(series),
         missed=list(series.missed()),
+        failures=failures(series),
+        upper_bound=upper_bound,
+        not_normal=not_normal(series),
+        correlation=correlation(series),
         claims=claims(),
         unreadable=unreadable(),
         controls=_json(f"{TIER}-{SOURCE}/controls.json"),

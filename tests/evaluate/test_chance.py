@@ -136,7 +136,7 @@ def test_choices_equal_the_enumeration_of_all_guesses() -> None:
     assert majority(task, rows) == {"accuracy": pytest.approx(200 / 3)}  # always the second choice
 
 
-def test_tagging_is_the_best_single_tag() -> None:
+def test_tagging_is_the_best_single_tag_and_where_that_finds_nothing_the_tags_of_the_next_sentence() -> None:
     task = get_task("udpos")
     rng = random.Random(0)
     rows: list[Row] = [
@@ -146,13 +146,20 @@ def test_tagging_is_the_best_single_tag() -> None:
     single = [
         score(task, rows, [Prediction(str(n), " ".join([tag] * n), 0.0) for n in range(1, 9)]) for tag in task.labels
     ]
-    assert chance(task, rows) == majority(task, rows) == max(single, key=lambda each: each["accuracy"])
+    assert majority(task, rows) == max(single, key=lambda each: each["accuracy"])
+    assert chance(task, rows)["accuracy"] == max(each["accuracy"] for each in single)
     assert n_trials(task, rows) == 36
     assert binomial_metric(task, chance(task, rows)) == chance(task, rows)["accuracy"]
     # Nearly every word is outside of names: always saying so finds no name.
-    names: list[Row] = [TagRow("1", ("a", "b", "c"), ("O", "B-PER", "O"))]
-    assert chance(get_task("panx"), names)["f1"] == 0
-    assert binomial_metric(get_task("panx"), chance(get_task("panx"), names)) == pytest.approx(200 / 3)
+    task = get_task("panx")
+    sentences = ("O B-PER O", "B-LOC O", "O O B-LOC O", "O B-PER")
+    names: list[Row] = [TagRow(each, tuple(each.split()), tuple(each.split())) for each in sentences]
+    assert majority(task, names) == {"accuracy": pytest.approx(700 / 11), "f1": 0, "precision": 0, "recall": 0}
+    # B-LOC O B-LOC; O O; O B-PER O B-PER; O B-PER: one of five names is right, and there are four.
+    found = {"f1": pytest.approx(200 / 9), "precision": 20.0, "recall": 25.0}
+    assert chance(task, names) == {"accuracy": majority(task, names)["accuracy"], **found}
+    assert binomial_metric(task, better_guess(task, chance(task, names), majority(task, names))) > 63
+    assert chance(task, names[:1])["f1"] == 100  # the only sentence is its own next: nothing to guess by
 
 
 def test_every_other_question_is_guessed_to_have_no_answer() -> None:

@@ -15,7 +15,7 @@ from xlt.errors import EnvironmentFault, ExitCode, IncompleteFault, UsageFault
 from xlt.verify.export import record
 from xlt.verify.judge import Verification, verify
 from xlt.verify.recorded import BandRule, MeasuredCell, MeasuredMean, ReferenceRun, ReferenceSet, RunMean
-from xlt.verify.verdicts import Band, Verdict, judge_means
+from xlt.verify.verdicts import Band, Verdict, count_verdicts, judge_means
 
 from .tiny_results import shifted
 
@@ -46,7 +46,9 @@ def reference_set(*values: float, floor: float = 2.0, tasks: tuple[str, ...] = (
         runs.append(
             ReferenceRun(tier="t", source="s", seed=seed, date="", platform={"device": "cpu"}, means=means, cells=cells)
         )
-    rule = BandRule(format=1, family_error=0.01, minimum_seeds=4, floor=floor, reason="r")
+    rule = BandRule(
+        format=1, family_error=0.02, overall_error=0.01, least_loss=0.5, minimum_seeds=4, floor=floor, reason="r"
+    )
     return ReferenceSet("t", "s", rule, tuple(runs))
 
 
@@ -146,8 +148,7 @@ def test_at_chance_is_no_news_where_reference_runs_may_be_there_too(make, record
         path.write_text(json.dumps(document), "utf-8")
     made = make().fill(lambda spec, task, split, lang: 20 if (spec.arm, task) == ("mnli", "xnli") else 50)
     given = verdict(verify(made.root, made.source), "mnli", "xnli")
-    assert given.verdict == "not verifiable"
-    assert "a band that reaches chance" in given.reason
+    assert (given.verdict, given.diagnostic) == ("not verifiable", True)
 
 
 def test_below_the_band_with_a_loss_that_did_not_fall_is_a_collapse(make, recorded):
@@ -280,12 +281,22 @@ def test_incomplete_results_are_not_recorded(results, artifact):
 
 
 @pytest.mark.parametrize(("inside", "word"), [(0.1, "not verifiable"), (-0.1, "consistent")])
-def test_a_band_that_a_guess_would_be_in_makes_nothing_consistent(inside: float, word: str) -> None:
+def test_a_mean_counts_if_the_loss_of_half_of_what_lies_above_a_guess_leaves_its_band(inside: float, word: str) -> None:
     references = reference_set(60, 62, 64, 66)
-    low = band_of(run_mean(63), references=references).low
-    (given,), _ = judge_means([run_mean(63, guess=low + inside)], references)
+    half_lost = band_of(run_mean(63), references=references).low + inside
+    (given,), _ = judge_means([run_mean(63, guess=2 * half_lost - 63)], references)
     assert given.verdict == word
-    assert ("reaches chance" in given.reason) == (word == "not verifiable")
+    assert given.diagnostic == (word == "not verifiable")
+    assert count_verdicts([given]) == ({} if given.diagnostic else {"consistent": 1})
+
+
+@pytest.mark.parametrize("value", [63.0, 5.0, 99.0])
+def test_whether_a_mean_counts_does_not_depend_on_its_value_and_what_does_not_takes_no_level(value: float) -> None:
+    references = reference_set(60, 62, 64, 66, tasks=("xnli", "pawsx"))
+    asked = [run_mean(value, guess=50), run_mean(63, name="pawsx")]
+    (shown, judged), _ = judge_means(asked, references)
+    assert (shown.verdict, shown.diagnostic, shown.direction) == ("not verifiable", True, None)
+    assert judged.band == band_of(run_mean(63), references=reference_set(60, 62, 64, 66))
 
 
 def test_the_same_predictions_as_the_recorded_run_of_the_same_seed_are_exact(make, recorded):

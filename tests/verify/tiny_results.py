@@ -33,6 +33,8 @@ xnli = { batch_size = 16 }
 RULE = """
 format = 1
 family_error = 0.01
+overall_error = 0.005
+least_loss = 0.5
 minimum_seeds = 4
 floor = 2.0
 reason = "because <it> is so"

@@ -97,6 +97,8 @@ def _seed(verification: judge.Verification) -> Shown:
         yield table_of(columns, _verdicts(verification), "Verdicts")
         not_run = dict.fromkeys(verdict.fix for verdict in verification.verdicts if verdict.verdict == "not run")
         yield from (f"What was not run: {fix}" for fix in not_run)
+        if verification.overall and verification.overall.verdict != "exact":
+            yield f"All means together: {verification.overall.verdict}: {verification.overall.reason}."
         yield from filter(None, (*verification.references, verification.unchecked))
         yield f"Verdicts: {verification.summary}.  result_hash {verification.result_hash}"
 
@@ -121,10 +123,14 @@ def _summary(found: list[cells.Cell]) -> str | None:
 
 
 def _verdicts(verification: judge.Verification) -> Iterator[tuple[object, ...]]:
-    """A row per mean over languages, failures first."""
+    """A row per mean over languages that counts, failures first; the others in one row."""
     for each in sorted(verification.verdicts, key=lambda verdict: verdict.verdict not in FAILURES):
+        if each.diagnostic:
+            continue
         expected = each.band and f"{each.band.low:.1f} to {each.band.high:.1f}"
         yield each.verdict, *each.key, each.value, expected, each.reason
+    for reason, shown in tables.diagnostics(verification).items():
+        yield "–", f"{len(shown)} more", "", "", None, None, f"{reason} (their values are in the table above)"
 
 
 def _paper(found: paper.Paper | None) -> Shown:

@@ -7,6 +7,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import cycle, islice
 from statistics import fmean
 from typing import Any, Literal, TypeAlias
 
@@ -57,9 +58,11 @@ def task_score(task: Task, metrics: Metrics) -> float:
 def chance(task: Task, rows: Sequence[Row], language: str = ENGLISH) -> Metrics:
     """The expected metrics, in percent, of a guess that is uniform over what is possible, but in tagging.
 
-    Pair classification: one label of the task's. Multiple choice: one of the choices. Tagging: the most frequent
-    tag of ``rows`` for every word, which a uniform guess stays below. Retrieval: one row of ``rows``. Mining: one
-    English sentence for every foreign one. Span QA: see ``span_chance``. Nothing is sampled.
+    Pair classification: one label of the task's. Multiple choice: one of the choices. Tagging: the accuracy of the most
+    frequent tag of ``rows`` for every word, which a uniform guess stays below; F1, precision and recall, which that
+    would leave at nothing, of the tags of the next sentence: a guess that knows how tags follow each other, but not the
+    words. Retrieval: one row of ``rows``. Mining: one English sentence for every foreign one. Span QA: see
+    ``span_chance``. Nothing is sampled.
 
     Raises:
         DataFault: there are no rows, a question has no gold answer (SQuAD v2.0 aside), or nothing is to be mined.
@@ -271,6 +274,13 @@ def _any_label(task: Task, rows: Sequence[Row], language: str) -> Metrics:
     return _most_frequent_label(task, rows) or {}
 
 
+def _tags_of_the_next(task: Task, rows: Sequence[Row], language: str) -> Metrics:
+    """What the tags of the next sentence, repeated or cut to the length, find; the accuracy is that of one tag."""
+    gold = [[*labels_of(row)] for row in rows]
+    given = [[*islice(cycle(gold[place - len(gold) + 1]), len(tags))] for place, tags in enumerate(gold)]
+    return tag_f1(gold, given) | {"accuracy": (_most_frequent_label(task, rows) or {})["accuracy"]}
+
+
 def _never_answering(task: Task, rows: Sequence[Row]) -> Metrics:
     golds = [[answer.text for answer in row.answers] for row in rows if isinstance(row, SpanRow)]
     right = 100 * fmean(best_or_no_answer("", each)[0] for each in golds)
@@ -317,6 +327,7 @@ METRICS: Mapping[Metric, MetricRecord] = {
         _LABELS,
         compare=lambda gold, given, language: tag_f1(gold, given) | accuracy(gold, given),
         printed=("f1",),
+        chance=_tags_of_the_next,
     ),
     "squad": _ANSWERS,
     "squad_v2": replace(

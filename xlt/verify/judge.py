@@ -22,6 +22,7 @@ from xlt.verify import recorded
 from xlt.verify.cells import Cell, Mean, MeanKey, Recomputed, read_cells
 from xlt.verify.claims import Claims, Given, read_claims, read_literature
 from xlt.verify.comparison import VerdictWord
+from xlt.verify.overall import Overall, judge_together
 from xlt.verify.paper import Paper, judge_paper, not_judged
 from xlt.verify.recorded import RunMean, execution_of
 from xlt.verify.scores import BASELINE, Scores, by_mean, table_of
@@ -29,6 +30,7 @@ from xlt.verify.stored import GridFile, GridRun, Problem, StoredRun, read_grid, 
 from xlt.verify.tier import backbone_of, required_means, tier_mismatches, tier_runs
 from xlt.verify.verdicts import Statement, Verdict, count_verdicts, judge_means, statement_of
 
+FAILED: set[VerdictWord] = {"deviates", "collapsed"}
 SEVERITY = (ExitCode.DEVIATES, ExitCode.DATA, ExitCode.INCOMPLETE, ExitCode.OK)
 
 
@@ -63,7 +65,7 @@ class Verification(Frozen):
     result_hash: str
     """The SHA-256 of tier, source, seed, predictions, metrics and verdicts; nothing in it depends on times."""
     counts: dict[VerdictWord, int]
-    """How many of the means got each verdict."""
+    """How many of the means got each verdict, without those that are shown only."""
     references: tuple[str, ...]
     """What the means were compared with, in words."""
     rule: str
@@ -72,6 +74,8 @@ class Verification(Frozen):
     """What cannot be trusted or is missing."""
     verdicts: tuple[Verdict, ...]
     """A verdict on each mean that grid or tier promise."""
+    overall: Overall | None = None
+    """The verdict on all of them together; null where nothing is expected, or only a part was asked for."""
     statements: tuple[Statement, ...]
     """What holds for each mean that was recomputed, whatever was expected."""
     means: tuple[Mean, ...]
@@ -114,9 +118,12 @@ class Verification(Frozen):
 
     @property
     def summary(self) -> str:
-        """The counts in words, failures first."""
-        total = len(self.verdicts)
-        return ", ".join(f"{count} of {total} {word}" for word, count in self.counts.items())
+        """The counts in words, failures first, and what is said of all means together."""
+        total = sum(self.counts.values())
+        words = [", ".join(f"{count} of {total} {word}" for word, count in self.counts.items())]
+        words += [f"{len(self.verdicts) - total} shown only"] if len(self.verdicts) > total else []
+        words += [f"all means together {self.overall.verdict}"] if self.overall and self.overall.seeds else []
+        return "; ".join(filter(None, words))
 
 
 def verify(results: Path, source: Source, *, again: int = 0) -> Verification:
@@ -150,7 +157,7 @@ def recompute(results: Path, source: Source, *, again: int = 0) -> Verification:
     known = recorded.lineages(recomputed.runs)
     references = recorded.read_references(grid.tier, grid.source.name)
     required = list(required_means(wanted, source, recomputed.runs))
-    verdicts, statements, about = _judge(grid, required, store, recomputed, references, known, mismatches)
+    verdicts, statements, about, overall = _judge(grid, required, store, recomputed, references, known, mismatches)
     states = []
     for run in recomputed.runs:
         recipe, data = known.get(run.entry.folder, ("", ""))
@@ -161,13 +168,14 @@ def recompute(results: Path, source: Source, *, again: int = 0) -> Verification:
         source=grid.source,
         seed=grid.seed,
         command=grid.command,
-        exit_code=exit_code(recomputed.problems, states, {each.verdict for each in verdicts}),
+        exit_code=exit_code(recomputed.problems, states, words_of(verdicts, overall)),
         result_hash=_result_hash(grid, recomputed.cells, verdicts),
         counts=count_verdicts(verdicts),
         references=about,
         rule=references.rule.reason.strip() if references.rule else "",
         problems=recomputed.problems,
         verdicts=tuple(verdicts),
+        overall=overall,
         statements=tuple(statements),
         means=recomputed.means,
         cells=recomputed.cells,
@@ -299,8 +307,9 @@ def _judge(
     references: recorded.ReferenceSet,
     known: dict[str, tuple[str, str]],
     mismatches: dict[str, str],
-) -> tuple[list[Verdict], list[Statement], tuple[str, ...]]:
-    """A verdict on every mean that is required, statements on the recomputed ones, and what was compared with."""
+) -> tuple[list[Verdict], list[Statement], tuple[str, ...], Overall | None]:
+    """A verdict on every mean that is required, statements on the recomputed ones, what was compared with, and the
+    verdict on all of them together."""
     whole, rows = {mean.key for mean in recomputed.means}, by_mean(table_of(recomputed.cells, grid.seed))
     asked: dict[MeanKey, RunMean] = {}
     for key, run in required:
@@ -313,7 +322,13 @@ def _judge(
     judged, about = judge_means(list(asked.values()), references)
     given = dict(zip(asked, judged, strict=True))
     verdicts = [given.get(key) or _unjudged(key, run, recomputed.problems, grid) for key, run in required]
-    return verdicts, [statement_of(each) for each in asked.values()], about
+    overall = judge_together(list(asked.values()), references, judged)
+    return verdicts, [statement_of(each) for each in asked.values()], about, overall
+
+
+def words_of(verdicts: Sequence[Verdict], overall: Overall | None) -> set[VerdictWord]:
+    """All verdicts that decide the exit code."""
+    return {each.verdict for each in verdicts if not each.diagnostic} | ({overall.verdict} if overall else set())
 
 
 def _unchecked(store: RunStore, runs: Sequence[StoredRun]) -> str:
@@ -363,7 +378,7 @@ def exit_code(
     asked for) or verdicts, else 0."""
     missing = {run.folder for run in runs if run.state in ("absent", "unfinished")}
     kinds = {problem.kind for problem in problems if problem.run not in missing}
-    if {"deviates", "collapsed"} & {*words} or kinds - {"gold"}:
+    if FAILED & {*words} or kinds - {"gold"}:
         return ExitCode.DEVIATES
     if kinds:
         return ExitCode.DATA

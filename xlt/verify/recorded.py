@@ -124,12 +124,27 @@ class BandRule(Frozen):
     """The version of this file's form."""
     family_error: float = Field(gt=0, lt=1)
     """The chance that a sound run fails in at least one of all that is looked at."""
-    minimum_seeds: int = Field(ge=2)
+    overall_error: float = Field(gt=0, lt=1)
+    """The part of it that the one test of all means together takes; the bands have the rest."""
+    least_loss: float = Field(gt=0, lt=1)
+    """The share of what lies above a guess whose loss a band must show; a mean whose band would not is shown only."""
+    minimum_seeds: int = Field(ge=3)
     """How many reference runs are needed."""
     floor: float = Field(ge=0)
     """The difference in points up to which nothing is said to deviate, however close the reference runs lie."""
     reason: str = Field(min_length=1)
     """Why so, in words."""
+
+    @property
+    def bands_error(self) -> float:
+        """The chance that a sound run fails in at least one band."""
+        return self.family_error - self.overall_error
+
+    @model_validator(mode="after")
+    def _leaves_something_to_the_bands(self) -> Self:
+        if self.overall_error >= self.family_error:
+            raise ValueError("overall_error leaves nothing of family_error to the bands")
+        return self
 
 
 @dataclass(frozen=True, slots=True)

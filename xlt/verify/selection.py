@@ -79,6 +79,7 @@ def _of_cells(verification: Verification, wanted: Collection[str]) -> Verificati
         update={
             "cells": tuple(cells),
             "verdicts": tuple(verdicts),
+            "overall": None,
             "means": tuple(mean for mean in verification.means if mean.task in tasks),
             "statements": tuple(each for each in verification.statements if each.task in tasks),
             "counts": count_verdicts(verdicts),

@@ -83,9 +83,18 @@ def findings(verification: Verification) -> list[tuple[tuple[str, str, str], lis
     """What failed or was not judged, by word, reason and fix, failures first."""
     groups: dict[tuple[str, str, str], list[Verdict]] = {}
     for verdict in sorted(verification.verdicts, key=lambda each: VERDICT_WORDS.index(each.verdict)):
-        if verdict.verdict in UNSETTLED:
+        if verdict.verdict in UNSETTLED and not verdict.diagnostic:
             groups.setdefault((verdict.verdict, verdict.reason, verdict.fix), []).append(verdict)
     return list(groups.items())
+
+
+def diagnostics(verification: Verification) -> dict[str, list[Verdict]]:
+    """The means that are shown only, by the reason."""
+    found: dict[str, list[Verdict]] = {}
+    for verdict in verification.verdicts:
+        if verdict.diagnostic:
+            found.setdefault(verdict.reason, []).append(verdict)
+    return found
 
 
 def arms(verification: Verification) -> tuple[str, ...]:

@@ -13,10 +13,11 @@ from xlt.frozen import Frozen
 from xlt.tasks.record import ENGLISH
 from xlt.verify.cells import MeanId
 from xlt.verify.comparison import VERDICT_WORDS, Comparison, Estimate, VerdictWord, estimate, holm, mean, near
-from xlt.verify.recorded import ReferenceRun, References, ReferenceSet, RunMean
+from xlt.verify.recorded import BandRule, ReferenceRun, References, ReferenceSet, RunMean
 from xlt.verify.scores import decisive
 
 Direction = Literal["above", "below"]
+SHOWN_ONLY = "shown only: the loss of half of what lies above a guess would lie within its band"
 
 
 class Band(Frozen):
@@ -54,6 +55,8 @@ class Verdict(MeanId, Judged):
     """What it was compared with; null where nothing fitting is recorded."""
     direction: Direction | None = None
     """Where a value outside the band lies."""
+    diagnostic: bool = False
+    """Whether it is shown only and does not count: its band would not show a loss that it must show (see the rule)."""
     run: str = ""
     """The folder of the run that was scored."""
     fix: str = ""
@@ -90,13 +93,14 @@ def statement_of(asked: RunMean) -> Statement:
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """A score beside those of the reference runs, and the level at which it is decided."""
+    """A score beside those of the reference runs, the level at which it is decided, and whether its band ``tells``."""
 
     value: float
     guess: float
     there: tuple[float, ...]
     floor: float
     level: float = 1.0
+    tells: bool = False
 
     @property
     def found(self) -> Estimate:
@@ -118,6 +122,11 @@ class _Look:
             floored=half == self.floor,
         )
 
+    def screened(self, level: float, least_loss: float) -> _Look:
+        """The same with whether, at ``level``, the loss of this share of what lies above a guess leaves the band."""
+        look = replace(self, level=level)
+        return replace(look, tells=look.band.low > self.guess + (1 - least_loss) * (mean(self.there) - self.guess))
+
 
 def _look(rows: pd.DataFrame, there: Sequence[float | None], floor: float) -> _Look | None:
     known = tuple(value for value in there if value is not None)
@@ -126,13 +135,27 @@ def _look(rows: pd.DataFrame, there: Sequence[float | None], floor: float) -> _L
     return _Look(mean(rows["value"]), mean(rows["chance"]), known, floor)
 
 
+def _leveled(looks: Sequence[_Look | None], rule: BandRule | None) -> list[_Look | None]:
+    """The looks with their levels, which only those share whose bands tell something.
+
+    Which these are is decided at the level that each would have if all did: recorded seeds and guess decide, never the
+    score that is judged.
+    """
+    if rule is None:
+        return [None] * len(looks)
+    equal_share = rule.bands_error / max(1, sum(look is not None for look in looks))
+    screened = [look and look.screened(equal_share, rule.least_loss) for look in looks]
+    levels = iter(holm([look.comparison.outside for look in screened if look and look.tells], rule.bands_error))
+    return [replace(look, level=next(levels)) if look and look.tells else look for look in screened]
+
+
 def judge_means(asked: Sequence[RunMean], references: ReferenceSet) -> tuple[list[Verdict], tuple[str, ...]]:
     """A verdict on each of the means, and what they were compared with, in words.
 
-    Everything that can raise an alarm is of one family: the comparison of each mean, and that of each English score
-    among several languages, by which a run is said to have collapsed.
+    All that can raise an alarm here is of one family: the comparison of each mean whose band tells something, and that
+    of each such English score among several languages, by which a run is said to have collapsed.
     """
-    floor, error = (references.rule.floor, references.rule.family_error) if references.rule else (0.0, 1.0)
+    floor = references.rule.floor if references.rule else 0.0
     fitting, own, english = [], [], []
     for each in asked:
         why, rows = each.why_incomparable, each.rows
@@ -141,9 +164,9 @@ def judge_means(asked: Sequence[RunMean], references: ReferenceSet) -> tuple[lis
         own.append(_look(rows, [run.means[each.name].value for run in found.runs], floor))
         alone = rows[rows["language"] == ENGLISH] if len(rows) > 1 else rows[:0]
         english.append(_look(alone, [run.score(f"{each.name}/{ENGLISH}") for run in found.runs], floor))
-    levels = iter(holm([look.comparison.outside for look in (*own, *english) if look], error))
-    own, english = ([look and replace(look, level=next(levels)) for look in looks] for looks in (own, english))
-    verdicts = [_verdict(*each) for each in zip(asked, fitting, own, english, strict=True)]
+    looks = _leveled([*own, *english], references.rule)
+    pairs = zip(looks[: len(own)], looks[len(own) :], strict=True)
+    verdicts = [_verdict(*each, *pair) for each, pair in zip(zip(asked, fitting, strict=True), pairs, strict=True)]
     return verdicts, tuple(dict.fromkeys(found.about for found in fitting))
 
 
@@ -160,12 +183,13 @@ def _verdict(asked: RunMean, references: References, own: _Look | None, english:
         value=mean(asked.rows["value"]),
         band=own.band.model_copy(update={"seeds": seeds}) if own else None,
         direction=_direction(own) if own and word in ("deviates", "collapsed") else None,
+        diagnostic=reason == SHOWN_ONLY,
         run=asked.run,
     )
 
 
 def _direction(look: _Look) -> Direction | None:
-    if look.comparison.outside >= look.level:
+    if not look.tells or look.comparison.outside >= look.level:
         return None
     return "above" if look.found.value > 0 else "below"
 
@@ -180,6 +204,8 @@ def _word(asked: RunMean, references: References, own: _Look | None, english: _L
     low, high = own.band.low, own.band.high
     if reason := collapse_reason(asked, own, english):
         return "collapsed", reason
+    if not own.tells:
+        return "not verifiable", SHOWN_ONLY
     direction = _direction(own)
     if direction == "below" and asked.loss_fell is False:
         return "collapsed", "below the band, and the loss did not fall in training"
@@ -187,9 +213,6 @@ def _word(asked: RunMean, references: References, own: _Look | None, english: _L
         away = abs(own.value - (high if direction == "above" else low))
         return "deviates", f"{own.value:.1f} is {away:.1f} {direction} {low:.1f} to {high:.1f}"
     word, where = own.comparison.verdict(own.level), f"{own.value:.1f} in {low:.1f} to {high:.1f}"
-    if word == "not verifiable":
-        few = f"{len(references.runs)} reference runs that differ this much"
-        return word, f"{where}: a band that reaches chance tells nothing ({few})"
     shown = f", shown to be within {own.floor:g} of the reference runs" if word == "reproduced" else ""
     return word, where + shown
 
@@ -197,11 +220,11 @@ def _word(asked: RunMean, references: References, own: _Look | None, english: _L
 def collapse_reason(asked: RunMean, own: _Look, english: _Look | None) -> str:
     """Who is at chance, English or, without it, every language, although a sound run is not; else nothing.
 
-    Where the band of the reference runs reaches chance, a sound run may be there too.
+    Where the band of the reference runs tells too little, a sound run may be there too.
     """
     rows = decisive(asked.rows)
     who, look = ("English", english or own) if ENGLISH in set(rows["language"]) else ("every language", own)
-    if rows["above_chance"].any() or look.band.low <= look.guess:
+    if rows["above_chance"].any() or not look.tells:
         return ""
     usual = f"{look.band.low:.1f} to {look.band.high:.1f}"
     return f"{who} is at chance ({look.guess:.1f}); by the reference runs it is {usual}"
@@ -213,6 +236,7 @@ def _same_predictions(asked: RunMean, recorded: ReferenceRun) -> bool:
 
 
 def count_verdicts(verdicts: Iterable[Judged]) -> dict[VerdictWord, int]:
-    """How many verdicts of each word there are, failures first; words that nothing got are left out."""
-    words = [verdict.verdict for verdict in verdicts]
+    """How many verdicts of each word there are, failures first; what is shown only, and words that nothing got, are
+    left out."""
+    words = [each.verdict for each in verdicts if not (isinstance(each, Verdict) and each.diagnostic)]
     return {word: words.count(word) for word in VERDICT_WORDS if word in words}
