@@ -27,7 +27,7 @@ from xlt.verify.paper import Paper, judge_paper, not_judged
 from xlt.verify.recorded import RunMean, execution_of
 from xlt.verify.scores import BASELINE, Scores, by_mean, table_of
 from xlt.verify.stored import GridFile, GridRun, Problem, StoredRun, read_grid, read_log
-from xlt.verify.tier import backbone_of, required_means, tier_mismatches, tier_runs
+from xlt.verify.tier import backbone_of, mislabelled_runs, required_means, tier_mismatches, tier_runs
 from xlt.verify.verdicts import Statement, Verdict, count_verdicts, judge_means, statement_of
 
 FAILED: set[VerdictWord] = {"deviates", "collapsed"}
@@ -336,14 +336,6 @@ def _unchecked(store: RunStore, runs: Sequence[StoredRun]) -> str:
     missing = sum(not (store.path(folder) / "model" / "config.json").is_file() for folder in trained)
     what = f"The models of {missing} of {len(trained)} trained runs are not here: they cannot predict again (--recheck)"
     return f"{what}, and their size cannot be checked." if missing else ""
-
-
-def mislabelled_runs(mismatches: dict[str, str], grid: GridFile) -> Iterator[Problem]:
-    """Problems for runs that contradict the tier which they claim; runs that start from one are not listed again."""
-    for folder, how in mismatches.items():
-        if not how.startswith("starts from "):
-            what = f"The run is {how}."
-            yield Problem(kind="spec", run=folder, where="spec.json", what=what, fix=grid.command)
 
 
 def _unjudged(key: MeanKey, run: StoredRun | None, problems: Sequence[Problem], grid: GridFile) -> Verdict:

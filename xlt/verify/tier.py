@@ -14,7 +14,7 @@ from xlt.pipeline.tiers import Tier, read_tier, tier_names
 from xlt.tasks.catalogue import get_task
 from xlt.tasks.record import Split
 from xlt.verify.cells import MeanKey
-from xlt.verify.stored import GridFile, StoredRun
+from xlt.verify.stored import GridFile, Problem, StoredRun
 
 
 def backbone_of(grid: GridFile, runs: Sequence[StoredRun]) -> Backbone | None:
@@ -53,6 +53,14 @@ def tier_mismatches(name: str, wanted: Sequence[RunSpec], runs: Sequence[StoredR
         elif parent in mismatches:
             mismatches[run.entry.folder] = f"starts from {parent}, {mismatches[parent].removeprefix('starts from ')}"
     return mismatches
+
+
+def mislabelled_runs(mismatches: dict[str, str], grid: GridFile) -> Iterator[Problem]:
+    """Problems for runs that contradict the tier which they claim; runs that start from one are not listed again."""
+    for folder, how in mismatches.items():
+        if not how.startswith("starts from "):
+            what = f"The run is {how}."
+            yield Problem(kind="spec", run=folder, where="spec.json", what=what, fix=grid.command)
 
 
 def required_means(
