@@ -39,6 +39,7 @@ NEEDING = {
         "xlt.retrieval",
         "xlt.train",
         "xlt.verify.recheck",
+        "xlt.verify.trainings",
     ),
 }
 # And of those parts what must not need it all the same.

@@ -32,8 +32,11 @@ def results(tiny_tier: Path, tiny_files: Path, tmp_path_factory: pytest.TempPath
     # Not the place in a process group that other tests have left in this process; one thread: the models are tiny.
     environment = {name: value for name, value in os.environ.items() if name not in PLACE} | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == 0, done.stderr
+    # Nothing is expected of a tier that others wrote: that all went well is no verdict.
+    assert done.returncode == ExitCode.INCOMPLETE, done.stderr
     verification = json.loads(done.stdout)
+    recheck = verification["checks"]["recheck"]
+    assert (recheck["cells"], recheck["agreement"], recheck["seed"]) == (recheck["of"], 100.0, None)
     assert verification["counts"] == {"not verifiable": 10}
     assert "Model: a small XLM-R, trained here from its first step (phase 1)." in done.stderr
     assert "Device:" in done.stderr
@@ -46,10 +49,16 @@ def run_folder(results: Path, name: str) -> Path:
 
 
 def test_verify_recomputes_and_shows_chance(invoke: Invoke, results: Path, tiny_files: Path) -> None:
-    outcome = invoke("verify", "--results", str(results), "--data-root", str(tiny_files))
-    assert outcome.code == 0
+    outcome = invoke("verify", "--results", str(results), "--data-root", str(tiny_files), "--recheck", "3")
+    assert outcome.code == ExitCode.INCOMPLETE
     assert "chance" in outcome.out
     assert "10 of 10 not verifiable" in outcome.out
+    assert "Nothing was judged (exit code 5): no values are expected for the tier 'tiny'" in outcome.out
+    (again,) = re.findall(
+        r"predictions: 3 of \d+ cells predicted again .* drawn with --recheck-seed (\d+);", outcome.out
+    )
+    arguments = ("--results", str(results), "--data-root", str(tiny_files), "--recheck", "3", "--recheck-seed", again)
+    assert f"--recheck-seed {again};" in invoke("verify", *arguments).out
 
 
 def test_verify_json_is_one_document_with_the_same_result_hash(invoke: Invoke, results: Path, tiny_files: Path) -> None:
@@ -82,19 +91,21 @@ def test_predictions_that_the_model_did_not_make_are_found_by_predicting_again(
     copy = tmp_path / "results"
     shutil.copytree(results, copy)
     arguments = ("verify", "--results", str(copy), "--data-root", str(tiny_files), "--json")
-    assert invoke(*arguments, "--recheck", "1000").document["problems"] == []
+    assert invoke(*arguments).document["problems"] == []
     # A forger who keeps predictions, metrics and manifest in step.
     run, task = run_folder(copy, "baseline.xnli"), get_task("xnli")
     path = run / prediction_name("xnli", "test", "sw")
     labels = ("neutral", "entailment", "contradiction")
-    forged = [replace(each, prediction=labels[n % 3]) for n, each in enumerate(read_predictions(path))]
+    made = read_predictions(path)
+    forged = [replace(each, prediction=labels[n]) if n < 2 else each for n, each in enumerate(made)]
+    assert sum(one != other for one, other in zip(made, forged, strict=True)) == 2
     write_predictions(path, forged)
     metrics = json.loads((run / "metrics.json").read_text("utf-8"))
     metrics["xnli"]["test"]["sw"] = score(task, FilesSource(tiny_files).rows(task, "test", "sw"), forged)
     (run / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
     write_manifest(run)
-    assert invoke(*arguments).document["problems"] == []
-    found = invoke(*arguments, "--recheck", "1000")
+    assert invoke(*arguments, "--recheck", "0").document["problems"] == []
+    found = invoke(*arguments)
     assert found.code == ExitCode.DEVIATES
     assert [(each["kind"], each["where"]) for each in found.document["problems"]] == [("recheck", "xnli.test.sw")]
 

@@ -24,6 +24,7 @@ SOURCE = {"--source", "--data-root", "--limit"}
 ENGINE = {"--engine", "--zero", "--gpus", "--processes", "--accumulation"}
 RECIPE = {"--steps", "--epochs", "--learning-rate", "--batch-size"}
 WHERE = {"--model", "--tier", "--language", "--split"}
+RECHECK = {"--recheck", "--recheck-seed"}
 OPTIONS = {
     "doctor": COMMON | {"--gpu"},
     "fetch": {"--model", "--tier", "--language", "--mirror", "--data-root", "--offline", "--json", "--debug"},
@@ -34,8 +35,8 @@ OPTIONS = {
     "retrieve": COMMON | SOURCE | WHERE | {"--layer", "--search"},
     "score": {"--predictions", "--labels", "--benchmark", "--seqeval", "--json", "--debug"},
     "submit": COMMON | {"--arm", "--output", "--data-root"},
-    "verify": COMMON | {"--data-root", "--claim", "--table", "--cell", "--expected", "--record", "--recheck"},
-    "report": COMMON | {"--data-root", "--ship"},
+    "verify": COMMON | {"--data-root", "--claim", "--table", "--cell", "--expected", "--record"} | RECHECK,
+    "report": COMMON | {"--data-root", "--ship"} | RECHECK,
 }
 
 

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from xlt.data.packing import Encoded
 from xlt.data.predictions import Prediction, write_predictions
 from xlt.data.rows import Answer, BitextRow, ChoiceRow, PairRow, Row, SpanRow, TagRow
-from xlt.data.source import Source, with_labels
+from xlt.data.source import Source, training_rows, with_labels
 from xlt.evaluate.metrics import score
 from xlt.pipeline.grid import Grid
 from xlt.pipeline.spec import RunSpec
 from xlt.pipeline.store import RunStore
+from xlt.pipeline.training import batch_stream
 from xlt.tasks.catalogue import get_task
 from xlt.tasks.record import Split, Task
+from xlt.train.batches import scored_steps
 
 ANSWER = "zeta"
 SPANS = ((0, 3), (8, 17), (8, 12))  # nothing, the answer and a word more (F1 2/3), the answer
@@ -72,7 +80,7 @@ def write_results(
     for spec in grid.runs:
         if spec.name not in leave_out:
             with RunStore(root).writing(spec) as folder:
-                _write_run(spec, folder, source, predict)
+                _write_run(spec, folder, source, partial(_marked, predict))
                 (folder / "provenance.json").write_text(json.dumps(provenance), "utf-8")
     return root
 
@@ -89,15 +97,44 @@ def _write_run(spec: RunSpec, folder: Path, source: Source, predict: Predict) ->
         write_predictions(folder / "predictions" / f"{key.replace('/', '.')}.jsonl.gz", made)
         metrics.setdefault(name, {}).setdefault(split, {})[language] = score(task, rows, made, language, (rows, made))
     (folder / "metrics.json").write_text(json.dumps(metrics), "utf-8")
-    steps = [
-        {
-            "step": n + 1,
-            "task": spec.train[0],
-            "loss": 2 - n / 40,
-            "learning_rate": 1e-3,
+    log = "".join(json.dumps(step) + "\n" for step in steps(spec, source))
+    (folder / "log.jsonl").write_text(log, "utf-8")
+
+
+def steps(spec: RunSpec, source: Source) -> Iterator[dict[str, Any]]:
+    """The lines of the log of a training, as if a row gave one example whatever its length."""
+    if not spec.train:
+        return
+    tasks = [with_labels(spec.task(key), source) for key in spec.train]
+    rows = [training_rows(source, task, spec.translated) for task in tasks]
+    examples = [[Encoded(row.id, np.zeros(0, np.int32)) for row in its] for its in rows]
+    stream = batch_stream(spec, tasks, examples)
+    recipe, count = stream.recipe, stream.steps
+    scored = scored_steps(recipe, stream.examples, count, spec.collapse_after) if recipe.evaluate_every else ()
+    for step in range(count):
+        dev = {"dev_score": 50.0 + step} if step + 1 in scored else {}
+        yield {
+            "step": step + 1,
+            "task": stream.task_of(step),
+            "loss": 2 - step / count,
+            "learning_rate": recipe.learning_rate * recipe.learning_rate_factor(step, count),
             "tokens": 100,
-            "examples": "aa",
+            "examples": stream.digest(step),
+            **dev,
         }
-        for n in range(40 if spec.train else 0)
-    ]
-    (folder / "log.jsonl").write_text("".join(json.dumps(step) + "\n" for step in steps), "utf-8")
+
+
+def _marked(
+    predict: Predict, spec: RunSpec, task: Task, split: Split, language: str, rows: list[Row]
+) -> list[Prediction]:
+    """Predictions with scores as only this model gives them: what two models say is never all the same."""
+    mark = (
+        int(
+            hashlib.sha256(
+                f"{spec.arm} {spec.train} {spec.seed if spec.train or spec.parent else 0}".encode()
+            ).hexdigest()[:4],
+            16,
+        )
+        / 2**19
+    )
+    return [replace(each, score=each.score + mark) for each in predict(spec, task, split, language, rows)]

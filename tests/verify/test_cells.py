@@ -50,7 +50,7 @@ def test_recomputed_values_are_the_known_ones(results):
     assert means["baseline", "tatoeba", "test"] == pytest.approx((80 + 70) / 2)
     assert (len(means), len(found.verdicts)) == (9, 7)
     assert set(words(found).values()) == {"not verifiable"}
-    assert found.exit_code == ExitCode.OK
+    assert (found.exit_code, found.nothing_judged) == (ExitCode.INCOMPLETE, found.verdicts[0].reason)
 
 
 def test_the_mean_of_span_qa_is_that_of_f1_and_exact_match(results):
@@ -219,7 +219,8 @@ def test_a_run_taken_out_of_the_grid_is_still_promised_by_the_tier(results):
 def test_other_gold_data_is_named_and_judges_nothing(results):
     found = verify(results.root, TinySource(change="!"))
     assert {problem.kind for problem in found.problems} == {"gold"}
-    assert len(found.problems) == 23
+    assert len(found.problems) == 23 + 3
+    assert {problem.where for problem in found.problems[23:]} == {"mnli.train.en"}
     assert "not what the run was scored on" in found.problems[0].what
     assert set(words(found).values()) == {"not verifiable"}
     assert found.exit_code == ExitCode.DATA

@@ -17,6 +17,7 @@ from tests.cli.conftest import invoke as invoke
 from xlt.artifact import artifact_root
 from xlt.data.hub.source import HubSource
 from xlt.errors import ExitCode, IncompleteFault, UsageFault
+from xlt.verify.checks import Again
 from xlt.verify.export import CRATE, crate, ship
 from xlt.verify.judge import join, recompute, verify
 from xlt.verify.report import write_report
@@ -56,12 +57,13 @@ def test_others_find_the_same_without_the_models(results: Results, archive: Path
         here.verdicts,
         (),
     )
-    assert there.unchecked.startswith("The models of ")
+    assert there.checks is not None
+    assert any(each.startswith("models: those of ") for each in there.checks.not_checked)
     readme = (place / "README.txt").read_text("utf-8")
     assert here.result_hash in readme
     assert "xlt verify --results seed-0" in readme
     with pytest.raises(UsageFault, match="no model here to predict again"):
-        recompute(place / "seed-0", results.source, again=3)
+        recompute(place / "seed-0", results.source, again=Again(3))
 
 
 def test_it_holds_no_model_no_text_and_no_path(results: Results, archive: Path, tmp_path: Path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import subprocess
 import tarfile
 from collections.abc import Callable
@@ -22,8 +23,9 @@ from xlt.errors import DataFault, ExitCode, IncompleteFault, UsageFault
 from xlt.pipeline.store import MANIFEST, check_folder
 from xlt.verify.export import crate, ship
 from xlt.verify.judge import verify
+from xlt.verify.log import read_log
 from xlt.verify.report import write_report
-from xlt.verify.stored import read_grid, read_log, source_of
+from xlt.verify.stored import read_grid, source_of
 from xlt.verify.submit import write_submission
 
 from .tiny_results import Results
@@ -154,7 +156,7 @@ def test_what_a_provenance_says_steers_no_terminal(opened: Results, invoke: Invo
     put(opened, "provenance.json", json.dumps({**provenance, what: "\x1b[2J\nPROBLEM"}).encode())
     for command in ("verify", "report"):
         outcome = invoke(command, "--results", str(opened.root))
-        assert outcome.code in (ExitCode.OK, ExitCode.DEVIATES)
+        assert outcome.code in (ExitCode.OK, ExitCode.INCOMPLETE)
         assert all(each.isprintable() or each == "\n" for each in outcome.out + outcome.err)
         assert "\nPROBLEM" not in outcome.out
 
@@ -162,7 +164,7 @@ def test_what_a_provenance_says_steers_no_terminal(opened: Results, invoke: Invo
 @pytest.mark.parametrize("score", [b"1.01", b"-0.5", b"3e38"])
 def test_a_score_that_is_no_probability_is_a_problem_where_it_must_be_one(results: Results, score: bytes):
     text = gzip.decompress((results.run(RUN) / PREDICTIONS).read_bytes())
-    put(results, PREDICTIONS, gzip.compress(text.replace(b"0.5", score, 1), mtime=0))
+    put(results, PREDICTIONS, gzip.compress(re.sub(rb"0\.5\d*", score, text, count=1), mtime=0))
     (problem,) = verify(results.root, results.source).problems
     assert (problem.kind, problem.where) == ("predictions", "xnli.test.de")
     assert "1 predictions have a score that is no probability: test-0." in problem.what

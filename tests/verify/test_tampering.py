@@ -111,7 +111,7 @@ TAMPERED = {
         "1 examples of 'xnli' predict something else than a label",
     ),
     "predictions edited, manifest kept": Case(
-        lambda r: lines(r, lambda x: x[::-1]), "xnli.test.de.jsonl.gz has ", sealed=False
+        lambda r: lines(r, lambda x: x[::-1]), "The run is damaged: predictions/xnli.test.de.jsonl.gz", sealed=False
     ),
     "right answers put in": Case(
         lambda r: lines(r, lambda x: [each.replace(b'"neutral"', b'"entailment"') for each in x]),
@@ -149,7 +149,7 @@ TAMPERED = {
     "training cut short": Case(
         lambda r: (r.run("mnli") / "log.jsonl").write_text(""), "log.jsonl ends with step 0; the recipe has 40 steps."
     ),
-    "log left out": Case(log_pruned, "log.jsonl ends with step 0; the recipe has more steps.", sealed=False),
+    "log left out": Case(log_pruned, "log.jsonl ends with step 0; the recipe has 40 steps.", sealed=False),
     "first attempt hidden": Case(second_attempt, "grid.json names no first one that collapsed"),
 }
 
@@ -222,7 +222,7 @@ def test_a_run_of_another_tier_is_caught_and_not_judged(results: Results, artifa
 
 
 def test_what_starts_from_a_run_of_another_tier_is_not_judged(results: Results, artifact: Path):
-    found = passed_off(results, artifact, "steps = 40", "steps = 80")
+    found = passed_off(results, artifact, "mnli = { steps = 40", "mnli = { steps = 80")
     phase_2 = f"intermediate/{results.run('mnli').name}"
     assert [problem.run for problem in found.problems] == [phase_2]
     reasons = {each.arm: each.reason for each in found.verdicts if each.task == "tatoeba"}

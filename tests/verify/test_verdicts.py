@@ -154,7 +154,7 @@ def test_at_chance_is_no_news_where_reference_runs_may_be_there_too(make, record
 def test_below_the_band_with_a_loss_that_did_not_fall_is_a_collapse(make, recorded):
     made = make().fill(shifted(-20, "mnli", "xnli"))
     log = made.run("mnli.xnli") / "log.jsonl"
-    lines = [{"step": n, "task": "xnli", "loss": 1.1, "tokens": 1} for n in range(40)]
+    lines = [{**json.loads(line), "loss": 1.1} for line in log.read_text("utf-8").splitlines()]
     log.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
     made.seal("mnli.xnli")
     given = verdict(verify(made.root, made.source), "mnli", "xnli")
@@ -212,7 +212,7 @@ def test_too_few_seeds_verify_nothing(make, recorded):
     found = verify(made.root, made.source)
     assert found.counts == {"not verifiable": 7}
     assert found.references[0] == ("3 of at least 4 reference runs for 'cpu' (left out: 1 with the seed of this run)")
-    assert found.exit_code == ExitCode.OK
+    assert found.exit_code == ExitCode.INCOMPLETE
 
 
 def test_without_records_or_rule_the_reason_says_so(results, artifact):

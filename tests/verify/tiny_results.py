@@ -27,7 +27,7 @@ mnli = { intermediate = ["mnli"], targets = ["xnli", "xquad", "tatoeba"] }
 [sources.tiny.backbone]
 vocabulary = 100
 [sources.tiny.recipes]
-default = { evaluate_every = 0 }
+default = { evaluate_every = 0, steps = 40 }
 xnli = { batch_size = 16 }
 """
 RULE = """

@@ -28,11 +28,11 @@ from xlt.pipeline.store import RunStore
 from xlt.pipeline.tiers import Tier
 from xlt.train.engine import EngineSettings
 from xlt.train.loop import Trained
+from xlt.verify.checks import Again
 from xlt.verify.judge import Verification, verify
 
 FAILED = ("collapsed", "deviates")
 FOUND = ("disagreement", "recheck", "spec")
-ALL = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ def run_controls(
         executor = Executor(source, options, RunStore(root), EngineSettings(), progress, tier.threads)
         with control.fault():
             executor.run_grid(part)
-        results.append(_result(control, verify(root, source, again=ALL)))
+        results.append(_result(control, verify(root, source, again=Again(None))))
     return ControlReport(tier=grid.tier, seed=grid.seed, environment=environment(), controls=results)
 
 

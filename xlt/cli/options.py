@@ -67,6 +67,19 @@ SomeTasks = Annotated[list[str] | None, "Only this task (repeatable).", _known_t
 Model = Annotated[str, "The folder of a run or of a saved model, or the name of a model on the hub."]
 Results = Annotated[Path, "The results folder."]
 Folders = Annotated[list[Path] | None, "The results folder; one for each seed."]
+Recheck = Annotated[
+    int | None,
+    typer.Option(
+        "--recheck",
+        metavar="N",
+        min=0,
+        help="Predict N cells again from the stored models and compare; 0: none. Default: all of a small model made "
+        "on the spot, a random sample of a public one.",
+    ),
+]
+RecheckSeed = Annotated[
+    int | None, typer.Option("--recheck-seed", metavar="N", min=0, help="Draw the sample of an earlier verification.")
+]
 Seed = Annotated[int, "The seed of training. Default: 0."]
 Threads = Annotated[int, "Use N CPU threads. Default: as many as torch chooses."]
 Tier = Annotated[str, "The name of a tier, or the path of a TOML file.", _known_tier]

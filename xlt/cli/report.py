@@ -13,11 +13,12 @@ from typing import Annotated
 import typer
 
 from xlt.cli.lazy import lazily
-from xlt.cli.options import DEFAULT_RESULTS, DataRoot, Folders
+from xlt.cli.options import DEFAULT_RESULTS, DataRoot, Folders, Recheck, RecheckSeed
 from xlt.cli.output import emit
+from xlt.cli.verify import recomputed
 
 with lazily():
-    from xlt.verify import export, judge, stored
+    from xlt.verify import export, judge
     from xlt.verify import report as reports
 
 
@@ -42,10 +43,12 @@ def report(
         Path | None,
         typer.Option("--ship", metavar="FILE", help="Pack all that verify needs, without models and texts: x.tar.gz"),
     ] = None,
+    recheck: Recheck = None,
+    recheck_seed: RecheckSeed = None,
 ) -> None:
     """Write the report below the (first) results folder: a page for people; report.json, cells.csv and an RO-Crate."""
     folders = results or [DEFAULT_RESULTS]
-    verification = judge.join([judge.recompute(folder, stored.source_of(folder, data_root)) for folder in folders])
+    verification = judge.join(recomputed(folders, data_root, recheck, recheck_seed))
     page = reports.write_report(verification, *folders)
     if ship:
         export.ship(verification, tuple(folders), ship)

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from xlt.cli.lazy import lazily
-from xlt.cli.options import DEFAULT_RESULTS, DataRoot, Folders, one_of
+from xlt.cli.options import DEFAULT_RESULTS, DataRoot, Folders, Recheck, RecheckSeed, one_of
 from xlt.cli.output import Shown, emit, say
 from xlt.cli.output import table as table_of
 from xlt.tasks.catalogue import get_task
@@ -23,7 +23,20 @@ with lazily():
     from xlt import artifact
     from xlt.data import source as rows
     from xlt.evaluate import metrics
-    from xlt.verify import cells, claims, comparison, export, judge, paper, report, rules, selection, stored, tables
+    from xlt.verify import (
+        cells,
+        checks,
+        claims,
+        comparison,
+        export,
+        judge,
+        paper,
+        report,
+        rules,
+        selection,
+        stored,
+        tables,
+    )
 
 MOST_PROBLEMS = 5
 FEW_CLAIMS = 2
@@ -43,17 +56,18 @@ def verify(
         Path | None, typer.Option("--expected", metavar="FILE", help="Values that you read in the paper, with source.")
     ] = None,
     record: Annotated[bool, "Keep these results as a reference run, in artifact/measured of the checkout."] = False,
-    recheck: Annotated[int, "Predict N cells again from the stored models and compare."] = 0,
+    recheck: Recheck = None,
+    recheck_seed: RecheckSeed = None,
 ) -> None:
-    """Recompute every number from stored predictions and gold labels, and judge it.
+    """Recompute every number from stored predictions and gold labels, compare what the stored models say, and judge.
 
-    Claims of the paper are judged over all seeds given. Exit code 0: nothing fails; 1: a mean or a
-    claim deviates or collapsed, or something was edited; 5: incomplete. A printed cell counts where
-    --table or --cell asks for it: a claim has those that it rests on.
+    Claims of the paper are judged over all seeds given. Exit code 0: something was judged and nothing
+    fails; 1: a mean or a claim deviates or collapsed, or something was edited; 5: incomplete, or nothing
+    was judged. A printed cell counts where --table or --cell asks for it: a claim has those that it rests on.
     """
     given = claims.read_given(expected) if expected else None
     folders = results or [DEFAULT_RESULTS]
-    found = [judge.recompute(folder, stored.source_of(folder, data_root), again=recheck) for folder in folders]
+    found = recomputed(folders, data_root, recheck, recheck_seed)
     verification = judge.join(found, given)
     if claim or table or cell:
         verification = selection.select(verification, *(names or () for names in (claim, table, cell)))
@@ -64,9 +78,19 @@ def verify(
     raise typer.Exit(verification.exit_code)
 
 
+def recomputed(
+    folders: Sequence[Path], data_root: Path | None, recheck: int | None, recheck_seed: int | None
+) -> list[judge.Verification]:
+    """The verification of each folder; their models predict ``recheck`` cells again."""
+    again = checks.Again(recheck, recheck_seed)
+    if recheck != 0:
+        say("Where models are stored, they predict again; --recheck 0 leaves that out.")
+    return [judge.recompute(folder, stored.source_of(folder, data_root), again=again) for folder in folders]
+
+
 def verify_and_report(results: Path, source: rows.Source) -> None:
     """Verify, write the report, print the verdicts and leave with the exit code of the verdicts."""
-    verification = judge.verify(results, source)
+    verification = judge.verify(results, source, again=checks.Again(None))
     page = report.write_report(verification, results)
     emit(verification, _shown(verification))
     say(f"Report: {page}")
@@ -79,6 +103,8 @@ def _shown(verification: judge.Verification) -> Shown:
             yield f"Seed {each.seed}"
         yield from _seed(each)
     yield from _paper(verification.paper)
+    if verification.nothing_judged:
+        yield f"Nothing was judged (exit code 5): {verification.nothing_judged}."
 
 
 def _seed(verification: judge.Verification) -> Shown:
@@ -99,8 +125,11 @@ def _seed(verification: judge.Verification) -> Shown:
         yield from (f"What was not run: {fix}" for fix in not_run)
         if verification.overall and verification.overall.verdict != "exact":
             yield f"All means together: {verification.overall.verdict}: {verification.overall.reason}."
-        yield from filter(None, (*verification.references, verification.unchecked))
+        yield from verification.references
         yield f"Verdicts: {verification.summary}.  result_hash {verification.result_hash}"
+    if verification.checks:
+        yield from (f"Checked: {each}." for each in verification.checks.checked)
+        yield from (f"Not checked: {each}." for each in verification.checks.not_checked)
 
 
 def _scores(verification: judge.Verification, arms: Sequence[str]) -> Iterator[tuple[object, ...]]:

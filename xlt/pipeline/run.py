@@ -24,7 +24,7 @@ from xlt.files import write_text
 from xlt.model.encoder import PackedModel
 from xlt.pipeline.provenance import environment, peak_memory
 from xlt.pipeline.spec import RunSpec
-from xlt.pipeline.store import METRICS, PROVENANCE, RunStore, StoredMetrics, prediction_name
+from xlt.pipeline.store import METRICS, PROVENANCE, RunStore, StoredMetrics, prediction_name, weight_digests
 from xlt.pipeline.training import evaluation_tokens, load_model, train_run
 from xlt.retrieval.embed import embed, encode_sentences
 from xlt.retrieval.mining import mine_translations
@@ -94,7 +94,6 @@ def execute_run(
             lap("save")
         metrics = score_run(spec, model, result.tokenizer, source, folder, progress.cell)
         lap("evaluate")
-        collapsed = {"collapsed": trained.collapsed} if spec.collapse_after and trained else {}
         provenance = {
             **environment(),
             "world_size": world,
@@ -103,10 +102,18 @@ def execute_run(
             "steps": trained.step if trained else 0,
             "seconds": seconds,
             "peak_memory": peak_memory(),
-            **collapsed,
+            **_weights(folder, parent_model if spec.parent else None),
+            **({"collapsed": trained.collapsed} if spec.collapse_after and trained else {}),
         }
         for name, document in ((METRICS, metrics), (PROVENANCE, provenance)):
             write_text(folder / name, json.dumps(document, indent=1, sort_keys=True) + "\n")
+
+
+def _weights(folder: Path, parent_model: Path | None) -> dict[str, dict[str, str]]:
+    """What ties a run to its parent: the runs of two arms cannot be exchanged unseen."""
+    own = weight_digests(folder / "model")
+    parents = {"parent_weights": weight_digests(parent_model)} if parent_model else {}
+    return {"weights": own, **parents}
 
 
 def score_run(

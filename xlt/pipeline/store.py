@@ -70,6 +70,10 @@ class Provenance(BaseModel):
     """The largest memory use of the process in bytes, resident and on the accelerator."""
     collapsed: bool = False
     """Whether no English dev score was above chance."""
+    weights: dict[Words, Words] = {}
+    """The SHA-256 of each file of weights that the run wrote. Runs that are older than this field have none."""
+    parent_weights: dict[Words, Words] = {}
+    """The same of the run that it starts from, as they were then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +166,18 @@ def describe(path: Path) -> dict[str, Any]:
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     return {"size": path.stat().st_size, "sha256": digest}
+
+
+def weight_digests(folder: Path) -> dict[str, str]:
+    """The SHA-256 of each file of weights in a model's folder."""
+    return {path.name: describe(path)["sha256"] for path in sorted(folder.glob("*.safetensors"))}
+
+
+def listed_weights(folder: Path) -> dict[str, str]:
+    """The same as the manifest of a run lists it, models that were pruned included; ``DataFault`` if it has none."""
+    files = read_json(folder / MANIFEST, _MANIFEST).files
+    names = [name for name in sorted(files) if name.startswith("model/") and name.endswith(".safetensors")]
+    return {name.removeprefix("model/"): files[name].sha256 for name in names}
 
 
 def check_folder(folder: Path, spec: RunSpec | None = None) -> Check:

@@ -11,6 +11,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from xlt.data.features import encode
+from xlt.data.packing import Encoded
 from xlt.data.rows import Row
 from xlt.data.source import Source, training_rows, with_labels
 from xlt.data.tokenizer import load_tokenizer, makes_segments, train_tokenizer
@@ -65,7 +66,7 @@ def train_run(
     on_step: Callable[[StepRecord, int], None],
 ) -> TrainedModel:
     """Make the run's starting model and train it if the run trains."""
-    seed = derive_seed(spec.seed, "retry") if spec.retry else spec.seed
+    seed = training_seed(spec)
     # All global random state, so that a run gives the same bits alone and after others in one process.
     seed_everything(derive_seed(seed, spec.phase, *spec.train))
     model, tokenizer = starting_point(spec, parent_model, source, tokenizer_folder)
@@ -73,7 +74,7 @@ def train_run(
         return TrainedModel(model, tokenizer, None)
     tasks = [with_labels(spec.task(key), source) for key in spec.train]
     _fit_heads(model, tasks, seed)
-    stream = _stream(spec, tasks, source, model, tokenizer, seed)
+    stream = _stream(spec, tasks, source, model, tokenizer)
     seed_everything(derive_seed(seed, "dropout", *spec.train))
     watched = stream.recipe.evaluate_every or spec.collapse_after
     steps = stream.steps
@@ -172,12 +173,28 @@ def _stream(
     source: Source,
     model: PackedModel,
     tokenizer: PreTrainedTokenizerBase,
-    seed: int,
 ) -> BatchStream | JointStream:
+    examples = [encode(training_rows(source, task, spec.translated), task, tokenizer, training=True) for task in tasks]
     vocabulary = Vocabulary(len(tokenizer), tokenizer.mask_token_id, tuple(tokenizer.all_special_ids))
-    streams = []
-    for task in tasks:
-        sequences = encode(training_rows(source, task, spec.translated), task, tokenizer, training=True)
+    return batch_stream(spec, tasks, examples, model.first_position, vocabulary)
+
+
+def batch_stream(
+    spec: RunSpec,
+    tasks: Sequence[Task],
+    examples: Sequence[Sequence[Encoded]],
+    first_position: int = 0,
+    vocabulary: Vocabulary | None = None,
+) -> BatchStream | JointStream:
+    """The batches of a run's training on the ``examples`` of each of its ``tasks``.
+
+    Which examples make up which step follows from their number, the recipe and the seed alone.
+
+    Raises:
+        DataFault: a task has no examples.
+    """
+    seed, streams = training_seed(spec), []
+    for task, sequences in zip(tasks, examples, strict=True):
         if not sequences:
             raise DataFault(f"There is nothing to train '{task.key}' on.", fix="xlt tasks check --data-root DIR")
         streams.append(
@@ -186,13 +203,18 @@ def _stream(
                 task,
                 task.recipe,
                 seed=derive_seed(seed, "data", task.key),
-                first_position=model.first_position,
+                first_position=first_position,
                 vocabulary=vocabulary if task.kind == "masked_lm" else None,
             )
         )
     if len(streams) == 1:
         return streams[0]
     return JointStream(streams, spec.training_recipe(), seed=derive_seed(seed, "tasks"))
+
+
+def training_seed(spec: RunSpec) -> int:
+    """The seed that all randomness of a training follows from: that of the run, or one derived for a second attempt."""
+    return derive_seed(spec.seed, "retry") if spec.retry else spec.seed
 
 
 def _dev_score(tasks: Sequence[Task], source: Source, tokenizer: PreTrainedTokenizerBase, *, watch: bool) -> DevScore:

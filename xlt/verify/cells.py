@@ -246,6 +246,20 @@ def _same(stored: float | None, recomputed: float | None) -> bool:
     return stored is not None and recomputed is not None and math.isclose(stored, recomputed, abs_tol=1e-9)
 
 
+def copied_predictions(grid: GridFile, recomputed: Recomputed) -> Iterator[Problem]:
+    """Problems for runs that say on a task and split, scores included, what another model says."""
+    models = {run.entry.folder: run.entry.hash if run.entry.train else run.entry.parent for run in recomputed.runs}
+    said: dict[tuple[str, Split, str], list[str]] = {}
+    for cell in recomputed.cells:
+        said.setdefault((cell.task, cell.split, cell.run), []).append(f"{cell.language} {cell.predictions}")
+    first: dict[tuple[str, Split, str], str] = {}
+    for (task, split, run), predictions in said.items():
+        other = first.setdefault((task, split, "\n".join(sorted(predictions))), run)
+        if models[other] != models[run]:
+            what = f"Its predictions are those of {other}, which is another model: they were copied."
+            yield Problem(kind="predictions", run=run, where=f"{task}.{split}", what=what, fix=grid.command)
+
+
 def _means(runs: Iterable[StoredRun], cells: Sequence[Cell]) -> Iterator[Mean]:
     """The mean of each task and split, if all its languages could be recomputed."""
     scores: dict[tuple[str, str, Split], list[float]] = {}

@@ -19,15 +19,17 @@ from xlt.pipeline.spec import Backbone, SourceSpec
 from xlt.pipeline.store import RunStore, State
 from xlt.tasks.record import Split
 from xlt.verify import recorded
-from xlt.verify.cells import Cell, Mean, MeanKey, Recomputed, read_cells
+from xlt.verify.cells import Cell, Mean, MeanKey, Recomputed, copied_predictions, read_cells
+from xlt.verify.checks import NOTHING_AGAIN, Again, Checks, check_deeper
 from xlt.verify.claims import Claims, Given, read_claims, read_literature
 from xlt.verify.comparison import VerdictWord
+from xlt.verify.log import read_log
 from xlt.verify.overall import Overall, judge_together
 from xlt.verify.paper import Paper, judge_paper, not_judged
 from xlt.verify.recorded import RunMean, execution_of
 from xlt.verify.scores import BASELINE, Scores, by_mean, table_of
-from xlt.verify.stored import GridFile, GridRun, Problem, StoredRun, read_grid, read_log
-from xlt.verify.tier import backbone_of, mislabelled_runs, required_means, tier_mismatches, tier_runs
+from xlt.verify.stored import GridFile, GridRun, Problem, StoredRun, read_grid
+from xlt.verify.tier import backbone_of, mislabelled_runs, required_means, smaller_runs, tier_mismatches, tier_runs
 from xlt.verify.verdicts import Statement, Verdict, count_verdicts, judge_means, statement_of
 
 FAILED: set[VerdictWord] = {"deviates", "collapsed"}
@@ -98,8 +100,8 @@ class Verification(Frozen):
     """The pretrained model of all runs."""
     tier_mismatches: dict[str, str] = Field(default_factory=dict)
     """Runs that are not made as the project's tier of that name says, and how; their scores are not judged."""
-    unchecked: str = ""
-    """What cannot be checked because models are not kept."""
+    checks: Checks | None = None
+    """What was checked beside the scores, and what was not."""
     paper: Paper | None = None
     """The verdicts on the paper, over all seeds; null where the backbone is one made on the spot."""
     further: tuple[Verification, ...] = ()
@@ -109,6 +111,16 @@ class Verification(Frozen):
     def seeds(self) -> tuple[Verification, ...]:
         """The verifications of all seeds, this one first."""
         return self, *self.further
+
+    @property
+    def nothing_judged(self) -> str:
+        """Why nothing was judged, in words; empty where something was, or nothing is expected of single runs."""
+        words = {each.verdict for each in self.paper.claims} if self.paper else set[VerdictWord]()
+        for each in self.seeds:
+            words |= words_of(each.verdicts, each.overall)
+        if not self.tier or words - {"not verifiable"}:
+            return ""
+        return self.verdicts[0].reason if self.verdicts else "nothing was scored"
 
     @property
     def table(self) -> pd.DataFrame:
@@ -126,14 +138,14 @@ class Verification(Frozen):
         return "; ".join(filter(None, words))
 
 
-def verify(results: Path, source: Source, *, again: int = 0) -> Verification:
+def verify(results: Path, source: Source, *, again: Again = NOTHING_AGAIN) -> Verification:
     """Recompute and judge everything in a results folder, the paper's claims included; see ``recompute``."""
     return join([recompute(results, source, again=again)])
 
 
-def recompute(results: Path, source: Source, *, again: int = 0) -> Verification:
-    """Recompute everything in a results folder and judge it by what was recorded; predict ``again`` of its cells from
-    the stored models.
+def recompute(results: Path, source: Source, *, again: Again = NOTHING_AGAIN) -> Verification:
+    """Recompute everything in a results folder and judge it by what was recorded; ``again`` says which of its cells
+    the stored models predict again.
 
     Problems are collected, not raised: damaged, edited and missing runs, other gold data, broken predictions.
 
@@ -146,14 +158,12 @@ def recompute(results: Path, source: Source, *, again: int = 0) -> Verification:
     _check_source(grid, source)
     store = RunStore(results)
     recomputed = read_cells(store, source, grid)
-    if again:
-        from xlt.verify.recheck import recheck  # imports torch, which plain verification does not need
-
-        found = recheck(store, source, grid, recomputed.runs, again)
-        recomputed = replace(recomputed, problems=(*recomputed.problems, *found))
+    checks, found = check_deeper(store, source, grid, recomputed, again)
     wanted = tier_runs(grid, source)
     mismatches = tier_mismatches(grid.tier, wanted, recomputed.runs)
-    recomputed = replace(recomputed, problems=(*recomputed.problems, *mislabelled_runs(mismatches, grid)))
+    found += [*mislabelled_runs(mismatches, grid), *smaller_runs(grid, source, recomputed.runs)]
+    found += copied_predictions(grid, recomputed)
+    recomputed = replace(recomputed, problems=(*recomputed.problems, *found))
     known = recorded.lineages(recomputed.runs)
     references = recorded.read_references(grid.tier, grid.source.name)
     required = list(required_means(wanted, source, recomputed.runs))
@@ -187,7 +197,7 @@ def recompute(results: Path, source: Source, *, again: int = 0) -> Verification:
         fingerprints=dict(sorted(item for run in recomputed.runs if run.spec for item in run.spec.data.items())),
         backbone=backbone_of(grid, recomputed.runs),
         tier_mismatches=mismatches,
-        unchecked=_unchecked(store, recomputed.runs),
+        checks=checks,
     )
 
 
@@ -219,7 +229,10 @@ def join(verifications: Sequence[Verification], given: Given | None = None) -> V
         paper = _judge_paper(joined, first.backbone, given)
         words = {each.verdict for each in paper.claims}
     code = worst_code([exit_code((), (), words), *(each.exit_code for each in verifications)])
-    return joined.model_copy(update={"paper": paper, "exit_code": code})
+    joined = joined.model_copy(update={"paper": paper, "exit_code": code})
+    if code == ExitCode.OK and joined.nothing_judged:
+        return joined.model_copy(update={"exit_code": int(ExitCode.INCOMPLETE)})
+    return joined
 
 
 def _judge_paper(joined: Verification, backbone: Backbone, given: Given | None) -> Paper:
@@ -329,13 +342,6 @@ def _judge(
 def words_of(verdicts: Sequence[Verdict], overall: Overall | None) -> set[VerdictWord]:
     """All verdicts that decide the exit code."""
     return {each.verdict for each in verdicts if not each.diagnostic} | ({overall.verdict} if overall else set())
-
-
-def _unchecked(store: RunStore, runs: Sequence[StoredRun]) -> str:
-    trained = [run.entry.folder for run in runs if run.spec and run.spec.train]
-    missing = sum(not (store.path(folder) / "model" / "config.json").is_file() for folder in trained)
-    what = f"The models of {missing} of {len(trained)} trained runs are not here: they cannot predict again (--recheck)"
-    return f"{what}, and their size cannot be checked." if missing else ""
 
 
 def _unjudged(key: MeanKey, run: StoredRun | None, problems: Sequence[Problem], grid: GridFile) -> Verdict:

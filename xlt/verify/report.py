@@ -24,7 +24,7 @@ from xlt.verify.charts import STYLES, Points, forest_plot, line_chart
 from xlt.verify.comparison import VERDICT_WORDS
 from xlt.verify.export import CRATE, crate
 from xlt.verify.judge import RunState, Verification
-from xlt.verify.stored import Log, read_log
+from xlt.verify.log import Log, read_log
 from xlt.verify.verdicts import count_verdicts
 
 MARKS = dict(zip(VERDICT_WORDS, "✗✗○–≈✓✓", strict=True))
@@ -195,7 +195,8 @@ def _notices(verification: Verification) -> Iterator[str]:
         )
     if limit := verification.source.settings.get("limit"):
         yield f"Only the first {limit} rows of each split were read (--limit)."
-    yield from dict.fromkeys(each.unchecked for each in verification.seeds if each.unchecked)
+    if verification.nothing_judged:
+        yield f"Nothing was judged, which is no success (exit code 5): {verification.nothing_judged}."
     for each in verification.seeds:
         if each.tier_mismatches:
             what = f"{len(each.tier_mismatches)} of {len(each.runs)} runs of seed {each.seed} are not made as it says"
@@ -219,8 +220,8 @@ def _card(state: RunState, results: Path, base: str) -> RunCard:
 def _losses(log: Log) -> dict[str, Points]:
     """The losses by step, a line per task."""
     points: dict[str, list[tuple[float, float]]] = {}
-    for step, task, loss in zip(log.steps, log.tasks, log.losses, strict=True):
-        points.setdefault(task, []).append((float(step), loss))
+    for line in log.lines:
+        points.setdefault(line.task, []).append((float(line.step), line.loss))
     return {tables.task_name(task): its for task, its in sorted(points.items())}
 
 

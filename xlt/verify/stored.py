@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import shlex
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, model_validator
+from pydantic import AfterValidator, Field, TypeAdapter, model_validator
 
 from xlt.data.source import EVALUATED_SPLITS, Source
 from xlt.errors import DataFault, IncompleteFault
@@ -18,20 +18,26 @@ from xlt.frozen import Frozen
 from xlt.pipeline.checkpoint import known_sizes
 from xlt.pipeline.sources import SourceOptions, open_source
 from xlt.pipeline.spec import Phase, RunSpec, SourceSpec
-from xlt.pipeline.store import Provenance, RunStore, State, check_folder, read_provenance, read_spec
+from xlt.pipeline.store import (
+    PROVENANCE,
+    Check,
+    Provenance,
+    RunStore,
+    State,
+    check_folder,
+    listed_weights,
+    read_provenance,
+    read_spec,
+)
 from xlt.printable import printable
-from xlt.strict_json import parse_json, read_bytes, read_json
+from xlt.strict_json import read_json
 from xlt.tasks.record import Split
+from xlt.verify.log import read_log
 
-ProblemKind = Literal["grid", "run", "spec", "gold", "predictions", "disagreement", "recheck"]
+ProblemKind = Literal["grid", "run", "spec", "gold", "predictions", "disagreement", "log", "recheck"]
 CellKey = tuple[str, Split, str]
 DATA_KEY = re.compile(r"[^/]{1,100}/(train|dev|test)/[^/]{1,300}")
 RUN_FOLDER = re.compile(r"[a-z]+/[^/]{1,200}-[0-9a-f]{12}")
-
-FELL = 0.95
-LEAST_STEPS = 20
-Count = Annotated[int, Field(ge=0, le=2**62)]
-Loss = Annotated[float, Field(ge=-1e12, le=1e12)]
 
 
 def _name(text: str) -> str:
@@ -56,7 +62,8 @@ class Problem(Frozen):
     """Something in the results that is missing or cannot be trusted."""
 
     kind: ProblemKind
-    """What is concerned: the grid file, a run, its spec, gold, predictions, recomputed numbers, or predicting again."""
+    """What is concerned: the grid file, a run, its spec, gold, predictions, recomputed numbers, a training log, or
+    predicting again."""
     run: Shown
     """The folder of the run; empty if all runs are meant."""
     where: Shown
@@ -182,9 +189,12 @@ def read_grid(results: Path) -> GridFile:
         IncompleteFault: there is none.
         DataFault: it cannot be read.
     """
+    path = results / "grid.json"
+    if path.is_symlink() and path.exists():
+        raise DataFault("The file grid.json of the results folder is a link.", fix="Put the file itself there.")
     try:
         return read_json(
-            results / "grid.json",
+            path,
             _GRID_FILE,
             what="The file grid.json of the results folder cannot be read.",
             fix="xlt reproduce writes it again and keeps the finished runs.",
@@ -204,12 +214,36 @@ def read_runs(store: RunStore, grid: GridFile) -> tuple[list[StoredRun], list[Pr
     """
     found = [_read_run(store, grid, entry) for entry in grid.runs]
     first = [each for each in (_read_run(store, grid, entry) for entry in grid.collapsed) if each[0].state == "damaged"]
-    return [run for run, _ in found], [fault for _, fault in (*found, *first) if fault is not None]
+    runs, faults = [run for run, _ in found], [fault for _, fault in (*found, *first) if fault is not None]
+    return runs, [*faults, *_other_weights(store, grid, runs)]
+
+
+def _other_weights(store: RunStore, grid: GridFile, runs: Sequence[StoredRun]) -> Iterator[Problem]:
+    """Problems for runs whose provenance names other weights than the manifests list, of their own or their parent."""
+    listed = {run.entry.hash: listed_weights(store.path(run.entry.folder)) for run in runs if run.state == "done"}
+    for run in runs:
+        made = run.provenance
+        for whose, said, hash_ in (
+            ("its own weights are", made and made.weights, run.entry.hash),
+            (
+                f"it started from the run {run.entry.parent} when its weights were",
+                made and made.parent_weights,
+                run.entry.parent,
+            ),
+        ):
+            if said and said != listed.get(hash_ or "", said):
+                what = f"By its provenance {whose} others than they are now."
+                yield Problem(kind="run", run=run.entry.folder, where=PROVENANCE, what=what, fix=grid.command)
 
 
 def _read_run(store: RunStore, grid: GridFile, entry: GridRun) -> tuple[StoredRun, Problem | None]:
     folder = store.path(entry.folder)
-    check = check_folder(folder)
+    links = [each.name for each in (folder.parent.parent, folder.parent) if each.is_symlink()]
+    check = (
+        Check("damaged", f"the folder '{links[0]}' is a link: its runs lie elsewhere")
+        if links
+        else check_folder(folder)
+    )
     if check.state != "done":
         what = f"The run is {check.state}" + (f": {check.problem}." if check.problem else ".")
         fault = Problem(kind="run", run=entry.folder, where="", what=what, fix=grid.command)
@@ -229,10 +263,12 @@ def _read_run(store: RunStore, grid: GridFile, entry: GridRun) -> tuple[StoredRu
 def _trained_to_the_end(folder: Path, spec: RunSpec) -> None:
     """A training leaves a log; a recipe of so many steps, without early stopping, one of so many lines."""
     wanted, log = int(spec.recipe.get("steps", 0)), read_log(folder)
-    found = log.steps[-1] if log else 0
+    found = log.lines[-1].step if log else 0
     may_stop = not wanted or spec.recipe.get("evaluate_every") or spec.collapse_after
     if spec.train and (not found if may_stop else found != wanted):
         raise DataFault(f"log.jsonl ends with step {found}; the recipe has {wanted or 'more'} steps.")
+    if log and [line.step for line in log.lines] != [*range(1, len(log.lines) + 1)]:
+        raise DataFault("log.jsonl does not count its steps from 1 on, one in each line.")
 
 
 def _right_size(folder: Path, spec: RunSpec) -> None:
@@ -265,56 +301,6 @@ def _match(grid: GridFile, entry: GridRun, spec: RunSpec) -> None:
         raise DataFault("The run is a second attempt; grid.json names no first one that collapsed.")
     if spec.parent is not None and spec.parent not in {run.hash for run in grid.runs}:
         raise DataFault(f"The run starts from the run {spec.parent}, which is not in grid.json.")
-
-
-@dataclass(frozen=True, slots=True)
-class Log:
-    """Steps, their tasks and losses, and real tokens of a training, and the dev scores by step."""
-
-    steps: tuple[int, ...]
-    tasks: tuple[str, ...]
-    losses: tuple[float, ...]
-    tokens: int
-    dev_scores: tuple[tuple[int, float], ...]
-
-    @property
-    def loss_fell(self) -> bool | None:
-        """Whether the mean loss of the last tenth of the steps is below 95 % of the mean of the first tenth.
-
-        None with fewer than 20 steps: too few to say.
-        """
-        if len(self.losses) < LEAST_STEPS:
-            return None
-        tenth = len(self.losses) // 10
-        return fmean(self.losses[-tenth:]) < FELL * fmean(self.losses[:tenth])
-
-
-class _Record(BaseModel):
-    step: Count
-    task: str
-    loss: Loss
-    tokens: Count
-    dev_score: float | None = None
-
-
-_RECORDS = TypeAdapter(list[_Record])
-
-
-def read_log(folder: Path) -> Log | None:
-    """The log of the run in ``folder``; None if the run trained nothing or the log is not one."""
-    try:
-        lines = read_bytes(folder / "log.jsonl").splitlines()
-        records = _RECORDS.validate_python([parse_json(line) for line in lines])
-    except (OSError, ValueError):
-        return None
-    log = Log(
-        steps=tuple(record.step for record in records),
-        tasks=tuple(record.task for record in records),
-        losses=tuple(record.loss for record in records),
-        tokens=sum(record.tokens for record in records),
-        dev_scores=tuple((record.step, record.dev_score) for record in records if record.dev_score is not None),
-    )
-    return log if log.losses else None
 
 
 _GRID_FILE = TypeAdapter(GridFile)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 from xlt.data.source import Source, evaluated
@@ -61,6 +62,21 @@ def mislabelled_runs(mismatches: dict[str, str], grid: GridFile) -> Iterator[Pro
         if not how.startswith("starts from "):
             what = f"The run is {how}."
             yield Problem(kind="spec", run=folder, where="spec.json", what=what, fix=grid.command)
+
+
+def smaller_runs(grid: GridFile, source: Source, runs: Sequence[StoredRun]) -> Iterator[Problem]:
+    """Problems for runs that were not scored on all that the source has of their tasks: a mean over chosen languages
+    is not the mean."""
+    for run in runs if grid.tier else ():
+        lacking: list[str] = []
+        for task in run.spec.evaluate if run.spec else ():
+            with suppress(XltError):  # the data that would say is not there
+                cells = ((task, *pair) for pair in evaluated(get_task(task), source))
+                lacking += [".".join(cell) for cell in cells if cell not in run.cells]
+        if lacking:
+            named = ", ".join(lacking[:5]) + (", …" if len(lacking) > 5 else "")
+            what = f"The run was not scored on {len(lacking)} cells that the source has: {named}."
+            yield Problem(kind="gold", run=run.entry.folder, where="spec.json", what=what, fix=grid.command)
 
 
 def required_means(

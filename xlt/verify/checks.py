@@ -1,0 +1,137 @@
+"""What a verification looked at beyond the scores, and what it did not: logs, weights, predictions made again."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from xlt.data.source import Source
+from xlt.errors import UsageFault
+from xlt.frozen import Frozen
+from xlt.pipeline.store import RunStore
+from xlt.verify.cells import Recomputed
+from xlt.verify.stored import GridFile, Problem, StoredRun
+
+NO_TRAINING = "training: no step was computed again, so that the losses in the logs are as the results say"
+NO_ORIGIN = "origin: nothing in a folder without a signature proves who made it, or that all of it is not made up"
+
+
+class Recheck(Frozen):
+    """What the stored models were made to predict again."""
+
+    cells: int
+    """How many cells."""
+    of: int
+    """How many cells have a stored model."""
+    predictions: int
+    """How many predictions were compared."""
+    agreement: float
+    """How many of them are the stored ones, scores included, in percent."""
+    seed: int | None
+    """The seed that cells and rows were drawn with; null where all were predicted."""
+
+
+class Checks(Frozen):
+    """What was checked, in words, and what was not."""
+
+    checked: tuple[str, ...]
+    """What was checked, with how many there are; what was found wrong is among the problems."""
+    not_checked: tuple[str, ...]
+    """What was not checked, and why."""
+    recheck: Recheck | None
+    """What was predicted again; null where nothing was."""
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """What is to be predicted again: so many ``cells`` (None: as many as take about a minute), drawn with ``seed``."""
+
+    cells: int | None = 0
+    seed: int | None = None
+
+
+NOTHING_AGAIN = Again()
+
+
+def check_deeper(
+    store: RunStore, source: Source, grid: GridFile, recomputed: Recomputed, again: Again
+) -> tuple[Checks, list[Problem]]:
+    """Check logs and weights, predict again, and say what was looked at.
+
+    Raises:
+        UsageFault: cells are to be predicted again, and no model is stored.
+    """
+    runs = recomputed.runs
+    checked, left_out, problems = _shallow(recomputed), list[str](), list[Problem]()
+    trained = [run for run in runs if run.spec and run.spec.train]
+    try:
+        # They import torch, which the rest of verification does not need.
+        from xlt.verify.recheck import recheck
+        from xlt.verify.trainings import check_logs
+    except ModuleNotFoundError as error:
+        if again.cells:
+            raise
+        left_out.append(f"training logs and predictions: the Python package '{error.name}' is not installed")
+        return Checks(checked=checked, not_checked=(*left_out, NO_TRAINING, NO_ORIGIN), recheck=None), []
+    if trained:
+        logs = check_logs(store, source, grid, runs)
+        problems += logs.problems
+        checked += (
+            f"training logs: {logs.count} of {len(trained)}, each step with the task, the examples and the learning "
+            "rate that spec, seed and data give it",
+        )
+        left_out += [
+            f"training logs of {len(trained) - logs.count - len(logs.problems)}: {why}" for why in logs.left_out
+        ]
+    checked, left_out = (*checked, *_weights(runs)), [*left_out, *_unchained(runs)]
+    seed = secrets.randbelow(2**32) if again.seed is None else again.seed
+    done, found = recheck(store, source, grid, runs, again.cells, seed)
+    problems += found
+    if done is None and again.cells:
+        raise UsageFault(
+            "There is no model here to predict again with.",
+            why="The runs are missing, or their models were left out when the results were shipped.",
+            fix=f"{grid.verify_command}, without --recheck",
+        )
+    if done:
+        drawn = "" if done.seed is None else f", drawn with --recheck-seed {done.seed}"
+        checked += (
+            f"predictions: {done.cells} of {done.of} cells predicted again from the stored models{drawn}; "
+            f"{done.agreement:.2f} % of {done.predictions} agree",
+        )
+    elif again.cells == 0 and runs:
+        left_out.append("predictions: the stored models were not asked again (--recheck)")
+    return Checks(
+        checked=checked, not_checked=(*left_out, *_without_model(store, runs), NO_TRAINING, NO_ORIGIN), recheck=done
+    ), problems
+
+
+def _shallow(recomputed: Recomputed) -> tuple[str, ...]:
+    whole = sum(run.state == "done" for run in recomputed.runs)
+    return (
+        f"files: size and SHA-256 of every file that is here, of {whole} of {len(recomputed.runs)} runs",
+        f"scores: {len(recomputed.cells)} cells computed anew from predictions and gold labels",
+    )
+
+
+def _weights(runs: Sequence[StoredRun]) -> Iterator[str]:
+    said = sum(bool(run.provenance and run.provenance.parent_weights) for run in runs)
+    if said:
+        yield f"weights: {said} runs start from the weights that the manifest of their parent lists"
+
+
+def _unchained(runs: Sequence[StoredRun]) -> Iterator[str]:
+    silent = sum(bool(run.entry.parent and run.provenance and not run.provenance.parent_weights) for run in runs)
+    if silent:
+        yield f"weights: {silent} runs do not say which weights they started from; they are of an earlier version"
+
+
+def _without_model(store: RunStore, runs: Sequence[StoredRun]) -> Iterator[str]:
+    trained = [run.entry.folder for run in runs if run.spec and run.spec.train]
+    missing = sum(not (store.path(folder) / "model" / "config.json").is_file() for folder in trained)
+    if missing:
+        yield (
+            f"models: those of {missing} of {len(trained)} trained runs are not here: they cannot predict again, and "
+            "their size cannot be checked"
+        )
