@@ -10,8 +10,9 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from scipy.stats import t
+from scipy.stats import norm, t
 
 from xlt.artifact import artifact_root
 from xlt.pipeline.sources import SourceOptions, open_source
@@ -20,6 +21,7 @@ from xlt.tasks.catalogue import TARGET, TASKS, get_task
 from xlt.tasks.record import ENGLISH
 from xlt.verify.claims import Claim, PaperTable, read_claims, read_literature
 from xlt.verify.recorded import ReferenceRun, read_references
+from xlt.verify.scores import BEST
 
 from .characteristics import Series, correlation, failures, not_normal, noticed, upper_bound
 
@@ -142,6 +144,7 @@ def claims() -> list[dict[str, Any]]:
         trained = read_tier(tier).plan("hub").arms
         tables = [table for table in read_literature().tables if table.name in claim.tables]
         row: dict[str, Any] = {"claim": claim, "commands": (loop, judged), "expected": _expected(claim, tables)}
+        row["selection"] = selection(claim, len(trained))
         row["lacking"] = [arm for arm in claim.arms if arm not in trained]
         row["margins"] = [(f"{each.margin:g} in the table {each.name}", each.margin_reason) for each in tables]
         row["margins"] += [(f"{claim.margin:g}", claim.margin_reason)] if claim.margin else []
@@ -150,6 +153,28 @@ def claims() -> list[dict[str, Any]]:
         )
         rows.append(row)
     return rows
+
+
+def selection(claim: Claim, arms: int) -> dict[str, Any] | None:
+    """What choosing the best arm on dev adds where dev is test: the tasks, to what, and by number of arms and standard
+    deviation between seeds the points that it gains by chance where the arms are equally good."""
+    if claim.rule != "best" and claim.row != BEST:
+        return None
+    one_split = [task.name for task in TARGET if "dev" not in task.files]
+    part, to = (
+        (len(one_split) / len(TARGET), "the mean over nine tasks") if claim.rule == "best" else (1, "each of them")
+    )
+    added = {
+        count: [(sd, part * sd * expected_maximum(count)) for sd in (0.2, 0.35, 0.5)]
+        for count in (arms - 1, len(claim.arms) - 1)
+    }
+    return {"tasks": one_split, "to": to, "added": added}
+
+
+def expected_maximum(count: int) -> float:
+    """By how many standard deviations the highest of so many independent normal values is above their mean."""
+    x = np.linspace(-9, 9, 20_001)
+    return float(np.trapezoid(x * count * norm.pdf(x) * norm.cdf(x) ** (count - 1), x))
 
 
 def _expected(claim: Claim, tables: Sequence[PaperTable]) -> str:
@@ -213,18 +238,23 @@ def _file_tasks() -> list[dict[str, Any]]:
     return rows
 
 
-def render() -> str:
-    """The text of EXPECTED_RESULTS.md."""
-    series = read_series()
-    times = tomllib.loads((artifact_root() / "measured" / "times.toml").read_text("utf-8"))
-    pages = Environment(
+def pages() -> Environment:
+    """The templates of the documents."""
+    return Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    return pages.get_template("expected.md.j2").render(
+
+
+def render() -> str:
+    """The text of EXPECTED_RESULTS.md."""
+    series = read_series()
+    times = tomllib.loads((artifact_root() / "measured" / "times.toml").read_text("utf-8"))
+    template = pages().get_template("expected.md.j2")
+    return template.render(
         series=series,
         seeds=seeds,
         tasks=[task.name for task in TARGET],

@@ -55,7 +55,7 @@ def test_none_of_27_is_no_proof_of_one_percent():
 def test_the_drop_noticed_is_outside_of_the_band_in_80_of_100_cases():
     rng, seeds, level = np.random.default_rng(0), 10, 0.01
     there = rng.normal(60, 3, seeds)
-    half = estimate([(1.0, np.array([[60.0]]))], there.tolist()).half_width(level / 2)
+    half = estimate([60.0], there.tolist()).half_width(level / 2)
     middle, deviation = float(there.mean()), float(there.std(ddof=1))
     facts = {"mean": middle, "deviation": deviation, "seeds": tuple(range(seeds)), "floored": False}
     band = Band(low=middle - half, high=middle + half, **facts)
@@ -63,7 +63,7 @@ def test_the_drop_noticed_is_outside_of_the_band_in_80_of_100_cases():
     noticed = 0
     for _ in range(4000):
         others, one = rng.normal(60, deviation, seeds), rng.normal(60 - drop, deviation)
-        reach = estimate([(1.0, np.array([[60.0]]))], others.tolist()).half_width(level / 2)
+        reach = estimate([60.0], others.tolist()).half_width(level / 2)
         noticed += one < others.mean() - reach
     assert noticed / 4000 == pytest.approx(0.8, abs=0.02)
 

@@ -180,7 +180,14 @@ def _codes(source: ConstructedSource, key: str, split: Split) -> str:
 def write_core_artifact(root: Path, source: ConstructedSource | None = None) -> Path:
     """The project's tiers, claims and printed values; means over the languages that ``source`` has."""
     project = artifact_root()
-    for name in ("claims.toml", "differences.toml", "hub.toml", "tiers/core.toml", "expected/paper.toml"):
+    for name in (
+        "claims.toml",
+        "differences.toml",
+        "hub.toml",
+        "tiers/core.toml",
+        "expected/paper.toml",
+        "expected/original.toml",
+    ):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(project / name, root / name)
     if source is not None:

@@ -48,15 +48,19 @@ def test_the_best_arm_is_chosen_on_dev_for_each_seed_and_never_the_baseline():
 
 def test_differences_are_paired_by_seed_and_language_and_averaged_over_arms(found):
     gains = found.gains((0, 2), ("squad", "mnli"), "baseline", "tatoeba", "dev")
-    assert gains.shape == (2, 3)
-    assert gains == pytest.approx(36.0)
+    assert gains == [pytest.approx(36.0)] * 2
+    assert found.gains((0,), ("multi",), "baseline", "average", "dev") == [
+        pytest.approx(sum(GAINS["multi"].values()) / 9)
+    ]
 
 
 def test_what_is_missing_is_not_run_and_too_few_languages_are_not_verifiable(found):
     table = found.table
     place = (table["seed"] == 1) & (table["arm"] == "squad") & (table["task"] == "xnli") & (table["split"] == "dev")
     partial = replace(found, table=table[~place])
-    assert partial.usable(["squad"], ["xnli"], "dev") == (0, 2)
+    usable = partial.usable(["squad"], ["xnli"], "dev")
+    assert (usable.seeds, usable.collapsed) == ((0, 2), False)
+    assert usable.left_out == ("'squad' has no scores on xnli dev with seed 1",)
     with pytest.raises(ScoreUnavailable, match="no scores on xnli dev with seed 1"):
         partial.value(1, "squad", "average", "dev")
     wide = replace(found, languages={**found.languages, "test": {**found.languages["test"], "xnli": "en ar sw ur"}})
@@ -69,12 +73,14 @@ def test_what_is_missing_is_not_run_and_too_few_languages_are_not_verifiable(fou
         strange.value(0, "squad", "xnli", "dev")
 
 
-def test_one_collapsed_seed_is_forgiven_and_two_are_not():
+def test_one_collapsed_seed_is_left_out_and_named_and_two_are_the_verdict():
     def aim(arm: str, task: str, split: str, language: str, seed: int) -> float:
         return 10.0 if (arm, task) == ("squad", "xnli") and seed in fallen else 60.0
 
     fallen: tuple[int, ...] = (1,)
-    assert scores(aim).usable(["squad"], ["average"], "dev") == (0, 2)
+    usable = scores(aim).usable(["squad"], ["average"], "dev")
+    assert (usable.seeds, usable.left_out) == ((0, 2), ("'squad' is at chance on xnli with seed 1",))
+    assert usable.collapsed
     fallen = (1, 2)
     with pytest.raises(ScoreUnavailable, match="'squad' is at chance on xnli with seed 1") as fault:
         scores(aim).usable(["squad"], ["average"], "dev")

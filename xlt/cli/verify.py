@@ -103,8 +103,13 @@ def _shown(verification: judge.Verification) -> Shown:
             yield f"Seed {each.seed}"
         yield from _seed(each)
     yield from _paper(verification.paper)
+    yield from _original(verification) if verification.paper else ()
     if verification.nothing_judged:
         yield f"Nothing was judged (exit code 5): {verification.nothing_judged}."
+
+
+def _original(verification: judge.Verification) -> Shown:
+    yield from [f"{verification.original.summary}."] if verification.original else []
 
 
 def _seed(verification: judge.Verification) -> Shown:
@@ -126,6 +131,7 @@ def _seed(verification: judge.Verification) -> Shown:
         if verification.overall and verification.overall.verdict != "exact":
             yield f"All means together: {verification.overall.verdict}: {verification.overall.reason}."
         yield from verification.references
+        yield from _original(verification) if verification.paper is None else ()
         yield f"Verdicts: {verification.summary}.  result_hash {verification.result_hash}"
     if verification.checks:
         yield from (f"Checked: {each}." for each in verification.checks.checked)

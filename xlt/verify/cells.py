@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from xlt.data.predictions import Prediction, read_predictions
@@ -274,3 +274,19 @@ def _means(runs: Iterable[StoredRun], cells: Sequence[Cell]) -> Iterator[Mean]:
 
 def _name(key: CellKey) -> str:
     return ".".join(key)
+
+
+def same_predictions(
+    here: Sequence[Cell], there: Sequence[Cell], trained: Collection[str]
+) -> Iterator[tuple[str, str]]:
+    """The pairs of ``trained`` runs, of two results folders, that predict the same in every cell of theirs."""
+    others = {(*cell.key, cell.language): cell for cell in there}
+    pairs: dict[tuple[str, str], list[tuple[Cell, Cell]]] = {}
+    for cell in here:
+        twin = others.get((*cell.key, cell.language))
+        if twin and {cell.run, twin.run} <= {*trained}:
+            pairs.setdefault((cell.run, twin.run), []).append((cell, twin))
+    for runs, cells in pairs.items():
+        # Where every prediction is right, two seeds may well agree.
+        if all(a.predictions == b.predictions for a, b in cells) and any(a.score < 100 for a, _ in cells):
+            yield runs

@@ -26,11 +26,11 @@ class Gain(Frozen):
     name: str
     """What is said to gain."""
     arms: tuple[str, ...]
-    """The phase-2 models that it may be; the highest gain counts."""
+    """The phase-2 models that the paper may mean: each is a reading, and one that holds suffices."""
     expected: float
     """The gain, in points."""
-    capped: tuple[str, ...] = ()
-    """Those that are never more than consistent."""
+    substitutes: tuple[str, ...] = ()
+    """Phase-2 models that are judged where none of these was run; never more than consistent."""
     rivals: tuple[str, ...] = ()
     """Phase-2 models; the probability of being above the best of them is reported."""
 

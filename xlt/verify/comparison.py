@@ -1,20 +1,20 @@
-"""The one rule by which scores are compared: n values here against k values there (recorded seeds, or one printed).
+"""The rules by which scores are compared: values here with a printed one, with recorded seeds, or with each other.
 
-The model: the score of a seed in a language is a mean plus random effects of the seed, of the language and of both
-together, all normal, with one spread between seeds on both sides. ``artifact/STATISTICS.md`` has the measured rates of
-wrong verdicts.
+The model: the score of a seed, as the mean over the languages of its benchmark, is a true mean plus a normal effect of
+the seed. The languages are the benchmark's, not a sample of languages: they are fixed. ``artifact/STATISTICS.md`` has
+the measured rates of wrong verdicts.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit  # Student's t; scipy.stats is slow to import
+from scipy.special import stdtr, stdtrit  # Student's t; scipy.stats is slow to import
 
 VerdictWord = Literal["exact", "reproduced", "consistent", "deviates", "collapsed", "not run", "not verifiable"]
 # Failures first: the order in which people want to read them.
@@ -47,16 +47,35 @@ class Estimate:
 
     def p_at_most(self, bound: float) -> float:
         """The p of the hypothesis that the difference is at most ``bound``."""
-        from scipy.stats import t  # slow to import, and needed only where something is compared
-
         # Without any spread the test has no scale: the estimate decides, and a bound belongs to what it bounds.
-        return (
-            float(t.sf((self.value - bound) / self.error, self.freedom)) if self.error else float(self.value <= bound)
-        )
+        return self._above((self.value - bound) / self.error) if self.error else float(self.value <= bound)
 
     def p_at_least(self, bound: float) -> float:
         """The p of the hypothesis that the difference is at least ``bound``."""
         return Estimate(-self.value, self.error, self.freedom).p_at_most(-bound)
+
+    def p_within(self, margin: float) -> float:
+        """The p of the hypothesis that the difference is at most ``margin`` in either direction.
+
+        Both tails at a true difference of the margin count. Where the error is small beside the margin, this is the
+        one-sided test against the margin; without a margin it is the two-sided test of no difference.
+        """
+        far = abs(self.value)
+        if not self.error:
+            return float(far <= margin)
+        return min(1.0, self._above((far - margin) / self.error) + self._above((far + margin) / self.error))
+
+    def p_beyond(self, margin: float) -> float:
+        """The p of the hypothesis that the difference is more than ``margin`` in either direction.
+
+        It is that of two one-sided tests (D. J. Schuirmann, A Comparison of the Two One-Sided Tests Procedure and the
+        Power Approach, J. of Pharmacokinetics and Biopharmaceutics 15 (1987), 657-680).
+        """
+        # Complements, not the opposite tests: without any spread the ends of the margin belong to it.
+        return max(1 - self.p_at_most(margin), 1 - self.p_at_least(-margin))
+
+    def _above(self, t: float) -> float:
+        return float(stdtr(self.freedom, -t))
 
     def half_width(self, level: float = LEVEL) -> float:
         """How far a one-sided bound at ``level`` lies from the estimate."""
@@ -67,8 +86,9 @@ class Estimate:
 class Comparison:
     """The p values by which a difference is shown to lie where it should (``inside``) or elsewhere (``outside``).
 
-    ``guess`` is the p by which the score of a guess would be shown to lie elsewhere: where it would not, a score that
-    lies where it should is no evidence. ``plausible`` is whether the estimate lies where it should.
+    ``inside`` is the p of the hypothesis that it lies elsewhere, ``outside`` that it lies where it should. ``guess`` is
+    the p by which the score of a guess would be shown to lie elsewhere: where it would not, a score that lies where it
+    should is no evidence. ``plausible`` is whether the estimate lies where it should.
     """
 
     inside: float
@@ -84,45 +104,64 @@ class Comparison:
             return "deviates"
         return "consistent" if self.plausible and self.guess < level else "not verifiable"
 
+    @property
+    def unshown(self) -> Comparison:
+        """The same, but never more than consistent."""
+        return replace(self, inside=1.0)
 
-def near(found: Estimate, margin: float, guess: float) -> Comparison:
-    """A difference that should be none; ``guess`` is the difference that a guess would have.
 
-    ``reproduced`` needs two one-sided tests that place it inside the margin (D. J. Schuirmann, A Comparison of the Two
-    One-Sided Tests Procedure and the Power Approach, J. of Pharmacokinetics and Biopharmaceutics 15 (1987), 657-680).
+def near(found: Estimate, drawn: Estimate, margin: float, guess: float) -> Comparison:
+    """A difference to a printed value that should be none; ``guess`` is the difference that a guess would have.
+
+    ``found`` takes the printed value as a fixed number, ``drawn`` as one draw with the spread of the seeds here. Inside
+    is a statement on the printed number itself: the mean of the seeds is within the margin of it. Outside is one on the
+    two recipes: they differ by more than the margin, and not only the draws that the paper and we had. Inside the
+    margin nothing can be shown to be outside.
+    """
+    if guess >= -margin:  # a guess lies where it should, or does better: nothing there is evidence
+        return Comparison(1.0, drawn.p_within(margin), 1.0)
+    return Comparison(found.p_beyond(margin), drawn.p_within(margin), replace(drawn, value=guess).p_within(margin))
+
+
+def beside(found: Estimate, floor: float, guess: float) -> Comparison:
+    """One run that should be of one kind with recorded ones; ``guess`` is the difference that a guess would have.
+
+    Outside is a test of no difference at all, with ``floor`` as the least half width of the band: a sound run is a draw
+    like the recorded ones, which no margin need be granted.
     """
 
     def outside(value: float) -> float:
-        there = Estimate(abs(value), found.error, found.freedom)
-        return 1.0 if there.value <= margin else 2 * there.p_at_most(0.0)
+        return 1.0 if abs(value) <= floor else replace(found, value=value).p_within(0.0)
 
-    # Complements, not the opposite tests: without any spread the ends of the margin belong to it.
-    inside = max(1 - found.p_at_most(margin), 1 - found.p_at_least(-margin))
-    told_apart = guess < -margin
-    return Comparison(inside if told_apart else 1.0, outside(found.value), outside(guess) if told_apart else 1.0)
+    told_apart = guess < -floor
+    inside = found.p_beyond(floor) if told_apart else 1.0
+    return Comparison(inside, outside(found.value), outside(guess) if told_apart else 1.0)
 
 
 def above(found: Estimate) -> Comparison:
     """A difference that should be above 0."""
-    return Comparison(
-        found.p_at_most(0.0), found.p_at_least(0.0) if found.value < 0 else 1.0, plausible=found.value > 0
-    )
+    return Comparison(found.p_at_most(0.0), found.p_at_least(0.0), plausible=found.value > 0)
 
 
 def at_most(found: Estimate, margin: float) -> Comparison:
     """A difference that should not be above ``margin``."""
-    over = found.value > margin
-    return Comparison(1 - found.p_at_most(margin), found.p_at_most(0.0) if over else 1.0, plausible=not over)
+    over = found.p_at_most(margin)
+    return Comparison(1 - over, over, plausible=found.value <= margin)
+
+
+def at_least(count: int, found: Sequence[Comparison]) -> Comparison:
+    """Whether at least ``count`` of several differences lie where they should."""
+    return Comparison(
+        p_several([each.inside for each in found], count),
+        p_several([each.outside for each in found], len(found) - count + 1),
+        p_several([each.guess for each in found], len(found) - count + 1),
+        plausible=sum(each.plausible for each in found) >= count,
+    )
 
 
 def most(found: Sequence[Comparison]) -> Comparison:
     """Whether more than half of several differences lie where they should."""
-    majority = len(found) // 2 + 1
-    return Comparison(
-        p_several([each.inside for each in found], majority),
-        p_several([each.outside for each in found], len(found) - majority + 1),
-        plausible=sum(each.plausible for each in found) >= majority,
-    )
+    return at_least(len(found) // 2 + 1, found)
 
 
 def p_several(p: Sequence[float], least: int) -> float:
@@ -152,41 +191,14 @@ def verdicts(found: Sequence[Comparison]) -> list[VerdictWord]:
     return [each.verdict(level) for each, level in zip(found, levels, strict=True)]
 
 
-def estimate(terms: Sequence[tuple[float, Matrix]], there: Sequence[float] = ()) -> Estimate:
-    """The weighted sum of means here, minus the mean of the values ``there``, with its standard error in closed form.
+def estimate(here: Sequence[float], there: Sequence[float] = ()) -> Estimate:
+    """The mean of the values here, minus that of the values ``there``, with its standard error.
 
-    A term is a weight and a matrix [seeds, languages], with the same seeds in all. The variance has a component between
-    seeds, pooled over both sides, and one between the languages of each term (two random effects without replication:
-    S. R. Searle, G. Casella and C. E. McCulloch, Variance Components, Wiley 1992, chapter 4). Their degrees of freedom
-    are joined as in F. E. Satterthwaite, An Approximate Distribution of Estimates of Variance Components, Biometrics
-    Bulletin 2 (1946), 110-114. One value there, as one that was printed, is one more draw with the spread of those
-    here; one value here is one more draw with the spread of those there.
-
-    Where both sides are of the same languages their effects cancel: give one column, the mean over the languages.
+    The spread between seeds is one, pooled over both sides. One value there, as one that was printed, is one more draw
+    with the spread of those here; one value here is one more draw with the spread of those there.
     """
-    seeds = [math.fsum(weight * mean(matrix[row]) for weight, matrix in terms) for row in range(len(terms[0][1]))]
-    freedom = len(seeds) - 1 + max(len(there) - 1, 0)
-    components: list[tuple[float, int]] = []
-    if freedom:
-        squares = math.fsum((value - mean(side)) ** 2 for side in (seeds, there) for value in side)
-        components.append((squares / freedom * (1 / len(seeds) + (1 / len(there) if there else 0)), freedom))
-    for weight, matrix in terms:
-        components += _between_languages(weight * matrix)
-    variance = math.fsum(part for part, _ in components)
-    joint = variance**2 / math.fsum(part**2 / own for part, own in components) if variance else 1.0
-    return Estimate(mean(seeds) - (mean(there) if there else 0.0), math.sqrt(variance), joint)
-
-
-def _between_languages(matrix: Matrix) -> list[tuple[float, int]]:
-    """What languages add to the variance of the mean of all values, in parts with their degrees of freedom."""
-    seeds, languages = matrix.shape
-    if languages < 2:
-        return []
-    by_language = matrix.mean(axis=0)
-    parts = [(float(by_language.var(ddof=1)) / languages, languages - 1)]
-    if seeds > 1:
-        # The means of the languages differ by the rest too, which the seeds' component has already: taken off here.
-        rest = matrix - by_language - matrix.mean(axis=1, keepdims=True) + matrix.mean()
-        freedom = (seeds - 1) * (languages - 1)
-        parts.append((-float((rest**2).sum()) / freedom / (seeds * languages), freedom))
-    return parts if math.fsum(part for part, _ in parts) > 0 else []
+    middle, other = mean(here), mean(there) if there else 0.0
+    freedom = max(1, len(here) - 1 + max(len(there) - 1, 0))
+    squares = math.fsum([*((value - middle) ** 2 for value in here), *((value - other) ** 2 for value in there)])
+    variance = squares / freedom * (1 / len(here) + (1 / len(there) if there else 0))
+    return Estimate(middle - other, math.sqrt(variance), freedom)

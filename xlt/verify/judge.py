@@ -19,11 +19,12 @@ from xlt.pipeline.spec import Backbone, SourceSpec
 from xlt.pipeline.store import RunStore, State
 from xlt.tasks.record import Split
 from xlt.verify import recorded
-from xlt.verify.cells import Cell, Mean, MeanKey, Recomputed, copied_predictions, read_cells
+from xlt.verify.cells import Cell, Mean, MeanKey, Recomputed, copied_predictions, read_cells, same_predictions
 from xlt.verify.checks import NOTHING_AGAIN, Again, Checks, check_deeper
 from xlt.verify.claims import Claims, Given, read_claims, read_literature
 from xlt.verify.comparison import VerdictWord
 from xlt.verify.log import read_log
+from xlt.verify.original import Original, beside_paper, beside_recorded
 from xlt.verify.overall import Overall, judge_together
 from xlt.verify.paper import Paper, judge_paper, not_judged
 from xlt.verify.recorded import RunMean, execution_of
@@ -100,6 +101,8 @@ class Verification(Frozen):
     """The pretrained model of all runs."""
     tier_mismatches: dict[str, str] = Field(default_factory=dict)
     """Runs that are not made as the project's tier of that name says, and how; their scores are not judged."""
+    original: Original | None = None
+    """What was found beside the original: the paper, or the recorded run of this seed; null where there is neither."""
     checks: Checks | None = None
     """What was checked beside the scores, and what was not."""
     paper: Paper | None = None
@@ -173,6 +176,8 @@ def recompute(results: Path, source: Source, *, again: Again = NOTHING_AGAIN) ->
         recipe, data = known.get(run.entry.folder, ("", ""))
         entry = run.entry.model_dump()
         states.append(RunState(**entry, state=run.state, recipe=recipe, data=data, execution=execution_of(run)))
+    made = {state.folder: (state.recipe, state.data, state.execution) for state in states}
+    platform = recorded.platform_of(recomputed.runs)
     return Verification(
         tier=grid.tier,
         source=grid.source,
@@ -193,10 +198,11 @@ def recompute(results: Path, source: Source, *, again: Again = NOTHING_AGAIN) ->
         collapsed=grid.collapsed,
         left_out=grid.left_out,
         deviations=known_differences([run.spec for run in recomputed.runs if run.spec]),
-        platform=recorded.platform_of(recomputed.runs),
+        platform=platform,
         fingerprints=dict(sorted(item for run in recomputed.runs if run.spec for item in run.spec.data.items())),
         backbone=backbone_of(grid, recomputed.runs),
         tier_mismatches=mismatches,
+        original=beside_recorded(verdicts, made, references.runs, grid.seed, platform),
         checks=checks,
     )
 
@@ -218,7 +224,7 @@ def join(verifications: Sequence[Verification], given: Given | None = None) -> V
     for one, another in combinations(verifications, 2):
         _check_no_copy(one, another)
     joined = first.model_copy(update={"further": tuple(further)})
-    words = set[VerdictWord]()
+    words, original = set[VerdictWord](), first.original
     if first.backbone is None or not first.backbone.name:
         if given:
             raise UsageFault(
@@ -228,8 +234,9 @@ def join(verifications: Sequence[Verification], given: Given | None = None) -> V
     else:
         paper = _judge_paper(joined, first.backbone, given)
         words = {each.verdict for each in paper.claims}
+        original = beside_paper(paper, scores_of(joined), first.backbone.name, first.platform, first.deviations)
     code = worst_code([exit_code((), (), words), *(each.exit_code for each in verifications)])
-    joined = joined.model_copy(update={"paper": paper, "exit_code": code})
+    joined = joined.model_copy(update={"paper": paper, "original": original, "exit_code": code})
     if code == ExitCode.OK and joined.nothing_judged:
         return joined.model_copy(update={"exit_code": int(ExitCode.INCOMPLETE)})
     return joined
@@ -283,20 +290,12 @@ def _check_sibling(first: Verification, other: Verification) -> None:
 def _check_no_copy(one: Verification, another: Verification) -> None:
     """Refuse two seeds of which a training has the same predictions: copies of one seed show no spread."""
     trained = {run.folder for each in (one, another) for run in each.runs if run.train or run.parent}
-    by_run: dict[tuple[str, str], list[tuple[Cell, Cell]]] = {}
-    there = {(*cell.key, cell.language): cell for cell in another.cells}
-    for cell in one.cells:
-        twin = there.get((*cell.key, cell.language))
-        if twin and {cell.run, twin.run} <= trained:
-            by_run.setdefault((cell.run, twin.run), []).append((cell, twin))
-    for (run, other), pairs in by_run.items():
-        # Where every prediction is right, two seeds may well agree.
-        if all(a.predictions == b.predictions for a, b in pairs) and any(a.score < 100 for a, _ in pairs):
-            raise UsageFault(
-                f"The results of seed {another.seed} are a copy of those of seed {one.seed}.",
-                why=f"Every prediction of the run {other} is that of {run}, and two trainings never agree in all.",
-                fix=f"Leave one out. Another seed: xlt reproduce --tier {one.tier} --seed N --results DIR",
-            )
+    for run, other in same_predictions(one.cells, another.cells, trained):
+        raise UsageFault(
+            f"The results of seed {another.seed} are a copy of those of seed {one.seed}.",
+            why=f"Every prediction of the run {other} is that of {run}, and two trainings never agree in all.",
+            fix=f"Leave one out. Another seed: xlt reproduce --tier {one.tier} --seed N --results DIR",
+        )
 
 
 def _check_source(grid: GridFile, source: Source) -> None:

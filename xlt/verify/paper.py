@@ -56,7 +56,7 @@ def _counted(found: Sequence[Judged]) -> str:
 def judge_paper(scores: Scores, asked: Sequence[Claim], cells: Sequence[Printed], layer: int, command: str) -> Paper:
     """Judge the claims and the printed values; ``layer`` is the block that was pooled for retrieval."""
     judged = list(judge_printed(cells, scores, layer, command))
-    given = [_judge(claim, judge_parts(claim, scores, judged), command) for claim in asked]
+    given = [_judge(claim, judge_parts(claim, scores, cells, layer), command) for claim in asked]
     return Paper(
         seeds=scores.seeds,
         claims=tuple(sorted(given, key=lambda each: VERDICT_WORDS.index(each.verdict))),

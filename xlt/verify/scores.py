@@ -17,7 +17,7 @@ from xlt.evaluate.metrics import task_score
 from xlt.tasks.catalogue import TARGET, get_task
 from xlt.tasks.record import ENGLISH, Split
 from xlt.verify.cells import Cell
-from xlt.verify.comparison import Matrix, VerdictWord, mean
+from xlt.verify.comparison import VerdictWord, mean
 
 # ``value`` is in percent, ``chance`` what the better guess of a random label and the most frequent one scores, ``n``
 # the number of examples, ``variant`` how a score of that name is made where there are several ways (the pooled block).
@@ -73,6 +73,15 @@ class ScoreUnavailable(Exception):
     def __init__(self, word: VerdictWord, reason: str) -> None:
         super().__init__(reason)
         self.word = word
+
+
+@dataclass(frozen=True, slots=True)
+class Usable:
+    """The seeds that have all that was asked for, and why others have not; ``collapsed``: one of these is at chance."""
+
+    seeds: tuple[int, ...]
+    left_out: tuple[str, ...] = ()
+    collapsed: bool = False
 
 
 @dataclass(frozen=True)
@@ -147,23 +156,24 @@ class Scores:
             raise ScoreUnavailable("not run", f"{task} was not scored in '{language}' with seed {seed}")
         return float(rows.loc[language, column]) if language else mean(rows[column])
 
-    def gains(self, seeds: Sequence[int], arms: Sequence[str], base: str, task: str, split: Split) -> Matrix:
-        """``[seeds, languages]``: what the arms have on average over ``base`` with the same seed, in points."""
-        by_seed = []
-        for seed in seeds:
-            own = self.rows(seed, base, task, split)["value"]
-            by_seed.append(np.mean([self.rows(seed, arm, task, split)["value"] - own for arm in arms], axis=0))
-        return np.array(by_seed)
+    def gains(self, seeds: Sequence[int], arms: Sequence[str], base: str, quantity: str, split: Split) -> list[float]:
+        """By seed, what the arms have on average over ``base`` with the same seed, in points."""
+        return [
+            mean([self.value(seed, arm, quantity, split) for arm in arms]) - self.value(seed, base, quantity, split)
+            for seed in seeds
+        ]
 
-    def usable(self, arms: Iterable[str], quantities: Iterable[str], split: Split) -> tuple[int, ...]:
-        """The seeds that have all of it. One that collapsed is forgiven and left out."""
+    def usable(self, arms: Iterable[str], quantities: Iterable[str], split: Split) -> Usable:
+        """The seeds that have all of it; others are named. Where two or more collapsed, that is the verdict."""
         needs = [(arm, task) for arm in arms for task in dict.fromkeys(t for q in quantities for t in tasks_of(q))]
-        whole, collapsed, missing = [], [], None
+        whole: list[int] = []
+        collapsed: list[str] = []
+        missing: list[ScoreUnavailable] = []
         for seed in self.seeds:
             try:
                 found = {need: self.rows(seed, *need, split) for need in needs}
             except ScoreUnavailable as fault:
-                missing = missing or fault
+                missing.append(fault)
                 continue
             fallen = [need for need, rows in found.items() if not decisive(rows)["above_chance"].any()]
             whole += [] if fallen else [seed]
@@ -171,8 +181,8 @@ class Scores:
         if len(collapsed) > 1 or (collapsed and not whole):
             raise ScoreUnavailable("collapsed", "; ".join(collapsed))
         if not whole:
-            raise missing or ScoreUnavailable("not run", "no seed was run")
-        return tuple(whole)
+            raise missing[0] if missing else ScoreUnavailable("not run", "no seed was run")
+        return Usable(tuple(whole), (*collapsed, *map(str, missing)), collapsed=bool(collapsed))
 
 
 @lru_cache(maxsize=64)

@@ -227,14 +227,14 @@ def gains(verification: Verification, links: SeedLinks) -> dict[str, list[Delta]
     with what the paper says of it, and each of them."""
     scores, href = scores_of(verification), f"#{links.means[verification.seed]}"
     found: dict[str, list[Delta]] = {}
-    for quantity, tasks in {"average": NINE, **{task: (task,) for task in NINE}}.items():
+    for quantity in ("average", *NINE):
         for arm in scores.arms:
             try:
-                seeds = scores.usable((BASELINE, arm), tasks, "dev")
-                terms = [(1 / len(tasks), scores.gains(seeds, (arm,), BASELINE, task, "dev")) for task in tasks]
+                seeds = scores.usable((BASELINE, arm), [quantity], "dev").seeds
+                gain = estimate(scores.gains(seeds, (arm,), BASELINE, quantity, "dev"))
             except ScoreUnavailable:
                 continue
-            gain, half = estimate(terms), estimate(terms).half_width()
+            half = gain.half_width()
             said = _expected(verification.paper, arm) if quantity == "average" else (None, 0.0)
             delta = Delta(arm, gain.value, gain.value - half, gain.value + half, *said, href)
             found.setdefault(quantity, []).append(delta)
@@ -242,10 +242,9 @@ def gains(verification: Verification, links: SeedLinks) -> dict[str, list[Delta]
 
 
 def _expected(paper: Paper | None, arm: str) -> tuple[float | None, float]:
-    """What the paper says of the arm's average gain, and the margin; of arms only that a claim was judged with."""
+    """What the paper says of the arm's average gain, and the margin; nothing where the claims were not judged."""
     for each in paper.claims if paper else ():
-        judged = {part.name for part in each.parts if part.value is not None}
-        for gain in each.claim.gains:
-            if arm in gain.arms and gain.name in judged:
+        for gain in each.claim.gains if each.parts else ():
+            if arm in (*gain.arms, *gain.substitutes):
                 return gain.expected, each.claim.margin
     return None, 0.0

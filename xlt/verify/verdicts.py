@@ -12,7 +12,7 @@ import pandas as pd
 from xlt.frozen import Frozen
 from xlt.tasks.record import ENGLISH
 from xlt.verify.cells import MeanId
-from xlt.verify.comparison import VERDICT_WORDS, Comparison, Estimate, VerdictWord, estimate, holm, mean, near
+from xlt.verify.comparison import VERDICT_WORDS, Comparison, Estimate, VerdictWord, beside, estimate, holm, mean
 from xlt.verify.recorded import BandRule, ReferenceRun, References, ReferenceSet, RunMean
 from xlt.verify.scores import decisive
 
@@ -104,11 +104,11 @@ class _Look:
 
     @property
     def found(self) -> Estimate:
-        return estimate([(1.0, np.array([[self.value]]))], self.there)
+        return estimate([self.value], self.there)
 
     @property
     def comparison(self) -> Comparison:
-        return near(self.found, self.floor, self.guess - mean(self.there))
+        return beside(self.found, self.floor, self.guess - mean(self.there))
 
     @property
     def band(self) -> Band:
