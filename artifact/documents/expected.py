@@ -127,9 +127,12 @@ def bands(series: Series) -> list[dict[str, Any]]:
     guesses = series.table.groupby(["task", "split"])["chance"].first()
     rows = []
     for each in verdicts:
-        row: dict[str, Any] = {"key": "/".join(each.key), "band": each.band, "judged": not each.diagnostic}
+        name = "/".join(each.key)
+        values = [record.means[name].value for record in series.records]
+        row: dict[str, Any] = {"key": name, "band": each.band, "judged": not each.diagnostic}
+        row |= {"mean": fmean(values), "deviation": stdev(values)}
         row["chance"] = float(guesses[each.task, each.split])
-        rows.append(row | {"noticed": noticed(each) if each.band and not each.diagnostic else None})
+        rows.append(row | {"noticed": noticed(each) if each.band else None})
     return rows
 
 

@@ -24,6 +24,7 @@ with lazily():
     from xlt.data import source as rows
     from xlt.evaluate import metrics
     from xlt.verify import (
+        added,
         cells,
         checks,
         claims,
@@ -34,6 +35,7 @@ with lazily():
         report,
         rules,
         selection,
+        sites,
         stored,
         tables,
     )
@@ -55,7 +57,13 @@ def verify(
     expected: Annotated[
         Path | None, typer.Option("--expected", metavar="FILE", help="Values that you read in the paper, with source.")
     ] = None,
-    record: Annotated[bool, "Keep these results as a reference run, in artifact/measured of the checkout."] = False,
+    record: Annotated[
+        bool, "Keep these results as a reference run in artifact/measured, and as an archive that others can add."
+    ] = False,
+    others: Annotated[
+        list[Path] | None,
+        typer.Option("--with", metavar="FILE", help="Add a reference run of others: what their --record wrote."),
+    ] = None,
     recheck: Recheck = None,
     recheck_seed: RecheckSeed = None,
 ) -> None:
@@ -67,10 +75,14 @@ def verify(
     """
     given = claims.read_given(expected) if expected else None
     folders = results or [DEFAULT_RESULTS]
-    found = recomputed(folders, data_root, recheck, recheck_seed)
+    runs = [run for path in others or () for run in added.read_added(path, data_root)]
+    found = recomputed(folders, data_root, recheck, recheck_seed, runs)
     verification = judge.join(found, given)
     if claim or table or cell:
         verification = selection.select(verification, *(names or () for names in (claim, table, cell)))
+    for each, folder in zip(found, folders, strict=True):
+        if record:
+            say(f"For others, with all predictions: {export.ship_one(each, folder)} (xlt verify --with FILE)")
     recorded = [export.record(each, artifact.artifact_root()) for each in found if record]
     emit(verification, _shown(verification))
     for path in recorded:
@@ -79,13 +91,19 @@ def verify(
 
 
 def recomputed(
-    folders: Sequence[Path], data_root: Path | None, recheck: int | None, recheck_seed: int | None
+    folders: Sequence[Path],
+    data_root: Path | None,
+    recheck: int | None,
+    recheck_seed: int | None,
+    runs: Sequence[sites.AddedRun] = (),
 ) -> list[judge.Verification]:
-    """The verification of each folder; their models predict ``recheck`` cells again."""
+    """The verification of each folder beside ``runs`` of others; their models predict ``recheck`` cells again."""
     again = checks.Again(recheck, recheck_seed)
     if recheck != 0:
         say("Where models are stored, they predict again; --recheck 0 leaves that out.")
-    return [judge.recompute(folder, stored.source_of(folder, data_root), again=again) for folder in folders]
+    sources = [stored.source_of(folder, data_root) for folder in folders]
+    pairs = zip(folders, sources, strict=True)
+    return [judge.recompute(folder, source, again=again, added=runs) for folder, source in pairs]
 
 
 def verify_and_report(results: Path, source: rows.Source) -> None:
@@ -131,11 +149,28 @@ def _seed(verification: judge.Verification) -> Shown:
         if verification.overall and verification.overall.verdict != "exact":
             yield f"All means together: {verification.overall.verdict}: {verification.overall.reason}."
         yield from verification.references
+        yield from _references(verification)
         yield from _original(verification) if verification.paper is None else ()
         yield f"Verdicts: {verification.summary}.  result_hash {verification.result_hash}"
     if verification.checks:
         yield from (f"Checked: {each}." for each in verification.checks.checked)
         yield from (f"Not checked: {each}." for each in verification.checks.not_checked)
+
+
+def _references(verification: judge.Verification) -> Shown:
+    """Where the reference runs are from, and what was added to them."""
+    if verification.not_exact:
+        yield verification.not_exact
+    if verification.origins:
+        yield f"The reference runs differ from this run: {'; '.join(map(str, verification.origins))}."
+    for each in verification.added:
+        counted = f"not counted: {each.why}" if each.why else "counted"
+        yield f"Added: {each.file}, seed {each.seed}, {each.site}, {each.evidence}, {counted}. SHA-256 {each.sha256}"
+    for site in verification.sites:
+        changed = ", ".join(f"{name} {one} → {other}" for name, (one, other) in site.changed.items())
+        yield f"Without the {site.runs} reference runs of {site.site}: {changed or 'no verdict on a mean changes'}" + (
+            f"; all means together {site.overall}." if site.overall else "."
+        )
 
 
 def _scores(verification: judge.Verification, arms: Sequence[str]) -> Iterator[tuple[object, ...]]:

@@ -80,30 +80,7 @@ def record(verification: Verification, artifact: Path, *, today: datetime.date |
         UsageFault: another run of the seed is recorded.
     """
     check_whole(verification, "recorded as a reference run")
-    cells = {
-        "/".join((*cell.key, cell.language)): recorded.MeasuredCell(
-            metrics={name: round(value, 6) for name, value in cell.metrics.items()},
-            above_chance=cell.above_chance,
-            predictions=cell.predictions,
-        )
-        for cell in verification.cells
-    }
-    values, rows = recorded.means_of(cells), by_mean(table_of(verification.cells, verification.seed))
-    states = {state.folder: state for state in verification.runs}
-    means = {}
-    for each in verification.verdicts:
-        state, name, guess = states[each.run], "/".join(each.key), round(mean(rows[each.key]["chance"]), 6)
-        how = {"recipe": state.recipe, "data": state.data, "execution": state.execution}
-        means[name] = recorded.MeasuredMean(value=values[name], chance=guess, **how)
-    run = recorded.ReferenceRun(
-        tier=verification.tier,
-        source=verification.source.name,
-        seed=verification.seed,
-        date=(today or datetime.datetime.now(datetime.UTC).date()).isoformat(),
-        platform={**verification.platform, "device": recorded.device_of(verification.platform)},
-        means=means,
-        cells=cells,
-    )
+    run = reference_run(verification, (today or datetime.datetime.now(datetime.UTC).date()).isoformat())
     path = recorded.reference_path(run, artifact)
     if path.exists():
         before = read_json(path, recorded.REFERENCE_RUN, fix=RESTORE)
@@ -120,6 +97,27 @@ def record(verification: Verification, artifact: Path, *, today: datetime.date |
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, run.text())
     return path
+
+
+def reference_run(verification: Verification, date: str) -> recorded.ReferenceRun:
+    """A whole verification as a reference run that was recorded on a day."""
+    cells = recorded.measured_cells(verification.cells)
+    values, rows = recorded.means_of(cells), by_mean(table_of(verification.cells, verification.seed))
+    states = {state.folder: state for state in verification.runs}
+    means = {}
+    for each in verification.verdicts:
+        state, name, guess = states[each.run], "/".join(each.key), round(mean(rows[each.key]["chance"]), 6)
+        how = {"recipe": state.recipe, "data": state.data, "execution": state.execution}
+        means[name] = recorded.MeasuredMean(value=values[name], chance=guess, **how)
+    return recorded.ReferenceRun(
+        tier=verification.tier,
+        source=verification.source.name,
+        seed=verification.seed,
+        date=date,
+        platform={**verification.platform, "device": recorded.device_of(verification.platform)},
+        means=means,
+        cells=cells,
+    )
 
 
 def ship(verification: Verification, folders: tuple[Path, ...], archive: Path) -> None:
@@ -147,6 +145,17 @@ def ship(verification: Verification, folders: tuple[Path, ...], archive: Path) -
                 for name, content in _files(each, results):
                     _add(tar, f"seed-{each.seed}/{name}", content)
         temporary.replace(archive)
+
+
+def ship_one(verification: Verification, results: Path) -> Path:
+    """Write the archive of one seed into its results folder, named by seed and result hash, and return it.
+
+    Raises:
+        IncompleteFault: there are problems, or runs are missing.
+    """
+    name = f"{verification.tier}-{verification.source.name}-seed-{verification.seed}-{verification.result_hash[:12]}"
+    ship(verification, (results,), results / f"{name}.tar.gz")
+    return results / f"{name}.tar.gz"
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:

@@ -17,21 +17,22 @@ from xlt.frozen import Frozen
 from xlt.pipeline.differences import KnownDifference, known_differences
 from xlt.pipeline.spec import Backbone, SourceSpec
 from xlt.pipeline.store import RunStore, State
-from xlt.tasks.record import Split
 from xlt.verify import recorded
-from xlt.verify.cells import Cell, Mean, MeanKey, Recomputed, copied_predictions, read_cells, same_predictions
+from xlt.verify.beside import judge_beside, words_of
+from xlt.verify.cells import Cell, Mean, copied_predictions, read_cells, same_predictions
 from xlt.verify.checks import NOTHING_AGAIN, Again, Checks, check_deeper
 from xlt.verify.claims import Claims, Given, read_claims, read_literature
 from xlt.verify.comparison import VerdictWord
-from xlt.verify.log import read_log
+from xlt.verify.origin import Origin
 from xlt.verify.original import Original, beside_paper, beside_recorded
-from xlt.verify.overall import Overall, judge_together
+from xlt.verify.overall import Overall
 from xlt.verify.paper import Paper, judge_paper, not_judged
-from xlt.verify.recorded import RunMean, execution_of
-from xlt.verify.scores import BASELINE, Scores, by_mean, table_of
+from xlt.verify.recorded import execution_of
+from xlt.verify.scores import BASELINE, Scores, table_of
+from xlt.verify.sites import AddedFile, AddedRun, SiteCheck
 from xlt.verify.stored import GridFile, GridRun, Problem, StoredRun, read_grid
 from xlt.verify.tier import backbone_of, mislabelled_runs, required_means, smaller_runs, tier_mismatches, tier_runs
-from xlt.verify.verdicts import Statement, Verdict, count_verdicts, judge_means, statement_of
+from xlt.verify.verdicts import Statement, Verdict, count_verdicts
 
 FAILED: set[VerdictWord] = {"deviates", "collapsed"}
 SEVERITY = (ExitCode.DEVIATES, ExitCode.DATA, ExitCode.INCOMPLETE, ExitCode.OK)
@@ -71,6 +72,14 @@ class Verification(Frozen):
     """How many of the means got each verdict, without those that are shown only."""
     references: tuple[str, ...]
     """What the means were compared with, in words."""
+    origins: tuple[Origin, ...] = ()
+    """In what the runs that they were compared with differ from this one."""
+    not_exact: str = ""
+    """Why means are not exact, in words; empty where all are, or nothing is recorded."""
+    added: tuple[AddedFile, ...] = ()
+    """The reference runs that were given with --with, those included that do not count."""
+    sites: tuple[SiteCheck, ...] = ()
+    """What the verdicts would be without the reference runs of each site, where some were given."""
     rule: str
     """How they were compared, and why so; empty where nothing is recorded for the tier."""
     problems: tuple[Problem, ...]
@@ -146,16 +155,18 @@ def verify(results: Path, source: Source, *, again: Again = NOTHING_AGAIN) -> Ve
     return join([recompute(results, source, again=again)])
 
 
-def recompute(results: Path, source: Source, *, again: Again = NOTHING_AGAIN) -> Verification:
-    """Recompute everything in a results folder and judge it by what was recorded; ``again`` says which of its cells
-    the stored models predict again.
+def recompute(
+    results: Path, source: Source, *, again: Again = NOTHING_AGAIN, added: Sequence[AddedRun] = ()
+) -> Verification:
+    """Recompute everything in a results folder and judge it by what was recorded and ``added``; ``again`` says which of
+    its cells the stored models predict again.
 
     Problems are collected, not raised: damaged, edited and missing runs, other gold data, broken predictions.
 
     Raises:
         IncompleteFault: the folder holds no grid.
         DataFault: its grid file cannot be read.
-        UsageFault: the results are of another source, or of the same with other settings.
+        UsageFault: the results, or an added run, are of another source, or of the same with other settings.
     """
     grid = read_grid(results)
     _check_source(grid, source)
@@ -167,15 +178,9 @@ def recompute(results: Path, source: Source, *, again: Again = NOTHING_AGAIN) ->
     found += [*mislabelled_runs(mismatches, grid), *smaller_runs(grid, source, recomputed.runs)]
     found += copied_predictions(grid, recomputed)
     recomputed = replace(recomputed, problems=(*recomputed.problems, *found))
-    known = recorded.lineages(recomputed.runs)
-    references = recorded.read_references(grid.tier, grid.source.name)
     required = list(required_means(wanted, source, recomputed.runs))
-    verdicts, statements, about, overall = _judge(grid, required, store, recomputed, references, known, mismatches)
-    states = []
-    for run in recomputed.runs:
-        recipe, data = known.get(run.entry.folder, ("", ""))
-        entry = run.entry.model_dump()
-        states.append(RunState(**entry, state=run.state, recipe=recipe, data=data, execution=execution_of(run)))
+    judged = judge_beside(grid, required, store, recomputed, mismatches, added)
+    states = _states(recomputed.runs)
     made = {state.folder: (state.recipe, state.data, state.execution) for state in states}
     platform = recorded.platform_of(recomputed.runs)
     return Verification(
@@ -183,15 +188,19 @@ def recompute(results: Path, source: Source, *, again: Again = NOTHING_AGAIN) ->
         source=grid.source,
         seed=grid.seed,
         command=grid.command,
-        exit_code=exit_code(recomputed.problems, states, words_of(verdicts, overall)),
-        result_hash=_result_hash(grid, recomputed.cells, verdicts),
-        counts=count_verdicts(verdicts),
-        references=about,
-        rule=references.rule.reason.strip() if references.rule else "",
+        exit_code=exit_code(recomputed.problems, states, words_of(judged.verdicts, judged.overall)),
+        result_hash=_result_hash(grid, recomputed.cells, judged.verdicts),
+        counts=count_verdicts(judged.verdicts),
+        references=judged.references,
+        origins=judged.origins,
+        not_exact=judged.not_exact,
+        added=judged.added,
+        sites=judged.sites,
+        rule=judged.rule,
         problems=recomputed.problems,
-        verdicts=tuple(verdicts),
-        overall=overall,
-        statements=tuple(statements),
+        verdicts=judged.verdicts,
+        overall=judged.overall,
+        statements=judged.statements,
         means=recomputed.means,
         cells=recomputed.cells,
         runs=tuple(states),
@@ -202,7 +211,7 @@ def recompute(results: Path, source: Source, *, again: Again = NOTHING_AGAIN) ->
         fingerprints=dict(sorted(item for run in recomputed.runs if run.spec for item in run.spec.data.items())),
         backbone=backbone_of(grid, recomputed.runs),
         tier_mismatches=mismatches,
-        original=beside_recorded(verdicts, made, references.runs, grid.seed, platform),
+        original=beside_recorded(judged.verdicts, made, judged.runs, grid.seed, platform),
         checks=checks,
     )
 
@@ -311,63 +320,6 @@ def _settings(settings: dict[str, int | str]) -> str:
     return "(" + (", ".join(f"{key} {value}" for key, value in sorted(settings.items())) or "all rows") + ")"
 
 
-def _judge(
-    grid: GridFile,
-    required: Sequence[tuple[MeanKey, StoredRun | None]],
-    store: RunStore,
-    recomputed: Recomputed,
-    references: recorded.ReferenceSet,
-    known: dict[str, tuple[str, str]],
-    mismatches: dict[str, str],
-) -> tuple[list[Verdict], list[Statement], tuple[str, ...], Overall | None]:
-    """A verdict on every mean that is required, statements on the recomputed ones, what was compared with, and the
-    verdict on all of them together."""
-    whole, rows = {mean.key for mean in recomputed.means}, by_mean(table_of(recomputed.cells, grid.seed))
-    asked: dict[MeanKey, RunMean] = {}
-    for key, run in required:
-        if run is not None and key in whole:
-            folder, log = run.entry.folder, read_log(store.path(run.entry.folder))
-            device, (recipe, data) = recorded.device_of(recorded.platform_of([run])), known.get(folder, ("", ""))
-            made = device, recipe, data, execution_of(run)
-            fell, why = log.loss_fell if log else None, mismatches.get(folder, "")
-            asked[key] = RunMean(key, rows[key], grid.seed, *made, folder, fell, why)
-    judged, about = judge_means(list(asked.values()), references)
-    given = dict(zip(asked, judged, strict=True))
-    verdicts = [given.get(key) or _unjudged(key, run, recomputed.problems, grid) for key, run in required]
-    overall = judge_together(list(asked.values()), references, judged)
-    return verdicts, [statement_of(each) for each in asked.values()], about, overall
-
-
-def words_of(verdicts: Sequence[Verdict], overall: Overall | None) -> set[VerdictWord]:
-    """All verdicts that decide the exit code."""
-    return {each.verdict for each in verdicts if not each.diagnostic} | ({overall.verdict} if overall else set())
-
-
-def _unjudged(key: MeanKey, run: StoredRun | None, problems: Sequence[Problem], grid: GridFile) -> Verdict:
-    """The verdict on a mean that could not be recomputed."""
-    arm, task, split = key
-    if run is None or run.state in ("absent", "unfinished"):
-        reason = f"the run is {run.state}" if run else f"grid.json lists no such run of the tier '{grid.tier}'"
-        return Verdict(arm=arm, task=task, split=split, verdict="not run", reason=reason, fix=grid.command)
-    found = [problem for problem in problems if _explains(problem, run, task, split)]
-    return Verdict(
-        arm=arm,
-        task=task,
-        split=split,
-        verdict="not verifiable",
-        reason=found[0].what.rstrip(".") if found else "it could not be recomputed",
-        run=run.entry.folder,
-        fix=found[0].fix if found else grid.command,
-    )
-
-
-def _explains(problem: Problem, run: StoredRun, task: str, split: Split) -> bool:
-    """Whether the problem is why a mean of the run could not be recomputed."""
-    if problem.run == run.entry.folder and run.spec is None:
-        return True
-    return problem.run in ("", run.entry.folder) and problem.where.startswith(f"{task}.{split}.")
-
-
 def exit_code(
     problems: Sequence[Problem], runs: Sequence[RunState], words: Collection[VerdictWord], *, whole: bool = True
 ) -> int:
@@ -385,6 +337,16 @@ def exit_code(
 def worst_code(codes: Collection[int]) -> int:
     """The exit code of several parts."""
     return next(int(code) for code in SEVERITY if code in codes)
+
+
+def _states(runs: Sequence[StoredRun]) -> list[RunState]:
+    known = recorded.lineages(runs)
+    states = []
+    for run in runs:
+        recipe, data = known.get(run.entry.folder, ("", ""))
+        entry = run.entry.model_dump()
+        states.append(RunState(**entry, state=run.state, recipe=recipe, data=data, execution=execution_of(run)))
+    return states
 
 
 def _result_hash(grid: GridFile, cells: Sequence[Cell], verdicts: Sequence[Verdict]) -> str:

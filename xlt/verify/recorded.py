@@ -20,16 +20,17 @@ from xlt.evaluate.metrics import Metrics, task_score
 from xlt.frozen import Frozen
 from xlt.strict_json import read_json
 from xlt.tasks.catalogue import get_task
-from xlt.verify.cells import MeanKey
+from xlt.verify.cells import Cell, MeanKey
 from xlt.verify.comparison import mean
 from xlt.verify.stored import StoredRun
 
 PLATFORM = (
-    *("device", "cpu", "cpu_threads", "world_size", "engine", "zero", "precision"),
+    *("device", "cpu", "cpu_threads", "numerics", "world_size", "engine", "zero", "precision"),
     *("cuda", "system", "python", "packages", "commit"),
 )
 SAME_SEED = "with the seed of this run"
 ITSELF = "recorded from this very run"
+TWIN = "of a seed that another one stands for"
 
 
 class MeasuredCell(Frozen):
@@ -153,7 +154,8 @@ class RunMean:
 
     A reference run must share its ``device``, and ``recipe`` and ``data``: the hashes of a ``MeasuredMean``, empty
     where a run that it starts from is not whole. ``execution``, as there, is what it must not share: no run is a
-    reference for itself. ``why_incomparable`` says why it is compared with nothing, if so.
+    reference for itself. ``numerics`` is how its run rounds, as in its provenance. ``why_incomparable`` says why it is
+    compared with nothing, if so.
     """
 
     key: MeanKey
@@ -163,6 +165,7 @@ class RunMean:
     recipe: str
     data: str
     execution: str = ""
+    numerics: str | None = None
     run: str = ""
     loss_fell: bool | None = None
     why_incomparable: str = ""
@@ -177,13 +180,13 @@ class RunMean:
 class References:
     """The reference runs that fit a mean; ``about`` says which, or why there are too few and it holds none.
 
-    ``same_seed`` is another, recorded run of the same seed. It is never among the others, but its predictions can be
-    the very same.
+    ``same_seed`` are other, recorded runs of the same seed. They are never among the others, but their predictions can
+    be the very same.
     """
 
     runs: tuple[ReferenceRun, ...]
     about: str
-    same_seed: ReferenceRun | None = None
+    same_seed: tuple[ReferenceRun, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,14 +199,21 @@ class ReferenceSet:
     runs: tuple[ReferenceRun, ...]
 
     def fitting(self, asked: RunMean) -> References:
-        """The runs of the same recipe, data and device for a mean, without the run of the same seed."""
+        """The runs of the same recipe, data and device for a mean, without those of the same seed; one of each seed."""
         if self.rule is None:
             return References((), f"no values are expected for the tier '{self.tier}' on the source '{self.source}'")
         if not asked.recipe:
             return References((), "the run that it starts from is not whole")
-        reasons = [why_incomparable(run, asked) for run in self.runs]
-        found = tuple(run for run, why in zip(self.runs, reasons, strict=True) if not why)
-        same_seed = next((run for run, why in zip(self.runs, reasons, strict=True) if why == SAME_SEED), None)
+        reasons: list[str] = []
+        # Two runs of one seed are nearly the same draw: of those, one that rounds as the judged run does stands first.
+        order = sorted(self.runs, key=lambda run: (run.seed, run.platform.get("numerics") != asked.numerics))
+        seeds = set()
+        for run in order:
+            why = why_incomparable(run, asked)
+            reasons.append(why or (TWIN if run.seed in seeds else ""))
+            seeds |= set() if why else {run.seed}
+        found = tuple(run for run, why in zip(order, reasons, strict=True) if not why)
+        same_seed = tuple(run for run, why in zip(order, reasons, strict=True) if why == SAME_SEED)
         others = "; ".join(f"{count} {why}" for why, count in sorted(Counter(filter(None, reasons)).items()))
         tail = f" (left out: {others})" if others else ""
         if len(found) < self.rule.minimum_seeds:
@@ -254,10 +264,24 @@ REFERENCE_RUN = TypeAdapter(ReferenceRun)
 
 
 def reference_path(run: ReferenceRun, artifact: Path) -> Path:
-    """``seed-<n>.json`` for the CPU, ``seed-<n>-<device>.json`` for an accelerator."""
+    """``seed-<n>.json`` for the CPU, ``seed-<n>-portable.json`` for it with portable numerics, and
+    ``seed-<n>-<device>.json`` for an accelerator."""
     device = re.sub(r"[^a-z0-9]+", "-", run.device.lower()).strip("-")
-    suffix = "" if device == "cpu" else f"-{device}"
+    portable = "-portable" if run.platform.get("numerics") == "portable" else ""
+    suffix = portable if device == "cpu" else f"-{device}"
     return artifact / "measured" / f"{run.tier}-{run.source}" / f"seed-{run.seed}{suffix}.json"
+
+
+def measured_cells(cells: Sequence[Cell]) -> dict[str, MeasuredCell]:
+    """What is recorded of recomputed cells."""
+    return {
+        "/".join((*cell.key, cell.language)): MeasuredCell(
+            metrics={name: round(value, 6) for name, value in cell.metrics.items()},
+            above_chance=cell.above_chance,
+            predictions=cell.predictions,
+        )
+        for cell in cells
+    }
 
 
 def means_of(cells: Mapping[str, MeasuredCell]) -> dict[str, float]:

@@ -52,7 +52,7 @@ class Verdict(MeanId, Judged):
     value: float | None = None
     """The mean over the languages, in percent; null where it could not be recomputed."""
     band: Band | None = None
-    """What it was compared with; null where nothing fitting is recorded."""
+    """What it was compared with; null where nothing fitting is recorded, or the band would tell nothing."""
     direction: Direction | None = None
     """Where a value outside the band lies."""
     diagnostic: bool = False
@@ -114,7 +114,7 @@ class _Look:
     def band(self) -> Band:
         middle, half = mean(self.there), max(self.floor, self.found.half_width(self.level / 2))
         return Band(
-            low=max(0.0, middle - half),
+            low=middle - half,
             high=min(100.0, middle + half),
             mean=middle,
             deviation=float(np.std(self.there, ddof=1)),
@@ -181,7 +181,7 @@ def _verdict(asked: RunMean, references: References, own: _Look | None, english:
         verdict=word,
         reason=reason,
         value=mean(asked.rows["value"]),
-        band=own.band.model_copy(update={"seeds": seeds}) if own else None,
+        band=own.band.model_copy(update={"seeds": seeds}) if own and own.tells else None,
         direction=_direction(own) if own and word in ("deviates", "collapsed") else None,
         diagnostic=reason == SHOWN_ONLY,
         run=asked.run,
@@ -195,8 +195,7 @@ def _direction(look: _Look) -> Direction | None:
 
 
 def _word(asked: RunMean, references: References, own: _Look | None, english: _Look | None) -> tuple[VerdictWord, str]:
-    if references.same_seed and _same_predictions(asked, references.same_seed):
-        recorded = references.same_seed
+    if recorded := next((run for run in references.same_seed if _same_predictions(asked, run)), None):
         where = f"{recorded.platform.get('cpu', recorded.device)}, {recorded.date}"
         return "exact", f"every prediction as in the recorded run of this seed ({where})"
     if own is None:
