@@ -35,7 +35,7 @@ OPTIONS = {
     "retrieve": COMMON | SOURCE | WHERE | {"--layer", "--search"},
     "score": {"--predictions", "--labels", "--benchmark", "--seqeval", "--json", "--debug"},
     "submit": COMMON | {"--arm", "--output", "--data-root"},
-    "verify": COMMON | {"--data-root", "--claim", "--table", "--cell", "--expected", "--record"} | RECHECK,
+    "verify": COMMON | {"--data-root", "--claim", "--table", "--cell", "--expected", "--record", "--with"} | RECHECK,
     "report": COMMON | {"--data-root", "--ship"} | RECHECK,
 }
 
