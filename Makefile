@@ -19,7 +19,7 @@ LOCKED := DS_ACCELERATOR=cpu DS_BUILD_OPS=0 \
 	$(PIP) install --quiet --no-deps --require-hashes --no-build-isolation --use-pep517 -r
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce verify report expected statistics world test mutants lint lock image clean
+.PHONY: help install reproduce verify report expected golden statistics world test mutants lint lock image clean
 
 define PREREQUISITES
 import os, shutil, sys, sysconfig
@@ -82,6 +82,9 @@ expected: install ## write EXPECTED_RESULTS.md and the schema of report.json fro
 
 world: install ## write the data set of the constructed world, artifact/world, with its generator
 	$(BIN)/python -m artifact.world.generator
+
+golden: install ## compute in fp64 what artifact/golden/model must give, the golden evidence; minutes
+	$(BIN)/python -m artifact.documents.golden
 
 statistics: install ## write artifact/STATISTICS.md: how often a verdict is wrong, simulated; minutes
 	$(BIN)/python -m artifact.documents.simulation > artifact/STATISTICS.new && mv artifact/STATISTICS.new artifact/STATISTICS.md

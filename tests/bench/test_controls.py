@@ -10,15 +10,23 @@ import pytest
 import torch
 
 from xlt.bench.controls import CONTROLS, Control, run_controls
+from xlt.data import features
 from xlt.data.packing import Encoded, PackedBatch, pack
+from xlt.data.rows import PairRow
 from xlt.data.world import WorldSource
 from xlt.errors import IncompleteFault, UsageFault
+from xlt.evaluate import predict
 from xlt.model.encoder import PackedModel
-from xlt.pipeline import run, training
+from xlt.pipeline import training
 from xlt.pipeline.grid import Grid, GridBuilder
 from xlt.pipeline.sources import SourceOptions
 from xlt.pipeline.store import RunStore
 from xlt.pipeline.tiers import read_tier
+from xlt.retrieval import embed
+from xlt.tasks.catalogue import get_task
+from xlt.tasks.record import Recipe
+from xlt.train.loop import Trained
+from xlt.train.seeding import derive_seed
 
 BY_NAME = {control.name: control for control in CONTROLS}
 CONFIG = {
@@ -91,20 +99,60 @@ def test_labels_go_to_other_examples(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sum(a.label != b.label for a, b in zip(shuffled, made, strict=True)) > 20
 
 
-def test_phase_1_changes_nothing_and_other_phases_train(model: PackedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "train", lambda *arguments: "trained")
-    with BY_NAME["phase-1-skipped"].fault():
-        skipped = training.train(model, SimpleNamespace(task_of=lambda step: "mlm"))  # type: ignore[attr-defined]
-        assert training.train(model, SimpleNamespace(task_of=lambda step: "mnli")) == "trained"  # type: ignore[attr-defined]
+def test_phase_1_is_trained_and_lost_and_other_phases_are_kept(
+    model: PackedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = Trained({name: weight + 1 for name, weight in model.named_parameters()}, 9, None)
+    monkeypatch.setattr(training, "train", lambda *arguments: trained)
+    with BY_NAME["phase-1-lost"].fault():
+        lost = training.train(model, SimpleNamespace(task_of=lambda step: "mlm"))  # type: ignore[attr-defined]
+        kept = training.train(model, SimpleNamespace(task_of=lambda step: "mnli"))  # type: ignore[attr-defined]
     weights = dict(model.named_parameters())
-    assert skipped.weights.keys() == weights.keys()
-    assert all(torch.equal(skipped.weights[name], weights[name]) for name in weights)
+    assert lost.weights.keys() == weights.keys()
+    assert lost.step == 9
+    assert all(torch.equal(lost.weights[name], weights[name]) for name in weights)
+    assert kept is trained
 
 
-def test_two_languages_trade_their_files() -> None:
+def test_rows_of_files_are_lost_added_or_of_another_language(world: WorldSource) -> None:
+    task = get_task("xnli")
+    sound = {code: world.rows(task, "test", code) for code in ("en", "qaa", "qaf")}
     with BY_NAME["languages-swapped"].fault():
-        names = [run.prediction_name("xquad", "test", code) for code in ("qaa", "qaf", "en")]  # type: ignore[attr-defined]
-    assert names == [f"predictions/xquad.test.{code}.jsonl.gz" for code in ("qaf", "qaa", "en")]
+        assert world.rows(task, "test", "qaa") == sound["qaf"]
+        assert world.rows(task, "test", "qaf") == sound["qaa"]
+        assert world.rows(task, "test", "en") == sound["en"]
+    with BY_NAME["first-row-dropped"].fault():
+        assert world.rows(task, "test", "en") == sound["en"][1:]
+    with BY_NAME["header-as-data"].fault():
+        header, *rest = world.rows(task, "test", "en")
+    assert rest == sound["en"]
+    assert isinstance(header, PairRow)
+    assert (header.text_a, header.text_b, header.label) == ("sentence1", "sentence2", sound["en"][0].label)
+
+
+def test_the_first_token_stands_for_the_sentence() -> None:
+    hidden = torch.tensor([[3.0, 4.0], [9.0, 0.0], [0.0, 5.0]])
+    with BY_NAME["pooling-ignored"].fault():
+        found = embed.unit_means(hidden, torch.tensor([0, 2, 3], dtype=torch.int32))  # type: ignore[attr-defined]
+    torch.testing.assert_close(found, torch.tensor([[0.6, 0.8], [0.0, 1.0]]))
+
+
+def test_labels_recipes_and_seeds_are_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predict, "_labels", lambda *arguments: ("a", "b", "c"))
+    with BY_NAME["labels-in-another-order"].fault():
+        assert predict._labels(None, None, "") == ("c", "b", "a")
+    recipe = Recipe(epochs=1, warmup=0.5)
+    with BY_NAME["no-schedule"].fault():
+        assert [recipe.learning_rate_factor(step, 10) for step in (0, 9)] == [1.0, 1.0]
+    with BY_NAME["another-seed"].fault():
+        assert training.derive_seed(0, "data") == derive_seed(1, "data")  # type: ignore[attr-defined]
+    seen = []
+    kinds = {"pair_classification": lambda rows, task, *rest: seen.append(task.recipe.max_length), "tagging": None}
+    monkeypatch.setattr(features, "_ENCODERS", kinds)
+    with BY_NAME["pairs-cut-short"].fault():
+        features._ENCODERS["pair_classification"]([], get_task("xnli"))
+        assert features._ENCODERS["tagging"] is None
+    assert seen == [16]
 
 
 @pytest.mark.parametrize(("name", "fault"), [("nonsense", UsageFault), ("wrong-layer", IncompleteFault)])

@@ -29,13 +29,15 @@ OPTIONS = {
     "doctor": COMMON | {"--gpu"},
     "fetch": {"--model", "--tier", "--language", "--mirror", "--data-root", "--offline", "--json", "--debug"},
     "plan": COMMON | SOURCE | {"--calibrate", "--engine", "--tier", "--seed"},
-    "reproduce": COMMON | SOURCE | ENGINE | {"--search", "--shard", "--tier", "--seed"},
+    "reproduce": COMMON | SOURCE | ENGINE | {"--search", "--shard", "--tier", "--seed", "--golden"},
     "train": COMMON | SOURCE | ENGINE | RECIPE | {"--model", "--phase", "--tier", "--seed"},
     "evaluate": COMMON | SOURCE | WHERE | {"--search"},
     "retrieve": COMMON | SOURCE | WHERE | {"--layer", "--search"},
     "score": {"--predictions", "--labels", "--benchmark", "--seqeval", "--json", "--debug"},
     "submit": COMMON | {"--arm", "--output", "--data-root"},
-    "verify": COMMON | {"--data-root", "--claim", "--table", "--cell", "--expected", "--record", "--with"} | RECHECK,
+    "verify": COMMON
+    | {"--data-root", "--claim", "--table", "--cell", "--expected", "--record", "--with", "--golden"}
+    | RECHECK,
     "report": COMMON | {"--data-root", "--ship"} | RECHECK,
 }
 

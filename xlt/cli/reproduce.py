@@ -23,6 +23,7 @@ with lazily():
     from xlt.cli import progress
     from xlt.pipeline import executor, grid, provenance, sources, store, tiers
     from xlt.train import seeding
+    from xlt.verify import evidence
 
 
 def reproduce(
@@ -34,6 +35,7 @@ def reproduce(
     engine: options.EngineOptions,
     shard: Annotated[bool, "All GPUs or processes share one run, instead of making one each."] = False,
     results: options.Results = options.DEFAULT_RESULTS,
+    golden: verify.Golden = None,
 ) -> None:
     """Run a tier from phase 1 to the verdicts.
 
@@ -52,6 +54,9 @@ def reproduce(
     if shard and count == 1:
         raise UsageFault("--shard needs several GPUs or processes.", fix="Add --gpus N or --processes N.")
     source = sources.open_source(named)
+    checks = verify.golden_checks([described], golden)
+    if checks:
+        say(evidence.summary(checks))
     _introduce(described, named.name, engine)
     builder = grid.GridBuilder(described, source, seed=seed, precision=options.precision(), engine=settings.engine)
     planned = builder.grid()
@@ -67,7 +72,7 @@ def reproduce(
         say(f"At chance on English dev: {folder}")
     took = progress.clock(time.monotonic() - began)
     say(f"{done.made} runs made and {done.found} found complete, after {took} minutes. Now they are verified.")
-    verify.verify_and_report(results, source)
+    verify.verify_and_report(results, source, checks)
 
 
 def _introduce(tier: tiers.Tier, source: str, engine: options.EngineOptions) -> None:

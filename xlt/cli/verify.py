@@ -6,7 +6,7 @@ xlt verify --results results-1 --results results-2 --claim C3
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +16,7 @@ from xlt.cli.lazy import lazily
 from xlt.cli.options import DEFAULT_RESULTS, DataRoot, Folders, Recheck, RecheckSeed, one_of
 from xlt.cli.output import Shown, emit, say
 from xlt.cli.output import table as table_of
+from xlt.numerics import request_portable
 from xlt.tasks.catalogue import get_task
 from xlt.tasks.record import ENGLISH
 
@@ -23,12 +24,14 @@ with lazily():
     from xlt import artifact
     from xlt.data import source as rows
     from xlt.evaluate import metrics
+    from xlt.pipeline import tiers
     from xlt.verify import (
         added,
         cells,
         checks,
         claims,
         comparison,
+        evidence,
         export,
         judge,
         paper,
@@ -39,9 +42,14 @@ with lazily():
         stored,
         tables,
     )
+    from xlt.verify import golden as golden_evidence
 
 MOST_PROBLEMS = 5
 FEW_CLAIMS = 2
+Golden = Annotated[
+    bool | None,
+    typer.Option("--golden/--no-golden", help="Compare this machine with golden evidence; else as the tier says."),
+]
 FAILURES = ("deviates", "collapsed", "not run")
 NO_CLAIMS = "The paper's claims are about XLM-R Large and no part of this tier: xlt reproduce --tier core"
 _known_claim = one_of("claim", lambda: (claim.id for claim in claims.read_claims().claims))
@@ -66,6 +74,7 @@ def verify(
     ] = None,
     recheck: Recheck = None,
     recheck_seed: RecheckSeed = None,
+    golden: Golden = None,
 ) -> None:
     """Recompute every number from stored predictions and gold labels, compare what the stored models say, and judge.
 
@@ -75,9 +84,14 @@ def verify(
     """
     given = claims.read_given(expected) if expected else None
     folders = results or [DEFAULT_RESULTS]
+    names = {stored.read_grid(folder).tier for folder in folders} & {*tiers.tier_names()}
+    known = [tiers.read_tier(name) for name in names]
+    if any(tier.numerics == "portable" for tier in known):
+        request_portable()  # before torch is loaded
+    compared = golden_checks(known, golden)
     runs = [run for path in others or () for run in added.read_added(path, data_root)]
     found = recomputed(folders, data_root, recheck, recheck_seed, runs)
-    verification = judge.join(found, given)
+    verification = judge.join(found, given, compared)
     if claim or table or cell:
         verification = selection.select(verification, *(names or () for names in (claim, table, cell)))
     for each, folder in zip(found, folders, strict=True):
@@ -106,9 +120,17 @@ def recomputed(
     return [judge.recompute(folder, source, again=again, added=runs) for folder, source in pairs]
 
 
-def verify_and_report(results: Path, source: rows.Source) -> None:
+def golden_checks(known: Collection[tiers.Tier], asked: bool | None) -> list[evidence.GoldenCheck]:
+    """What golden evidence says of this machine, where it was asked for or one of the tiers asks for it."""
+    if not (any(tier.golden for tier in known) if asked is None else asked):
+        return []
+    say("Computing the golden evidence on this machine, about 20 seconds ...")
+    return golden_evidence.check_golden()
+
+
+def verify_and_report(results: Path, source: rows.Source, golden: Sequence[evidence.GoldenCheck] = ()) -> None:
     """Verify, write the report, print the verdicts and leave with the exit code of the verdicts."""
-    verification = judge.verify(results, source, again=checks.Again(None))
+    verification = judge.verify(results, source, again=checks.Again(None), golden=golden)
     page = report.write_report(verification, results)
     emit(verification, _shown(verification))
     say(f"Report: {page}")
@@ -116,12 +138,17 @@ def verify_and_report(results: Path, source: rows.Source) -> None:
 
 
 def _shown(verification: judge.Verification) -> Shown:
+    for check in verification.golden:
+        if not check.holds:
+            yield f"GOLDEN   {check.name}: {check.what}"
     for each in verification.seeds:
         if verification.further:
             yield f"Seed {each.seed}"
         yield from _seed(each)
     yield from _paper(verification.paper)
     yield from _original(verification) if verification.paper else ()
+    if verification.golden:
+        yield evidence.summary(verification.golden)
     if verification.nothing_judged:
         yield f"Nothing was judged (exit code 5): {verification.nothing_judged}."
 

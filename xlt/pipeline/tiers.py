@@ -69,6 +69,8 @@ class Tier(Frozen):
     """The CPU threads of a run, whatever the machine has, because sums depend on them; 0 leaves them to torch."""
     numerics: Numerics = "native"
     """``portable``: on a CPU the bits are the same on every x86-64 processor with AVX2."""
+    golden: bool = False
+    """Whether ``reproduce`` and ``verify`` compare this machine and this code with golden evidence."""
     processes: int = 1
     """How many runs are made in parallel, where the machine has as many cores."""
     seeds: list[int] = Field(default=[0], min_length=1)

@@ -57,6 +57,16 @@ def evaluation_tokens() -> int:
     return EVALUATION_TOKENS[device().type]
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a training starts from: the model with its heads, its tokenizer, the tasks, and the batches of all steps."""
+
+    model: PackedModel
+    tokenizer: PreTrainedTokenizerBase
+    tasks: list[Task]
+    stream: BatchStream | JointStream
+
+
 def train_run(
     spec: RunSpec,
     parent_model: Path | None,
@@ -66,27 +76,32 @@ def train_run(
     on_step: Callable[[StepRecord, int], None],
 ) -> TrainedModel:
     """Make the run's starting model and train it if the run trains."""
-    seed = training_seed(spec)
-    # All global random state, so that a run gives the same bits alone and after others in one process.
-    seed_everything(derive_seed(seed, spec.phase, *spec.train))
-    model, tokenizer = starting_point(spec, parent_model, source, tokenizer_folder)
     if not spec.train:
-        return TrainedModel(model, tokenizer, None)
+        return TrainedModel(*starting_point(spec, parent_model, source, tokenizer_folder), None)
+    start = prepare(spec, parent_model, source, tokenizer_folder)
+    watched = start.stream.recipe.evaluate_every or spec.collapse_after
+    scored = _dev_score(start.tasks, source, start.tokenizer, watch=bool(spec.collapse_after)) if watched else None
+    steps = start.stream.steps
+    trained = train(
+        start.model,
+        start.stream,
+        settings,
+        on_step=lambda record: on_step(record, steps),
+        dev_score=scored,
+        collapse_after=spec.collapse_after,
+    )
+    return TrainedModel(start.model, start.tokenizer, trained)
+
+
+def prepare(spec: RunSpec, parent_model: Path | None, source: Source, tokenizer_folder: Path) -> Prepared:
+    """Everything that the training of a run is determined by, before its first step; seeds all global generators."""
+    seed = training_seed(spec)
+    model, tokenizer = starting_point(spec, parent_model, source, tokenizer_folder)
     tasks = [with_labels(spec.task(key), source) for key in spec.train]
     _fit_heads(model, tasks, seed)
     stream = _stream(spec, tasks, source, model, tokenizer)
     seed_everything(derive_seed(seed, "dropout", *spec.train))
-    watched = stream.recipe.evaluate_every or spec.collapse_after
-    steps = stream.steps
-    trained = train(
-        model,
-        stream,
-        settings,
-        on_step=lambda record: on_step(record, steps),
-        dev_score=_dev_score(tasks, source, tokenizer, watch=bool(spec.collapse_after)) if watched else None,
-        collapse_after=spec.collapse_after,
-    )
-    return TrainedModel(model, tokenizer, trained)
+    return Prepared(model, tokenizer, tasks, stream)
 
 
 def starting_point(
@@ -96,6 +111,9 @@ def starting_point(
 
     ``tokenizer_folder`` receives the tokenizer of a fresh model.
     """
+    seed = training_seed(spec)
+    # All global random state, so that a run gives the same bits alone and after others in one process.
+    seed_everything(derive_seed(seed, spec.phase, *spec.train))
     if parent_model is not None or spec.backbone.name:
         model, tokenizer = load_model(parent_model or checkpoint_folder(spec.backbone.name))
     else:

@@ -23,6 +23,7 @@ from xlt.verify.cells import Cell, Mean, copied_predictions, read_cells, same_pr
 from xlt.verify.checks import NOTHING_AGAIN, Again, Checks, check_deeper
 from xlt.verify.claims import Claims, Given, read_claims, read_literature
 from xlt.verify.comparison import VerdictWord
+from xlt.verify.evidence import GoldenCheck, golden_code
 from xlt.verify.origin import Origin
 from xlt.verify.original import Original, beside_paper, beside_recorded
 from xlt.verify.overall import Overall
@@ -30,7 +31,7 @@ from xlt.verify.paper import Paper, judge_paper, not_judged
 from xlt.verify.recorded import execution_of
 from xlt.verify.scores import BASELINE, Scores, table_of
 from xlt.verify.sites import AddedFile, AddedRun, SiteCheck
-from xlt.verify.stored import GridFile, GridRun, Problem, StoredRun, read_grid
+from xlt.verify.stored import GridFile, GridRun, Problem, StoredRun, check_source, read_grid
 from xlt.verify.tier import backbone_of, mislabelled_runs, required_means, smaller_runs, tier_mismatches, tier_runs
 from xlt.verify.verdicts import Statement, Verdict, count_verdicts
 
@@ -116,6 +117,8 @@ class Verification(Frozen):
     """What was checked beside the scores, and what was not."""
     paper: Paper | None = None
     """The verdicts on the paper, over all seeds; null where the backbone is one made on the spot."""
+    golden: tuple[GoldenCheck, ...] = ()
+    """What this machine and this code compute beside what must come out; empty if it was not compared."""
     further: tuple[Verification, ...] = ()
     """The verifications of other seeds."""
 
@@ -150,9 +153,11 @@ class Verification(Frozen):
         return "; ".join(filter(None, words))
 
 
-def verify(results: Path, source: Source, *, again: Again = NOTHING_AGAIN) -> Verification:
+def verify(
+    results: Path, source: Source, *, again: Again = NOTHING_AGAIN, golden: Sequence[GoldenCheck] = ()
+) -> Verification:
     """Recompute and judge everything in a results folder, the paper's claims included; see ``recompute``."""
-    return join([recompute(results, source, again=again)])
+    return join([recompute(results, source, again=again)], golden=golden)
 
 
 def recompute(
@@ -169,7 +174,7 @@ def recompute(
         UsageFault: the results, or an added run, are of another source, or of the same with other settings.
     """
     grid = read_grid(results)
-    _check_source(grid, source)
+    check_source(grid, source)
     store = RunStore(results)
     recomputed = read_cells(store, source, grid)
     checks, found = check_deeper(store, source, grid, recomputed, again)
@@ -216,7 +221,9 @@ def recompute(
     )
 
 
-def join(verifications: Sequence[Verification], given: Given | None = None) -> Verification:
+def join(
+    verifications: Sequence[Verification], given: Given | None = None, golden: Sequence[GoldenCheck] = ()
+) -> Verification:
     """The first of the verifications with the others in ``further``, and the paper's claims judged over all of them.
 
     ``given`` are values that an evaluator has read.
@@ -232,7 +239,7 @@ def join(verifications: Sequence[Verification], given: Given | None = None) -> V
         raise UsageFault("Two of the results folders are of one seed.", fix="Give each seed once.")
     for one, another in combinations(verifications, 2):
         _check_no_copy(one, another)
-    joined = first.model_copy(update={"further": tuple(further)})
+    joined = first.model_copy(update={"further": tuple(further), "golden": tuple(golden)})
     words, original = set[VerdictWord](), first.original
     if first.backbone is None or not first.backbone.name:
         if given:
@@ -244,7 +251,7 @@ def join(verifications: Sequence[Verification], given: Given | None = None) -> V
         paper = _judge_paper(joined, first.backbone, given)
         words = {each.verdict for each in paper.claims}
         original = beside_paper(paper, scores_of(joined), first.backbone.name, first.platform, first.deviations)
-    code = worst_code([exit_code((), (), words), *(each.exit_code for each in verifications)])
+    code = worst_code([exit_code((), (), words), golden_code(golden), *(each.exit_code for each in verifications)])
     joined = joined.model_copy(update={"paper": paper, "original": original, "exit_code": code})
     if code == ExitCode.OK and joined.nothing_judged:
         return joined.model_copy(update={"exit_code": int(ExitCode.INCOMPLETE)})
@@ -305,19 +312,6 @@ def _check_no_copy(one: Verification, another: Verification) -> None:
             why=f"Every prediction of the run {other} is that of {run}, and two trainings never agree in all.",
             fix=f"Leave one out. Another seed: xlt reproduce --tier {one.tier} --seed N --results DIR",
         )
-
-
-def _check_source(grid: GridFile, source: Source) -> None:
-    if (source.name, source.settings) != (grid.source.name, grid.source.settings):
-        raise UsageFault(
-            f"The results were made from the source '{grid.source.name}' {_settings(grid.source.settings)}.",
-            why=f"The source given is '{source.name}' {_settings(source.settings)}.",
-            fix=grid.verify_command,
-        )
-
-
-def _settings(settings: dict[str, int | str]) -> str:
-    return "(" + (", ".join(f"{key} {value}" for key, value in sorted(settings.items())) or "all rows") + ")"
 
 
 def exit_code(

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, TypeAdapter, model_validator
 
 from xlt.data.source import EVALUATED_SPLITS, Source
-from xlt.errors import DataFault, IncompleteFault
+from xlt.errors import DataFault, IncompleteFault, UsageFault
 from xlt.frozen import Frozen
 from xlt.pipeline.checkpoint import known_sizes
 from xlt.pipeline.sources import SourceOptions, open_source
@@ -180,6 +180,20 @@ def source_of(results: Path, data_root: Path | None) -> Source:
             limit=int(settings.get("limit", 0)),
         )
     )
+
+
+def check_source(grid: GridFile, source: Source) -> None:
+    """Raise ``UsageFault`` where the results were made from another source, or from the same with other settings."""
+    if (source.name, source.settings) != (grid.source.name, grid.source.settings):
+        raise UsageFault(
+            f"The results were made from the source '{grid.source.name}' {_settings(grid.source.settings)}.",
+            why=f"The source given is '{source.name}' {_settings(source.settings)}.",
+            fix=grid.verify_command,
+        )
+
+
+def _settings(settings: dict[str, int | str]) -> str:
+    return "(" + (", ".join(f"{key} {value}" for key, value in sorted(settings.items())) or "all rows") + ")"
 
 
 def read_grid(results: Path) -> GridFile:
