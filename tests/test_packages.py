@@ -38,6 +38,7 @@ NEEDING = {
         "xlt.pipeline",
         "xlt.retrieval",
         "xlt.train",
+        "xlt.verify.golden",
         "xlt.verify.recheck",
         "xlt.verify.trainings",
     ),
