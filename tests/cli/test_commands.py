@@ -191,6 +191,38 @@ def test_evaluate_scores_a_stored_model_in_one_language(
     assert damaged.document["error"]["fix"]
 
 
+def test_single_runs_are_verified_and_reported(invoke: Invoke, results: Path, tiny_files: Path, tmp_path: Path) -> None:
+    data = ("--data-root", str(tiny_files), "--results", str(tmp_path))
+    model = str(run_folder(results, "mlm"))
+    made = (
+        ("evaluate", "xnli", "--model", str(run_folder(results, "baseline.xnli")), "--language", "sw"),
+        ("train", "mnli", "--model", model, "--steps", "3", "--batch-size", "4", "--seed", "2"),
+        ("train", "mnli", "--model", model, "--steps", "4", "--batch-size", "4", "--seed", "2"),
+    )
+    for command in made:
+        assert invoke(*command, *data, "--source", "files").code == ExitCode.OK
+    shown = invoke("verify", *data)
+    assert shown.code == ExitCode.OK, shown.out
+    assert "Nothing is expected of single runs" in shown.out
+    assert "predictions: 2 of 2 cells predicted again" in shown.out
+    assert "Not checked: weights: 1 runs start from runs that are not verified with them." in shown.out
+    first = invoke("verify", *data, "--json").document
+    assert [(each["tier"], each["seed"]) for each in (first, *first["further"])] == [("", 0), ("", 2)]
+    folders = sorted(tmp_path.glob("runs/*/train.mnli-*"))
+    assert {each["arm"] for each in first["further"][0]["means"]} == {folder.name for folder in folders}
+    page = Path(invoke("report", *data, "--recheck", "0", "--json").document["page"]).read_text("utf-8")
+    assert "Single runs on the source" in page
+    assert "not checked: predictions: the stored models were not asked again" in page
+    alone = invoke("verify", "--results", str(folders[0]), "--data-root", str(tiny_files))
+    assert (alone.code, "1 of 1 cells predicted again" in alone.out) == (ExitCode.OK, True)
+    refused = invoke("report", "--results", str(folders[0]), "--data-root", str(tiny_files))
+    assert refused.code == ExitCode.USAGE
+    log = folders[0] / "log.jsonl"
+    log.write_text(re.sub(r'"examples": "\w+', '"examples": "00', log.read_text("utf-8")), "utf-8")
+    write_manifest(folders[0])
+    assert invoke("verify", *data).code == ExitCode.DEVIATES
+
+
 def test_evaluate_without_the_head_says_what_to_train(
     invoke: Invoke, results: Path, tiny_files: Path, tmp_path: Path
 ) -> None:

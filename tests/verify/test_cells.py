@@ -199,7 +199,7 @@ def test_a_missing_run_is_not_run_with_the_command_that_makes_it(results, state)
     found = verify(results.root, results.source)
     assert state in only_problem(found).what
     verdict = next(v for v in found.verdicts if (v.arm, v.task) == ("mnli", "xquad"))
-    assert (verdict.verdict, verdict.fix) == ("not run", "xlt reproduce --tier tiny --source tiny")
+    assert (verdict.verdict, verdict.fix) == ("not run", "xlt reproduce --tier tiny --source tiny --results DIR")
     assert found.counts == {"not run": 1, "not verifiable": 6}
     assert found.summary == "1 of 7 not run, 6 of 7 not verifiable"
     assert found.exit_code == ExitCode.INCOMPLETE
@@ -263,4 +263,4 @@ def test_without_a_grid_nothing_was_run(tmp_path):
 def test_another_source_or_limit_is_refused_with_the_right_command(results):
     with pytest.raises(UsageFault, match="made from the source 'tiny'") as caught:
         verify(results.root, TinySource(settings={"limit": 5}))
-    assert caught.value.fix == "xlt verify"
+    assert caught.value.fix == "xlt verify --results DIR"

@@ -164,7 +164,7 @@ def test_what_a_provenance_says_steers_no_terminal(opened: Results, invoke: Invo
 @pytest.mark.parametrize("score", [b"1.01", b"-0.5", b"3e38"])
 def test_a_score_that_is_no_probability_is_a_problem_where_it_must_be_one(results: Results, score: bytes):
     text = gzip.decompress((results.run(RUN) / PREDICTIONS).read_bytes())
-    put(results, PREDICTIONS, gzip.compress(re.sub(rb"0\.5\d*", score, text, count=1), mtime=0))
+    put(results, PREDICTIONS, gzip.compress(re.sub(rb"0\.[56]\d*", score, text, count=1), mtime=0))
     (problem,) = verify(results.root, results.source).problems
     assert (problem.kind, problem.where) == ("predictions", "xnli.test.de")
     assert "1 predictions have a score that is no probability: test-0." in problem.what
@@ -233,7 +233,9 @@ def test_no_grid_file_is_no_results_and_a_pipe_is_not_waited_for(results: Result
 def test_a_command_to_give_runs_nothing_that_a_stranger_wrote(results: Results):
     path = results.root / "grid.json"
     path.write_text(in_grid("tier", value="smoke; rm -rf $HOME")(json.loads(path.read_text("utf-8"))), "utf-8")
-    assert read_grid(results.root).command == "xlt reproduce --tier 'smoke; rm -rf $HOME' --source tiny"
+    assert (
+        read_grid(results.root).command == "xlt reproduce --tier 'smoke; rm -rf $HOME.toml' --source tiny --results DIR"
+    )
 
 
 NAMES = {

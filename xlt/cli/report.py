@@ -16,8 +16,10 @@ from xlt.cli.lazy import lazily
 from xlt.cli.options import DEFAULT_RESULTS, DataRoot, Folders, Recheck, RecheckSeed
 from xlt.cli.output import emit
 from xlt.cli.verify import recomputed
+from xlt.errors import UsageFault
 
 with lazily():
+    from xlt.pipeline import store
     from xlt.verify import export, judge
     from xlt.verify import report as reports
 
@@ -48,7 +50,12 @@ def report(
 ) -> None:
     """Write the report below the (first) results folder: a page for people; report.json, cells.csv and an RO-Crate."""
     folders = results or [DEFAULT_RESULTS]
-    verification = judge.join(recomputed(folders, data_root, recheck, recheck_seed))
+    for folder in folders:
+        if (folder / store.SPEC).is_file():
+            fix = f"xlt report --results {folder.resolve().parents[2]}; xlt verify --results takes the run alone"
+            raise UsageFault(f"'{folder}' is the folder of one run; a report is of a results folder.", fix=fix)
+    found, folders = recomputed(folders, data_root, recheck, recheck_seed)
+    verification = judge.join(found)
     page = reports.write_report(verification, *folders)
     if ship:
         export.ship(verification, tuple(folders), ship)

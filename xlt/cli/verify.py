@@ -6,6 +6,7 @@ xlt verify --results results-1 --results results-2 --claim C3
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -38,6 +39,7 @@ with lazily():
         report,
         rules,
         selection,
+        singles,
         sites,
         stored,
         tables,
@@ -52,6 +54,8 @@ Golden = Annotated[
 ]
 FAILURES = ("deviates", "collapsed", "not run")
 NO_CLAIMS = "The paper's claims are about XLM-R Large and no part of this tier: xlt reproduce --tier core"
+SINGLE = "Nothing is expected of single runs: their scores stand beside those of a guess, and decide no exit code."
+IN_RESULTS = " --results DIR"
 _known_claim = one_of("claim", lambda: (claim.id for claim in claims.read_claims().claims))
 _known_table = one_of("table", lambda: (table.name for table in claims.read_literature().tables))
 
@@ -84,13 +88,14 @@ def verify(
     """
     given = claims.read_given(expected) if expected else None
     folders = results or [DEFAULT_RESULTS]
-    names = {stored.read_grid(folder).tier for folder in folders} & {*tiers.tier_names()}
+    of_tiers = [folder for folder in folders if not singles.single_grids(folder)[1]]
+    names = {stored.read_grid(folder).tier for folder in of_tiers} & {*tiers.tier_names()}
     known = [tiers.read_tier(name) for name in names]
     if any(tier.numerics == "portable" for tier in known):
         request_portable()  # before torch is loaded
     compared = golden_checks(known, golden)
     runs = [run for path in others or () for run in added.read_added(path, data_root)]
-    found = recomputed(folders, data_root, recheck, recheck_seed, runs)
+    found, folders = recomputed(folders, data_root, recheck, recheck_seed, runs)
     verification = judge.join(found, given, compared)
     if claim or table or cell:
         verification = selection.select(verification, *(names or () for names in (claim, table, cell)))
@@ -98,7 +103,7 @@ def verify(
         if record:
             say(f"For others, with all predictions: {export.ship_one(each, folder)} (xlt verify --with FILE)")
     recorded = [export.record(each, artifact.artifact_root()) for each in found if record]
-    emit(verification, _shown(verification))
+    emit(verification, placed(_shown(verification), folders))
     for path in recorded:
         say(f"Recorded as artifact/{path.relative_to(artifact.artifact_root())}")
     raise typer.Exit(verification.exit_code)
@@ -110,14 +115,33 @@ def recomputed(
     recheck: int | None,
     recheck_seed: int | None,
     runs: Sequence[sites.AddedRun] = (),
-) -> list[judge.Verification]:
-    """The verification of each folder beside ``runs`` of others; their models predict ``recheck`` cells again."""
+) -> tuple[list[judge.Verification], list[Path]]:
+    """The verifications of all folders beside ``runs`` of others, and the folder of each; their models predict
+    ``recheck`` cells again.
+
+    Single runs give one for each source and seed.
+    """
     again = checks.Again(recheck, recheck_seed)
     if recheck != 0:
         say("Where models are stored, they predict again; --recheck 0 leaves that out.")
-    sources = [stored.source_of(folder, data_root) for folder in folders]
-    pairs = zip(folders, sources, strict=True)
-    return [judge.recompute(folder, source, again=again, added=runs) for folder, source in pairs]
+    found: list[tuple[judge.Verification, Path]] = []
+    for folder in folders:
+        root, grids = singles.single_grids(folder)
+        for grid in grids:
+            source = stored.source_in(grid, data_root)
+            found.append((judge.recompute(root, source, again=again, grid=grid), root))
+        if not grids:
+            source = stored.source_of(folder, data_root)
+            found.append((judge.recompute(folder, source, again=again, added=runs), folder))
+    return [each for each, _ in found], [root for _, root in found]
+
+
+def placed(shown: Shown, folders: Sequence[Path]) -> Shown:
+    """What is shown, with the results folder in the commands: the documents name none."""
+    folder = folders[0] if len({*folders}) == 1 else None
+    place = "" if folder == DEFAULT_RESULTS else f" --results {shlex.quote(str(folder))}" if folder else IN_RESULTS
+    for each in shown:
+        yield each.replace(IN_RESULTS, place) if isinstance(each, str) else each
 
 
 def golden_checks(known: Collection[tiers.Tier], asked: bool | None) -> list[evidence.GoldenCheck]:
@@ -132,7 +156,7 @@ def verify_and_report(results: Path, source: rows.Source, golden: Sequence[evide
     """Verify, write the report, print the verdicts and leave with the exit code of the verdicts."""
     verification = judge.verify(results, source, again=checks.Again(None), golden=golden)
     page = report.write_report(verification, results)
-    emit(verification, _shown(verification))
+    emit(verification, placed(_shown(verification), [results]))
     say(f"Report: {page}")
     raise typer.Exit(verification.exit_code)
 
@@ -149,6 +173,8 @@ def _shown(verification: judge.Verification) -> Shown:
     yield from _original(verification) if verification.paper else ()
     if verification.golden:
         yield evidence.summary(verification.golden)
+    if verification.paper is None:
+        yield NO_CLAIMS if verification.tier else SINGLE
     if verification.nothing_judged:
         yield f"Nothing was judged (exit code 5): {verification.nothing_judged}."
 
@@ -233,7 +259,6 @@ def _verdicts(verification: judge.Verification) -> Iterator[tuple[object, ...]]:
 def _paper(found: paper.Paper | None) -> Shown:
     """The claims, with their parts where few are asked for, and the printed cells, failures first; then the counts."""
     if found is None:
-        yield NO_CLAIMS
         return
     if found.claims:
         columns = ("verdict", "claim", "measured", "expected", "why")

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from xlt.data.source import Source
 from xlt.errors import UsageFault
 from xlt.frozen import Frozen
-from xlt.pipeline.store import RunStore
-from xlt.verify.cells import Recomputed
+from xlt.pipeline.store import SPEC, RunStore
+from xlt.verify.cells import Recomputed, copied_predictions
 from xlt.verify.stored import GridFile, Problem, StoredRun
+from xlt.verify.tier import smaller_runs
 
 NO_TRAINING = "training: no step was computed again, so that the losses in the logs are as the results say"
 NO_ORIGIN = "origin: nothing in a folder without a signature proves who made it, or that all of it is not made up"
@@ -63,7 +64,8 @@ def check_deeper(
         UsageFault: cells are to be predicted again, and no model is stored.
     """
     runs = recomputed.runs
-    checked, left_out, problems = _shallow(recomputed), list[str](), list[Problem]()
+    checked, left_out = _shallow(recomputed), [*_beside(store, grid)]
+    problems = [*smaller_runs(grid, source, runs), *copied_predictions(grid, recomputed)]
     trained = [run for run in runs if run.spec and run.spec.train]
     try:
         # They import torch, which the rest of verification does not need.
@@ -73,7 +75,7 @@ def check_deeper(
         if again.cells:
             raise
         left_out.append(f"training logs and predictions: the Python package '{error.name}' is not installed")
-        return Checks(checked=checked, not_checked=(*left_out, NO_TRAINING, NO_ORIGIN), recheck=None), []
+        return Checks(checked=checked, not_checked=(*left_out, NO_TRAINING, NO_ORIGIN), recheck=None), problems
     if trained:
         logs = check_logs(store, source, grid, runs)
         problems += logs.problems
@@ -100,8 +102,13 @@ def check_deeper(
             f"predictions: {done.cells} of {done.of} cells predicted again from the stored models{drawn}; "
             f"{done.agreement:.2f} % of {done.predictions} agree",
         )
-    elif again.cells == 0 and runs:
+    elif again.cells == 0:
         left_out.append("predictions: the stored models were not asked again (--recheck)")
+    cells = sum(len(run.cells) for run in runs)
+    if again.cells != 0 and cells > (done.of if done else 0):
+        left_out.append(
+            f"predictions of {cells - (done.of if done else 0)} cells: the model that made them is not here"
+        )
     return Checks(
         checked=checked, not_checked=(*left_out, *_without_model(store, runs), NO_TRAINING, NO_ORIGIN), recheck=done
     ), problems
@@ -115,13 +122,35 @@ def _shallow(recomputed: Recomputed) -> tuple[str, ...]:
     )
 
 
+def _beside(store: RunStore, grid: GridFile) -> Iterator[str]:
+    listed = {run.folder for run in (*grid.runs, *grid.collapsed)}
+    there = {"/".join(path.parts[-3:-1]) for path in store.root.glob(f"runs/*/*/{SPEC}")}
+    if grid.tier and there - listed:
+        yield (
+            f"{len(there - listed)} other runs in this folder, which are not of its tier, such as "
+            f"{min(there - listed)}: xlt verify --results FOLDER_OF_THE_RUN"
+        )
+
+
 def _weights(runs: Sequence[StoredRun]) -> Iterator[str]:
-    said = sum(bool(run.provenance and run.provenance.parent_weights) for run in runs)
-    if said:
-        yield f"weights: {said} runs start from the weights that the manifest of their parent lists"
+    tied = sum(run.entry.parent in _whole(runs) for run in _saying(runs))
+    if tied:
+        yield f"weights: {tied} runs start from the weights that the manifest of their parent lists"
+
+
+def _saying(runs: Sequence[StoredRun]) -> list[StoredRun]:
+    """The runs that say which weights they started from."""
+    return [run for run in runs if run.provenance and run.provenance.parent_weights]
+
+
+def _whole(runs: Sequence[StoredRun]) -> set[str | None]:
+    return {run.entry.hash for run in runs if run.state == "done"}
 
 
 def _unchained(runs: Sequence[StoredRun]) -> Iterator[str]:
+    alone = sum(run.entry.parent not in _whole(runs) for run in _saying(runs))
+    if alone:
+        yield f"weights: {alone} runs start from runs that are not verified with them"
     silent = sum(bool(run.entry.parent and run.provenance and not run.provenance.parent_weights) for run in runs)
     if silent:
         yield f"weights: {silent} runs do not say which weights they started from; they are of an earlier version"

@@ -42,7 +42,7 @@ CRATE_FILES = {
     "report/cells.parquet": ("application/vnd.apache.parquet", "The same, with types"),
 }
 README = """\
-Results of xlt: the tier {tier} on the source '{source}'. Ids, labels and character offsets: no text of a data set, no
+Results of xlt: {tier} on the source '{source}'. Ids, labels and character offsets: no text of a data set, no
 models. Made by: {command}
 
 Verify them with your own copy of the data (xlt fetch, or --data-root DIR):
@@ -79,6 +79,8 @@ def record(verification: Verification, artifact: Path, *, today: datetime.date |
         IncompleteFault: runs are missing, damaged or edited, or nothing was scored.
         UsageFault: another run of the seed is recorded.
     """
+    if not verification.tier:
+        raise UsageFault("Single runs are no reference for a tier.", fix="xlt reproduce, then xlt verify --record")
     check_whole(verification, "recorded as a reference run")
     run = reference_run(verification, (today or datetime.datetime.now(datetime.UTC).date()).isoformat())
     path = recorded.reference_path(run, artifact)
@@ -167,17 +169,18 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 def _readme(parts: tuple[Verification, ...]) -> str:
     first = parts[0]
     return README.format(
-        tier=first.tier,
+        tier=f"the tier {first.tier}" if first.tier else "single runs",
         source=first.source.name,
-        command="; ".join(each.command for each in parts),
-        results="".join(f" --results seed-{each.seed}" for each in parts),
+        command="; ".join(dict.fromkeys(each.command for each in parts)),
+        results="".join(f" --results seed-{seed}" for seed in dict.fromkeys(each.seed for each in parts)),
         hashes="\n".join(f"  seed-{each.seed}  {each.result_hash}" for each in parts),
     )
 
 
 def _files(verification: Verification, results: Path) -> Iterator[tuple[str, bytes]]:
     """Names below the results folder, and contents; of predictions, what was recomputed: the rest may be anything."""
-    yield "grid.json", (results / "grid.json").read_bytes()
+    if verification.tier:  # single runs have none
+        yield "grid.json", (results / "grid.json").read_bytes()
     for run in (*verification.runs, *verification.collapsed):
         folder = results / "runs" / run.folder
         if not (folder / MANIFEST).is_file():
@@ -209,6 +212,8 @@ def crate(verification: Verification, results: Path) -> Entity:
     people = list(_project())
     entities |= {each["@id"]: each for each in people}
     for name, (form, what) in CRATE_FILES.items():
+        if name == "grid.json" and not verification.tier:
+            continue
         entities[name] = _entity(name, "File", what, encodingFormat=form)
     constructed = "CONSTRUCTED, no model made these results. " if "constructed" in verification.source.settings else ""
     root = _entity(

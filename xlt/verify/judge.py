@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
-from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +18,7 @@ from xlt.pipeline.spec import Backbone, SourceSpec
 from xlt.pipeline.store import RunStore, State
 from xlt.verify import recorded
 from xlt.verify.beside import judge_beside, words_of
-from xlt.verify.cells import Cell, Mean, copied_predictions, read_cells, same_predictions
+from xlt.verify.cells import Cell, Mean, read_cells
 from xlt.verify.checks import NOTHING_AGAIN, Again, Checks, check_deeper
 from xlt.verify.claims import Claims, Given, read_claims, read_literature
 from xlt.verify.comparison import VerdictWord
@@ -30,9 +29,10 @@ from xlt.verify.overall import Overall
 from xlt.verify.paper import Paper, judge_paper, not_judged
 from xlt.verify.recorded import execution_of
 from xlt.verify.scores import BASELINE, Scores, table_of
+from xlt.verify.siblings import check_siblings
 from xlt.verify.sites import AddedFile, AddedRun, SiteCheck
 from xlt.verify.stored import GridFile, GridRun, Problem, StoredRun, check_source, read_grid
-from xlt.verify.tier import backbone_of, mislabelled_runs, required_means, smaller_runs, tier_mismatches, tier_runs
+from xlt.verify.tier import backbone_of, mislabelled_runs, required_means, tier_mismatches, tier_runs
 from xlt.verify.verdicts import Statement, Verdict, count_verdicts
 
 FAILED: set[VerdictWord] = {"deviates", "collapsed"}
@@ -161,32 +161,32 @@ def verify(
 
 
 def recompute(
-    results: Path, source: Source, *, again: Again = NOTHING_AGAIN, added: Sequence[AddedRun] = ()
+    results: Path,
+    source: Source,
+    *,
+    again: Again = NOTHING_AGAIN,
+    added: Sequence[AddedRun] = (),
+    grid: GridFile | None = None,
 ) -> Verification:
-    """Recompute everything in a results folder and judge it by what was recorded and ``added``; ``again`` says which of
-    its cells the stored models predict again.
-
-    Problems are collected, not raised: damaged, edited and missing runs, other gold data, broken predictions.
+    """Recompute everything in a results folder, or the single runs of ``grid``, and judge it by what was recorded and
+    ``added``; ``again`` says which cells the stored models predict again. Problems are collected, not raised.
 
     Raises:
         IncompleteFault: the folder holds no grid.
         DataFault: its grid file cannot be read.
         UsageFault: the results, or an added run, are of another source, or of the same with other settings.
     """
-    grid = read_grid(results)
+    grid = grid or read_grid(results)
     check_source(grid, source)
     store = RunStore(results)
     recomputed = read_cells(store, source, grid)
     checks, found = check_deeper(store, source, grid, recomputed, again)
     wanted = tier_runs(grid, source)
     mismatches = tier_mismatches(grid.tier, wanted, recomputed.runs)
-    found += [*mislabelled_runs(mismatches, grid), *smaller_runs(grid, source, recomputed.runs)]
-    found += copied_predictions(grid, recomputed)
-    recomputed = replace(recomputed, problems=(*recomputed.problems, *found))
+    recomputed = replace(recomputed, problems=(*recomputed.problems, *found, *mislabelled_runs(mismatches, grid)))
     required = list(required_means(wanted, source, recomputed.runs))
     judged = judge_beside(grid, required, store, recomputed, mismatches, added)
     states = _states(recomputed.runs)
-    made = {state.folder: (state.recipe, state.data, state.execution) for state in states}
     platform = recorded.platform_of(recomputed.runs)
     return Verification(
         tier=grid.tier,
@@ -216,9 +216,13 @@ def recompute(
         fingerprints=dict(sorted(item for run in recomputed.runs if run.spec for item in run.spec.data.items())),
         backbone=backbone_of(grid, recomputed.runs),
         tier_mismatches=mismatches,
-        original=beside_recorded(judged.verdicts, made, judged.runs, grid.seed, platform),
+        original=beside_recorded(judged.verdicts, _made(states), judged.runs, grid.seed, platform),
         checks=checks,
     )
+
+
+def _made(states: Sequence[RunState]) -> dict[str, tuple[str, str, str]]:
+    return {state.folder: (state.recipe, state.data, state.execution) for state in states}
 
 
 def join(
@@ -233,15 +237,11 @@ def join(
             of a backbone made on the spot.
     """
     first, *further = verifications
-    for other in further:
-        _check_sibling(first, other)
-    if len({each.seed for each in verifications}) < len(verifications):
-        raise UsageFault("Two of the results folders are of one seed.", fix="Give each seed once.")
-    for one, another in combinations(verifications, 2):
-        _check_no_copy(one, another)
+    if any(each.tier for each in verifications):
+        check_siblings(verifications)
     joined = first.model_copy(update={"further": tuple(further), "golden": tuple(golden)})
     words, original = set[VerdictWord](), first.original
-    if first.backbone is None or not first.backbone.name:
+    if first.backbone is None or not first.backbone.name or not first.tier:
         if given:
             raise UsageFault(
                 f"The paper's values are not compared with the tier '{first.tier}'.", fix="xlt reproduce --tier core"
@@ -288,30 +288,6 @@ def _excluded_arms(joined: Verification, claims: Claims) -> Iterator[tuple[tuple
             found = trained.get(arm, ())
             if set(found) != set(tasks) and (arm in trained or arm == BASELINE):
                 yield (arm, ""), f"'{arm}' was trained on {', '.join(found) or 'nothing'} here"
-
-
-def _check_sibling(first: Verification, other: Verification) -> None:
-    ours, theirs = (
-        {(run.arm, run.evaluate): (run.recipe, run.data) for run in each.runs if run.recipe} for each in (first, other)
-    )
-    same = (first.tier, first.source, first.backbone) == (other.tier, other.source, other.backbone)
-    if not same or any(ours[key] != theirs[key] for key in ours.keys() & theirs.keys()):
-        raise UsageFault(
-            f"The results of seed {other.seed} are not another seed of the same experiment as seed {first.seed}.",
-            why="Tier, source, backbone, recipe or data differ.",
-            fix="Give folders that differ in nothing but the seed.",
-        )
-
-
-def _check_no_copy(one: Verification, another: Verification) -> None:
-    """Refuse two seeds of which a training has the same predictions: copies of one seed show no spread."""
-    trained = {run.folder for each in (one, another) for run in each.runs if run.train or run.parent}
-    for run, other in same_predictions(one.cells, another.cells, trained):
-        raise UsageFault(
-            f"The results of seed {another.seed} are a copy of those of seed {one.seed}.",
-            why=f"Every prediction of the run {other} is that of {run}, and two trainings never agree in all.",
-            fix=f"Leave one out. Another seed: xlt reproduce --tier {one.tier} --seed N --results DIR",
-        )
 
 
 def exit_code(

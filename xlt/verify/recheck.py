@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby, zip_longest
 from pathlib import Path
@@ -15,9 +17,10 @@ import torch
 from xlt.data.predictions import Prediction, read_predictions
 from xlt.data.source import Source
 from xlt.errors import EnvironmentFault, XltError
+from xlt.pipeline.checkpoint import checkpoint_folder, identified
 from xlt.pipeline.run import predict_rows
 from xlt.pipeline.spec import RunSpec
-from xlt.pipeline.store import RunStore, prediction_name
+from xlt.pipeline.store import RunStore, check_folder, prediction_name
 from xlt.pipeline.training import load_model
 from xlt.runtime import device
 from xlt.strict_json import reason
@@ -33,6 +36,7 @@ LEAST_AGREEMENT = {"fp32": 0.998, "bf16": 0.98}
 SCORES_APART = {"fp32": 0.01, "bf16": math.inf}
 # Of a public model: what a large one predicts in minutes on a CPU.
 SAMPLED_CELLS, SAMPLED_ROWS = 8, 100
+RUN_HASH = re.compile("[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,10 +168,19 @@ def _sample(
 
 
 def _model_folder(store: RunStore, spec: RunSpec, runs: Sequence[StoredRun]) -> Path | None:
-    """The folder of the model that made the predictions: the run's own, or the one it starts from; None if pruned."""
+    """The folder of the model that made the predictions: the run's own, or the one it starts from; None if it is not
+    here."""
     own = spec.hash if spec.train else spec.parent
-    folders = (store.path(run.entry.folder) / "model" for run in runs if run.entry.hash == own and run.spec)
-    return next((folder for folder in folders if (folder / "config.json").is_file()), None)
+    if own is None:
+        with suppress(XltError):  # it was not fetched, or is another now
+            unread = spec.backbone.model_copy(update={"digest": "", "revision": ""})
+            return checkpoint_folder(unread.name) if identified(unread).digest == spec.backbone.digest else None
+        return None
+    folders = [store.path(run.entry.folder) for run in runs if run.entry.hash == own and run.spec]
+    if not folders and RUN_HASH.fullmatch(own):
+        # A single run may start from one that is not verified with it.
+        folders = [path for path in store.root.glob(f"runs/*/*-{own}") if check_folder(path).state == "done"]
+    return next((folder / "model" for folder in folders if (folder / "model" / "config.json").is_file()), None)
 
 
 def _differing(stored: Sequence[Prediction], again: Sequence[Prediction], spec: RunSpec) -> int:

@@ -200,6 +200,8 @@ class ReferenceSet:
 
     def fitting(self, asked: RunMean) -> References:
         """The runs of the same recipe, data and device for a mean, without those of the same seed; one of each seed."""
+        if not self.tier:
+            return References((), "no values are expected of single runs")
         if self.rule is None:
             return References((), f"no values are expected for the tier '{self.tier}' on the source '{self.source}'")
         if not asked.recipe:

@@ -128,6 +128,7 @@ def render(verification: Verification, *folders: Path) -> str:
     anchors = {card.state.folder: f"run-{card.state.hash}" for card in cards}
     stages = _stages(cards)
     return environment.get_template("report.html.j2").render(
+        title=f"{verification.tier.capitalize()} tier" if verification.tier else "Single runs",
         verification=verification,
         parts=parts,
         cards=cards,
@@ -154,13 +155,15 @@ def render(verification: Verification, *folders: Path) -> str:
 def _parts(verification: Verification, folders: Sequence[Path]) -> list[SeedReport]:
     """The seeds of the report; files of another seed are linked if its folder lies beside the first one."""
     several = bool(verification.further)
-    parts = []
+    parts: list[SeedReport] = []
     for each, folder in zip(verification.seeds, folders, strict=True):
         beside = folder.resolve().parent == folders[0].resolve().parent
         sibling = f"../../{quote(os.fsencode(folder.resolve().name))}/runs" if beside else ""
         base = "../runs" if folder == folders[0] else sibling
         cards = tuple(_card(state, folder, base) for state in each.runs)
         suffix, ids = (f", seed {each.seed}", f"-{each.seed}") if several else ("", "")
+        if several and not each.tier:  # single runs may be of one seed and several sources
+            suffix, ids = f"{suffix}, {each.source.name}", f"-{len(parts)}"
         parts.append(SeedReport(each, cards, suffix, ids, base))
     return parts
 

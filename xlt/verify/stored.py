@@ -29,6 +29,7 @@ from xlt.pipeline.store import (
     read_provenance,
     read_spec,
 )
+from xlt.pipeline.tiers import tier_names
 from xlt.printable import printable
 from xlt.strict_json import read_json
 from xlt.tasks.record import Split
@@ -37,6 +38,9 @@ from xlt.verify.log import read_log
 ProblemKind = Literal["grid", "run", "spec", "gold", "predictions", "disagreement", "log", "recheck"]
 CellKey = tuple[str, Split, str]
 DATA_KEY = re.compile(r"[^/]{1,100}/(train|dev|test)/[^/]{1,300}")
+# Where the results lie is written nowhere; who shows a command puts the folder in.
+IN_RESULTS = " --results DIR"
+AGAIN = "The xlt reproduce command that made the results writes it again and keeps the finished runs."
 RUN_FOLDER = re.compile(r"[a-z]+/[^/]{1,200}-[0-9a-f]{12}")
 
 
@@ -99,7 +103,7 @@ class GridFile(Frozen):
     format: Literal[1]
     """The version of this file's form."""
     tier: Name
-    """The tier."""
+    """The tier; empty for single runs, which have no grid file."""
     source: SourceSpec
     """The source of its data."""
     seed: Annotated[int, Field(ge=0, lt=2**64)]
@@ -124,17 +128,21 @@ class GridFile(Frozen):
 
     @property
     def command(self) -> str:
-        """The command that made the results and that resumes them."""
+        """The command that made the results and that resumes them; DIR stands for the results folder."""
+        if not self.tier:
+            return "xlt train, xlt evaluate or xlt retrieve, as spec.json says"
+        tier = self.tier if self.tier in tier_names() else f"{self.tier}.toml"
         seed = f" --seed {self.seed}" if self.seed else ""
         limit = self.source.settings.get("limit")
         source = f" --source {shlex.quote(self.source.name)}{self._data_root}"
         # Quoted: who is told to give the command did not write the names.
-        return f"xlt reproduce --tier {shlex.quote(self.tier)}{seed}{source}" + (f" --limit {limit}" if limit else "")
+        limited = f" --limit {limit}" if limit else ""
+        return f"xlt reproduce --tier {shlex.quote(tier)}{seed}{source}{limited}{IN_RESULTS}"
 
     @property
     def verify_command(self) -> str:
         """The command that verifies the results; it finds the source in the grid file."""
-        return f"xlt verify{self._data_root}"
+        return f"xlt verify{self._data_root}{IN_RESULTS}"
 
     @property
     def _data_root(self) -> str:
@@ -170,7 +178,11 @@ def source_of(results: Path, data_root: Path | None) -> Source:
         IncompleteFault: the folder holds no grid.
         DataFault: its grid file cannot be read, or the source has no data.
     """
-    grid = read_grid(results)
+    return source_in(read_grid(results), data_root)
+
+
+def source_in(grid: GridFile, data_root: Path | None) -> Source:
+    """The source that a grid names; see ``source_of``."""
     settings = grid.source.settings
     return open_source(
         SourceOptions(
@@ -203,22 +215,47 @@ def read_grid(results: Path) -> GridFile:
         IncompleteFault: there is none.
         DataFault: it cannot be read.
     """
+    _check_place(results)
     path = results / "grid.json"
     if path.is_symlink() and path.exists():
         raise DataFault("The file grid.json of the results folder is a link.", fix="Put the file itself there.")
     try:
-        return read_json(
+        grid = read_json(
             path,
             _GRID_FILE,
             what="The file grid.json of the results folder cannot be read.",
-            fix="xlt reproduce writes it again and keeps the finished runs.",
+            fix=AGAIN,
         )
     except DataFault as fault:
         if isinstance(fault.__cause__, FileNotFoundError):
             raise IncompleteFault(
-                "The results folder holds no grid.json: nothing was run there.", fix="xlt reproduce"
+                f"The results folder '{results}' holds no grid.json and no runs: nothing was run there.",
+                fix=f"Name the folder with --results, or: {_make(results)}",
             ) from fault
         raise
+    if not grid.tier:
+        raise DataFault("The file grid.json of the results folder names no tier.", fix=AGAIN)
+    return grid
+
+
+def _make(results: Path) -> str:
+    return f"xlt reproduce --results {shlex.quote(str(results))}"
+
+
+def _check_place(results: Path) -> None:
+    if results.is_dir():
+        return
+    if not results.exists():
+        raise IncompleteFault(
+            f"There is no results folder '{results}'.",
+            why="Nothing was run there, or its name is another.",
+            fix=f"Name the folder with --results, or: {_make(results)}",
+        )
+    unpack = f"tar xzf {shlex.quote(str(results))}, then xlt verify --results seed-N"
+    raise UsageFault(
+        f"'{results}' is a file; results are a folder.",
+        fix=unpack if results.name.endswith((".tar.gz", ".tgz")) else "--results DIR, the folder that holds grid.json",
+    )
 
 
 def read_runs(store: RunStore, grid: GridFile) -> tuple[list[StoredRun], list[Problem]]:
@@ -308,6 +345,8 @@ def _match(grid: GridFile, entry: GridRun, spec: RunSpec) -> None:
         "source": (grid.source, spec.source),
         "seed": (grid.seed, spec.seed),
     }
+    if not grid.tier:
+        return  # there is no grid file: all this is the spec's own
     if differing := [name for name, (there, here) in listed.items() if there != here]:
         raise DataFault(f"grid.json and spec.json disagree about: {', '.join(differing)}.")
     place = (entry.phase, entry.arm, entry.train, entry.evaluate)
