@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -89,3 +90,35 @@ def test_another_processor_computes_natively(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(Path, "read_text", lambda self, encoding: "flags : sse4_2 fma")
     request_portable()
     assert SWITCH not in os.environ
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["reproduce", "--results", "{folder}/new"], ["verify", "--results", "{folder}"], ["bench", "controls"]],
+    ids=lambda arguments: arguments[0],
+)
+def test_the_smoke_tier_is_portable_from_the_command_line(
+    portable: list[str], arguments: list[str], tmp_path: Path
+) -> None:
+    grid = {"format": 1, "tier": "smoke", "source": {"name": "world", "settings": {}}, "seed": 0, "runs": []}
+    (tmp_path / "grid.json").write_text(json.dumps(grid), "utf-8")
+    # The first thing that computes anything is asked what it computes with.
+    program = (
+        "import os, sys\n"
+        "from xlt.cli import app\n"
+        "def stop(*arguments, **options):\n"
+        "    from xlt.numerics import numerics, use_portable_products\n"
+        "    use_portable_products()\n"
+        "    os.write(2, f'computes {numerics()}'.encode())\n"
+        "    os._exit(0)\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name in ('xlt.verify.golden', 'xlt.bench.controls'):\n"
+        "            stop()\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "app.main()\n"
+    )
+    inherited = {name: value for name, value in os.environ.items() if name not in {SWITCH, *LIBRARIES}}
+    command = [sys.executable, "-c", program, *(each.format(folder=tmp_path) for each in arguments)]
+    done = subprocess.run(command, env=inherited, capture_output=True, text=True, cwd=tmp_path)
+    assert done.stderr.endswith("computes portable"), done.stderr

@@ -26,6 +26,7 @@ LIBRARIES = {
     "MKL_CBWR": "COMPATIBLE",
     "OPENBLAS_CORETYPE": "Haswell",
     "OPENBLAS_NUM_THREADS": "1",
+    "OPENBLAS_L2_SIZE": "512",
     "FAISS_OPT_LEVEL": "avx2",
 }
 

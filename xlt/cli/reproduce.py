@@ -42,10 +42,10 @@ def reproduce(
     All runs are made, verified and reported. The same command resumes where it was interrupted.
     """
     began = time.monotonic()
-    options.use_search(search)
     described = tiers.read_tier(tier)
     if described.numerics == "portable":
-        request_portable()  # before torch is loaded, by whatever comes next
+        request_portable()  # before numpy and torch are loaded, by whatever comes next
+    options.use_search(search)
     named = data.source_options(next(iter(described.sources)))
     described.plan(named.name)  # an error where the tier does not run on this source
     count = engine.process_count(described.processes)
