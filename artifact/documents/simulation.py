@@ -9,7 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from xlt.tasks.catalogue import get_task
 from xlt.tasks.record import Split
-from xlt.verify.claims import Claim, read_claims, read_literature
+from xlt.verify.claims import Claim, Printed, read_claims, read_literature
 from xlt.verify.comparison import VerdictWord, beside, estimate, holm, mean, worst
 from xlt.verify.rules import judge_parts
 from xlt.verify.scores import BASELINE, BEST, GROUPS, NINE, Scores, ScoreUnavailable, Usable
@@ -90,18 +90,27 @@ def rates(claim_id: str, truth: Truth, count: int, spread: float, *, repeats: in
     ``spread`` is the standard deviation between seeds, in points: of the average over nine tasks where the claim is
     about that, else of a task's mean over languages.
     """
-    claims, words = {each.id: each for each in read_claims().claims}, Counter[VerdictWord]()
-    random, printed = np.random.default_rng(SEED), read_literature().cells()
-    made = truth.draw(random, count, spread, repeats)
+    words = Counter[VerdictWord]()
+    made = truth.draw(np.random.default_rng(SEED), count, spread, repeats)
     for place in range(repeats):
         drawn = {key: values[place].tolist() for key, values in made.items()}
         scores = Drawn(_NO_TABLE, tuple(range(count)), {}, drawn=drawn)
-        parts = judge_parts(claims[claim_id], scores, printed, 14)
+        parts = judge_parts(_claim(claim_id), scores, _printed(), 14)
         words[worst([part.verdict for part in parts if part.decides])] += 1
     return {word: words[word] / repeats for word in WORDS}
 
 
 _NO_TABLE = pd.DataFrame()
+
+
+@cache
+def _claim(claim_id: str) -> Claim:
+    return next(each for each in read_claims().claims if each.id == claim_id)
+
+
+@cache
+def _printed() -> tuple[Printed, ...]:
+    return tuple(read_literature().cells())
 
 
 def truths(claim_id: str) -> list[Truth]:
@@ -118,10 +127,10 @@ def _off(draw: Callable[[float], Draw], margin: float) -> Iterator[Truth]:
 
 
 def _gain_truths(claim_id: str) -> list[Truth]:
-    claim = next(each for each in read_claims().claims if each.id == claim_id)
-    found = list(_off(lambda off: partial(_gains, claim_id, dict.fromkeys(_readings(claim_id), off)), claim.margin))
-    below = dict.fromkeys(_readings(claim_id), -claim.margin)
-    exact = partial(_gains, claim_id, below, draw=False)
+    claim = _claim(claim_id)
+    arms = [arm for gain in claim.gains for arm in gain.arms]
+    found = list(_off(lambda off: partial(_gains, claim_id, dict.fromkeys(arms, off)), claim.margin))
+    exact = partial(_gains, claim_id, dict.fromkeys(arms, -claim.margin), draw=False)
     found.append(Truth("true means exactly 1 margin below the printed numbers", exact, "reproduced"))
     if claim_id == "C1":
         other = {"squad": 1.5}
@@ -131,12 +140,6 @@ def _gain_truths(claim_id: str) -> list[Truth]:
         one = {"mnli": -2 * claim.margin}
         found.append(Truth("MNLI alone 2 margins below", partial(_gains, claim_id, one), "reproduced"))
     return found
-
-
-def _readings(claim_id: str) -> dict[str, float]:
-    """By arm the printed gain."""
-    claim = next(each for each in read_claims().claims if each.id == claim_id)
-    return {arm: gain.expected for gain in claim.gains for arm in gain.arms}
 
 
 def _gains(
@@ -150,13 +153,14 @@ def _gains(
     draw: bool = True,
 ) -> dict[tuple[str, str], Values]:
     """Averages over nine tasks: with ``draw`` what the paper printed is a draw too, of arms that share its baseline."""
-    printed = _readings(claim_id)
-    theirs = {name: random.normal(0, spread * draw, repeats) for name in (BASELINE, *printed)}
-    theirs["squad"] = theirs.get("squad_v2", theirs.get("squad", theirs[BASELINE]))  # one of the two was printed
+    claim = _claim(claim_id)
+    base = random.normal(0, spread * draw, repeats)
     scores = {(BASELINE, "average"): random.normal(0, spread, (repeats, count))}
-    for arm, gain in printed.items():
-        true = gain - (theirs[arm] - theirs[BASELINE]) + off.get(arm, 0.0)
-        scores[arm, "average"] = true[:, None] + random.normal(0, spread, (repeats, count))
+    for gain in claim.gains:
+        theirs = random.normal(0, spread * draw, repeats) - base  # one draw: of several readings one was printed
+        for arm in gain.arms:
+            true = gain.expected - theirs + off.get(arm, 0.0)
+            scores[arm, "average"] = true[:, None] + random.normal(0, spread, (repeats, count))
     return scores
 
 
@@ -170,13 +174,9 @@ def _order_truths(claim_id: str) -> list[Truth]:
         "BUCC 10 below TyDiQA": (GAINS | {"bucc2018": 1.0}, "reproduced"),
         "nothing gains": ({}, "reproduced"),
     }
-    arms = [arm for arm in _arms(claim_id) if arm != BASELINE]
+    arms = [arm for arm in _claim(claim_id).arms if arm != BASELINE]
     by_arm = {name: (dict.fromkeys(arms, gains), false) for name, (gains, false) in states.items()}
     return [Truth(name, partial(_tasks, arms, gains), false) for name, (gains, false) in by_arm.items()]
-
-
-def _arms(claim_id: str) -> tuple[str, ...]:
-    return next(each.arms for each in read_claims().claims if each.id == claim_id)
 
 
 def _tasks(
@@ -198,8 +198,8 @@ def _tasks(
 
 
 def _sign_truths(claim_id: str) -> list[Truth]:
-    arms = [arm for arm in _arms(claim_id) if arm != BASELINE]
-    margin = next(each.margin for each in read_claims().claims if each.id == claim_id)
+    arms = [arm for arm in _claim(claim_id).arms if arm != BASELINE]
+    margin = _claim(claim_id).margin
 
     def split(task: str, some: float, others: float) -> dict[str, dict[str, float]]:
         """Five of the nine arms gain ``some`` on the task, four ``others``; the other task is as the claim says."""
@@ -219,7 +219,7 @@ def _sign_truths(claim_id: str) -> list[Truth]:
 
 
 def _variant_truths(claim_id: str) -> list[Truth]:
-    claim = next(each for each in read_claims().claims if each.id == claim_id)
+    claim = _claim(claim_id)
     variants = [variant for variant in claim.variants if variant in claim.arms]
     arms = [*dict.fromkeys(claim.variants[variant] for variant in variants), *variants]
 
@@ -237,7 +237,7 @@ def _variant_truths(claim_id: str) -> list[Truth]:
 
 
 def _best_truths(claim_id: str) -> list[Truth]:
-    claim = next(each for each in read_claims().claims if each.id == claim_id)
+    claim = _claim(claim_id)
     count = len(claim.arms) - 1
     return list(_off(lambda off: partial(_best, claim.reference + claim.expected, off, count), claim.margin))
 
@@ -262,7 +262,7 @@ def _best(
 
 
 def _cell_truths(claim_id: str) -> list[Truth]:
-    claim = next(each for each in read_claims().claims if each.id == claim_id)
+    claim = _claim(claim_id)
     margin = min(table.margin for table in read_literature().tables if table.name in claim.tables)
     one = Truth("PAWS-X alone 3 margins below", partial(_cells, claim_id, -3 * margin, ("pawsx",)), "reproduced")
     return [*_off(lambda off: partial(_cells, claim_id, off, NINE), margin), one]
@@ -278,8 +278,8 @@ def _cells(
     repeats: int,
 ) -> dict[tuple[str, str], Values]:
     """What is printed, drawn again; F1 and exact match of a task move together, categories are their tasks' means."""
-    claim = next(each for each in read_claims().claims if each.id == claim_id)
-    listed = [each for each in read_literature().cells() if each.table == claim.tables[0] and each.arm == claim.row]
+    claim = _claim(claim_id)
+    listed = [each for each in _printed() if each.table == claim.tables[0] and each.arm == claim.row]
     printed = {each.quantity: each.expected for each in listed if each.expected is not None}
     moved: dict[str, Values] = {}
     scores = {}
@@ -302,20 +302,21 @@ class Table:
     about: str
     draws: int
     rows: list[tuple[str, int, list[str]]]
+    shares: dict[tuple[str, int, float], dict[VerdictWord, float]]
 
 
 def claim_table(claim: Claim, draws: int) -> Table:
     """All rates of a claim, as text: the four words in their order, a false one bold."""
-    rows = []
+    rows, shares = [], {}
     for truth in truths(claim.id):
         for count in COUNTS:
             cells = []
             for spread in SPREADS:
-                found = rates(claim.id, truth, count, spread, repeats=draws)
+                found = shares[truth.name, count, spread] = rates(claim.id, truth, count, spread, repeats=draws)
                 shown = {word: f"{100 * found[word]:.1f}".removesuffix(".0") for word in WORDS}
                 cells.append(" / ".join(f"**{shown[word]}**" if word == truth.false else shown[word] for word in WORDS))
             rows.append((truth.name, count, cells))
-    return Table(claim, ABOUT["average" if claim.rule == "gain" else "task"], draws, rows)
+    return Table(claim, ABOUT["average" if claim.rule == "gain" else "task"], draws, rows, shares)
 
 
 def recorded_rate(seeds: int, off: float, *, repeats: int, scores: int = 17) -> float:
@@ -343,6 +344,7 @@ def document(share: float = 1.0) -> str:
         .get_template("statistics.md.j2")
         .render(
             tables=made,
+            shares={table.claim.id: table.shares for table in made},
             spreads=SPREADS,
             half=half,
             errors={draws: [196 * math.sqrt(p * (1 - p) / draws) for p in (0.01, 0.05, 0.5)] for draws in (1000, 2000)},

@@ -21,7 +21,7 @@ def test_without_data_the_graph_is_shown_and_how_to_get_the_data(
     outcome = invoke(*arguments, "--json")
     assert outcome.code == 0, outcome.err
     document = outcome.document
-    assert (document["source"], document["seed"], document["seeds"]) == ("hub", 0, [0, 1, 2])
+    assert (document["source"], document["seed"], document["seeds"]) == ("hub", 0, [0, 1, 2, 3, 4])
     assert document["fetch"] == "xlt fetch --tier core --data-root DIR"
     assert "The model 'xlm-roberta-large' was not fetched" in document["data_absent"]
     runs = {run["name"]: run for run in document["runs"]}

@@ -31,7 +31,7 @@ def test_the_recipe_of_the_tier_replaces_that_of_the_catalogue(tiny_tier: Path) 
 @pytest.mark.parametrize(
     ("name", "singles", "seeds"),
     [
-        ("core", {"mnli", "squad", "squad_v2", "hellaswag"}, [0, 1, 2]),
+        ("core", {"mnli", "squad", "squad_v2", "hellaswag"}, [0, 1, 2, 3, 4]),
         ("paper", {task.key for task in INTERMEDIATE}, [0]),
     ],
 )

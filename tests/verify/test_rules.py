@@ -10,6 +10,7 @@ import pytest
 from xlt.verify import comparison
 from xlt.verify.claims import read_claims, read_literature
 from xlt.verify.comparison import VerdictWord, worst
+from xlt.verify.paper import judge_paper
 from xlt.verify.rules import Part, judge_parts
 from xlt.verify.scores import Scores
 
@@ -205,6 +206,9 @@ def test_a_collapsed_seed_is_named_and_leaves_nothing_reproduced():
     found = parts("C1", scores(fallen(1)))
     assert (found["MNLI"].verdict, found["MNLI"].seeds) == ("consistent", (0, 2))
     assert "left out: 'mnli' is at chance on tydiqa with seed 1" in found["MNLI"].reason
+    assert found["MNLI"].left_out == ("'mnli' is at chance on tydiqa with seed 1",)
+    paper = judge_paper(scores(fallen(1)), read_claims().claims, read_literature().cells(), 14, "")
+    assert "left out somewhere: 1 trainings or scores of single seeds" in paper.summary
     assert found["HellaSwag"].verdict == "reproduced"
     assert {part.verdict for part in parts("C3", scores(fallen(1))).values()} == {"consistent"}
     assert "left out" in parts("C4", scores(fallen(1)))["tydiqa improves"].reason

@@ -40,10 +40,13 @@ class Paper(Frozen):
         """How many got which verdict, in words: only what is reproduced is said to be so."""
         read = [each for each in self.cells if each.cell.expected is not None]
         seeds = f"seed{'s' if len(self.seeds) > 1 else ''} {', '.join(map(str, self.seeds))}"
-        return (
-            f"{len(self.claims)} claims: {_counted(self.claims)}; {len(read)} printed cells: {_counted(read)} "
-            f"({seeds}; {len(self.cells) - len(read)} cells have no value that was read)"
-        )
+        counts = [f"claims: {_counted(self.claims)}"] if self.claims else []
+        counts += [f"printed cells: {_counted(read)}"] if read else []
+        judged = [*self.cells, *(part for claim in self.claims for part in claim.parts)]
+        lost = {why for each in judged for why in each.left_out}
+        notes = [seeds, f"{len(self.cells) - len(read)} cells have no value that was read"]
+        notes += [f"left out somewhere: {len(lost)} trainings or scores of single seeds"] if lost else []
+        return f"{'; '.join(counts)} ({'; '.join(notes)})"
 
 
 def _counted(found: Sequence[Judged]) -> str:
@@ -78,7 +81,7 @@ def _judge(claim: Claim, parts: Sequence[Part], command: str) -> ClaimVerdict:
     reasons = [f"{part.name}: {part.reason}" for part in parts if part.decides and part.verdict == word]
     more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
     lacks = word in ("not run", "not verifiable")
-    seeds = f", {claim.seeds} seeds, each into its own --results DIR" if claim.seeds > 1 else ""
+    seeds = f" --seed N, {claim.seeds} seeds, each into a folder of its own" if claim.seeds > 1 else ""
     return ClaimVerdict(
         claim=claim,
         verdict=word,

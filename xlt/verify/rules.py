@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -28,6 +28,8 @@ class Measured(Judged):
     """The upper end of its 95 % interval; of signs and orders a one-sided 95 % bound."""
     seeds: tuple[int, ...] = ()
     """The seeds that it is the mean of."""
+    left_out: tuple[str, ...] = ()
+    """Why other seeds are not in it: a training of theirs is at chance, or scores are missing."""
 
 
 class CellVerdict(Measured):
@@ -84,15 +86,21 @@ class _Look:
             "not verifiable": ": a guess would not be told from it either",
         }.get(word, "")
         reason = f"{self.value:.1f} ({low:.1f} to {high:.1f}) against {self.printed:.1f} ± {self.margin or 0:g}{said}"
-        where = {"value": self.value, "low": low, "high": high, "seeds": self.usable.seeds}
-        return {"verdict": word, "reason": reason + _left_out([self.usable]), **where}
+        where = {"value": self.value, "low": low, "high": high}
+        return {"verdict": word, "reason": reason + _left_out([self.usable]), **where} | _seeds_of([self.usable])
 
 
 Found = _Look | ScoreUnavailable
 
 
-def _left_out(found: Iterable[Usable]) -> str:
-    why = list(dict.fromkeys(reason for usable in found for reason in usable.left_out))
+def _seeds_of(found: Sequence[Usable]) -> dict[str, Any]:
+    """The seeds behind several differences, and why others are not there."""
+    why = dict.fromkeys(reason for usable in found for reason in usable.left_out)
+    return {"seeds": tuple(sorted({seed for usable in found for seed in usable.seeds})), "left_out": tuple(why)}
+
+
+def _left_out(found: Sequence[Usable]) -> str:
+    why = _seeds_of(found)["left_out"]
     return f"; left out: {'; '.join(why)}" if why else ""
 
 
@@ -233,8 +241,8 @@ def _gain_parts(gain: Gain, found: dict[str, Found], word: VerdictWord | None) -
     # One reading cannot refute what another may hold: that one has to be run.
     word = fault.word if fault and word == "deviates" else word
     reason = f"one of these suffices: {'; '.join(f'{part.name} {part.reason}' for part in readings)}"
-    seeds = tuple(sorted({seed for part in readings for seed in part.seeds}))
-    return [Part(name=gain.name, expected=gain.expected, verdict=word, reason=reason, seeds=seeds), *readings]
+    seeds = _seeds_of([look.usable for look in found.values() if isinstance(look, _Look)])
+    return [Part(name=gain.name, expected=gain.expected, verdict=word, reason=reason, **seeds), *readings]
 
 
 def _sign(
@@ -349,10 +357,9 @@ class _Majority:
         shown = {"reproduced": ", shown for most", "deviates": ", the reverse is shown for half or more"}.get(word, "")
         listed = ", ".join(f"{s.name} {s.value:+.1f} [{s.interval[0]:+.1f}, {s.interval[1]:+.1f}]" for s in self.signs)
         count = f"{sum(each.plausible for each in self.comparisons)} of {len(self.signs)}"
-        left_out = _left_out(sign.usable for sign in self.signs)
-        reason = f"{where} for {count}{shown}{self.few and f'; {self.few}'} ({listed}){left_out}"
-        seeds = tuple(sorted({seed for sign in self.signs for seed in sign.usable.seeds}))
-        return Part(name=self.name, verdict=word, reason=reason, seeds=seeds)
+        usable = [sign.usable for sign in self.signs]
+        reason = f"{where} for {count}{shown}{self.few and f'; {self.few}'} ({listed}){_left_out(usable)}"
+        return Part(name=self.name, verdict=word, reason=reason, **_seeds_of(usable))
 
 
 def _majorities(asked: Sequence[_Majority]) -> list[Part]:
