@@ -29,6 +29,14 @@ def test_places_are_in_the_order_of_the_values_and_inside_the_picture():
     assert 0 <= low < zero < measured < expected < low + width <= 420
 
 
+def test_points_of_things_that_are_not_in_a_row_are_not_joined_and_differ_in_shape():
+    places = [(0.0, 1.0), (0.5, 2.0), (0.5, 3.0)]
+    chart = line_chart({"a": places, "b": places, "c": places, "d": places}, x_label="x", y_label="y", points=True)
+    assert "<polyline" not in chart
+    assert [chart.count(each) for each in ("<circle", "<rect", "<path")] == [6, 3, 3]
+    assert {f's{number}"' for number in range(4)} <= set(re.findall(r's\d"', chart))
+
+
 def test_nothing_is_drawn_for_nothing():
     assert forest_plot([], x_label="x") == ""
 

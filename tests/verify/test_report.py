@@ -11,16 +11,19 @@ from urllib.parse import unquote
 
 import pandas as pd
 import pytest
+from scipy.stats import t
 
 from xlt.artifact import artifact_root
 from xlt.errors import ExitCode
+from xlt.verify.added import read_added
 from xlt.verify.charts import line_chart
 from xlt.verify.comparison import VERDICT_WORDS
+from xlt.verify.evidence import GoldenCheck
 from xlt.verify.judge import Verification, join, recompute, verify
 from xlt.verify.report import MARKS, render, schema, write_report
 from xlt.verify.scores import COLUMNS
 from xlt.verify.stored import GridRun
-from xlt.verify.tables import language_tables, means_rows, metrics_text
+from xlt.verify.tables import language_tables, means_rows, metrics_text, trained_elsewhere
 from xlt.verify.verdicts import Verdict
 
 from .core_results import ConstructedSource, write_core_artifact, write_every_verdict
@@ -68,8 +71,8 @@ def test_the_page_is_well_formed_and_holds_every_value(results, found):
     assert outline.open == []
     assert len(outline.ids) == len(set(outline.ids))
     for cell in found.cells:
-        assert metrics_text(cell.metrics) in outline.text
-        assert metrics_text(cell.chance) in outline.text
+        assert metrics_text(cell.metrics, cell.task) in outline.text
+        assert metrics_text(cell.chance, cell.task) in outline.text
     for verdict in found.verdicts:
         assert f"{verdict.value:.1f}" in outline.text
     assert "not verifiable" in outline.text
@@ -146,13 +149,133 @@ def test_a_long_line_is_thinned_and_a_flat_or_empty_one_drawn():
     assert points is not None
     assert len(points[1].split()) == 120
     assert line_chart({}, x_label="x", y_label="y") == ""
-    assert "polyline" in line_chart({"one": [(3, 0)]}, x_label="x", y_label="y", marks=True)
+    assert "polyline" in line_chart({"one": [(3, 0)]}, x_label="x", y_label="y")
 
 
-def test_an_arm_is_shown_with_its_difference_to_the_baseline(make):
-    made = make().fill(shifted(6, arm="mnli", task="xquad"))
-    rows = {task: verdicts for task, _, verdicts in means_rows(verify(made.root, made.source))}
-    assert [gain for _, gain in rows["xquad"]] == [None, pytest.approx(10.0)]
+def test_what_an_arm_gains_is_shown_with_its_interval_over_recorded_seeds_or_not_at_all(make, recorded, results):
+    for number, path in enumerate(sorted(recorded.glob("seed-*.json"))):
+        raised = json.loads(path.read_text("utf-8"))
+        for name, cell in raised["cells"].items():
+            if name.startswith("mnli/xnli"):
+                cell["metrics"]["accuracy"] += 2 + number % 2
+        raised["means"]["mnli/xnli/test"]["value"] += 2 + number % 2
+        path.write_text(json.dumps(raised), "utf-8")
+    found = verify(results.root, results.source)
+    rows = {task: verdicts for task, _, verdicts in means_rows(found)}
+    (_, none), (_, gain) = rows["xnli"]
+    assert none is None
+    half = t.ppf(0.975, 7) * (2 / 7) ** 0.5 / 8**0.5
+    assert (gain.value, gain.half_width, gain.seeds) == (pytest.approx(2.5), pytest.approx(half), 8)
+    assert f"(+2.5 ± {half:.1f})" in render(found, results.root)
+    for path in recorded.glob("*"):
+        path.unlink()
+    bare = verify(results.root, results.source)
+    assert bare.gains == ()
+    means = re.search('id="means".*?</table>', render(bare, results.root), re.DOTALL)
+    assert means is not None
+    assert "(+" not in means[0]
+
+
+def conclusion_of(found: Verification, root: Path) -> str:
+    """The first box of the page, as text."""
+    page = render(found, root)
+    box = re.search('<div class="conclusion.*?</div>', page, re.DOTALL)
+    assert box is not None
+    assert page.index(box[0]) < page.index("runs complete")
+    return " ".join(Outline(box[0]).text.split())
+
+
+def test_the_page_begins_with_what_it_comes_to_and_the_exit_code(make, recorded):
+    sound = make().fill(shifted(-1))
+    text = conclusion_of(verify(sound.root, sound.source), sound.root)
+    assert text.startswith("Passed (exit code 0) 7 of 7 means lie where the recorded seeds say that a sound run lies.")
+    assert "No mean is exact: no run of seed 0 is recorded" in text
+    same = make("same", seed=3).fill(shifted(3), seconds=2)
+    text = conclusion_of(verify(same.root, same.source), same.root)
+    exact = "Every prediction is that of the recorded run of this seed: this machine computes what that did."
+    assert text == f"Passed (exit code 0) {exact}"
+    single = verify(same.root, same.source).model_copy(update={"tier": ""})
+    assert conclusion_of(single, same.root).startswith("Recomputed, and nothing is expected of single runs")
+    check = GoldenCheck(name="losses of mnli", holds=True, difference=1e-6, tolerance=1e-5)
+    golden = verify(same.root, same.source, golden=[check])
+    assert conclusion_of(golden, same.root).startswith("Passed (exit code 0) Golden evidence: all 1 checks hold")
+    bad = make("bad").fill(shifted(-20, "mnli", "xnli"))
+    text = conclusion_of(verify(bad.root, bad.source), bad.root)
+    assert text.startswith("Failed (exit code 1) 1 of the means over languages deviate or collapsed.")
+
+
+def test_the_page_says_what_is_missing_or_edited(results, artifact):
+    text = conclusion_of(verify(results.root, results.source), results.root)
+    assert text.startswith("Nothing is shown yet (exit code 5) Nothing was judged: no reference runs yet for 'cpu'")
+    (results.run("baseline.xquad") / "metrics.json").write_text("{}", "utf-8")
+    results.remove("mnli.xnli")
+    text = conclusion_of(verify(results.root, results.source), results.root)
+    assert text.startswith("Failed (exit code 1) ")
+    assert "1 run is not there." in text
+
+
+def test_what_is_shown_only_is_one_line_and_no_expectation(make, recorded):
+    for number, path in enumerate(sorted(recorded.glob("seed-*.json"))):
+        wild = json.loads(path.read_text("utf-8"))
+        for name, cell in wild["cells"].items():
+            if "/xnli/" in name:
+                cell["metrics"]["accuracy"] = 40.0 + 50 * (number % 2)
+        for arm in ("baseline", "mnli"):
+            wild["means"][f"{arm}/xnli/test"]["value"] = 40.0 + 50 * (number % 2)
+        path.write_text(json.dumps(wild), "utf-8")
+    made = make().fill(shifted(-1))
+    found = verify(made.root, made.source)
+    page = render(found, made.root)
+    text = " ".join(Outline(page).text.split())
+    line = "2 means are shown only: the loss of half of what lies above a guess would not leave the band."
+    assert text.count(line) == 1
+    assert f"{line} baseline → XNLI test, mnli → XNLI test" in text
+    assert "expected 0.0" not in text
+    assert "consistent 5 of 5 means" in text
+    assert [each.band for each in found.verdicts if each.diagnostic] == [None, None]
+
+
+def test_the_judged_metric_is_first_and_named(core):
+    found, folders = core
+    headings = {table.task: table.metric for table in language_tables(found)}
+    assert headings["udpos"] == "F1 (judged) / accuracy / P / R"
+    assert headings["xquad"] == "F1 / EM (judged by their mean)"
+    assert headings["xnli"] == "accuracy"
+    cell = next(cell for cell in found.cells if cell.task == "udpos")
+    assert metrics_text(cell.metrics, "udpos").startswith(f"{cell.metrics['f1']:.1f} / {cell.metrics['accuracy']:.1f}")
+    assert "UD-POS 2.5, test: F1 (judged) / accuracy / P / R" in render(found, *folders)
+
+
+@pytest.mark.parametrize(("right", "label"), [(12, "below chance"), (23, "at chance"), (54, "")])
+def test_a_score_below_that_of_a_guess_is_called_below_chance(make, right: int, label: str):
+    """A third of sixty examples is what a guess has."""
+    made = make().fill(lambda spec, task, split, language: right)
+    found = verify(made.root, made.source)
+    cell = next(cell for cell in found.cells if (cell.task, cell.language) == ("xnli", "de"))
+    assert cell.standing == label
+    assert (f'<small class="low">{label}</small>' in render(found, made.root)) == bool(label)
+
+
+def test_a_baseline_that_takes_the_model_of_another_arm_says_so(results, found):
+    runs = {run.folder: run for run in found.runs}
+    folder = next(each.run for each in found.verdicts if (each.arm, each.task) == ("baseline", "xnli"))
+    parent = next(run for run in found.runs if run.phase == "intermediate")
+    moved = runs[folder].model_copy(update={"train": (), "parent": parent.hash})
+    changed = found.model_copy(update={"runs": tuple(moved if run.folder == folder else run for run in found.runs)})
+    assert trained_elsewhere(found) == {}
+    assert trained_elsewhere(changed) == {folder: "MNLI"}
+    assert render(changed, results.root).count("the model trained on MNLI") == 1
+
+
+def test_where_the_reference_runs_are_from_and_what_was_added_is_on_the_page(make, recorded):
+    for path in recorded.glob("seed-*.json"):
+        path.write_text(path.read_text("utf-8").replace("c0ffee", "decaff"), "utf-8")
+    made = make().fill(shifted(-1))
+    page = render(recompute(made.root, made.source, added=read_added(recorded / "seed-1.json")), made.root)
+    text = " ".join(Outline(page).text.split())
+    assert "In what these runs differ from this one: version of the code decaff, here c0ffee." in text
+    assert "seed-1.json, seed 1, not known, taken on trust, not counted: it is the recorded run of seed 1." in text
+    assert "Without the 8 runs of not known" in text
 
 
 def test_tasks_of_english_alone_share_a_table(results, found):

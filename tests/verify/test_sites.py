@@ -132,6 +132,16 @@ def test_one_copied_cell_is_enough(judged, another, recorded, tmp_path):
         with_files(judged, record_of(another, tmp_path / "forged.json", mixed))
 
 
+def test_two_seeds_may_agree_where_everything_is_right(judged, make, tmp_path):
+    def perfect(spec: object, task: str, split: str, language: str) -> int:
+        return 60 if task == "tatoeba" else 20
+
+    one = record_of(make("one", seed=30).fill(perfect), tmp_path / "one.json")
+    other = make("two", seed=31).fill(lambda spec, task, split, lang: 60 if task == "tatoeba" else 21)
+    found = with_files(judged, one, record_of(other, tmp_path / "two.json"))
+    assert [each.counted for each in found.added] == [True, True]
+
+
 def test_the_same_predictions_from_another_place_are_refused(judged, another, tmp_path):
     theirs = record_of(another, tmp_path / "theirs.json")
     moved = record_of(another, tmp_path / "moved.json", lambda record: record["platform"].update(cpu="AMD EPYC"))

@@ -51,8 +51,13 @@ def score(
 
 def task_score(task: Task, metrics: Metrics) -> float:
     """The one number of the task in the paper's tables: accuracy, F1, or for QA the mean of F1 and exact match."""
-    printed = _record(task).printed
+    printed = judged_metrics(task)
     return math.fsum(metrics[name] for name in printed) / len(printed)
+
+
+def judged_metrics(task: Task) -> tuple[str, ...]:
+    """The metrics whose mean the paper's tables print and by which the task is judged."""
+    return _record(task).printed
 
 
 def chance(task: Task, rows: Sequence[Row], language: str = ENGLISH) -> Metrics:

@@ -10,6 +10,7 @@ from xlt.tasks.record import Split
 from xlt.verify import recorded
 from xlt.verify.cells import MeanKey, Recomputed
 from xlt.verify.comparison import VerdictWord
+from xlt.verify.gains import RecordedGain, recorded_gains
 from xlt.verify.log import read_log
 from xlt.verify.origin import Origin, origins, why_not_exact
 from xlt.verify.overall import Overall, judge_together
@@ -35,6 +36,7 @@ class Judgement:
     not_exact: str
     added: tuple[AddedFile, ...]
     sites: tuple[SiteCheck, ...]
+    gains: tuple[RecordedGain, ...]
     runs: tuple[recorded.ReferenceRun, ...]
 
 
@@ -80,6 +82,7 @@ def judge_beside(
         not_exact=why_not_exact(means, judged, references, platform),
         added=files,
         sites=leave_one_site_out(means, references, judged) if added else (),
+        gains=tuple(recorded_gains(means, references)),
         runs=tuple(sorted(references.runs, key=lambda run: run.platform.get("numerics") != platform.get("numerics"))),
     )
 

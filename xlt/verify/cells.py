@@ -86,6 +86,13 @@ class Cell(MeanId):
         """Whether the model knows more than a guess, by the binomial bound."""
         return measures.binomial_metric(get_task(self.task), self.metrics) > self.chance_p99
 
+    @property
+    def standing(self) -> str:
+        """Where the score lies if it is not above chance: at chance, or below what a guess scores; else empty."""
+        if self.above_chance:
+            return ""
+        return "below chance" if self.score < measures.task_score(get_task(self.task), self.guess) else "at chance"
+
 
 class Mean(MeanId):
     """The unweighted mean of the scores of all languages, English included, as in XTREME's evaluation."""

@@ -19,17 +19,17 @@ Points = Sequence[tuple[float, float]]  # x and y
 
 
 def line_chart(
-    lines: Mapping[str, Points], *, x_label: str, y_label: str, marks: bool = False, y_from: float | None = None
+    lines: Mapping[str, Points], *, x_label: str, y_label: str, points: bool = False, y_from: float | None = None
 ) -> str:
-    """A chart of lines by their names; ``marks`` draws every point, ``y_from`` fixes the low end of the y axis.
+    """A chart of lines by their names, or of their ``points`` alone; ``y_from`` fixes the low end of the y axis.
 
-    The lines differ in dash pattern as well as colour; long ones are thinned to means over equal stretches.
-    Names and labels are escaped.
+    The lines differ in dash pattern, the points in shape, as well as in colour; long lines are thinned to means over
+    equal stretches. Names and labels are escaped.
     """
-    lines = {name: _thin(points) for name, points in lines.items() if points}
+    lines = {name: _thin(places) for name, places in lines.items() if places}
     if not lines:
         return ""
-    xs, ys = zip(*(point for points in lines.values() for point in points), strict=True)
+    xs, ys = zip(*(place for places in lines.values() for place in places), strict=True)
     x_axis = Axis(min(xs), max(xs), LEFT, WIDTH - RIGHT)
     y_axis = Axis(min(ys) if y_from is None else min(y_from, *ys), max(ys), HEIGHT - BOTTOM, TOP)
     title = escape(f"{y_label} by {x_label}: {', '.join(lines)}")
@@ -42,8 +42,8 @@ def line_chart(
         f'transform="rotate(-90 12 {(TOP + HEIGHT - BOTTOM) // 2})">{escape(y_label)}</text>',
         *(
             part
-            for number, points in enumerate(lines.values())
-            for part in _line(points, number, x_axis, y_axis, marks)
+            for number, places in enumerate(lines.values())
+            for part in (_marks if points else _line)(places, number, x_axis, y_axis)
         ),
         "</svg>",
     ]
@@ -82,12 +82,23 @@ def _grid(x_axis: Axis, y_axis: Axis) -> Iterator[str]:
         yield f'<text x="{x}" y="{HEIGHT - BOTTOM + 14}" text-anchor="middle">{tick:.4g}</text>'
 
 
-def _line(points: Points, number: int, x_axis: Axis, y_axis: Axis, marks: bool) -> Iterator[str]:
-    places = [(x_axis.place(x), y_axis.place(y)) for x, y in points]
-    path = " ".join(f"{x},{y}" for x, y in places)
+def _line(points: Points, number: int, x_axis: Axis, y_axis: Axis) -> Iterator[str]:
+    path = " ".join(f"{x_axis.place(x)},{y_axis.place(y)}" for x, y in points)
     yield f'<polyline class="line s{number % STYLES}" points="{path}"/>'
-    if marks:
-        yield from (f'<circle class="mark s{number % STYLES}" cx="{x}" cy="{y}" r="3"/>' for x, y in places)
+
+
+def _marks(points: Points, number: int, x_axis: Axis, y_axis: Axis) -> Iterator[str]:
+    yield from (mark(number, x_axis.place(x), y_axis.place(y)) for x, y in points)
+
+
+def mark(number: int, x: float, y: float) -> str:
+    """The mark of one point of the line of that number: a disc, a square, a triangle, and so on in other colours."""
+    shapes = (
+        f'<circle {{}} cx="{x}" cy="{y}" r="3.5"/>',
+        f'<rect {{}} x="{x - 3:.1f}" y="{y - 3:.1f}" width="6" height="6"/>',
+        f'<path {{}} d="M{x},{y - 4:.1f} l4,7 l-8,0 z"/>',
+    )
+    return shapes[number % len(shapes)].format(f'class="mark s{number % STYLES}"')
 
 
 def _thin(points: Points) -> Points:

@@ -23,6 +23,7 @@ from xlt.verify.checks import NOTHING_AGAIN, Again, Checks, check_deeper
 from xlt.verify.claims import Claims, Given, read_claims, read_literature
 from xlt.verify.comparison import VerdictWord
 from xlt.verify.evidence import GoldenCheck, golden_code
+from xlt.verify.gains import RecordedGain
 from xlt.verify.origin import Origin
 from xlt.verify.original import Original, beside_paper, beside_recorded
 from xlt.verify.overall import Overall
@@ -81,6 +82,8 @@ class Verification(Frozen):
     """The reference runs that were given with --with, those included that do not count."""
     sites: tuple[SiteCheck, ...] = ()
     """What the verdicts would be without the reference runs of each site, where some were given."""
+    gains: tuple[RecordedGain, ...] = ()
+    """What the arms have over the first one in the recorded seeds."""
     rule: str
     """How they were compared, and why so; empty where nothing is recorded for the tier."""
     problems: tuple[Problem, ...]
@@ -201,6 +204,7 @@ def recompute(
         not_exact=judged.not_exact,
         added=judged.added,
         sites=judged.sites,
+        gains=judged.gains,
         rule=judged.rule,
         problems=recomputed.problems,
         verdicts=judged.verdicts,

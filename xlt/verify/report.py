@@ -20,8 +20,9 @@ from xlt.errors import UsageFault
 from xlt.files import writable, write_bytes, write_text
 from xlt.pipeline.store import Provenance, read_provenance
 from xlt.verify import tables
-from xlt.verify.charts import STYLES, Points, forest_plot, line_chart
+from xlt.verify.charts import STYLES, Points, forest_plot, line_chart, mark
 from xlt.verify.comparison import VERDICT_WORDS
+from xlt.verify.conclusion import conclusions, headline
 from xlt.verify.export import CRATE, crate
 from xlt.verify.judge import RunState, Verification
 from xlt.verify.log import Log, read_log
@@ -143,6 +144,9 @@ def render(verification: Verification, *folders: Path) -> str:
         deviations=list({name: found for each in seeds for name, found in each.deviations.items()}.values()),
         paper=_paper(verification, anchors),
         made=tables,
+        headline=headline(verification),
+        conclusions=list(conclusions(verification)),
+        mark=mark,
         constructed_languages=world_languages(),
         stages=stages,
         totals={stage: sum(card.seconds.get(stage, 0.0) for card in cards) for stage in stages},

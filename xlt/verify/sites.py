@@ -114,18 +114,20 @@ def _why_not_counted(
 def _repeats(run: ReferenceRun, other: ReferenceRun, whose: str, name: str) -> str:
     """What a run repeats, in words; empty if nothing.
 
-    A prediction has its score in it: of two runs, not even one cell has all predictions the same by chance.
+    A prediction has its score in it: of two runs, not even one cell has all predictions the same by chance, if it is not
+    one in which every prediction is right, and may be as sure as can be.
     """
-    shared = [key for key, cell in run.cells.items() if key in other.cells and _same(cell, other.cells[key])]
+    faulty = {key: cell for key, cell in run.cells.items() if min(cell.metrics.values()) < 100}
+    shared = [key for key, cell in faulty.items() if key in other.cells and _same(cell, other.cells[key])]
     if not shared:
         return ""
     fix = "Leave it out, and ask whoever gave it."
     if run.seed != other.seed:
         what = f"'{name}' has the seed {run.seed} and the predictions of {whose} (seed {other.seed})."
         raise DataFault(what, why=f"Equal are those of {_some(shared)}: no two seeds say the same.", fix=fix)
-    if any(run.cells[key].metrics != other.cells[key].metrics for key in shared):
+    if any(faulty[key].metrics != other.cells[key].metrics for key in shared):
         raise DataFault(f"'{name}' gives other numbers to the same predictions as {whose}.", why=_some(shared), fix=fix)
-    if len(shared) < len(run.cells):
+    if len(shared) < len(faulty):
         what = f"'{name}' has some predictions of {whose}, and others of its own."
         raise DataFault(what, why=f"Equal are those of {_some(shared)}: two runs agree in all or in none.", fix=fix)
     if site_of(run.platform) == site_of(other.platform):

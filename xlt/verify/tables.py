@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from xlt.data.world import languages as world_languages
-from xlt.evaluate.metrics import Metrics
-from xlt.tasks.catalogue import TASKS
+from xlt.evaluate.metrics import Metrics, judged_metrics
+from xlt.tasks.catalogue import TASKS, get_task
 from xlt.tasks.record import ENGLISH, Split
 from xlt.verify.cells import Cell
 from xlt.verify.charts import Delta, line_chart
 from xlt.verify.claims import PaperTable, read_literature
 from xlt.verify.comparison import UNSETTLED, VERDICT_WORDS, VerdictWord, estimate
+from xlt.verify.gains import RecordedGain
 from xlt.verify.judge import Verification, scores_of
 from xlt.verify.paper import Paper
 from xlt.verify.rules import CellVerdict
@@ -40,8 +41,14 @@ class LanguageTable:
 
     @property
     def metric(self) -> str:
-        """What the cells hold, in words."""
-        return " / ".join(METRICS.get(name, name) for name in _order(next(iter(self.cells.values())).metrics))
+        """What the cells hold, in words; the judged metrics are first, and are named where there are others."""
+        names, judged = _order(next(iter(self.cells.values())).metrics, self.task), judged_metrics(get_task(self.task))
+        first = " / ".join(METRICS.get(name, name) for name in judged)
+        if len(judged) > 1:
+            first += " (judged by their mean)"
+        elif len(names) > 1:
+            first += " (judged)"
+        return " / ".join([first, *(METRICS.get(name, name) for name in names[len(judged) :])])
 
     def gold(self, language: str) -> Cell:
         """A cell of the language: chance, majority and number of examples are the same in all."""
@@ -71,7 +78,7 @@ class LanguageTable:
             lines[arm] = sorted((far, cell.score) for far, cell in found if far is not None and cell)
         if not any(len(points) > 2 for points in lines.values()):
             return ""
-        return line_chart(lines, x_label="distance from English", y_label="score", marks=True, y_from=0)
+        return line_chart(lines, x_label="distance from English", y_label="score", points=True, y_from=0)
 
 
 def distance(language: str) -> float | None:
@@ -102,14 +109,26 @@ def arms(verification: Verification) -> tuple[str, ...]:
     return tuple(dict.fromkeys(verdict.arm for verdict in verification.verdicts))
 
 
-def means_rows(verification: Verification) -> Iterator[tuple[str, Split, list[tuple[Verdict | None, float | None]]]]:
-    """By task and split the verdict on each arm, and how much more it has than the first; None where there is none."""
+def means_rows(
+    verification: Verification,
+) -> Iterator[tuple[str, Split, list[tuple[Verdict | None, RecordedGain | None]]]]:
+    """By task and split the verdict on each arm, and what the arm has over the first one in the recorded seeds."""
     given = {verdict.key: verdict for verdict in verification.verdicts}
+    gains = {gain.key: gain for gain in verification.gains}
     for task, split in dict.fromkeys((verdict.task, verdict.split) for verdict in verification.verdicts):
-        verdicts = [given.get((arm, task, split)) for arm in arms(verification)]
-        first, *values = (verdict.value if verdict else None for verdict in verdicts)
-        gains = (None, *(None if first is None or value is None else value - first for value in values))
-        yield task, split, list(zip(verdicts, gains, strict=True))
+        keys = [(arm, task, split) for arm in arms(verification)]
+        yield task, split, [(given.get(key), gains.get(key)) for key in keys]
+
+
+def trained_elsewhere(verification: Verification) -> dict[str, str]:
+    """By the folder of a run that trained nothing and takes the model of another arm: what that was trained on."""
+    by_hash = {run.hash: run for run in verification.runs}
+    found = {}
+    for run in verification.runs:
+        parent = by_hash.get(run.parent or "")
+        if not run.train and parent and parent.arm and parent.arm != run.arm:
+            found[run.folder] = ", ".join(map(task_name, parent.train))
+    return found
 
 
 def language_tables(verification: Verification) -> Iterator[LanguageTable]:
@@ -131,15 +150,17 @@ def task_name(key: str) -> str:
     return TASKS[key].name if key in TASKS else key
 
 
-def metrics_text(metrics: Metrics | None) -> str:
-    """The metrics with one decimal, F1 before exact match."""
+def metrics_text(metrics: Metrics | None, task: str) -> str:
+    """The metrics of a task with one decimal, those first by which it is judged."""
     if metrics is None:
         return "–"
-    return " / ".join(f"{metrics[name]:.1f}" for name in _order(metrics))
+    return " / ".join(f"{metrics[name]:.1f}" for name in _order(metrics, task))
 
 
-def _order(metrics: Metrics) -> list[str]:
-    return sorted(metrics, key=lambda name: (list(METRICS).index(name) if name in METRICS else 9, name))
+def _order(metrics: Metrics, task: str) -> list[str]:
+    judged, known = judged_metrics(get_task(task)), list(METRICS)
+    places = {name: place for place, name in enumerate([*judged, *(name for name in known if name not in judged)])}
+    return sorted(metrics, key=lambda name: (places.get(name, len(places)), name))
 
 
 @dataclass(frozen=True, slots=True)

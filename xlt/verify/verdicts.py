@@ -17,7 +17,7 @@ from xlt.verify.recorded import BandRule, ReferenceRun, References, ReferenceSet
 from xlt.verify.scores import decisive
 
 Direction = Literal["above", "below"]
-SHOWN_ONLY = "shown only: the loss of half of what lies above a guess would lie within its band"
+SHOWN_ONLY = "shown only: the loss of half of what lies above a guess would not leave the band"
 
 
 class Band(Frozen):
