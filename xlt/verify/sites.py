@@ -114,8 +114,8 @@ def _why_not_counted(
 def _repeats(run: ReferenceRun, other: ReferenceRun, whose: str, name: str) -> str:
     """What a run repeats, in words; empty if nothing.
 
-    A prediction has its score in it: of two runs, not even one cell has all predictions the same by chance, if it is not
-    one in which every prediction is right, and may be as sure as can be.
+    A prediction has its score in it: of two runs, not even one cell has all predictions the same by chance, if it is
+    not one in which every prediction is right, and may be as sure as can be.
     """
     faulty = {key: cell for key, cell in run.cells.items() if min(cell.metrics.values()) < 100}
     shared = [key for key, cell in faulty.items() if key in other.cells and _same(cell, other.cells[key])]
