@@ -39,6 +39,7 @@ NEEDING = {
         "xlt.retrieval",
         "xlt.train",
         "xlt.verify.golden",
+        "xlt.verify.losses",
         "xlt.verify.recheck",
         "xlt.verify.trainings",
     ),

@@ -138,6 +138,28 @@ def test_a_stored_model_that_cannot_predict_is_a_problem(
     assert problem["what"].startswith("The stored model cannot predict (")
 
 
+def test_losses_that_the_weights_do_not_give_are_found(
+    invoke: Invoke, tiny_tier: Path, tiny_files: Path, tmp_path: Path
+) -> None:
+    tier = tmp_path / "sure.toml"
+    tier.write_text(tiny_tier.read_text("utf-8").replace("prob = 0.1", "prob = 0.0"), "utf-8")
+    data = ("--data-root", str(tiny_files), "--results", str(tmp_path))
+    training = ("--tier", str(tier), "--source", "files", "--steps", "3", *data)
+    assert invoke("train", "mlm", *training).code == ExitCode.OK
+    assert invoke("train", "mnli", "--model", str(run_folder(tmp_path, "train.mlm")), *training).code == ExitCode.OK
+    sound = invoke("verify", *data, "--json").document
+    assert sound["problems"] == []
+    assert any(each.startswith("losses: the first and the last of 2 of 2") for each in sound["checks"]["checked"])
+    run = run_folder(tmp_path, "train.mnli")
+    first, *others = (run / "log.jsonl").read_text("utf-8").splitlines()
+    first = json.dumps(json.loads(first) | {"loss": 0.5})
+    (run / "log.jsonl").write_text("\n".join((first, *others)), encoding="utf-8")
+    write_manifest(run)
+    (problem,) = invoke("verify", *data, "--json").document["problems"]
+    assert problem["kind"] == "log"
+    assert problem["what"].startswith("By log.jsonl the loss of step 1 is 0.5; the weights that it starts from give ")
+
+
 def test_a_training_that_ended_early_is_found(invoke: Invoke, results: Path, tiny_files: Path, tmp_path: Path) -> None:
     copy = tmp_path / "results"
     shutil.copytree(results, copy)

@@ -98,7 +98,7 @@ def prepare(spec: RunSpec, parent_model: Path | None, source: Source, tokenizer_
     seed = training_seed(spec)
     model, tokenizer = starting_point(spec, parent_model, source, tokenizer_folder)
     tasks = [with_labels(spec.task(key), source) for key in spec.train]
-    _fit_heads(model, tasks, seed)
+    fit_heads(model, tasks, seed)
     stream = _stream(spec, tasks, source, model, tokenizer)
     seed_everything(derive_seed(seed, "dropout", *spec.train))
     return Prepared(model, tokenizer, tasks, stream)
@@ -168,7 +168,7 @@ def _check_pair(folder: Path, encoder: Any, tokenizer: PreTrainedTokenizerBase) 
         )
 
 
-def _fit_heads(model: PackedModel, tasks: Sequence[Task], seed: int) -> None:
+def fit_heads(model: PackedModel, tasks: Sequence[Task], seed: int) -> None:
     """Masked LM keeps the head of phase 1; else only the encoder is carried over, and every task gets a fresh head."""
     own = [task for task in tasks if task.kind != "masked_lm"]
     if len(own) == len(tasks):
@@ -193,8 +193,12 @@ def _stream(
     tokenizer: PreTrainedTokenizerBase,
 ) -> BatchStream | JointStream:
     examples = [encode(training_rows(source, task, spec.translated), task, tokenizer, training=True) for task in tasks]
-    vocabulary = Vocabulary(len(tokenizer), tokenizer.mask_token_id, tuple(tokenizer.all_special_ids))
-    return batch_stream(spec, tasks, examples, model.first_position, vocabulary)
+    return batch_stream(spec, tasks, examples, model.first_position, vocabulary_of(tokenizer))
+
+
+def vocabulary_of(tokenizer: PreTrainedTokenizerBase) -> Vocabulary:
+    """What masked LM needs to know of a tokenizer."""
+    return Vocabulary(len(tokenizer), tokenizer.mask_token_id, tuple(tokenizer.all_special_ids))
 
 
 def batch_stream(

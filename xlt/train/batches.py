@@ -85,6 +85,10 @@ class BatchStream:
         places = range(step * size, (step + 1) * size)
         return [int(self._order(place // count)[place % count]) for place in places]
 
+    def part(self, step: int) -> tuple[BatchStream, int]:
+        """The stream of the task of one step, and which of its steps that is: this one."""
+        return self, step
+
     def task_of(self, step: int) -> str:
         """The key of the task of one step: the same in every step."""
         return self.task.key
@@ -171,15 +175,18 @@ class JointStream:
 
     def task_of(self, step: int) -> str:
         """The key of the task of one step (0-based)."""
-        return self._stream(step).task.key
+        return self.part(step)[0].task.key
 
     def digest(self, step: int) -> str:
         """A short hash of the example ids of one step, for the log."""
-        return self._stream(step).digest(int(self._places[step]))
+        stream, its_step = self.part(step)
+        return stream.digest(its_step)
 
     def micro_batches(self, step: int, shard: StepShard) -> list[PackedBatch]:
         """This process's share of one step; see ``BatchStream.micro_batches``."""
-        return self._stream(step).micro_batches(int(self._places[step]), shard)
+        stream, its_step = self.part(step)
+        return stream.micro_batches(its_step, shard)
 
-    def _stream(self, step: int) -> BatchStream:
-        return self.streams[int(self._drawn[step])]
+    def part(self, step: int) -> tuple[BatchStream, int]:
+        """The stream of the task of one step (0-based), and which of its steps that is."""
+        return self.streams[int(self._drawn[step])], int(self._places[step])

@@ -14,7 +14,7 @@ from xlt.verify.cells import Recomputed, copied_predictions
 from xlt.verify.stored import GridFile, Problem, StoredRun
 from xlt.verify.tier import smaller_runs
 
-NO_TRAINING = "training: no step was computed again, so that the losses in the logs are as the results say"
+NO_TRAINING = "training: nothing was trained again, so that the other losses in the logs are as the results say"
 NO_ORIGIN = "origin: nothing in a folder without a signature proves who made it, or that all of it is not made up"
 
 
@@ -55,6 +55,16 @@ class Again:
 NOTHING_AGAIN = Again()
 
 
+@dataclass
+class _Notes:
+    """What was looked at so far."""
+
+    checked: list[str]
+    left_out: list[str]
+    problems: list[Problem]
+    recheck: Recheck | None = None
+
+
 def check_deeper(
     store: RunStore, source: Source, grid: GridFile, recomputed: Recomputed, again: Again
 ) -> tuple[Checks, list[Problem]]:
@@ -64,32 +74,52 @@ def check_deeper(
         UsageFault: cells are to be predicted again, and no model is stored.
     """
     runs = recomputed.runs
-    checked, left_out = _shallow(recomputed), [*_beside(store, grid)]
-    problems = [*smaller_runs(grid, source, runs), *copied_predictions(grid, recomputed)]
-    trained = [run for run in runs if run.spec and run.spec.train]
+    whole = sum(run.state == "done" for run in runs)
+    notes = _Notes(
+        checked=[
+            f"files: size and SHA-256 of every file that is here, of {whole} of {len(runs)} runs",
+            f"scores: {len(recomputed.cells)} cells computed anew from predictions and gold labels",
+            *_weights(runs),
+        ],
+        left_out=[*_beside(store, grid), *_unchained(runs)],
+        problems=[*smaller_runs(grid, source, runs), *copied_predictions(grid, recomputed)],
+    )
     try:
-        # They import torch, which the rest of verification does not need.
-        from xlt.verify.recheck import recheck
-        from xlt.verify.trainings import check_logs
+        _check_with_torch(notes, store, source, grid, runs, again)
     except ModuleNotFoundError as error:
         if again.cells:
             raise
-        left_out.append(f"training logs and predictions: the Python package '{error.name}' is not installed")
-        return Checks(checked=checked, not_checked=(*left_out, NO_TRAINING, NO_ORIGIN), recheck=None), problems
+        notes.left_out.append(f"training logs and predictions: the Python package '{error.name}' is not installed")
+    not_checked = (*notes.left_out, *_without_model(store, runs), NO_TRAINING, NO_ORIGIN)
+    return Checks(checked=tuple(notes.checked), not_checked=not_checked, recheck=notes.recheck), notes.problems
+
+
+def _check_with_torch(
+    notes: _Notes, store: RunStore, source: Source, grid: GridFile, runs: Sequence[StoredRun], again: Again
+) -> None:
+    # They import torch, which the rest of verification does not need.
+    from xlt.verify.losses import check_losses
+    from xlt.verify.recheck import recheck
+    from xlt.verify.trainings import Examples, check_logs
+
+    examples = Examples(store, source, runs)
+    trained = sum(bool(run.spec and run.spec.train) for run in runs)
     if trained:
-        logs = check_logs(store, source, grid, runs)
-        problems += logs.problems
-        checked += (
-            f"training logs: {logs.count} of {len(trained)}, each step with the task, the examples and the learning "
-            "rate that spec, seed and data give it",
+        logs = check_logs(store, grid, runs, examples)
+        notes.problems += logs.problems
+        notes.checked.append(
+            f"training logs: {logs.count} of {trained}, each step with the task, the examples and the learning rate "
+            "that spec, seed and data give it"
         )
-        left_out += [
-            f"training logs of {len(trained) - logs.count - len(logs.problems)}: {why}" for why in logs.left_out
-        ]
-    checked, left_out = (*checked, *_weights(runs)), [*left_out, *_unchained(runs)]
+        silent = trained - logs.count - len(logs.problems)
+        notes.left_out += [f"training logs of {silent}: {why}" for why in logs.left_out]
+    if again.cells == 0:
+        notes.left_out.append("predictions: the stored models were not asked again (--recheck)")
+        return
     seed = secrets.randbelow(2**32) if again.seed is None else again.seed
     done, found = recheck(store, source, grid, runs, again.cells, seed)
-    problems += found
+    notes.problems += found
+    notes.recheck = done
     if done is None and again.cells:
         raise UsageFault(
             "There is no model here to predict again with.",
@@ -98,28 +128,18 @@ def check_deeper(
         )
     if done:
         drawn = "" if done.seed is None else f", drawn with --recheck-seed {done.seed}"
-        checked += (
+        notes.checked.append(
             f"predictions: {done.cells} of {done.of} cells predicted again from the stored models{drawn}; "
-            f"{done.agreement:.2f} % of {done.predictions} agree",
+            f"{done.agreement:.2f} % of {done.predictions} agree"
         )
-    elif again.cells == 0:
-        left_out.append("predictions: the stored models were not asked again (--recheck)")
-    cells = sum(len(run.cells) for run in runs)
-    if again.cells != 0 and cells > (done.of if done else 0):
-        left_out.append(
-            f"predictions of {cells - (done.of if done else 0)} cells: the model that made them is not here"
+    if done and trained:
+        count, contradicted = check_losses(store, grid, runs, examples)
+        notes.problems += contradicted
+        notes.checked.append(
+            f"losses: the first and the last of {count} of {trained} trainings, from the weights before and after"
         )
-    return Checks(
-        checked=checked, not_checked=(*left_out, *_without_model(store, runs), NO_TRAINING, NO_ORIGIN), recheck=done
-    ), problems
-
-
-def _shallow(recomputed: Recomputed) -> tuple[str, ...]:
-    whole = sum(run.state == "done" for run in recomputed.runs)
-    return (
-        f"files: size and SHA-256 of every file that is here, of {whole} of {len(recomputed.runs)} runs",
-        f"scores: {len(recomputed.cells)} cells computed anew from predictions and gold labels",
-    )
+    if absent := sum(len(run.cells) for run in runs) - (done.of if done else 0):
+        notes.left_out.append(f"predictions of {absent} cells: the model that made them is not here")
 
 
 def _beside(store: RunStore, grid: GridFile) -> Iterator[str]:

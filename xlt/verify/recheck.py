@@ -62,9 +62,7 @@ def recheck(
     Without a ``count`` all cells of a backbone made on the spot, and of a public one a sample of some rows of some
     cells. Nothing is trained: a model that was trained wrongly is not found here. None where no model is stored.
     """
-    folders = {
-        run.entry.folder: folder for run in runs if run.spec and (folder := _model_folder(store, run.spec, runs))
-    }
+    folders = {run.entry.folder: folder for run in runs if run.spec and (folder := find_model(store, run.spec, runs))}
     if not folders or count == 0:
         return None, []
     deterministic(True)
@@ -167,7 +165,7 @@ def _sample(
             yield run, sorted(drawn)
 
 
-def _model_folder(store: RunStore, spec: RunSpec, runs: Sequence[StoredRun]) -> Path | None:
+def find_model(store: RunStore, spec: RunSpec, runs: Sequence[StoredRun]) -> Path | None:
     """The folder of the model that made the predictions: the run's own, or the one it starts from; None if it is not
     here."""
     own = spec.hash if spec.train else spec.parent

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from transformers import PreTrainedTokenizerBase
 
 from xlt.data.features import encode
 from xlt.data.packing import Encoded
@@ -18,7 +19,7 @@ from xlt.errors import DataFault, XltError
 from xlt.pipeline.checkpoint import checkpoint_folder
 from xlt.pipeline.spec import RunSpec
 from xlt.pipeline.store import RunStore
-from xlt.pipeline.training import batch_stream
+from xlt.pipeline.training import batch_stream, vocabulary_of
 from xlt.tasks.record import ENGLISH, Kind, Task
 from xlt.train.batches import BatchStream, JointStream, scored_steps
 from xlt.train.loop import BestCheckpoint, DevResult
@@ -41,12 +42,11 @@ class LogsChecked:
     left_out: tuple[str, ...]
 
 
-def check_logs(store: RunStore, source: Source, grid: GridFile, runs: Sequence[StoredRun]) -> LogsChecked:
+def check_logs(store: RunStore, grid: GridFile, runs: Sequence[StoredRun], examples: Examples) -> LogsChecked:
     """Compare every training log with the tasks, the batches and the learning rates that its spec gives each step.
 
     The batches are drawn again from the seed: a log of another seed or of other data contradicts them.
     """
-    examples = _Examples(store, source, runs)
     problems: list[Problem] = []
     left_out: dict[str, None] = {}
     count = 0
@@ -55,7 +55,7 @@ def check_logs(store: RunStore, source: Source, grid: GridFile, runs: Sequence[S
             continue
         try:
             stream = examples.stream(run.spec)
-        except _OtherData as fault:
+        except OtherData as fault:
             fix = f"Verify with the data that the run had: {grid.verify_command}"
             problems.append(Problem(kind="gold", run=run.entry.folder, where=str(fault), what=OTHER_DATA, fix=fix))
             continue
@@ -71,39 +71,61 @@ def check_logs(store: RunStore, source: Source, grid: GridFile, runs: Sequence[S
 OTHER_DATA = "The training data is not what the run was trained on."
 
 
-class _OtherData(Exception):
+class OtherData(Exception):
     """The rows that a run was trained on are not those of the source."""
 
 
 @dataclass
-class _Examples:
+class Examples:
     """The ids of all training examples in their order, read once for each set."""
 
     store: RunStore
     source: Source
     runs: Sequence[StoredRun]
-    _known: dict[tuple[object, ...], tuple[str, list[Encoded]]] = field(default_factory=dict)
+    _known: dict[tuple[object, ...], tuple[str, list[Encoded], list[Row]]] = field(default_factory=dict)
 
     def stream(self, spec: RunSpec) -> BatchStream | JointStream:
-        """The batches of a training. Raises ``_OtherData``, or ``XltError`` where data or tokenizer is not here."""
-        tasks = [with_labels(spec.task(key), self.source) for key in spec.train]
-        return batch_stream(spec, tasks, [self._of(task, spec) for task in tasks])
+        """The batches of a training. Raises ``OtherData``, or ``XltError`` where data or tokenizer is not here."""
+        tasks = self.tasks(spec)
+        return batch_stream(spec, tasks, [self._of(task, spec)[0] for task in tasks])
 
-    def _of(self, task: Task, spec: RunSpec) -> list[Encoded]:
+    def tasks(self, spec: RunSpec) -> list[Task]:
+        """The tasks that a run trains, with their labels."""
+        return [with_labels(spec.task(key), self.source) for key in spec.train]
+
+    def filled(
+        self, spec: RunSpec, steps: Sequence[int], tokenizer: PreTrainedTokenizerBase, first_position: int
+    ) -> BatchStream | JointStream:
+        """The same, with the tokens of the examples of some ``steps`` (1-based). Raises as ``stream``."""
+        tasks = self.tasks(spec)
+        found = [self._of(task, spec) for task in tasks]
+        examples = [list(encoded) for encoded, _ in found]
+        for step in steps:
+            stream, its_step = self.stream(spec).part(step - 1)
+            place = next(place for place, task in enumerate(tasks) if task.key == stream.task.key)
+            if tasks[place].kind in ONE_EXAMPLE:
+                indices = stream.indices(its_step)
+                rows = [found[place][1][index] for index in indices]
+                for index, each in zip(indices, encode(rows, tasks[place], tokenizer, training=True), strict=True):
+                    examples[place][index] = each
+        return batch_stream(spec, tasks, examples, first_position, vocabulary_of(tokenizer))
+
+    def _of(self, task: Task, spec: RunSpec) -> tuple[list[Encoded], list[Row]]:
         language = "all" if task.kind == "masked_lm" else "+".join(spec.translated) or ENGLISH
         length = () if task.kind in ONE_EXAMPLE else (task.recipe.max_length, task.recipe.stride)
         key = (task.key, language, *length)
         if key not in self._known:
             rows = training_rows(self.source, task, spec.translated)
-            self._known[key] = fingerprint(rows), self._encoded(rows, task, spec)
-        name, (found, examples) = f"{task.key}/train/{language}", self._known[key]
+            taught = [row for row in rows if is_trainable(row)]
+            self._known[key] = fingerprint(rows), self._encoded(taught, task, spec), taught
+        name, found = f"{task.key}/train/{language}", self._known[key][0]
         if spec.data.get(name) != found:
-            raise _OtherData(name.replace("/", "."))
-        return examples
+            raise OtherData(name.replace("/", "."))
+        return self._known[key][1:]
 
     def _encoded(self, rows: Sequence[Row], task: Task, spec: RunSpec) -> list[Encoded]:
         if task.kind in ONE_EXAMPLE:
-            return [Encoded(row.id, _NO_TOKENS) for row in rows if is_trainable(row)]
+            return [Encoded(row.id, _NO_TOKENS) for row in rows]
         if len(rows) > MOST_TOKENISED:
             raise DataFault(f"the training set of '{task.key}' would take minutes to tokenise")
         return encode(rows, task, load_tokenizer(str(self._tokenizer(spec))), training=True)

@@ -1,0 +1,91 @@
+"""The first and the last loss of a training, computed again: they tie its log to the weights before and after it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from xlt.errors import EnvironmentFault, XltError
+from xlt.model.encoder import PackedModel
+from xlt.pipeline.spec import RunSpec
+from xlt.pipeline.store import RunStore
+from xlt.pipeline.training import fit_heads, load_model, training_seed
+from xlt.train.batches import StepShard
+from xlt.train.seeding import derive_seed, seed_everything
+from xlt.verify.log import Log, read_log
+from xlt.verify.recheck import find_model
+from xlt.verify.stored import GridFile, Problem, StoredRun
+from xlt.verify.trainings import Examples, OtherData
+
+# The first loss is the same to 1e-6 under every instruction set that was tried, and every fault that was tried moves it
+# by 1 % at least (see artifact/golden). The last one is logged before the last update, which changes it by up to
+# 0.15 % in the smoke tier: the learning rate has fallen to almost nothing by then.
+FIRST_APART, LAST_APART, SLOW = 1e-3, 0.02, 0.01
+
+
+def check_losses(
+    store: RunStore, grid: GridFile, runs: Sequence[StoredRun], examples: Examples
+) -> tuple[int, list[Problem]]:
+    """Compute the first loss of each training from the weights that it starts from, and the last from those it made.
+
+    Returns of how many trainings, and what contradicts their logs. Left out are those whose models are not here, and
+    those with dropout or in bf16, whose losses are not determined so closely.
+    """
+    problems: list[Problem] = []
+    count = 0
+    for run in runs:
+        log = read_log(store.path(run.entry.folder)) if run.spec and run.spec.train else None
+        if run.spec is None or log is None or run.spec.precision != "fp32":
+            continue
+        try:
+            found = _contradictions(store, run.spec, log, runs, examples)
+        except (EnvironmentFault, MemoryError, torch.OutOfMemoryError, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:  # as in predicting again, which says what is wrong with a model
+            continue
+        if found is not None:
+            count += 1
+            problems += [
+                Problem(kind="log", run=run.entry.folder, where="log.jsonl", what=what, fix=grid.command)
+                for what in found
+            ]
+    return count, problems
+
+
+def _contradictions(
+    store: RunStore, spec: RunSpec, log: Log, runs: Sequence[StoredRun], examples: Examples
+) -> list[str] | None:
+    """What the losses of a log are otherwise than the weights give; None where that cannot be told."""
+    own = find_model(store, spec, runs)
+    parent = find_model(store, spec.model_copy(update={"train": ()}), runs) if spec.parent else None
+    if own is None or (parent is None and (spec.parent or spec.backbone.name)):
+        return None
+    ended, tokenizer = load_model(own)
+    config = ended.backbone.config
+    if any(getattr(config, name, 0.1) for name in ("hidden_dropout_prob", "attention_probs_dropout_prob")):
+        return None
+    steps = [1]
+    # Of a training that keeps its best weights, or ends at a high learning rate, the last loss is of other weights.
+    if not spec.recipe.get("evaluate_every") and log.lines[-1].learning_rate <= SLOW * spec.recipe["learning_rate"]:
+        steps.append(len(log.lines))
+    try:
+        stream = examples.filled(spec, steps, tokenizer, ended.first_position)
+    except (OtherData, XltError):  # said of the log already
+        return None
+    seed = training_seed(spec)
+    seed_everything(derive_seed(seed, spec.phase, *spec.train))
+    fresh = {**spec.backbone.config, "vocab_size": len(tokenizer)}
+    begun = load_model(parent)[0] if parent else PackedModel.fresh(fresh)
+    fit_heads(begun, examples.tasks(spec), seed)
+    looks = ((begun, FIRST_APART, "that it starts from"), (ended, LAST_APART, "that it made"))
+    found = []
+    for step, (model, apart, whose) in zip(steps, looks, strict=False):
+        model.train()
+        with torch.no_grad():
+            loss = sum(float(model(batch)[0]) for batch in stream.micro_batches(step - 1, StepShard()))
+        logged = log.lines[step - 1].loss
+        if not math.isclose(loss, logged, rel_tol=apart, abs_tol=1e-4):
+            found.append(f"By log.jsonl the loss of step {step} is {logged:.4g}; the weights {whose} give {loss:.4g}.")
+    return found
