@@ -12,14 +12,18 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from pydantic import TypeAdapter
 from scipy.stats import norm, t
 
 from xlt.artifact import artifact_root
 from xlt.pipeline.sources import SourceOptions, open_source
 from xlt.pipeline.tiers import read_tier
+from xlt.strict_json import read_json
 from xlt.tasks.catalogue import TARGET, TASKS, get_task
 from xlt.tasks.record import ENGLISH
 from xlt.verify.claims import Claim, PaperTable, read_claims, read_literature
+from xlt.verify.evidence import Evidence
+from xlt.verify.golden import PHASE_1_STEPS, STEPS, TOLERANCE, golden_folder
 from xlt.verify.recorded import ReferenceRun, read_references
 from xlt.verify.scores import BEST
 
@@ -252,6 +256,24 @@ def pages() -> Environment:
     )
 
 
+def _golden() -> dict[str, Any]:
+    """What golden evidence is made of, and what was measured of it on several machines."""
+    folder, found = golden_folder(), _json("golden.json") or {"machines": {}, "environment": {"cpu": ""}}
+    held = read_json(folder / "evidence.json", TypeAdapter(Evidence))
+    machines = found["machines"]
+    return {
+        "megabytes": sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6,
+        "phase_1_steps": PHASE_1_STEPS,
+        "steps": STEPS,
+        "cells": len(held.cells),
+        "origin": held.origin,
+        "tolerances": TOLERANCE,
+        "cpu": found["environment"]["cpu"],
+        "machines": [{"name": name, **its} for name, its in machines.items() if "error" not in its],
+        "errors": {name: its["error"] for name, its in machines.items() if "error" in its},
+    }
+
+
 def render() -> str:
     """The text of EXPECTED_RESULTS.md."""
     series = read_series()
@@ -276,6 +298,7 @@ def render() -> str:
         claims=claims(),
         unreadable=unreadable(),
         controls=_json(f"{TIER}-{SOURCE}/controls.json"),
+        golden=_golden(),
         benches=_benches(),
         speeds=_speeds(),
         file_tasks=_file_tasks(),

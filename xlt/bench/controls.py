@@ -38,7 +38,6 @@ from xlt.pipeline.tiers import Tier
 from xlt.retrieval import embed
 from xlt.tasks.record import Recipe
 from xlt.train.engine import EngineSettings
-from xlt.verify.checks import Again
 from xlt.verify.golden import check_golden
 from xlt.verify.judge import Verification, verify
 
@@ -131,7 +130,7 @@ def run_controls(
         executor = Executor(source, options, RunStore(root), EngineSettings(), progress, tier.threads)
         with control.fault():
             executor.run_grid(part)
-            results.append(_result(control, verify(root, source, again=Again(None), golden=check_golden())))
+            results.append(_result(control, verify(root, source, golden=check_golden())))
     return ControlReport(tier=grid.tier, seed=grid.seed, environment=environment(), controls=results)
 
 
