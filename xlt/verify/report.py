@@ -19,7 +19,7 @@ from xlt.data.world import languages as world_languages
 from xlt.errors import UsageFault
 from xlt.files import writable, write_bytes, write_text
 from xlt.pipeline.store import Provenance, read_provenance
-from xlt.verify import evidence, tables
+from xlt.verify import tables
 from xlt.verify.charts import STYLES, Points, forest_plot, line_chart, mark
 from xlt.verify.comparison import VERDICT_WORDS
 from xlt.verify.conclusion import conclusions, headline
@@ -202,8 +202,6 @@ def _notices(verification: Verification) -> Iterator[str]:
         )
     if limit := verification.source.settings.get("limit"):
         yield f"Only the first {limit} rows of each split were read (--limit)."
-    if verification.golden:
-        yield evidence.summary(verification.golden)
     if verification.nothing_judged:
         yield f"Nothing was judged, which is no success (exit code 5): {verification.nothing_judged}."
     for each in verification.seeds:
