@@ -275,7 +275,7 @@ def test_where_the_reference_runs_are_from_and_what_was_added_is_on_the_page(mak
     text = " ".join(Outline(page).text.split())
     assert "In what these runs differ from this one: version of the code decaff, here c0ffee." in text
     assert "seed-1.json, seed 1, not known, taken on trust, not counted: it is the recorded run of seed 1." in text
-    assert "Without the 8 runs of not known" in text
+    assert "Without the 8 reference runs of not known: 7 means consistent → not verifiable" in text
 
 
 def test_tasks_of_english_alone_share_a_table(results, found):

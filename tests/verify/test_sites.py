@@ -95,6 +95,10 @@ def test_what_each_site_does_to_the_verdicts_is_shown(judged, another, tmp_path)
     assert set(ours.changed) == {"/".join(each.key) for each in found.verdicts}  # one run alone is no reference
     assert set(ours.changed.values()) == {("consistent", "not verifiable")}
     assert theirs.changed == {}
+    assert ours.summary == (
+        "Without the 8 reference runs of not known: 7 means consistent → not verifiable; "
+        "all means together not verifiable"
+    )
 
 
 def test_the_same_record_counts_once(judged, recorded, another, tmp_path):
@@ -266,7 +270,7 @@ def test_the_command_lists_every_file_with_hash_and_site(judged, another, tmp_pa
     assert shown.code == ExitCode.OK
     text = " ".join(shown.out.split())
     assert "Added: record.json, seed 20, Intel Xeon, taken on trust, counted. SHA-256 " in text
-    assert "Without the 1 reference runs of Intel Xeon: no verdict on a mean changes" in text
+    assert "Without the 1 reference run of Intel Xeon: no verdict on a mean changes" in text
     document = invoke("verify", "--results", str(judged.root), "--with", str(path), "--json").document
     assert document["added"][0]["sha256"] in text
     assert [site["site"] for site in document["sites"]] == ["not known", "Intel Xeon"]

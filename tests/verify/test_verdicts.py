@@ -12,9 +12,17 @@ from scipy.stats import t
 
 from tests.cli.conftest import invoke as invoke
 from xlt.errors import EnvironmentFault, ExitCode, IncompleteFault, UsageFault
-from xlt.verify.export import record
+from xlt.verify.export import record, reference_run
 from xlt.verify.judge import Verification, verify
-from xlt.verify.recorded import BandRule, MeasuredCell, MeasuredMean, ReferenceRun, ReferenceSet, RunMean
+from xlt.verify.recorded import (
+    BandRule,
+    MeasuredCell,
+    MeasuredMean,
+    ReferenceRun,
+    ReferenceSet,
+    RunMean,
+    reference_path,
+)
 from xlt.verify.verdicts import Band, Verdict, count_verdicts, judge_means
 
 from .tiny_results import shifted
@@ -261,6 +269,9 @@ def test_a_record_holds_raw_values_and_no_time_but_the_date(make, recorded):
     accelerated = make("gpu", seed=1).fill(device="NVIDIA H200")
     path = record(verify(accelerated.root, accelerated.source), recorded.parent.parent, today=DAY)
     assert path.name == "seed-1-nvidia-h200.json"
+    portable = reference_run(verify(accelerated.root, accelerated.source), "2026-01-02")
+    portable = portable.model_copy(update={"platform": {"device": "cpu", "numerics": "portable"}})
+    assert reference_path(portable, path).name == "seed-1-portable.json"
 
 
 def test_an_edited_record_contradicts_itself(make, recorded, results):

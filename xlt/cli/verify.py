@@ -219,11 +219,7 @@ def _references(verification: judge.Verification) -> Shown:
     for each in verification.added:
         counted = f"not counted: {each.why}" if each.why else "counted"
         yield f"Added: {each.file}, seed {each.seed}, {each.site}, {each.evidence}, {counted}. SHA-256 {each.sha256}"
-    for site in verification.sites:
-        changed = ", ".join(f"{name} {one} → {other}" for name, (one, other) in site.changed.items())
-        yield f"Without the {site.runs} reference runs of {site.site}: {changed or 'no verdict on a mean changes'}" + (
-            f"; all means together {site.overall}." if site.overall else "."
-        )
+    yield from (f"{site.summary}." for site in verification.sites)
 
 
 def _scores(verification: judge.Verification, arms: Sequence[str]) -> Iterator[tuple[object, ...]]:

@@ -20,6 +20,8 @@ from xlt.verify.recorded import ITSELF, SAME_SEED, ReferenceRun, ReferenceSet, R
 from xlt.verify.stored import Shown
 from xlt.verify.verdicts import Verdict, judge_means
 
+FEW = 3
+
 
 class AddedFile(Frozen):
     """A reference run that was given with ``--with``."""
@@ -51,6 +53,20 @@ class SiteCheck(Frozen):
     """The verdict on all means together without them; null where nothing is expected."""
     changed: dict[str, tuple[str, str]]
     """By mean the verdicts that change: with all runs, and without these."""
+
+    @property
+    def summary(self) -> str:
+        """The same in a sentence; many means that change alike are counted."""
+        groups: dict[tuple[str, str], list[str]] = {}
+        for name, words in self.changed.items():
+            groups.setdefault(words, []).append(name)
+        parts = [
+            f"{', '.join(names) if len(names) <= FEW else f'{len(names)} means'} {one} → {other}"
+            for (one, other), names in groups.items()
+        ]
+        runs = f"{self.runs} reference run{'s' if self.runs > 1 else ''}"
+        said = f"Without the {runs} of {self.site}: {'; '.join(parts) or 'no verdict on a mean changes'}"
+        return f"{said}; all means together {self.overall}" if self.overall else said
 
 
 @dataclass(frozen=True, slots=True)
