@@ -28,3 +28,10 @@ def test_other_errors_of_such_a_library_stay_as_they_are(tmp_path: Path) -> None
     with pytest.raises(Exception, match=r"\(os error 2\)") as other, writable(tmp_path):
         Tokenizer(models.BPE()).save(str(tmp_path / "absent" / "tokenizer.json"))
     assert not isinstance(other.value, EnvironmentFault)
+
+
+def test_what_cannot_be_written_is_called_what_it_is_and_as_its_option(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentFault) as caught, writable(tmp_path, "--ship", "the folder of the archive"):
+        raise PermissionError(errno.EACCES, "no")
+    assert caught.value.what == f"The folder of the archive '{tmp_path}' cannot be written."
+    assert caught.value.fix == "Choose another with --ship, or change its permissions."

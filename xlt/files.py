@@ -14,29 +14,29 @@ from xlt.errors import EnvironmentFault, UsageFault
 
 
 @contextmanager
-def writable(root: Path) -> Iterator[None]:
-    """Turn the errors of a full disk or a read-only folder into one clear message."""
+def writable(root: Path, option: str = "--results", what: str = "the results folder") -> Iterator[None]:
+    """Turn the errors of a full disk or a read-only folder into one clear message about ``what`` ``option`` names."""
     try:
         yield
     except Exception as error:
         number = _error_number(error)
         if number in (errno.ENOSPC, errno.EDQUOT):
             raise EnvironmentFault(
-                f"The disk that holds the results folder '{root}' is full.",
-                why="Finished runs are kept; the run in progress is not.",
-                fix="Free space and give the same command again; it resumes.",
+                f"The disk that holds {what} '{root}' is full.",
+                why="Finished runs are kept; what was being written is not.",
+                fix="Free space and give the same command again.",
             ) from error
         if number in (errno.EACCES, errno.EROFS, errno.EPERM):
             raise EnvironmentFault(
-                f"The results folder '{root}' cannot be written.",
+                f"{what[0].upper()}{what[1:]} '{root}' cannot be written.",
                 why=os.strerror(number),
-                fix="Choose another with --results DIR, or change its permissions.",
+                fix=f"Choose another with {option}, or change its permissions.",
             ) from error
         if isinstance(error, OSError) and number in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
             way = "a file is in its way"
             if number == errno.EISDIR:
                 way = f"the folder '{Path(error.filename2 or error.filename).name}' stands in the place of a file"
-            raise UsageFault(f"'{root}' cannot be the results folder: {way}.", fix="--results DIR") from error
+            raise UsageFault(f"'{root}' cannot be {what}: {way}.", fix=f"Choose another with {option}.") from error
         raise
 
 

@@ -108,3 +108,15 @@ def test_a_file_that_is_absent_cut_short_or_no_gzip(tmp_path: Path) -> None:
         path.write_bytes(damaged)
         with pytest.raises(DataFault, match=r"p.jsonl.gz:\d+: "):
             read_predictions(path)
+
+
+def test_a_small_file_that_unpacks_to_a_long_line_or_too_many_is_refused_early(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl.gz"
+    path.write_bytes(gzip.compress(b'{"id":"' + b"x" * 2**22, mtime=0))
+    with pytest.raises(DataFault) as caught:
+        read_predictions(path)
+    assert caught.value.why == "a line has more than 1048576 bytes."
+    path.write_bytes(gzip.compress(b'{"id":"a","prediction":"b","score":0.5}\n' * 9, mtime=0))
+    assert len(read_predictions(path, 9)) == 9
+    with pytest.raises(DataFault, match="has more than 8 lines"):
+        read_predictions(path, 8)

@@ -7,6 +7,7 @@ import gzip
 import json
 import shutil
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from xlt.pipeline.grid import GridBuilder
 from xlt.pipeline.run import execute_run
 from xlt.pipeline.single import SingleOptions, find_model, single_spec
 from xlt.pipeline.sources import SourceOptions
+from xlt.pipeline.spec import SourceSpec
 from xlt.pipeline.store import RunStore, read_metrics, read_provenance, read_spec
 from xlt.pipeline.tiers import read_tier
 from xlt.tasks.catalogue import get_task
@@ -110,6 +112,9 @@ def test_a_folder_of_another_seed_is_refused_and_stays_as_it_is(
     with pytest.raises(UsageFault, match="holds results of seed 0") as caught:
         executor.run_grid(tiny_grid.grid(seed=3))
     assert "--results DIR" in caught.value.fix
+    fewer = replace(tiny_grid.grid(), source=SourceSpec(name="files", settings={"limit": 4}))
+    with pytest.raises(UsageFault, match="holds results of limit 0"):
+        executor.run_grid(fewer)
     assert (store.root / "grid.json").read_bytes() == before
     for damaged in (b"{", b"[]", b'{"tier": 1}'):
         (store.root / "grid.json").write_bytes(damaged)

@@ -92,6 +92,7 @@ def test_a_broken_tier_file_is_refused(tmp_path: Path, text: str, why: str) -> N
     with pytest.raises(UsageFault, match="is not a tier") as caught:
         read_tier(str(path))
     assert why in caught.value.why
+    assert "\n" not in caught.value.why
 
 
 def test_unknown_names_are_refused_with_those_there_are(tiny_tier: Path) -> None:

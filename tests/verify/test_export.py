@@ -123,7 +123,7 @@ def test_without_the_data_of_the_hub_the_command_that_brings_it_is_named(
     monkeypatch.setenv("HF_HOME", str(tmp_path / "empty"))
     root = write_core_results(tmp_path / "results", 0, source)
     monkeypatch.setattr("xlt.verify.stored.source_of", lambda folder, root: HubSource())
-    shown = invoke("verify", "--results", str(root))
+    shown = invoke("verify", "--no-golden", "--results", str(root))
     assert shown.code == ExitCode.DATA
     assert "→ xlt fetch xnli" in shown.out
     assert "→ xlt fetch pawsx" in shown.out

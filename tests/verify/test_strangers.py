@@ -25,6 +25,7 @@ from xlt.verify.export import crate, ship
 from xlt.verify.judge import verify
 from xlt.verify.log import read_log
 from xlt.verify.report import write_report
+from xlt.verify.selection import select
 from xlt.verify.stored import read_grid, source_of
 from xlt.verify.submit import write_submission
 
@@ -236,6 +237,64 @@ def test_a_command_to_give_runs_nothing_that_a_stranger_wrote(results: Results):
     assert (
         read_grid(results.root).command == "xlt reproduce --tier 'smoke; rm -rf $HOME.toml' --source tiny --results DIR"
     )
+
+
+def test_a_world_that_is_not_shipped_is_no_reason_to_write_another_one(
+    results: Results, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("XLT_ARTIFACT")
+    path = results.root / "grid.json"
+    change = in_grid("source", value={"name": "world", "settings": {"seed": 9}})
+    path.write_text(change(json.loads(path.read_text("utf-8"))), "utf-8")
+    with pytest.raises(DataFault) as caught:
+        source_of(results.root, None)
+    assert caught.value.what == "The constructed world that grid.json names is not the one that is shipped."
+    assert "generator" not in caught.value.fix
+
+
+@pytest.mark.parametrize("name", ["a missing folder", "a file", "an archive"])
+def test_what_is_no_results_folder_is_told_from_one_without_a_grid(tmp_path: Path, invoke: Invoke, name: str):
+    path = tmp_path / ("seed-0.tar.gz" if name == "an archive" else "here")
+    if name != "a missing folder":
+        path.touch()
+    outcome = invoke("verify", "--results", str(path), "--json")
+    assert outcome.code == (ExitCode.INCOMPLETE if name == "a missing folder" else ExitCode.USAGE)
+    error = outcome.document["error"]
+    said = "There is no results folder" if name == "a missing folder" else "is a file; results are a folder"
+    assert said in error["what"]
+    assert ("tar xzf" in error["fix"]) == (name == "an archive")
+
+
+def test_commands_that_are_shown_name_the_folder_and_documents_do_not(opened: Results, invoke: Invoke):
+    (opened.run(RUN) / "metrics.json").write_text("{}")
+    shown = invoke("verify", "--results", str(opened.root))
+    assert f"→ xlt reproduce --tier tiny --source tiny --results {opened.root}\n" in shown.out
+    assert "--results DIR" in invoke("verify", "--results", str(opened.root), "--json").document["problems"][0]["fix"]
+    assert invoke("report", "--results", str(opened.root)).code == ExitCode.DEVIATES
+
+
+def test_an_archive_is_a_gzipped_tar_and_a_kernel_has_a_name(
+    opened: Results, invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    refused = invoke("report", "--results", str(opened.root), "--ship", str(tmp_path / "x.zip"), "--json")
+    assert (refused.code, refused.document["error"]["fix"]) == (ExitCode.USAGE, f"--ship {tmp_path / 'x'}.tar.gz")
+    monkeypatch.setenv("XLT_KERNELS", "-gelu, -layernorm")
+    refused = invoke("tasks", "ls", "--json")
+    assert refused.code == ExitCode.USAGE
+    assert "'-layernorm', which is no kernel" in refused.document["error"]["what"]
+    monkeypatch.setenv("XLT_KERNELS", "-gelu,-layer_norm")
+    assert invoke("tasks", "ls", "--json").code == ExitCode.OK
+
+
+def test_a_cell_is_shown_by_itself_beside_the_verdict_on_its_mean(opened: Results, invoke: Invoke):
+    shown = invoke("verify", "--results", str(opened.root), "--cell", "xnli.qaf").out
+    rows = [line.split("│")[1:-1] for line in shown.splitlines() if "xnli" in line and "qaf" in line]
+    found = [[each.strip() for each in row] for row in rows]
+    assert ["baseline", "xnli", "test", "qaf", "70.0", "33.3", "yes", "60"] in found
+    assert "means over all languages" in shown
+    with pytest.raises(UsageFault, match="has no claims of the paper") as caught:
+        select(verify(opened.root, opened.source), ["C3"])
+    assert "--cell TASK" in caught.value.fix
 
 
 NAMES = {

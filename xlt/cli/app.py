@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pkgutil
 import signal
 import sys
 import tempfile
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from typing import Annotated, NoReturn
 
 import typer
+import xlt_kernels
 
 from xlt.cli import bench, doctor, evaluate, fetch, plan, report, reproduce, retrieve, score, tasks, train, verify
 from xlt.cli.container import volume_warning
@@ -119,8 +121,22 @@ def run(arguments: list[str]) -> int:
         return _run(arguments)
 
 
+def _check_kernel_names() -> None:
+    """Refuse an unknown name in XLT_KERNELS: a kernel that was to be left out would stay in."""
+    given = os.environ.get("XLT_KERNELS", "").replace(" ", "")
+    modules = {module.name for module in pkgutil.iter_modules(xlt_kernels.__path__)}
+    known = [f"-{name}" for name in sorted(modules) if f"{name}_triton" in modules]
+    if given not in ("", "on", "off") and (unknown := [name for name in given.split(",") if name not in known]):
+        raise UsageFault(
+            f"XLT_KERNELS names '{unknown[0]}', which is no kernel to leave out.",
+            why=f"It is on, off, or of these, joined by commas: {' '.join(known)}.",
+            fix="export XLT_KERNELS=on",
+        )
+
+
 def _run(arguments: list[str]) -> int:
     try:
+        _check_kernel_names()
         returned = app(arguments, prog_name="xlt", standalone_mode=False)
     except XltError as error:
         report_error(error)

@@ -24,6 +24,9 @@ with lazily():
     from xlt.verify import report as reports
 
 
+ARCHIVES = (".tar.gz", ".tgz")
+
+
 @dataclass(frozen=True, slots=True)
 class ReportFiles:
     """What ``xlt report`` wrote."""
@@ -48,8 +51,13 @@ def report(
     recheck: Recheck = None,
     recheck_seed: RecheckSeed = None,
 ) -> None:
-    """Write the report below the (first) results folder: a page for people; report.json, cells.csv and an RO-Crate."""
+    """Write the report below the (first) results folder: a page for people; report.json, cells.csv and an RO-Crate.
+
+    The exit code is that of verify, by what the report says.
+    """
     folders = results or [DEFAULT_RESULTS]
+    if ship and not ship.name.endswith(ARCHIVES):
+        raise UsageFault(f"'{ship}': the archive is a gzipped tar.", fix=f"--ship {ship.with_suffix('')}.tar.gz")
     for folder in folders:
         if (folder / store.SPEC).is_file():
             fix = f"xlt report --results {folder.resolve().parents[2]}; xlt verify --results takes the run alone"
@@ -62,3 +70,4 @@ def report(
     document, archive = page.with_name("report.json"), str(ship) if ship else None
     files = ReportFiles(str(page), str(document), verification.result_hash, archive)
     emit(files, [f"Report: {page}", *([f"Archive for others to verify: {ship}"] if ship else [])])
+    raise typer.Exit(verification.exit_code)

@@ -22,6 +22,8 @@ from xlt.tasks.catalogue import get_task
 from xlt.tasks.record import ENGLISH
 
 with lazily():
+    from rich import table as rich_table
+
     from xlt import artifact
     from xlt.data import source as rows
     from xlt.evaluate import metrics
@@ -65,7 +67,10 @@ def verify(
     data_root: DataRoot = None,
     claim: Annotated[list[str] | None, "Judge only this claim of the paper: C3.", _known_claim] = None,
     table: Annotated[list[str] | None, "Judge only this printed table: main.", _known_table] = None,
-    cell: Annotated[list[str] | None, "Judge only this task or cell: xnli.sw."] = None,
+    cell: Annotated[
+        list[str] | None,
+        "Show the score of this task or cell, xnli.sw, and the verdict on the mean that it is part of.",
+    ] = None,
     expected: Annotated[
         Path | None, typer.Option("--expected", metavar="FILE", help="Values that you read in the paper, with source.")
     ] = None,
@@ -103,7 +108,7 @@ def verify(
         if record:
             say(f"For others, with all predictions: {export.ship_one(each, folder)} (xlt verify --with FILE)")
     recorded = [export.record(each, artifact.artifact_root()) for each in found if record]
-    emit(verification, placed(_shown(verification), folders))
+    emit(verification, placed(_shown(verification, by_cell=bool(cell)), folders))
     for path in recorded:
         say(f"Recorded as artifact/{path.relative_to(artifact.artifact_root())}")
     raise typer.Exit(verification.exit_code)
@@ -161,14 +166,14 @@ def verify_and_report(results: Path, source: rows.Source, golden: Sequence[evide
     raise typer.Exit(verification.exit_code)
 
 
-def _shown(verification: judge.Verification) -> Shown:
+def _shown(verification: judge.Verification, *, by_cell: bool = False) -> Shown:
     for check in verification.golden:
         if not check.holds:
             yield f"GOLDEN   {check.name}: {check.what}"
     for each in verification.seeds:
         if verification.further:
             yield f"Seed {each.seed}"
-        yield from _seed(each)
+        yield from _seed(each, by_cell=by_cell)
     yield from _paper(verification.paper)
     yield from _original(verification) if verification.paper else ()
     if verification.golden:
@@ -183,7 +188,7 @@ def _original(verification: judge.Verification) -> Shown:
     yield from [f"{verification.original.summary}."] if verification.original else []
 
 
-def _seed(verification: judge.Verification) -> Shown:
+def _seed(verification: judge.Verification, *, by_cell: bool) -> Shown:
     by_fix: dict[str, list[str]] = {}
     for problem in verification.problems:
         by_fix.setdefault(problem.fix, []).append(f"{problem.run} {problem.where}".strip() + f": {problem.what}")
@@ -192,11 +197,10 @@ def _seed(verification: judge.Verification) -> Shown:
         yield from (f"PROBLEM  {line}" for line in (*found[:MOST_PROBLEMS], *more))
         yield f"         → {fix}"
     if verification.verdicts:
-        arms = tables.arms(verification)
-        columns = ("task", "languages", "chance", "majority", *arms)
-        yield table_of(columns, _scores(verification, arms), "Mean / English / languages above chance (99 %)")
+        yield _scores(verification, by_cell=by_cell)
+        title = "Verdicts on the means over all languages, of which these cells are part" if by_cell else "Verdicts"
         columns = ("verdict", "arm", "task", "split", "mean", "expected", "why")
-        yield table_of(columns, _verdicts(verification), "Verdicts")
+        yield table_of(columns, _verdicts(verification), title)
         not_run = dict.fromkeys(verdict.fix for verdict in verification.verdicts if verdict.verdict == "not run")
         yield from (f"What was not run: {fix}" for fix in not_run)
         if verification.overall and verification.overall.verdict != "exact":
@@ -222,7 +226,23 @@ def _references(verification: judge.Verification) -> Shown:
     yield from (f"{site.summary}." for site in verification.sites)
 
 
-def _scores(verification: judge.Verification, arms: Sequence[str]) -> Iterator[tuple[object, ...]]:
+def _scores(verification: judge.Verification, *, by_cell: bool) -> rich_table.Table:
+    """The scores of the cells that were asked for, each by itself, or those of all tasks in short."""
+    if by_cell:
+        shown = ("arm", "task", "split", "language", "score", "guess", "above chance", "examples")
+        return table_of(shown, map(_cell, verification.cells), "Scores; guess: the better of chance and majority")
+    arms = tables.arms(verification)
+    columns = ("task", "languages", "chance", "majority", *arms)
+    return table_of(columns, _means(verification, arms), "Mean / English / languages above chance (99 %)")
+
+
+def _cell(cell: cells.Cell) -> tuple[object, ...]:
+    guess = metrics.task_score(get_task(cell.task), cell.guess)
+    place = (cell.arm, cell.task, cell.split, cell.language)
+    return *place, cell.score, guess, "yes" if cell.above_chance else "no", cell.examples
+
+
+def _means(verification: judge.Verification, arms: Sequence[str]) -> Iterator[tuple[object, ...]]:
     """A row per task that is judged: mean over languages, English, and how many languages are above chance."""
     for table in tables.language_tables(verification):
         task, gold = get_task(table.task), [table.gold(code) for code in table.languages]

@@ -13,6 +13,7 @@ from pathlib import Path
 from xlt.errors import DataFault
 from xlt.strict_json import MOST_BYTES, parse_json, reason, regular
 
+LONGEST_LINE = 2**20  # a sentence of 10,000 words has a tenth of that
 LARGEST_SCORE = (2 - 2**-23) * 2.0**127  # models compute in 32 bits
 
 
@@ -53,15 +54,18 @@ def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
     path.write_bytes(stored.getvalue())
 
 
-def read_predictions(path: Path) -> list[Prediction]:
+def read_predictions(path: Path, most: int | None = None) -> list[Prediction]:
     """The predictions of a file that ``write_predictions`` wrote, in its order.
 
     Raises:
-        DataFault: the file is absent, no gzip, cut short, or a line is not a prediction (``file:line``).
+        DataFault: the file is absent, no gzip, cut short, has more than ``most`` lines, or a line is not a prediction
+            (``file:line``).
     """
     predictions: list[Prediction] = []
     try:
         for number, line in enumerate(_lines(path), start=1):
+            if most is not None and number > most:
+                raise DataFault(f"{path.name} has more than {most} lines, many more than there are examples.")
             predictions.append(_parse(line, f"{path.name}:{number}"))
     except FileNotFoundError as error:
         raise DataFault(f"There is no predictions file '{path.name}'.", fix="Run the same command again.") from error
@@ -74,7 +78,9 @@ def read_predictions(path: Path) -> list[Prediction]:
 def _lines(path: Path) -> Iterator[bytes]:
     left = MOST_BYTES  # a small gzip file may unpack to more than memory holds
     with gzip.open(regular(path), "rb") as file:
-        while line := file.readline(left):
+        while line := file.readline(min(left, LONGEST_LINE)):
+            if len(line) == LONGEST_LINE:
+                raise ValueError(f"a line has more than {LONGEST_LINE} bytes")
             yield line
             if (left := left - len(line)) <= 0:
                 raise ValueError(f"it unpacks to more than {MOST_BYTES} bytes")

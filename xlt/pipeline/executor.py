@@ -68,13 +68,15 @@ def _refuse_another(grid: Grid, results: Path) -> None:
         return
     with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):  # a damaged one is written anew
         found = json.loads((results / "grid.json").read_bytes())
-        held = {"tier": found["tier"], "source": found["source"]["name"], "seed": found["seed"]}
-        asked = {"tier": grid.tier, "source": grid.source.name, "seed": grid.seed}
+        limit = found["source"]["settings"].get("limit", 0)
+        held = {"tier": found["tier"], "source": found["source"]["name"], "seed": found["seed"], "limit": limit}
+        limit = grid.source.settings.get("limit", 0)
+        asked = {"tier": grid.tier, "source": grid.source.name, "seed": grid.seed, "limit": limit}
         other = [f"{name} {printable(str(value))}" for name, value in held.items() if value != asked[name]]
         if other:
             raise UsageFault(
                 f"The results folder '{results}' holds results of {' and '.join(other)}.",
-                why="One folder holds one tier, source and seed.",
+                why="One folder holds one tier, source, seed and limit.",
                 fix="Choose another folder: --results DIR",
             )
 

@@ -214,7 +214,7 @@ def _damage(folder: Path, spec: RunSpec | None) -> str:
 
 def _below(name: str) -> str:
     """The name of a file below the folder, written in the one way that leads nowhere else."""
-    if {"", ".", ".."} & {*name.split("/")}:
+    if {"", ".", ".."} & {*name.split("/")} or not name.isprintable():
         raise ValueError("it is no name of a file of the run")
     return name
 

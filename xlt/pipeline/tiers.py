@@ -15,6 +15,7 @@ from xlt.errors import UsageFault
 from xlt.frozen import Frozen
 from xlt.numerics import Numerics
 from xlt.pipeline.spec import Backbone
+from xlt.strict_json import reason
 from xlt.tasks.catalogue import MASKED_LM, TARGET, TASKS, get_task
 from xlt.tasks.record import Recipe, Task
 
@@ -146,7 +147,7 @@ def read_tier(name: str) -> Tier:
     except (tomllib.TOMLDecodeError, ValidationError, TypeError) as error:
         raise UsageFault(
             f"'{name}' is not a tier.",
-            why=str(error),
+            why=f"{reason(error)}.",
             fix="Compare it with artifact/tiers/smoke.toml.",
         ) from error
     return tier

@@ -181,7 +181,8 @@ def _cell(store: RunStore, run: StoredRun, key: CellKey, gold: _Gold, grid: Grid
             fix=f"Verify against the data that the run had: {grid.verify_command}",
         )
     try:
-        predictions = read_predictions(store.path(folder) / prediction_name(*key))
+        # A small file may hold millions of lines; a few too many are told one by one.
+        predictions = read_predictions(store.path(folder) / prediction_name(*key), 2 * len(gold.rows) + 1000)
         dev = None
         if gold.dev is not None:  # the metrics rest on it
             dev = gold.dev, read_predictions(store.path(folder) / prediction_name(task, "dev", language))

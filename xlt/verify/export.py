@@ -38,7 +38,13 @@ CRATE_FILES = {
     "grid.json": ("application/json", "All runs of the grid, and which needs which"),
     "report/index.html": ("text/html", "The report: every number and its verdict"),
     "report/report.json": ("application/json", "The same as data"),
-    "report/cells.csv": ("text/csv", "The table of scores: a row for each seed, arm, task, split, language and metric"),
+    "report/cells.csv": (
+        "text/csv",
+        "The table of scores: a row for each seed, arm, task, split, language and metric. value: in percent; metric "
+        "score: the one number of the paper's tables; guess: what the better of a random label and the most frequent "
+        "one scores; n: the number of examples; variant: the pooled block in retrieval; above_chance: whether a guess "
+        "exceeds the score in less than 1 % of cases; predictions: their SHA-256; run: the folder of the run",
+    ),
     "report/cells.parquet": ("application/vnd.apache.parquet", "The same, with types"),
 }
 README = """\
@@ -135,7 +141,7 @@ def ship(verification: Verification, folders: tuple[Path, ...], archive: Path) -
     for each in parts:
         check_whole(each, "shipped")
     temporary = archive.with_name(archive.name + ".tmp")
-    with writable(archive.parent):
+    with writable(archive.parent, "--ship", "the folder of the archive"):
         archive.parent.mkdir(parents=True, exist_ok=True)
         with (
             temporary.open("wb") as file,

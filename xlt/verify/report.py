@@ -96,7 +96,8 @@ def write_report(verification: Verification, *folders: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / "report.json", document + "\n")
         write_text(folder / "index.html", render(verification, *folders))
-        table = verification.table
+        # In the documents "chance" is a random guess alone; this column is the better of that and the majority.
+        table = verification.table.rename(columns={"chance": "guess"})
         write_text(folder / "cells.csv", table.to_csv(index=False, lineterminator="\n"))
         write_bytes(folder / "cells.parquet", table.to_parquet(index=False))
         write_text(results / CRATE, json.dumps(crate(verification, results), indent=1, ensure_ascii=False) + "\n")

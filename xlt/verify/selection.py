@@ -32,8 +32,8 @@ def select(
     if paper is None and (claims or tables):
         raise UsageFault(
             f"The tier '{verification.tier}' has no claims of the paper and no printed tables.",
-            why="They are about XLM-R Large.",
-            fix="xlt reproduce --tier core",
+            why="They are about XLM-R Large, which the tiers core and paper train.",
+            fix="xlt reproduce --tier core; here: xlt verify --cell TASK, or --cell TASK.LANGUAGE",
         )
     if paper is not None:
         _known("claim", claims, [each.claim.id for each in paper.claims])

@@ -184,6 +184,19 @@ def source_of(results: Path, data_root: Path | None) -> Source:
 def source_in(grid: GridFile, data_root: Path | None) -> Source:
     """The source that a grid names; see ``source_of``."""
     settings = grid.source.settings
+    try:
+        return _opened(grid, settings, data_root)
+    except UsageFault as fault:
+        if grid.source.name != "world":
+            raise
+        raise DataFault(
+            "The constructed world that grid.json names is not the one that is shipped.",
+            why=fault.what,
+            fix="Take the version of xlt that made the results. If grid.json was edited: " + AGAIN,
+        ) from fault
+
+
+def _opened(grid: GridFile, settings: dict[str, int | str], data_root: Path | None) -> Source:
     return open_source(
         SourceOptions(
             name=grid.source.name,

@@ -59,7 +59,7 @@ def write_submission(results: Path, source: Source, arm: str, output: Path) -> S
     # All of it before anything is written: a fault leaves no half of a submission behind.
     texts = {(key, language): _text(store, run, source, key, language) for run, key, language in cells if key in asked}
     written: Languages = {}
-    with writable(output):
+    with writable(output, "--output", "the folder of the submission"):
         for (key, language), text in texts.items():
             path = output / key / file_name(key, language)
             path.parent.mkdir(parents=True, exist_ok=True)
