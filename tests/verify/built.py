@@ -110,7 +110,8 @@ def steps(spec: RunSpec, source: Source) -> Iterator[dict[str, Any]]:
     examples = [[Encoded(row.id, np.zeros(0, np.int32)) for row in its] for its in rows]
     stream = batch_stream(spec, tasks, examples)
     recipe, count = stream.recipe, stream.steps
-    scored = scored_steps(recipe, stream.examples, count, spec.collapse_after) if recipe.evaluate_every else ()
+    watched = recipe.evaluate_every or spec.collapse_after
+    scored = scored_steps(recipe, stream.examples, count, spec.collapse_after) if watched else ()
     for step in range(count):
         dev = {"dev_score": 50.0 + step} if step + 1 in scored else {}
         yield {
