@@ -6,6 +6,7 @@ import json
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -42,7 +43,10 @@ def read_series() -> Series:
     made = {tuple((name, mean.recipe, mean.data) for name, mean in run.means.items()) for run in found.runs}
     if found.rule is None or len(made) != 1:
         raise ValueError("the recorded seeds are not all of one recipe and of the same data")
-    return Series(found, open_source(SourceOptions(name=SOURCE)))
+    # A seed that was recorded again with other numerics is one draw all the same.
+    once = {run.seed: run for run in reversed(found.runs)}
+    runs = tuple(once[seed] for seed in sorted(once))
+    return Series(replace(found, runs=runs), open_source(SourceOptions(name=SOURCE)))
 
 
 def seeds(records: Sequence[ReferenceRun]) -> str:

@@ -259,10 +259,15 @@ def read_references(tier: str, source: str) -> ReferenceSet:
                 why=fault.why,
                 fix=RESTORE,
             ) from fault
-    return ReferenceSet(tier, source, rule, tuple(sorted(runs, key=lambda run: (run.seed, run.device))))
+    return ReferenceSet(tier, source, rule, tuple(sorted(runs, key=_order)))
 
 
 REFERENCE_RUN = TypeAdapter(ReferenceRun)
+
+
+def _order(run: ReferenceRun) -> tuple[int, str, bool]:
+    """By seed and device, native before portable: of one seed the first stands for it in a band."""
+    return run.seed, run.device, run.platform.get("numerics") == "portable"
 
 
 def reference_path(run: ReferenceRun, artifact: Path) -> Path:
