@@ -283,6 +283,11 @@ def test_train_from_a_saved_folder_of_the_hub_layout(
     assert set(document["metrics"]["mnli"]["dev"]) == {"en"}
     assert document["provenance"]["steps"] == 3
     assert str(tmp_path) not in (tmp_path / document["folder"] / "spec.json").read_text("utf-8")
+    # Of a model that others made, only a sample is predicted again: it may be large.
+    data = ("--data-root", str(tiny_files), "--results", str(tmp_path), "--recheck-seed", "7")
+    checks = invoke("verify", *data, "--json").document["checks"]
+    assert (checks["recheck"]["rows"], checks["recheck"]["seed"], checks["recheck"]["cells"]) == (100, 7, 1)
+    assert any(each.startswith("losses of 1 trainings: ") for each in checks["not_checked"])
 
 
 def test_masked_lm_on_a_model_without_its_head(

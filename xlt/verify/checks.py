@@ -29,6 +29,8 @@ class Recheck(Frozen):
     """How many predictions were compared."""
     agreement: float
     """How many of them are the stored ones, scores included, in percent."""
+    rows: int | None
+    """At most how many rows of a cell were predicted; null where all were."""
     seed: int | None
     """The seed that cells and rows were drawn with; null where all were predicted."""
 
@@ -127,7 +129,8 @@ def _check_with_torch(
             fix=f"{grid.verify_command}, without --recheck",
         )
     if done:
-        drawn = "" if done.seed is None else f", drawn with --recheck-seed {done.seed}"
+        drawn = "" if done.rows is None else f", at most {done.rows} rows of each"
+        drawn += "" if done.seed is None else f", drawn with --recheck-seed {done.seed}"
         notes.checked.append(
             f"predictions: {done.cells} of {done.of} cells predicted again from the stored models{drawn}; "
             f"{done.agreement:.2f} % of {done.predictions} agree"
@@ -135,9 +138,12 @@ def _check_with_torch(
     if done and trained:
         count, contradicted = check_losses(store, grid, runs, examples)
         notes.problems += contradicted
-        notes.checked.append(
-            f"losses: the first and the last of {count} of {trained} trainings, from the weights before and after"
-        )
+        if count:
+            what = f"the first and the last of {count} of {trained} trainings, from the weights before and after"
+            notes.checked.append(f"losses: {what}")
+        if count < trained:
+            why = "their weights before or after are not here, or they have dropout or are of bf16"
+            notes.left_out.append(f"losses of {trained - count} trainings: {why}")
     if absent := sum(len(run.cells) for run in runs) - (done.of if done else 0):
         notes.left_out.append(f"predictions of {absent} cells: the model that made them is not here")
 

@@ -83,7 +83,8 @@ def recheck(
         of=total,
         predictions=compared,
         agreement=100 * (1 - differing / compared) if compared else 0.0,
-        seed=seed if count < total else None,
+        rows=SAMPLED_ROWS if sampled else None,
+        seed=seed if sampled or count < total else None,
     )
     return done, list(_problems(found, grid))
 
