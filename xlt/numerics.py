@@ -1,4 +1,4 @@
-"""The same bits on every x86-64 processor with AVX2 and FMA: fixed variants of what libraries choose by the processor.
+"""One way to round on x86-64 processors with AVX2 and FMA: fixed variants of what libraries choose by the processor.
 
 torch, oneDNN, MKL and OpenBLAS each take the widest instructions and the vendor's own order of sums. Two processors
 then round differently from the first step on, and after a thousand steps of training nothing is the same. With the

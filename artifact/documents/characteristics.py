@@ -19,8 +19,7 @@ from xlt.evaluate.metrics import better_guess, chance, majority, task_score
 from xlt.tasks.catalogue import get_task
 from xlt.tasks.record import Split
 from xlt.verify.beside import words_of
-from xlt.verify.comparison import mean
-from xlt.verify.judge import FAILED
+from xlt.verify.comparison import FAILED, mean
 from xlt.verify.overall import Overall, judge_together
 from xlt.verify.recorded import ReferenceRun, ReferenceSet, RunMean
 from xlt.verify.verdicts import Verdict, judge_means

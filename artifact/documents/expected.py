@@ -262,7 +262,7 @@ def pages() -> Environment:
 
 def _golden() -> dict[str, Any]:
     """What golden evidence is made of, and what was measured of it on several machines."""
-    folder, found = golden_folder(), _json("golden.json") or {"machines": {}, "environment": {"cpu": ""}}
+    folder, found = golden_folder(), _json("golden.json") or {"machines": {}, "environment": {"cpu": "", "commit": ""}}
     held = read_json(folder / "evidence.json", TypeAdapter(Evidence))
     machines = found["machines"]
     return {
@@ -273,6 +273,7 @@ def _golden() -> dict[str, Any]:
         "origin": held.origin,
         "tolerances": TOLERANCE,
         "cpu": found["environment"]["cpu"],
+        "commit": found["environment"]["commit"],
         "machines": [{"name": name, **its} for name, its in machines.items() if "error" not in its],
         "errors": {name: its["error"] for name, its in machines.items() if "error" in its},
     }

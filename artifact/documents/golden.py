@@ -114,10 +114,11 @@ def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
 
 def evidence() -> tuple[Evidence, dict[str, torch.Tensor]]:
     """What must come out, and the hidden states of every block."""
-    trainings, gradients, cells = {}, {}, {}
+    trainings, schedules, gradients, cells = {}, {}, {}, {}
     for spec in golden.golden_trainings():
         with tempfile.TemporaryDirectory() as scratch:
             start, count = golden.golden_start(spec, Path(scratch))
+            schedules[spec.name] = golden.golden_schedules(spec, start, Path(scratch), learning_rate)
         (batch,) = start.stream.micro_batches(0, StepShard())
         gradients[spec.name] = golden.gradient_norms(reference_of(start.model).train(), batch)
         trainings[spec.name] = tuple(first_steps(start, count))
@@ -132,7 +133,7 @@ def evidence() -> tuple[Evidence, dict[str, torch.Tensor]]:
         parts = zip(*((each.id, each.prediction, each.score) for each in made), strict=True)
         cells[cell] = GoldenCell(**dict(zip(GoldenCell.model_fields, parts, strict=True)))
     origin = f"fp64, transformers' padded XLM-R with eager attention, torch {torch.__version__}, torch.optim.AdamW"
-    return Evidence(origin=origin, trainings=trainings, gradients=gradients, cells=cells), states
+    return Evidence(origin=origin, trainings=trainings, schedules=schedules, gradients=gradients, cells=cells), states
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from pydantic import TypeAdapter
@@ -15,8 +16,13 @@ from safetensors.torch import load_file, save_file
 from xlt.artifact import artifact_root
 from xlt.bench.controls import CONTROLS
 from xlt.errors import DataFault, ExitCode
+from xlt.model.encoder import PackedModel
+from xlt.pipeline import training as training_of
 from xlt.runtime import start_process_group
 from xlt.strict_json import read_json
+from xlt.tasks.record import Recipe
+from xlt.train import engine
+from xlt.train.batches import BatchStream
 from xlt.verify import golden
 from xlt.verify.evidence import Evidence, GoldenCheck, golden_code, summary
 
@@ -63,7 +69,7 @@ def test_all_of_it_holds_on_this_machine() -> None:
     checks = golden.check_golden()
     assert failing(checks) == "", [check for check in checks if not check.holds]
     kinds = {check.name.split(" of ")[0] for check in checks}
-    assert kinds == {"hidden states", "predictions", "scores", "gradients", "batches", "first losses"}
+    assert kinds == {"hidden states", "storage", "predictions", "scores", "gradients", "batches", "first losses"}
     assert golden_code(checks) is ExitCode.OK
     # Far from their tolerances, or the next processor would miss them.
     assert max((check.difference or 0.0) / check.tolerance for check in checks if check.tolerance) < 0.5
@@ -135,6 +141,46 @@ def test_a_loss_that_is_no_number_does_not_hold(evidence: Evidence) -> None:
 def test_its_files_are_small() -> None:
     folder = artifact_root() / "golden"
     assert 0 < sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 6_000_000
+
+
+@pytest.mark.parametrize(
+    ("owner", "attribute", "broken", "where"),
+    [
+        (Recipe, "learning_rate_factor", lambda self, step, steps: min(1.0, step / (0.06 * steps)), "batches"),
+        (training_of, "training_seed", lambda spec: 0, "batches"),
+        (
+            BatchStream,
+            "_order",
+            lambda self, epoch: np.random.default_rng(7).permutation(len(self.sequences)),
+            "batches",
+        ),
+        (engine, "parameter_groups", lambda model, decay: [{"params": [*model.parameters()]}], "first losses"),
+    ],
+    ids=["no decay of the learning rate", "seed ignored", "one order for all epochs", "no weight decay"],
+)
+def test_a_fault_that_shows_later_in_training_is_seen(
+    owner: object, attribute: str, broken: object, where: str, evidence: Evidence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owner, attribute, broken)
+    assert where in failing(training(evidence))
+
+
+def test_hidden_states_cannot_be_left_out(evidence: Evidence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = shutil.copytree(golden.golden_folder(), tmp_path / "golden")
+    states = load_file(folder / "states.safetensors")
+    save_file({"0": states["0"]}, folder / "states.safetensors")
+    monkeypatch.setattr(golden, "golden_folder", lambda: folder)
+    with pytest.raises(ValueError, match="every block"):
+        list(golden._check_checkpoint(evidence))
+
+
+def test_weights_that_are_stored_rounded_are_seen(evidence: Evidence, monkeypatch: pytest.MonkeyPatch) -> None:
+    sound = PackedModel.save
+    half = lambda model, folder: sound(  # noqa: E731
+        model, folder, state_dict={name: weight.half().float() for name, weight in model.state_dict().items()}
+    )
+    monkeypatch.setattr(PackedModel, "save", half)
+    assert "storage of weights" in failing(list(golden._check_checkpoint(evidence)))
 
 
 def test_gradient_norms_leave_no_gradient(evidence: Evidence, tmp_path: Path) -> None:

@@ -285,3 +285,17 @@ def test_record_writes_an_archive_that_others_can_add(judged, another, invoke: I
     added = only(with_files(judged, archive))
     # It is recorded here as well: what was recorded is not counted twice.
     assert added.why == "it is the recorded run of seed 20"
+
+
+def test_what_others_add_never_excuses_a_run(make: Callable[..., Results], recorded: Path, tmp_path: Path) -> None:
+    judged = make().fill(shifted(-12))
+    assert verify(judged.root, judged.source).exit_code == ExitCode.DEVIATES
+    # Runs as bad as this one, from a place that nobody knows: the bands become so wide that they tell nothing.
+    added = [
+        record_of(on(make(f"other-{seed}", seed=seed).fill(shifted(-12 - seed % 3)), "Fake"), tmp_path / f"{seed}.json")
+        for seed in (20, 21, 22)
+    ]
+    found = with_files(judged, *added)
+    assert all(file.counted for file in found.added), found.added
+    assert not {"deviates", "collapsed"} & {each.verdict for each in found.verdicts if not each.diagnostic}
+    assert found.exit_code == ExitCode.DEVIATES

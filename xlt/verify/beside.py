@@ -9,7 +9,7 @@ from xlt.pipeline.store import RunStore
 from xlt.tasks.record import Split
 from xlt.verify import recorded
 from xlt.verify.cells import MeanKey, Recomputed
-from xlt.verify.comparison import VerdictWord
+from xlt.verify.comparison import FAILED, VerdictWord
 from xlt.verify.gains import RecordedGain, recorded_gains
 from xlt.verify.log import read_log
 from xlt.verify.origin import Origin, origins, why_not_exact
@@ -38,6 +38,9 @@ class Judgement:
     sites: tuple[SiteCheck, ...]
     gains: tuple[RecordedGain, ...]
     runs: tuple[recorded.ReferenceRun, ...]
+    deciding: set[VerdictWord]
+    """The words that decide the exit code: those of the verdicts, and what fails by the recorded runs alone. Whoever
+    adds runs can have made them up: they may fail a run, and never excuse one."""
 
 
 def judge_beside(
@@ -56,7 +59,7 @@ def judge_beside(
     """
     references = recorded.read_references(grid.tier, grid.source.name)
     asked = _asked(grid, required, store, recomputed, mismatches)
-    means, files = list(asked.values()), tuple[AddedFile, ...]()
+    means, files, failing = list(asked.values()), tuple[AddedFile, ...](), set[VerdictWord]()
     platform = recorded.platform_of(recomputed.runs)
     if added:
         own = recorded.ReferenceRun(
@@ -68,13 +71,17 @@ def judge_beside(
             means={},
             cells=recorded.measured_cells(recomputed.cells),
         )
+        alone, _ = judge_means(means, references)
+        failing = words_of(alone, judge_together(means, references, alone)) & FAILED
         references, files = merge(references, added, means, own)
     judged, about = judge_means(means, references)
     given = dict(zip(asked, judged, strict=True))
+    overall = judge_together(means, references, judged)
+    verdicts = tuple(given.get(key) or _unjudged(key, run, recomputed.problems, grid) for key, run in required)
     compared = {id(run): run for each in means for run in references.fitting(each).runs}
     return Judgement(
-        verdicts=tuple(given.get(key) or _unjudged(key, run, recomputed.problems, grid) for key, run in required),
-        overall=judge_together(means, references, judged),
+        verdicts=verdicts,
+        overall=overall,
         statements=tuple(statement_of(each) for each in means),
         references=about,
         rule=references.rule.reason.strip() if references.rule else "",
@@ -84,6 +91,7 @@ def judge_beside(
         sites=leave_one_site_out(means, references, judged) if added else (),
         gains=tuple(recorded_gains(means, references)),
         runs=tuple(sorted(references.runs, key=lambda run: run.platform.get("numerics") != platform.get("numerics"))),
+        deciding=words_of(verdicts, overall) | failing,
     )
 
 

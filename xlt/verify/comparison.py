@@ -23,6 +23,7 @@ VERDICT_WORDS: tuple[VerdictWord, ...] = (
     *("consistent", "reproduced", "exact"),
 )
 UNSETTLED = VERDICT_WORDS[:4]  # what failed, or was not judged
+FAILED: frozenset[VerdictWord] = frozenset({"deviates", "collapsed"})
 LEVEL = 0.05
 Matrix = NDArray[np.float64]
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from xlt.errors import ExitCode
+from xlt.verify.comparison import FAILED
 from xlt.verify.evidence import summary
-from xlt.verify.judge import FAILED, Verification
+from xlt.verify.judge import Verification
 
 HEADLINES = {
     ExitCode.OK: "Passed",

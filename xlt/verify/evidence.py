@@ -24,6 +24,19 @@ class GoldenStep(Frozen):
     """A short hash of the ids of its examples."""
 
 
+class GoldenBatch(Frozen):
+    """What a step of a training is made of, without taking it."""
+
+    seed: int
+    """The seed of the training."""
+    step: int
+    """The step, from 1."""
+    learning_rate: float
+    """The learning rate."""
+    examples: str
+    """A short hash of the ids of its examples."""
+
+
 class GoldenCell(Frozen):
     """Predictions for the first rows of one task, split and language."""
 
@@ -44,6 +57,8 @@ class Evidence(Frozen):
     """How it was computed."""
     trainings: dict[str, tuple[GoldenStep, ...]]
     """The first steps of each training, by the name of its run."""
+    schedules: dict[str, tuple[GoldenBatch, ...]]
+    """Learning rate and examples of steps spread over the whole of each training, and of the same with another seed."""
     gradients: dict[str, dict[str, float]]
     """The norm of the first step's gradient in each part of the model, by the name of the run."""
     cells: dict[str, GoldenCell]

@@ -38,17 +38,17 @@ from xlt.retrieval.embed import encode_sentences
 from xlt.runtime import device, start_process_group
 from xlt.strict_json import read_json
 from xlt.tasks.catalogue import get_task
-from xlt.tasks.record import Split
+from xlt.tasks.record import Recipe, Split
 from xlt.train.batches import StepShard
 from xlt.train.engine import EngineSettings
 from xlt.train.loop import StepRecord, train
 from xlt.train.seeding import deterministic
-from xlt.verify.evidence import Evidence, GoldenCell, GoldenCheck, GoldenStep
+from xlt.verify.evidence import Evidence, GoldenBatch, GoldenCell, GoldenCheck, GoldenStep
 
 # fp32 against fp64. The largest differences seen on four kinds of processors, and the smallest that a fault makes, are
 # in artifact/measured/golden.json: each tolerance lies between them, far from both.
 # Of the predictions, 1 of 500 may be another one: two answers can be so close that rounding decides.
-TOLERANCE = {"hidden states": 1e-4, "gradients": 1e-3, "losses": 1e-4, "scores": 1e-3, "predictions": 0.002}
+TOLERANCE = {"hidden states": 1e-5, "gradients": 1e-5, "losses": 1e-5, "scores": 1e-4, "predictions": 0.002}
 ROWS = 40
 LANGUAGES = ("en", "qaa", "qad", "qah")
 PHASE_1_STEPS, STEPS = 40, 12
@@ -80,6 +80,29 @@ def golden_start(spec: RunSpec, scratch: Path) -> tuple[Prepared, int]:
     if spec.phase == "pretrain":
         return prepare(spec, None, golden_world(), scratch), PHASE_1_STEPS
     return prepare(spec, golden_folder() / "model", golden_world(), scratch), STEPS
+
+
+def golden_schedule(start: Prepared, seed: int, rate: Callable[[Recipe, int, int], float]) -> tuple[GoldenBatch, ...]:
+    """What steps from the first to the last of a training are made of; ``rate`` gives the learning rate of a step
+    (0-based) of so many."""
+    stream, steps = start.stream, start.stream.steps
+    places = sorted({0, steps // 50, steps // 10, steps // 2, steps - steps // 10, steps - 1})
+    rates = [rate(stream.recipe, place, steps) for place in places]
+    return tuple(
+        GoldenBatch(seed=seed, step=place + 1, learning_rate=each, examples=stream.digest(place))
+        for place, each in zip(places, rates, strict=True)
+    )
+
+
+def golden_schedules(
+    spec: RunSpec, start: Prepared, scratch: Path, rate: Callable[[Recipe, int, int], float]
+) -> tuple[GoldenBatch, ...]:
+    """The schedule of a training; of the shortest one that of another seed too."""
+    found = golden_schedule(start, spec.seed, rate)
+    if spec.train != ("udpos",):
+        return found
+    other = spec.model_copy(update={"seed": spec.seed + 1})
+    return (*found, *golden_schedule(golden_start(other, scratch)[0], other.seed, rate))
 
 
 def golden_cells() -> dict[str, RunSpec]:
@@ -152,6 +175,9 @@ def _check_checkpoint(evidence: Evidence) -> Iterator[GoldenCheck]:
     model, tokenizer = load_model(golden_folder() / "model")
     model.compute_in(device(), "fp32")
     states, batch = load_file(golden_folder() / "states.safetensors"), golden_batch(model, tokenizer)
+    if states.keys() != {str(layer) for layer in range(model.backbone.config.num_hidden_layers + 1)}:
+        raise ValueError("states.safetensors does not hold the hidden states of every block")
+    yield _check_storage(model)
     with inference(model, device()):
         for layer, wanted in enumerate(states[str(number)] for number in range(len(states))):
             found = model.hidden_states(batch.to(device()), layer).cpu()
@@ -162,6 +188,18 @@ def _check_checkpoint(evidence: Evidence) -> Iterator[GoldenCheck]:
         raise ValueError(f"the cells are others: {', '.join(sorted(cells.keys() ^ golden.keys())[:5])}")
     made = {cell: golden_predictions(run, cell, model, tokenizer) for cell, run in cells.items()}
     yield from _check_predictions(made, golden)
+
+
+def _check_storage(model: PackedModel) -> GoldenCheck:
+    """Weights that are saved and loaded are the same bits."""
+    with tempfile.TemporaryDirectory() as folder:
+        model.save(folder)
+        again = PackedModel.load(folder).state_dict()
+    other = [name for name, weight in model.state_dict().items() if not weight.cpu().equal(again[name])]
+    what = f"{len(other)} weights are others, such as {other[0]}" if other else ""
+    return GoldenCheck(
+        name="storage of weights", holds=not other, difference=float(len(other)), tolerance=0.0, what=what
+    )
 
 
 def _check_predictions(found: dict[str, list[Prediction]], golden: dict[str, GoldenCell]) -> Iterator[GoldenCheck]:
@@ -184,6 +222,7 @@ def _check_training(evidence: Evidence, spec: RunSpec) -> Iterator[GoldenCheck]:
     golden = evidence.trainings[spec.name]
     with tempfile.TemporaryDirectory() as scratch:
         start, count = golden_start(spec, Path(scratch))
+        schedule = golden_schedules(spec, start, Path(scratch), _rate)
     model = start.model.compute_in(device(), "fp32")
     model.train()
     norms, wanted = gradient_norms(model, start.stream.micro_batches(0, StepShard())[0]), evidence.gradients[spec.name]
@@ -198,11 +237,28 @@ def _check_training(evidence: Evidence, spec: RunSpec) -> Iterator[GoldenCheck]:
 
     with suppress(_Enough):
         train(model, start.stream, EngineSettings(), on_step=on_step)
-    what = _other_step(records, golden)
+    what = _other_step(records, golden) or _other_batch(schedule, evidence.schedules[spec.name])
     yield GoldenCheck(
         name=f"batches of {spec.name}", holds=not what, difference=float(bool(what)), tolerance=0, what=what
     )
     yield _check(f"first losses of {spec.name}", _losses_apart(records, golden), "losses")
+
+
+def _rate(recipe: Recipe, step: int, steps: int) -> float:
+    return recipe.learning_rate * recipe.learning_rate_factor(step, steps)
+
+
+def _other_batch(found: Sequence[GoldenBatch], golden: Sequence[GoldenBatch]) -> str:
+    """The first step of the whole training that is made of something else."""
+    if [(each.seed, each.step) for each in found] != [(each.seed, each.step) for each in golden]:
+        return "it has another number of steps"
+    for one, other in zip(found, golden, strict=True):
+        where = f"in step {one.step} of seed {one.seed}"
+        if one.examples != other.examples:
+            return f"{where} the examples are {one.examples}, not {other.examples}"
+        if not math.isclose(one.learning_rate, other.learning_rate, rel_tol=1e-9, abs_tol=1e-15):
+            return f"{where} the learning rate is {one.learning_rate:g}, not {other.learning_rate:g}"
+    return ""
 
 
 class _Enough(Exception):

@@ -21,7 +21,7 @@ from xlt.verify.beside import judge_beside, words_of
 from xlt.verify.cells import Cell, Mean, read_cells
 from xlt.verify.checks import NOTHING_AGAIN, Again, Checks, check_deeper
 from xlt.verify.claims import Claims, Given, read_claims, read_literature
-from xlt.verify.comparison import VerdictWord
+from xlt.verify.comparison import FAILED, VerdictWord
 from xlt.verify.evidence import GoldenCheck, golden_code
 from xlt.verify.gains import RecordedGain
 from xlt.verify.origin import Origin
@@ -36,7 +36,6 @@ from xlt.verify.stored import GridFile, GridRun, Problem, StoredRun, check_sourc
 from xlt.verify.tier import backbone_of, mislabelled_runs, required_means, tier_mismatches, tier_runs
 from xlt.verify.verdicts import Statement, Verdict, count_verdicts
 
-FAILED: set[VerdictWord] = {"deviates", "collapsed"}
 SEVERITY = (ExitCode.DEVIATES, ExitCode.DATA, ExitCode.INCOMPLETE, ExitCode.OK)
 
 
@@ -196,7 +195,7 @@ def recompute(
         source=grid.source,
         seed=grid.seed,
         command=grid.command,
-        exit_code=exit_code(recomputed.problems, states, words_of(judged.verdicts, judged.overall)),
+        exit_code=exit_code(recomputed.problems, states, judged.deciding),
         result_hash=_result_hash(grid, recomputed.cells, judged.verdicts),
         counts=count_verdicts(judged.verdicts),
         references=judged.references,
