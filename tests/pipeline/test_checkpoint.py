@@ -65,7 +65,7 @@ def test_a_fetched_model_is_found_by_its_short_name_without_the_hub(
     fetched: Fetched, world: WorldSource, tmp_path: Path
 ) -> None:
     made = fetched()
-    spec = RunSpec.model_construct(backbone=Backbone(name="encoder"), max_lengths={})
+    spec = RunSpec.model_construct(phase="target", train=(), seed=0, backbone=Backbone(name="encoder"), max_lengths={})
     model, tokenizer = starting_point(spec, None, world, tmp_path)
     saved, loaded = made.state_dict(), model.state_dict()
     assert loaded.keys() == saved.keys()
