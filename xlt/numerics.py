@@ -2,9 +2,9 @@
 
 torch, oneDNN, MKL and OpenBLAS each take the widest instructions and the vendor's own order of sums. Two processors
 then round differently from the first step on, and after a thousand steps of training nothing is the same. With the
-variables below, and with the products of matrices computed by the OpenBLAS that numpy brings, nothing is left to
-choose. MKL has a variant for that too (``MKL_CBWR=COMPATIBLE``), which made a training step 1.6 times as long;
-OpenBLAS's for AVX2 made it no longer (``artifact/LOG.md``).
+variables below, and with the products of matrices computed by the OpenBLAS that numpy brings, nothing that is known is
+left to choose; that other real processors then agree is not shown (``artifact/LOG.md``). MKL has a variant for that too
+(``MKL_CBWR=COMPATIBLE``), which made a training step 1.6 times as long; OpenBLAS's for AVX2 made it no longer.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ class Provenance(BaseModel):
     cpu_threads: Count | None = None
     """The CPU threads that torch computed with."""
     numerics: Words | None = None
-    """``portable`` where the bits are the same on every x86-64 processor with AVX2, else ``native``."""
+    """``portable`` where libraries were held to what every x86-64 processor with AVX2 has, else ``native``."""
     cpu: Words | None = None
     """The model name of the processor."""
     world_size: Count | None = None

@@ -69,7 +69,7 @@ class Tier(Frozen):
     threads: int = 0
     """The CPU threads of a run, whatever the machine has, because sums depend on them; 0 leaves them to torch."""
     numerics: Numerics = "native"
-    """``portable``: on a CPU the bits are the same on every x86-64 processor with AVX2."""
+    """``portable``: a CPU is to round as every x86-64 processor with AVX2 does (``xlt.numerics``)."""
     golden: bool = False
     """Whether ``reproduce`` and ``verify`` compare this machine and this code with golden evidence."""
     processes: int = 1

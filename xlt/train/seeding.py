@@ -25,8 +25,8 @@ def seed_everything(seed: int) -> None:
 
 
 def deterministic(enabled: bool) -> None:
-    """Ask torch for operations that give the same bits on the same machine type and world size; on every processor with
-    AVX2 where portable numerics were asked for (``xlt.numerics``).
+    """Ask torch for operations that give the same bits on the same machine type and world size; where portable
+    numerics were asked for, as far as is known on other types too (``xlt.numerics``).
 
     ``CUBLAS_WORKSPACE_CONFIG`` must be set before CUDA starts, which the command line does. On a GPU an operation
     that has no such form warns; on a CPU it is an error.
