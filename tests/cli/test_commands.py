@@ -271,6 +271,25 @@ def test_retrieve_with_a_layer_of_choice(invoke: Invoke, results: Path, tiny_fil
     assert "2 blocks" in beyond.err
 
 
+def test_retrieve_as_the_encoder_was_trained_to_be_read(
+    invoke: Invoke, results: Path, tiny_files: Path, tmp_path: Path
+) -> None:
+    data = ("--source", "files", "--data-root", str(tiny_files), "--results", str(tmp_path), "--json")
+    plain = ("retrieve", "tatoeba", "--model", str(run_folder(results, "mlm")), *data)
+    choices = ((), ("--prefix", ""), ("--pooling", "mean"), ("--prefix", "query: "), ("--pooling", "first"))
+    usual, no_prefix, mean, prefixed, first = (invoke(*plain, *choice).document for choice in choices)
+    # What is the default is no other run.
+    assert usual["hash"] == no_prefix["hash"] == mean["hash"]
+    assert len({each["hash"] for each in (usual, prefixed, first)}) == 3
+    spec = json.loads((tmp_path / prefixed["folder"] / "spec.json").read_text("utf-8"))
+    assert (spec["backbone"]["prefix"], spec["backbone"]["pooling"]) == ("query: ", "mean")
+    scores = [
+        tuple(read_predictions(tmp_path / each["folder"] / prediction_name("tatoeba", "test", "sw")))
+        for each in (usual, prefixed, first)
+    ]
+    assert len(set(scores)) == 3
+
+
 def test_train_from_a_saved_folder_of_the_hub_layout(
     invoke: Invoke, results: Path, tiny_files: Path, tmp_path: Path
 ) -> None:

@@ -32,7 +32,7 @@ OPTIONS = {
     "reproduce": COMMON | SOURCE | ENGINE | {"--search", "--shard", "--tier", "--seed", "--golden"},
     "train": COMMON | SOURCE | ENGINE | RECIPE | {"--model", "--phase", "--tier", "--seed"},
     "evaluate": COMMON | SOURCE | WHERE | {"--search"},
-    "retrieve": COMMON | SOURCE | WHERE | {"--layer", "--search"},
+    "retrieve": COMMON | SOURCE | WHERE | {"--layer", "--pooling", "--prefix", "--search"},
     "score": {"--predictions", "--labels", "--benchmark", "--seqeval", "--json", "--debug"},
     "submit": COMMON | {"--arm", "--output", "--data-root"},
     "verify": COMMON

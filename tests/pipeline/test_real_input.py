@@ -45,7 +45,8 @@ def test_real_files_through_all_phases(data_root: Path, tiny_grid: TinyGrid, tmp
             assert tuple(metrics[task]["test"]) == languages[task]
 
     verification = verify(tmp_path, source)
-    assert verification.exit_code == 5  # this tier has no recorded run and no claim: all is recomputed, nothing is judged
+    # This tier has no recorded run and no claim: all is recomputed, nothing is judged.
+    assert verification.exit_code == 5
     assert not verification.problems
     assert {cell.examples for cell in verification.cells} == {LIMIT}
 

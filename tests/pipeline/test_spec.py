@@ -47,6 +47,8 @@ def test_the_hash_is_fixed_for_ever() -> None:
         {"engine": "graph"},
         {"source": SourceSpec(name="world", settings={"seed": 1})},
         {"backbone": Backbone(name="xlm-roberta-large", retrieval_layer=13)},
+        {"backbone": Backbone(name="xlm-roberta-large", pooling="first")},
+        {"backbone": Backbone(name="xlm-roberta-large", prefix="query: ")},
     ],
 )
 def test_whatever_determines_the_numbers_changes_the_hash(change: dict[str, object]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from pathlib import Path
 
 import pytest
@@ -52,25 +53,37 @@ def word_pieces(folder: Path) -> Path:
     return folder
 
 
-def test_segments_are_those_of_the_tokenizer(pieces: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("makes", [True, False])
+@pytest.mark.parametrize("embedded", [1, 2])
+def test_segments_are_those_of_the_tokenizer(
+    pieces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, embedded: int, makes: bool, packed: bool
+) -> None:
     """Published encoders of BERT's layout with XLM-R's tokenizer (multilingual-e5, Multilingual-MiniLM) read all of a
-    pair as one segment; BERT's own tokenizer makes two."""
-    task = get_task("mnli")
-    for folder, has_segments in (
-        (stored(tmp_path / "e5", pieces, BertConfig), False),
-        (stored(tmp_path / "bert", word_pieces(tmp_path / "words"), BertConfig, pad_token_id=0), True),
-    ):
+    pair as one segment, whatever their number of embeddings; BERT's own tokenizer makes two."""
+    made = word_pieces(tmp_path / "words") if makes else pieces
+    padding = {"pad_token_id": 0} if makes else {}
+    folder = stored(tmp_path / "model", made, BertConfig, type_vocab_size=embedded, **padding)
+    if not packed:
+        monkeypatch.setattr("xlt.model.backbone.PACKED_FAMILIES", frozenset())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it runs padded
         model, tokenizer = load_model(folder)
-        assert (makes_segments(tokenizer), model.segments) == (has_segments, has_segments)
-        sequences = encode(ROWS, task, tokenizer, training=False)
-        batch = pack(sequences, task="mnli", kind=task.kind, first_position=model.first_position)
-        packed = model.hidden_states(batch, 2)
-        library = AutoModel.from_pretrained(folder).eval()
-        for number, row in enumerate(ROWS):
-            # As a user of the library calls it: with all that the tokenizer gives.
-            theirs = library(**AutoTokenizer.from_pretrained(folder)(row.text_a, row.text_b, return_tensors="pt"))
-            begin, end = batch.cu_seqlens[number], batch.cu_seqlens[number + 1]
-            torch.testing.assert_close(packed[begin:end], theirs.last_hidden_state[0], rtol=0, atol=2e-5)
+    both = makes and embedded == 2
+    assert (makes_segments(tokenizer), model.segments, model.packed) == (makes, both, packed)
+    task = get_task("mnli")
+    sequences = encode(ROWS, task, tokenizer, training=False)
+    batch = pack(sequences, task="mnli", kind=task.kind, first_position=model.first_position)
+    states = model.hidden_states(batch, 2)
+    library = AutoModel.from_pretrained(folder).eval()
+    for number, row in enumerate(ROWS):
+        # As a user of the library calls it: with all that the tokenizer gives, as far as there are embeddings for it.
+        given = AutoTokenizer.from_pretrained(folder)(row.text_a, row.text_b, return_tensors="pt")
+        if embedded == 1:
+            given.pop("token_type_ids", None)
+        begin, end = batch.cu_seqlens[number], batch.cu_seqlens[number + 1]
+        theirs = library(**given).last_hidden_state[0]
+        torch.testing.assert_close(states[begin:end], theirs, rtol=0, atol=2e-5)
 
 
 def test_a_folder_without_a_tokenizer_is_refused(pieces: Path, tmp_path: Path) -> None:

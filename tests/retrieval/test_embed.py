@@ -207,3 +207,16 @@ def test_retrieval_asks_in_english(model: PackedModel, tokenizer: PreTrainedToke
     # The guest's English is that of r1, and so finds r1's foreign sentence and not its own.
     assert given[7].prediction == "r1"
     assert all(prediction.score == pytest.approx(1, abs=1e-5) for prediction in given)
+
+
+def test_the_first_token_is_the_vector_where_that_is_asked_for(
+    model: PackedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
+    sequences = encode_sentences(TEXTS, tokenizer, 24)
+    embed(model, sequences, layer=2, max_tokens=100, device="cpu", keep=tmp_path)  # must not be taken for it
+    vectors = embed(model, sequences, layer=2, max_tokens=100, device="cpu", pooling="first", keep=tmp_path)
+    for sequence, vector in zip(sequences, vectors, strict=True):
+        batch = pack([sequence], task="x", kind="retrieval", first_position=model.first_position)
+        with torch.no_grad():
+            first = model.hidden_states(batch, 2)[0].numpy()
+        np.testing.assert_allclose(vector, first / np.linalg.norm(first), atol=1e-5)

@@ -2,11 +2,12 @@
 
 xlt retrieve tatoeba --model results/runs/intermediate/mnli-0123456789ab --layer 2
 xlt retrieve tatoeba --model xlm-roberta-large --layer 14 --source hub
+xlt retrieve tatoeba --model ./multilingual-e5-small --layer 12 --prefix "query: " --source files --data-root DIR
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from xlt.cli import options
 from xlt.cli.single_run import make_run
@@ -20,12 +21,22 @@ def retrieve(
     data: options.DataOptions,
     chosen: options.ScoringOptions,
     layer: Annotated[int, "Pool the output of block N. Default: the model's own choice."] = 0,
+    pooling: Annotated[
+        Literal["mean", "first"] | None,
+        "A sentence's vector: the mean over its tokens, or its first token. Default: the model's own choice, or mean.",
+    ] = None,
+    prefix: Annotated[
+        str | None, "Put this before every sentence, as E5 wants it: 'query: '. Default: the model's own choice."
+    ] = None,
     results: options.Results = options.DEFAULT_RESULTS,
 ) -> None:
     """Find translations by an encoder's sentence vectors.
 
-    A sentence's vector is the mean over its tokens at a middle layer. The search is exact.
+    A sentence's vector is the mean over its tokens at a middle layer, if nothing else is asked for. The search is
+    exact.
     """
     if get_task(task).kind != "retrieval":
         raise UsageFault(f"'{task}' is not a retrieval task.", fix=f"xlt evaluate {task} --model MODEL")
-    make_run(task, model, data, results, scoring=chosen, layer=layer or None)
+    asked = {"retrieval_layer": layer or None, "pooling": pooling, "prefix": prefix}
+    retrieval = {name: value for name, value in asked.items() if value is not None}
+    make_run(task, model, data, results, scoring=chosen, retrieval=retrieval)

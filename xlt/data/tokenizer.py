@@ -7,13 +7,25 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import sentencepiece
+from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, XLMRobertaTokenizer
+from transformers.utils import cached_file
 
 from xlt.errors import DataFault
 
 SENTENCEPIECE_FILE = "sentencepiece.bpe.model"
 # What the library can make a tokenizer from.
 TOKENIZER_FILES = ("tokenizer.json", SENTENCEPIECE_FILE, "spiece.model", "spm.model", "vocab.txt", "vocab.json")
+# Ligatures, full-width and combining characters, spaces of several kinds, capitals: what normalisation changes.
+PROBES = (
+    "Hello world!",
+    "你好，世界",
+    "नमस्ते दुनिया",
+    "مرحبا بالعالم",
+    "ﬁne ＡＢＣ½ e\u0301",
+    "a\u200bb \u3000 c\td ",
+    "ไทยทำ",
+)
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int, folder: Path, *, threads: int = 2) -> None:
@@ -50,10 +62,10 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, folder: Path, *, thre
 
 
 def load_tokenizer(name_or_folder: str) -> PreTrainedTokenizerBase:
-    """The tokenizer in a folder, or that of a model on the hub.
+    """The tokenizer in a folder, or that of a model on the hub. A ``tokenizer.json`` there is followed to the letter.
 
     Raises:
-        DataFault: there is none, or the hub cannot be reached.
+        DataFault: there is none, it cannot be followed, or the hub cannot be reached.
     """
     folder = Path(name_or_folder)
     if folder.is_dir() and not any((folder / name).is_file() for name in TOKENIZER_FILES):
@@ -65,6 +77,10 @@ def load_tokenizer(name_or_folder: str) -> PreTrainedTokenizerBase:
         )
     try:
         tokenizer = AutoTokenizer.from_pretrained(name_or_folder)
+        path = cached_file(name_or_folder, "tokenizer.json", _raise_exceptions_for_missing_entries=False)
+        stored = Tokenizer.from_file(path) if path else None
+        if stored is not None:
+            _follow(tokenizer, stored)
         ids = tokenizer("a")["input_ids"]
     except (ModuleNotFoundError, MemoryError, KeyboardInterrupt, SystemExit):
         raise
@@ -75,6 +91,13 @@ def load_tokenizer(name_or_folder: str) -> PreTrainedTokenizerBase:
             why=f"{type(error).__name__}: {error}".split("\n")[0],
             fix="Check the folder or the name; without a network, fetch the model first.",
         ) from error
+    if stored is not None and (other := [text for text in PROBES if not _same_ids(tokenizer, stored, text)]):
+        raise DataFault(
+            f"The tokenizer of '{name_or_folder}' is another one than its tokenizer.json says.",
+            why=f"Of {other[0]!r} the file makes {stored.encode(other[0]).ids}, and {type(tokenizer).__name__}, the "
+            f"class that tokenizer_config.json names, makes {tokenizer(other[0])['input_ids']}.",
+            fix="Correct tokenizer_class in its tokenizer_config.json, or delete the file that is wrong.",
+        )
     first, last, unknown = tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.unk_token_id
     if None in (first, last, unknown) or (ids[0], ids[-1]) != (first, last):
         raise DataFault(
@@ -85,6 +108,22 @@ def load_tokenizer(name_or_folder: str) -> PreTrainedTokenizerBase:
             fix="Use an encoder of the BERT, RoBERTa or XLM-R kind with the tokenizer that it was trained with.",
         )
     return tokenizer
+
+
+def _follow(tokenizer: PreTrainedTokenizerBase, stored: Tokenizer) -> None:
+    """Give the tokenizer what its class has left out of the ``stored`` one."""
+    # The library's class for XLM-R makes its own pre-tokenizer, and a normaliser of no other kind than SentencePiece's
+    # table: of any other file, a Chinese comma would become an unknown word.
+    backend = tokenizer.backend_tokenizer
+    for part in ("normalizer", "pre_tokenizer", "post_processor"):
+        setattr(backend, part, getattr(stored, part))
+    stored.no_truncation()
+    stored.no_padding()
+
+
+def _same_ids(tokenizer: PreTrainedTokenizerBase, stored: Tokenizer, text: str) -> bool:
+    one, two = tokenizer(text)["input_ids"], tokenizer(text, text)["input_ids"]
+    return bool(one == stored.encode(text).ids and two == stored.encode(text, text).ids)
 
 
 def makes_segments(tokenizer: PreTrainedTokenizerBase) -> bool:

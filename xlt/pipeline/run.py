@@ -190,9 +190,18 @@ def predict_rows(
         return predict(model, rows, task, tokenizer, max_tokens=tokens, device=where)
 
     def vectors(texts: Sequence[str], keep: Path | None = None, progress: SearchProgress | None = None) -> Vectors:
-        sequences = encode_sentences(texts, tokenizer, task.recipe.max_length)
-        layer = spec.backbone.retrieval_layer
-        return embed(model, sequences, layer=layer, max_tokens=tokens, device=where, keep=keep, progress=progress)
+        read = spec.backbone
+        sequences = encode_sentences([read.prefix + text for text in texts], tokenizer, task.recipe.max_length)
+        return embed(
+            model,
+            sequences,
+            layer=read.retrieval_layer,
+            pooling=read.pooling,
+            max_tokens=tokens,
+            device=where,
+            keep=keep,
+            progress=progress,
+        )
 
     if task.metric == "mining_f1":
         return mine_translations(rows, partial(vectors, keep=keep), progress)

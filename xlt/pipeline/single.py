@@ -32,13 +32,17 @@ class StartingModel:
 
 @dataclass(frozen=True, slots=True)
 class SingleOptions:
-    """What the user may set for one run. ``recipe`` changes the tier's recipe, or the catalogue's without a tier."""
+    """What the user may set for one run.
+
+    ``recipe`` changes the tier's recipe, or the catalogue's without a tier; ``retrieval`` changes fields of the
+    backbone: ``retrieval_layer``, ``pooling``, ``prefix``.
+    """
 
     tier: Tier | None
     seed: int
     precision: Precision
     recipe: Mapping[str, float | int] = field(default_factory=dict)
-    layer: int | None = None
+    retrieval: Mapping[str, int | str] = field(default_factory=dict)
     languages: Collection[str] = ()
     splits: Collection[str] = ()
     engine: EngineName = "deepspeed"
@@ -144,8 +148,7 @@ def _tier(keys: tuple[str, str], source: str, start: StartingModel | None, optio
         why = "Phase 1 trains a small backbone, which a tier describes."
         raise UsageFault("No tier was given.", why=why, fix="Add --tier smoke.")
     backbone = start.backbone if start else plan.backbone
-    if options.layer is not None:
-        backbone = backbone.model_copy(update={"retrieval_layer": options.layer})
+    backbone = backbone.model_copy(update=options.retrieval)
     changes = dict(options.recipe)
     if changes.get("epochs"):
         changes.setdefault("steps", 0)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from xlt.frozen import Frozen
 from xlt.tasks.catalogue import get_task
-from xlt.tasks.record import Recipe, Task
+from xlt.tasks.record import Pooling, Recipe, Task
 
 Phase = Literal["pretrain", "intermediate", "target"]
 
@@ -29,6 +29,10 @@ class Backbone(Frozen):
     """The number of SentencePiece pieces that are trained for a fresh XLM-R."""
     retrieval_layer: int = 14
     """The block whose output is pooled for retrieval (14 of 24 in the paper's code)."""
+    pooling: Pooling = "mean"
+    """The sentence vector of retrieval: the mean over all tokens (as in the paper's code), or the first token's."""
+    prefix: str = ""
+    """What retrieval puts before every sentence (``query: `` for E5)."""
 
 
 class SourceSpec(Frozen):

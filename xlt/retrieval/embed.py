@@ -1,4 +1,4 @@
-"""Sentence embeddings: the mean of one layer's token vectors."""
+"""Sentence embeddings: the mean of one layer's token vectors, or its first one."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from xlt.data.packing import Encoded, by_tokens, pack
 from xlt.errors import DataFault
 from xlt.model.encoder import PackedModel, check_finite, inference
 from xlt.retrieval.search import Progress, Vectors
+from xlt.tasks.record import Pooling
 
 # Texts that are tokenized at a time: the tokenizer's own lists are ten times as large as what is kept of them.
 _ENCODED = 8192
@@ -45,13 +46,15 @@ def embed(
     layer: int,
     max_tokens: int,
     device: torch.device | str,
+    pooling: Pooling = "mean",
     keep: Path | None = None,
     progress: Progress | None = None,
 ) -> Vectors:
     """Unit vectors ``[N, H]`` in the order of ``sequences``: fp16 of a model in bf16, which has fewer bits, else fp32.
 
     A vector is the mean over all tokens of the sequence, the special ones included, of the output of Transformer
-    block ``layer``; nothing above that block is computed (jiant and XTREME both read block 14 of 24 for Tatoeba).
+    block ``layer``, or with ``pooling`` "first" that of its first token; nothing above that block is computed (jiant
+    and XTREME both read the mean of block 14 of 24 for Tatoeba).
     ``max_tokens`` bounds the tokens of one forward pass. The model is moved to ``device`` and left in the mode in
     which it came. ``progress`` gets how many sequences are done, and of how many.
 
@@ -67,15 +70,15 @@ def embed(
     path = Path(os.devnull)
     if keep:
         keep.mkdir(parents=True, exist_ok=True)
-        path = keep / _digest(sequences, layer, max_tokens)
+        path = keep / _digest(sequences, layer, pooling, max_tokens)
     with inference(model, device):
-        start = _resume(path, model, sequences, layer, groups, vectors)
+        start = _resume(path, model, sequences, layer, pooling, groups, vectors)
         done = sum(len(group) for group in groups[:start])
         with path.open("r+b" if start else "wb") as file:
             if start:
                 file.truncate(file.seek(done * vectors[0].nbytes))
             for group in groups[start:]:
-                vectors[group] = part = _vectors(model, sequences, group, layer)
+                vectors[group] = part = _vectors(model, sequences, group, layer, pooling)
                 file.write(part.tobytes())
                 file.flush()
                 done += len(group)
@@ -85,7 +88,13 @@ def embed(
 
 
 def _resume(
-    path: Path, model: PackedModel, sequences: Sequence[Encoded], layer: int, groups: list[list[int]], vectors: Vectors
+    path: Path,
+    model: PackedModel,
+    sequences: Sequence[Encoded],
+    layer: int,
+    pooling: Pooling,
+    groups: list[list[int]],
+    vectors: Vectors,
 ) -> int:
     """Read the whole groups that the file has, in their order, into ``vectors``; return how many there are."""
     ends = np.cumsum([len(group) for group in groups])
@@ -94,20 +103,25 @@ def _resume(
     if not done:
         return 0
     left = np.memmap(path, vectors.dtype, "r", shape=(int(ends[done - 1]), vectors.shape[1]))
-    # The file's name says which sequences and layer, not which model: the last group is computed again to see that.
+    # The file's name says which sequences and reading, not which model: the last group is computed again to see that.
     last = groups[done - 1]
-    if not np.array_equal(left[-len(last) :], _vectors(model, sequences, last, layer)):
+    if not np.array_equal(left[-len(last) :], _vectors(model, sequences, last, layer, pooling)):
         return 0
     vectors[np.concatenate(groups[:done])] = left
     return done
 
 
-def _vectors(model: PackedModel, sequences: Sequence[Encoded], group: list[int], layer: int) -> Vectors:
+def _vectors(
+    model: PackedModel, sequences: Sequence[Encoded], group: list[int], layer: int, pooling: Pooling
+) -> Vectors:
     batch = pack(
         [sequences[index] for index in group], task="embed", kind="retrieval", first_position=model.first_position
     ).to(model.device)
-    hidden = model.hidden_states(batch, layer)
-    vectors: Vectors = unit_means(hidden, batch.cu_seqlens, _dtype(model)).cpu().numpy()
+    hidden, bounds = model.hidden_states(batch, layer), batch.cu_seqlens
+    if pooling == "first":
+        # The mean over one token is that token.
+        hidden, bounds = hidden.index_select(0, bounds[:-1]), torch.arange(len(bounds), device=bounds.device)
+    vectors: Vectors = unit_means(hidden, bounds, _dtype(model)).cpu().numpy()
     check_finite(vectors, "sentence vectors")
     return vectors
 
@@ -116,8 +130,8 @@ def _dtype(model: PackedModel) -> torch.dtype:
     return torch.float16 if model.backbone.dtype == torch.bfloat16 else torch.float32
 
 
-def _digest(sequences: Sequence[Encoded], layer: int, max_tokens: int) -> str:
-    digest = hashlib.sha256(f"{layer} {max_tokens}".encode())
+def _digest(sequences: Sequence[Encoded], layer: int, pooling: Pooling, max_tokens: int) -> str:
+    digest = hashlib.sha256(f"{layer} {pooling} {max_tokens}".encode())
     for sequence in sequences:
         digest.update(len(sequence.input_ids).to_bytes(4) + sequence.input_ids.tobytes())
     return digest.hexdigest()[:16]
