@@ -32,7 +32,10 @@ OPTIONS = {
     "reproduce": COMMON | SOURCE | ENGINE | {"--search", "--shard", "--tier", "--seed", "--golden"},
     "train": COMMON | SOURCE | ENGINE | RECIPE | {"--model", "--phase", "--tier", "--seed"},
     "evaluate": COMMON | SOURCE | WHERE | {"--search"},
-    "retrieve": COMMON | SOURCE | WHERE | {"--layer", "--pooling", "--prefix", "--search"},
+    "retrieve": COMMON
+    | SOURCE
+    | WHERE
+    | {"--layer", "--pooling", "--prefix", "--search", "--readings", "--printed", "--before"},
     "score": {"--predictions", "--labels", "--benchmark", "--seqeval", "--json", "--debug"},
     "submit": COMMON | {"--arm", "--output", "--data-root"},
     "verify": COMMON
@@ -112,6 +115,8 @@ def test_without_a_command_the_first_screen_says_what_to_type(invoke: Invoke) ->
         (["train", "mlm", "--processes", "2", "--gpus", "2"], "exclude each other"),
         (["reproduce", "--shard", "--processes", "1"], "--shard needs several"),
         (["retrieve", "xnli", "--model", "x"], "not a retrieval task"),
+        (["retrieve", "tatoeba", "--model", "x", "--printed", "31.0"], "Add --readings"),
+        (["retrieve", "tatoeba", "--model", "x", "--readings", "--printed", "31,0"], "not a number as it is printed"),
         (["evaluate", "xnli", "--model", "./nowhere"], "holds no model"),
     ],
 )

@@ -3,6 +3,7 @@
 xlt retrieve tatoeba --model results/runs/intermediate/mnli-0123456789ab --layer 2
 xlt retrieve tatoeba --model xlm-roberta-large --layer 14 --source hub
 xlt retrieve tatoeba --model ./multilingual-e5-small --layer 12 --prefix "query: " --source files --data-root DIR
+xlt retrieve tatoeba --model xlm-roberta-large --source hub --readings --printed 31.0
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from xlt.cli import options
+from xlt.cli.readings import show_readings
 from xlt.cli.single_run import make_run
 from xlt.errors import UsageFault
 from xlt.tasks.catalogue import get_task
@@ -28,6 +30,11 @@ def retrieve(
     prefix: Annotated[
         str | None, "Put this before every sentence, as E5 wants it: 'query: '. Default: the model's own choice."
     ] = None,
+    readings: Annotated[
+        bool, "Score every reading: each layer, pooling, direction, margin, centring and whitening, from one pass."
+    ] = False,
+    printed: Annotated[str, "With --readings, show first those that round to this number, for example 31.0."] = "",
+    before: Annotated[str, "With --readings, compare every layer with this model: --model before its training."] = "",
     results: options.Results = options.DEFAULT_RESULTS,
 ) -> None:
     """Find translations by an encoder's sentence vectors.
@@ -39,4 +46,9 @@ def retrieve(
         raise UsageFault(f"'{task}' is not a retrieval task.", fix=f"xlt evaluate {task} --model MODEL")
     asked = {"retrieval_layer": layer or None, "pooling": pooling, "prefix": prefix}
     retrieval = {name: value for name, value in asked.items() if value is not None}
+    if readings:
+        show_readings(task, model, data, chosen, results, retrieval=retrieval, printed=printed, before=before)
+        return
+    if printed or before:
+        raise UsageFault("--printed and --before are compared with readings.", fix="Add --readings.")
     make_run(task, model, data, results, scoring=chosen, retrieval=retrieval)

@@ -20,6 +20,7 @@ with lazily():
     from xlt.cli import progress
     from xlt.data import source as questions
     from xlt.pipeline import executor, single, sources, spec, store, tiers
+    from xlt.train import engine as engines
     from xlt.train import seeding
 
 
@@ -39,6 +40,63 @@ class RunReport:
     """What it was made with: versions, device, settings, seconds, peak memory."""
 
 
+@dataclass(frozen=True, slots=True)
+class PlannedRun:
+    """One run that the user asked for, before it is made."""
+
+    run: spec.RunSpec
+    """What determines its numbers."""
+    start: single.StartingModel | None
+    """The model that it starts from; None for a fresh one."""
+    options: sources.SourceOptions
+    """How its source was named."""
+    source: questions.Source
+    """Where its rows come from."""
+    tier: tiers.Tier | None
+    """The tier whose recipes it uses, if one was named."""
+    sharing: int
+    """How many processes share it."""
+    settings: engines.EngineSettings
+    """How it is trained."""
+
+
+def plan_run(
+    task: str,
+    model: str,
+    data: DataOptions,
+    engine: EngineOptions | None = None,
+    scoring: ScoringOptions | None = None,
+    *,
+    train: bool = False,
+    phase: spec.Phase | None = None,
+    tier: str = "",
+    seed: int = 0,
+    **chosen: Any,
+) -> PlannedRun:
+    """The run that the options ask for. ``chosen`` are further fields of ``SingleOptions``.
+
+    Raises:
+        DataFault: the model or the data is not there.
+        UsageFault: the options do not fit each other.
+    """
+    if scoring:
+        tier = scoring.tier
+        chosen |= {"languages": scoring.language or (), "splits": scoring.split or ()}
+    start, options = _checked(task, model, data, train, chosen.get("languages", ()), chosen.get("splits", ()))
+    use_search(scoring.search if scoring else None)
+    engine = engine or EngineOptions()
+    sharing = engine.process_count()
+    settings = engine.settings(sharing)
+    source, described = sources.open_source(options), tiers.read_tier(tier) if tier else None
+    single_options = single.SingleOptions(described, seed, precision(), engine=settings.engine, **chosen)
+    run = single.single_spec(phase, task, source, start, single_options, train=train)
+    for key, length in run.max_lengths.items():
+        recipe = described.recipe(key, source.name) if described else get_task(key).recipe
+        if length < recipe.max_length:
+            say(f"{key}: texts are cut at {length} tokens, not {recipe.max_length}: the model has no more positions.")
+    return PlannedRun(run, start, options, source, described, sharing, settings)
+
+
 def make_run(
     task: str,
     model: str,
@@ -48,35 +106,20 @@ def make_run(
     scoring: ScoringOptions | None = None,
     *,
     train: bool = False,
-    phase: spec.Phase | None = None,
-    tier: str = "",
-    seed: int = 0,
     **chosen: Any,
 ) -> None:
-    """Make one run and show its scores. ``chosen`` are further fields of ``SingleOptions``."""
-    if scoring:
-        tier = scoring.tier
-        chosen |= {"languages": scoring.language or (), "splits": scoring.split or ()}
-    start, options = _checked(task, model, data, train, chosen.get("languages", ()), chosen.get("splits", ()))
-    use_search(scoring.search if scoring else None)
-    engine = engine or EngineOptions()
-    sharing = engine.process_count()
-    settings = engine.settings(sharing)
-    source, runs = sources.open_source(options), store.RunStore(results)
-    described = tiers.read_tier(tier) if tier else None
-    single_options = single.SingleOptions(described, seed, precision(), engine=settings.engine, **chosen)
-    run = single.single_spec(phase, task, source, start, single_options, train=train)
-    for key, length in run.max_lengths.items():
-        recipe = described.recipe(key, source.name) if described else get_task(key).recipe
-        if length < recipe.max_length:
-            say(f"{key}: texts are cut at {length} tokens, not {recipe.max_length}: the model has no more positions.")
+    """Make one run and show its scores. ``chosen`` are further options of ``plan_run``."""
+    planned = plan_run(task, model, data, engine, scoring, train=train, **chosen)
+    run, start, runs = planned.run, planned.start, store.RunStore(results)
     if torch.cuda.is_available() and runs.check(run).state != "done":
-        gpu_self_test(settings.engine if train else None)
+        gpu_self_test(run.engine if train else None)
     seeding.deterministic(True)
     with progress.RunBars() as shown:
-        made_by = executor.Executor(source, options, runs, settings, shown, processes_per_run=sharing)
-        if described:
-            made_by = replace(made_by, threads=described.threads)
+        made_by = executor.Executor(
+            planned.source, planned.options, runs, planned.settings, shown, processes_per_run=planned.sharing
+        )
+        if planned.tier:
+            made_by = replace(made_by, threads=planned.tier.threads)
         found = made_by.run_single(run, start.folder if start else None)
     current = executor.current_attempt(run, runs)
     if current != run:

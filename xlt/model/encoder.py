@@ -217,26 +217,40 @@ class PackedModel(nn.Module):
             UsageFault: there is no such block.
         """
         if not self.packed:
-            return self._encode_padded(batch, layer)
+            states = self._padded_states(batch, every=True)
+            _check_block(layer, len(states) - 1)
+            return states[layer]
         with _only_first(self.backbone, layer):
             return self._encode(batch)
 
+    def all_hidden_states(self, batch: PackedBatch) -> tuple[Tensor, ...]:
+        """Output ``[T, H]`` of the embeddings (first) and of every transformer block, from one pass: bit for bit what
+        :meth:`hidden_states` gives of each."""
+        if not self.packed:
+            return self._padded_states(batch, every=True)
+        states = self._packed_output(batch, output_hidden_states=True).hidden_states
+        return tuple(hidden.squeeze(0) for hidden in states)
+
     def _encode(self, batch: PackedBatch) -> Tensor:
         if not self.packed:
-            return self._encode_padded(batch)
-        output = self.backbone(
+            return self._padded_states(batch, every=False)[-1]
+        hidden: Tensor = self._packed_output(batch).last_hidden_state.squeeze(0)
+        return hidden
+
+    def _packed_output(self, batch: PackedBatch, **asked: bool) -> Any:
+        return self.backbone(
             input_ids=batch.input_ids.unsqueeze(0),
             position_ids=batch.position_ids.unsqueeze(0),
             cu_seqlens=batch.cu_seqlens,
             max_seqlen=batch.max_seqlen,
             lazy_plan=LazyPlan(batch.cu_seqlens),
             **{name: tensor.unsqueeze(0) for name, tensor in self._segments(batch).items()},
+            **asked,
         )
-        hidden: Tensor = output.last_hidden_state.squeeze(0)
-        return hidden
 
-    def _encode_padded(self, batch: PackedBatch, layer: int | None = None) -> Tensor:
-        """The batch as ``[B, L]`` with an attention mask through the library's own model, its tokens ``[T, H]``."""
+    def _padded_states(self, batch: PackedBatch, *, every: bool) -> tuple[Tensor, ...]:
+        """The batch as ``[B, L]`` with an attention mask through the library's own model: the tokens ``[T, H]`` of its
+        last layer, or of every one."""
         lengths = batch.cu_seqlens.diff()
         shape = (len(lengths), batch.max_seqlen)
         starts = torch.arange(shape[0], device=self.device) * shape[1] - batch.cu_seqlens[:-1]
@@ -248,15 +262,11 @@ class PackedModel(nn.Module):
         output = self.backbone(
             input_ids=pad(batch.input_ids, self.backbone.config.pad_token_id or 0),
             attention_mask=pad(torch.ones_like(batch.input_ids)),
-            output_hidden_states=layer is not None,
+            output_hidden_states=every,
             **{name: pad(tensor) for name, tensor in self._segments(batch).items()},
         )
-        if layer is None:
-            hidden: Tensor = output.last_hidden_state
-        else:
-            _check_block(layer, len(output.hidden_states) - 1)
-            hidden = output.hidden_states[layer]
-        return hidden.flatten(0, 1).index_select(0, places)
+        states = output.hidden_states if every else (output.last_hidden_state,)
+        return tuple(hidden.flatten(0, 1).index_select(0, places) for hidden in states)
 
     def _segments(self, batch: PackedBatch) -> dict[str, Tensor]:
         """``token_type_ids [T]`` where the tokenizer makes segments: 1 after a sequence's first separator.

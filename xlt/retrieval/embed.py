@@ -66,7 +66,7 @@ def embed(
     """
     groups = list(by_tokens(sequences, max_tokens))
     shape = len(sequences), model.backbone.config.hidden_size
-    vectors: Vectors = torch.empty(shape, dtype=_dtype(model)).numpy()
+    vectors: Vectors = torch.empty(shape, dtype=vector_dtype(model)).numpy()
     path = Path(os.devnull)
     if keep:
         keep.mkdir(parents=True, exist_ok=True)
@@ -121,12 +121,13 @@ def _vectors(
     if pooling == "first":
         # The mean over one token is that token.
         hidden, bounds = hidden.index_select(0, bounds[:-1]), torch.arange(len(bounds), device=bounds.device)
-    vectors: Vectors = unit_means(hidden, bounds, _dtype(model)).cpu().numpy()
+    vectors: Vectors = unit_means(hidden, bounds, vector_dtype(model)).cpu().numpy()
     check_finite(vectors, "sentence vectors")
     return vectors
 
 
-def _dtype(model: PackedModel) -> torch.dtype:
+def vector_dtype(model: PackedModel) -> torch.dtype:
+    """The type of sentence vectors: fp16 of a model in bf16, which has fewer bits, else fp32."""
     return torch.float16 if model.backbone.dtype == torch.bfloat16 else torch.float32
 
 

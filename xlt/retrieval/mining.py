@@ -19,6 +19,8 @@ from xlt.errors import DataFault
 from xlt.retrieval.search import Floats, Ids, Progress, SearchEngine, Vectors, nearest_both
 
 Doubles: TypeAlias = npt.NDArray[np.float64]
+# Scores and ids ``[N, k]`` of the neighbours of N sentences.
+Neighbours: TypeAlias = tuple[Floats | Doubles, Ids]
 
 
 def mine_translations(
@@ -79,15 +81,31 @@ def mine(
         UsageFault: ``k`` is below 1, or no engine has that name.
         ValueError: ids or texts are not as many as the vectors.
     """
-    foreign, foreign_groups = _merge(foreign, foreign_ids, foreign_texts)
-    english, english_groups = _merge(english, english_ids, english_texts)
-    (there, found_english), (back, found_foreign) = nearest_both(foreign, english, k, engine=engine, progress=progress)
-    foreign_means, english_means = there.mean(axis=1, dtype=np.float64), back.mean(axis=1, dtype=np.float64)
-    forward, best_english = _best(there, found_english, foreign_means, english_means)
-    backward, best_foreign = _best(back, found_foreign, english_means, foreign_means)
+    foreign, foreign_groups = merge(foreign, foreign_ids, foreign_texts)
+    english, english_groups = merge(english, english_ids, english_texts)
+    there, back = nearest_both(foreign, english, k, engine=engine, progress=progress)
+    return candidates(*margins(there, back), foreign_groups, english_groups)
+
+
+def margins(there: Neighbours, back: Neighbours) -> tuple[Neighbours, Neighbours]:
+    """The ratio margins in the place of the cosines of ``there`` and ``back``, what ``nearest_both`` found.
+
+    Where the mean of the means is not above 0 a ratio says nothing, and the margin is 0.
+    """
+    means, back_means = (cosines.mean(axis=1, dtype=np.float64) for cosines, _ in (there, back))
+    return _ratios(*there, means, back_means), _ratios(*back, back_means, means)
+
+
+def candidates(
+    there: Neighbours, back: Neighbours, foreign_groups: Sequence[list[str]], english_groups: Sequence[list[str]]
+) -> list[Prediction]:
+    """The pairs of retrieval "max" from the scores and ids ``[N, k]`` of the neighbours of either side, and the ids of
+    each of its sentences; see ``mine``."""
+    forward, best_english = _best(*there)
+    backward, best_foreign = _best(*back)
     pairs = _one_to_one(
-        np.concatenate([np.arange(len(foreign)), best_foreign]),
-        np.concatenate([best_english, np.arange(len(english))]),
+        np.concatenate([np.arange(len(forward)), best_foreign]),
+        np.concatenate([best_english, np.arange(len(backward))]),
         np.concatenate([forward, backward]),
     )
     return [
@@ -97,7 +115,7 @@ def mine(
     ]
 
 
-def _merge(vectors: Vectors, ids: Sequence[str], texts: Sequence[str] | None) -> tuple[Vectors, list[list[str]]]:
+def merge(vectors: Vectors, ids: Sequence[str], texts: Sequence[str] | None) -> tuple[Vectors, list[list[str]]]:
     """The vectors of the distinct texts, in order of first appearance, and the ids of each."""
     groups: dict[str, list[str]] = {}
     firsts = []
@@ -108,17 +126,19 @@ def _merge(vectors: Vectors, ids: Sequence[str], texts: Sequence[str] | None) ->
     return vectors if len(firsts) == len(vectors) else vectors[firsts], list(groups.values())
 
 
-def _best(cosines: Floats, found: Ids, means: Doubles, found_means: Doubles) -> tuple[Doubles, Ids]:
-    """The highest margin ``[N]`` of each sentence among its neighbours ``found [N, k]``, and which one has it.
-
-    The neighbours come by cosine; any of them, the last one too, can have the highest margin. Where the means
-    are not above 0 a ratio says nothing, and the margin is 0.
-    """
+def _ratios(cosines: Floats | Doubles, found: Ids, means: Doubles, found_means: Doubles) -> Neighbours:
     scale = (means[:, None] + found_means[found]) / 2
-    ratios = np.divide(cosines, scale, out=np.zeros_like(scale), where=scale > 0)
-    margins = np.char.mod("%.6g", ratios).astype(np.float64)
-    best = np.lexsort((found, -margins))[:, :1]
-    return np.take_along_axis(margins, best, axis=1)[:, 0], np.take_along_axis(found, best, axis=1)[:, 0]
+    return np.divide(cosines, scale, out=np.zeros_like(scale), where=scale > 0), found
+
+
+def _best(scores: Floats | Doubles, found: Ids) -> tuple[Doubles, Ids]:
+    """The highest score ``[N]`` of each sentence among its neighbours ``found [N, k]``, and which one has it.
+
+    The neighbours come by cosine; any of them, the last one too, can have the highest margin.
+    """
+    rounded = np.char.mod("%.6g", scores).astype(np.float64)
+    best = np.lexsort((found, -rounded))[:, :1]
+    return np.take_along_axis(rounded, best, axis=1)[:, 0], np.take_along_axis(found, best, axis=1)[:, 0]
 
 
 def _one_to_one(foreign: Ids, english: Ids, margins: Doubles) -> list[tuple[int, int, float]]:

@@ -1,0 +1,105 @@
+"""Printed numbers among the values of many readings, and what can be known of a mean over 33 languages."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+
+from xlt.artifact import artifact_root
+from xlt.pipeline.readings import LayerProfile, Reading, Readings, all_readings, nearest_values, schema, values
+from xlt.pipeline.spec import Backbone, RunSpec, SourceSpec
+from xlt.tasks.catalogue import get_task
+
+LANGUAGES = get_task("tatoeba").benchmarks["xtreme"].split()
+PROFILE = dict.fromkeys(set(LayerProfile.model_fields) - {"layer"}, 0.5)
+
+
+def _spec(languages: list[str]) -> RunSpec:
+    return RunSpec(
+        phase="target",
+        name="evaluate.tatoeba",
+        arm="",
+        train=(),
+        evaluate=("tatoeba",),
+        backbone=Backbone(name="x", retrieval_layer=1),
+        parent=None,
+        source=SourceSpec(name="files"),
+        data={f"tatoeba/test/{language}": language for language in languages},
+        recipe={},
+        seed=0,
+        precision="fp32",
+    )
+
+
+def _part(spec: RunSpec, language: str, scores: list[float], pairs: int = 10) -> Readings:
+    name = f"tatoeba/test/{language}"
+    return Readings(
+        task="tatoeba",
+        backbone=spec.backbone,
+        parent=None,
+        source=spec.source,
+        precision="fp32",
+        max_length=9,
+        data={name: spec.data[name]},
+        pairs={name: pairs},
+        languages=(language,),
+        readings=tuple(
+            Reading(
+                layer=layer,
+                pooling="mean",
+                vectors="raw",
+                queries="english",
+                scoring="cosine",
+                split="test",
+                scores=(score,),
+                mean=score,
+                mean_over_pairs=score,
+            )
+            for layer, score in enumerate(scores)
+        ),
+        layers=(LayerProfile(layer=0, **PROFILE | {"raw": scores[0]}),),
+    )
+
+
+def test_means_over_languages_over_pairs_and_over_any_33(tmp_path: Path) -> None:
+    spec = _spec(LANGUAGES)
+    scores = {language: float(place**2 % 37) for place, language in enumerate(LANGUAGES)}
+    size = {language: 10 if scores[language] else 1000 for language in LANGUAGES}
+    found = all_readings(spec, tmp_path, lambda code: _part(spec, code, [scores[code], 50.0], size[code]))
+    first, second = found.readings
+    assert first.scores == tuple(scores.values())
+    assert first.mean == pytest.approx(fmean(scores.values()))
+    assert first.mean_over_pairs == pytest.approx(fmean(scores.values(), size.values()))
+    assert first.mean_over_pairs < first.mean
+    means = [(sum(scores.values()) - sum(left)) / 33 for left in combinations(scores.values(), 3)]
+    assert first.mean_of_33 == (pytest.approx(min(means)), pytest.approx(max(means)))
+    assert second.mean_of_33 == (50.0, 50.0)
+    assert found.plain() == (second,)
+    assert found.layers[0].raw == pytest.approx(first.mean)
+    # Of other languages nothing is said: XTREME's table is of these.
+    fewer = _spec(LANGUAGES[:35])
+    some = all_readings(fewer, tmp_path, lambda code: pytest.fail("it is there"))
+    assert {reading.mean_of_33 for reading in some.readings} == {None}
+
+
+def test_a_printed_number_finds_its_readings_and_what_chance_would_find(tmp_path: Path) -> None:
+    spec = _spec(["de"])
+    scores = [31.04, 30.95, 30.94, 31.2, 28.6, 28.4, 33.4, 90.0]
+    found = all_readings(spec, tmp_path, lambda code: _part(spec, code, scores))
+    comparison, order = nearest_values(found, "31.0")
+    assert [round(value.value, 2) for value in order[:6:2]] == [31.04, 30.95, 30.94]
+    assert [value.averaged for value in order[:2]] == ["languages", "pairs"]
+    # 30.95 may have been printed as 30.9 or as 31.0; within 2.5 points lie six readings, each averaged in two ways.
+    assert (comparison.values, comparison.hits, comparison.near, comparison.window) == (16, 4, 12, 2.5)
+    assert comparison.by_chance == pytest.approx(12 * 0.1 / 5)
+    whole = nearest_values(found, "31")[0]
+    assert (whole.hits, whole.window) == (8, 25.0)
+    assert [value.value for value in values(found)][:3] == [90.0, 90.0, 33.4]
+
+
+def test_the_published_schema_is_the_current_one() -> None:
+    published = (artifact_root() / "schema" / "readings.schema.json").read_text("utf-8")
+    assert published == schema(), "python -m xlt.pipeline.readings > artifact/schema/readings.schema.json"
