@@ -40,6 +40,7 @@ NEEDING = {
         "xlt.train",
         "xlt.verify.golden",
         "xlt.verify.losses",
+        "xlt.verify.power",
         "xlt.verify.recheck",
         "xlt.verify.trainings",
     ),

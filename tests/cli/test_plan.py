@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import Invoke
+from tests.conftest import PROJECT
 from tests.hub_home import own_home
 from xlt.tasks.catalogue import INTERMEDIATE
 
@@ -39,3 +41,21 @@ def test_without_data_the_graph_is_shown_and_how_to_get_the_data(
     parts = ["as multi8", "Data is absent, so it is not known which runs are done"]
     parts += ["not measured here yet", "87 GB for 39 models", "unknown for 39 of 47 runs", "seeds: 0, 1, 2"]
     assert not [part for part in parts if part not in text]
+
+
+def test_what_the_seeds_can_show_is_said_before_anything_is_fetched(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_home(tmp_path, monkeypatch)
+    shutil.copy(PROJECT / "artifact" / "claims.toml", tmp_path / "artifact")
+    shutil.copytree(PROJECT / "artifact" / "expected", tmp_path / "artifact" / "expected")
+    arguments = ("plan", "--tier", "core", "--power", "--results", str(tmp_path / "results"))
+    document = invoke(*arguments, "--json").document["power"]
+    claims = {line["claim"] for line in document["lines"]}
+    assert claims == {"", "C1", "C2", "C3", "C4", "C5", "C7", "C8"}, "C6 is of the tier paper"
+    assert document["prior"]["label"] == "SEEN"
+    assert document["prior"]["source"].startswith("https://")
+    assert document["sizes_unknown"] == ["bucc2018", "tydiqa"]
+    text = invoke(*arguments).out
+    assert not [part for part in ("all nine − baseline", "nothing is trained") if part not in text]
+    assert invoke(*arguments[:3], *arguments[4:], "--json").document["power"] is None

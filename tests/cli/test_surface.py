@@ -28,7 +28,7 @@ RECHECK = {"--recheck", "--recheck-seed"}
 OPTIONS = {
     "doctor": COMMON | {"--gpu"},
     "fetch": {"--model", "--tier", "--language", "--mirror", "--data-root", "--offline", "--json", "--debug"},
-    "plan": COMMON | SOURCE | {"--calibrate", "--engine", "--tier", "--seed"},
+    "plan": COMMON | SOURCE | {"--calibrate", "--engine", "--power", "--tier", "--seed"},
     "reproduce": COMMON | SOURCE | ENGINE | {"--search", "--shard", "--tier", "--seed", "--golden"},
     "train": COMMON | SOURCE | ENGINE | RECIPE | {"--model", "--phase", "--tier", "--seed"},
     "evaluate": COMMON | SOURCE | WHERE | {"--search"},

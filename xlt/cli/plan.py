@@ -3,6 +3,7 @@
 xlt plan
 xlt plan --calibrate                           # hours on this machine, from a few steps
 xlt plan --source files --data-root DIR        # the same tier on real text
+xlt plan --tier core --power                   # how small a difference these seeds can show, and what claims need
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from xlt.errors import DataFault
 with lazily():
     from xlt.pipeline import calibration, executor, grid, sources, store, tiers
     from xlt.pipeline import estimate as costs
+    from xlt.verify import power as powers
 
 UNKNOWN = "unknown"  # the state of a run whose data is absent
 
@@ -76,6 +78,8 @@ class Plan:
     """The command that gets the data; empty where all is here."""
     estimate: costs.Estimate
     """What all runs cost together, if none of them is done yet."""
+    power: powers.GridPower | None
+    """With ``--power``, what the grid can show; else null."""
 
 
 def plan(
@@ -86,6 +90,9 @@ def plan(
     results: options.Results = options.DEFAULT_RESULTS,
     engine: options.Engine = "deepspeed",
     calibrate: Annotated[bool, "Time a few steps of every kind of task on this machine, to tell the hours."] = False,
+    power: Annotated[
+        bool, "Tell how small a difference the grid can show, and how many seeds each claim needs."
+    ] = False,
 ) -> None:
     """List a tier's runs: done, to do, and what they cost."""
     described, runs = tiers.read_tier(tier), store.RunStore(results)
@@ -116,6 +123,7 @@ def plan(
         data_absent=absent,
         fetch=fetch,
         estimate=costs.estimate(planned, backbone, source, rate),
+        power=powers.grid_power(described, source, named.name) if power else None,
     )
     emit(result, _shown(result))
 
@@ -143,6 +151,8 @@ def _shown(plan: Plan) -> Shown:
         yield f"Data is absent, so it is not known which runs are done: {plan.data_absent}"
         yield f"To get it: {plan.fetch}"
     yield from _costs(plan.estimate)
+    if plan.power:
+        yield from _power(plan.power)
 
 
 def _costs(cost: costs.Estimate) -> Iterator[str]:
@@ -168,6 +178,46 @@ def _costs(cost: costs.Estimate) -> Iterator[str]:
     yield f"  GPU memory       {'; '.join(memory) or 'not measured: add --calibrate on a GPU'}"
     yield f"  disk             {disk} for {cost.models} models in fp32"
     yield f"  download         {'; '.join(download)}"
+
+
+def _power(found: powers.GridPower) -> Shown:
+    """What the grid can show, and where the spread that this rests on is from."""
+    columns = ("claim", "compared", "paper", "seeds", "smallest", "other examples", "shown", "seeds needed")
+    rows = (
+        (
+            *(line.claim or None, line.compared, line.states, line.seeds),
+            *(_range(line.smallest, "{:.1f}"), _range(line.smallest_at_large, "{:.1f}")),
+            *(_range(line.shown, "{:.0f} %"), _range(line.seeds_needed, "{}")),
+        )
+        for line in found.lines
+    )
+    yield table(
+        columns, rows, "What these seeds can show, in points; two numbers: by the lowest and the highest spread"
+    )
+    yield from (f"{line.claim or 'Any arm'}, {line.compared}: {line.note}." for line in found.lines if line.note)
+    low, high = found.prior.task
+    yield "Columns:"
+    yield "  smallest        the true difference that verify tells from nothing in 80 % of cases; of a printed value,"
+    yield "                  how far from it deviates: of a gain, the least that no gain at all is told from"
+    yield "  other examples  the same if other test examples would have been as good, which no number of seeds helps"
+    yield "  shown           how often the claim is 'reproduced' where the paper is right"
+    yield "  seeds needed    for 80 % of that"
+    yield (
+        "The spread between seeds is not measured before a run. A prior stands for it, published seeds of "
+        f"{found.prior.model}: {low:.2f} to {high:.2f} for a task ({found.prior.source})."
+    )
+    if found.lines[0].seeds == 1:
+        yield "One seed shows no spread: verify decides nothing of what is trained, and the prior is taken for known."
+    if found.sizes_unknown:
+        yield f"Not known before the fetch, and not counted: test examples of {', '.join(found.sizes_unknown)}."
+
+
+def _range(pair: Sequence[float | None] | None, form: str) -> str | None:
+    """Two numbers, or one if they look the same; a number of seeds that is not there is more than were tried."""
+    if pair is None:
+        return None
+    first, second = (f"> {powers.COUNTS[-1]}" if each is None else form.format(each) for each in pair)
+    return first if first == second else f"{first} – {second}"
 
 
 def _hours(hours: float | None) -> str:
