@@ -28,6 +28,7 @@ from xlt.verify.golden import PHASE_1_STEPS, STEPS, TOLERANCE, golden_folder
 from xlt.verify.recorded import ReferenceRun, read_references
 from xlt.verify.scores import BEST
 
+from .anchors import anchors
 from .characteristics import Series, correlation, failures, not_normal, noticed, upper_bound
 
 TIER, SOURCE = "smoke", "world"
@@ -147,7 +148,7 @@ def bands(series: Series) -> list[dict[str, Any]]:
 def claims() -> list[dict[str, Any]]:
     """Every claim of the paper: what to run, what is expected, and how many seeds were recorded."""
     rows = []
-    for claim in read_claims().claims:
+    for claim in (each for each in read_claims().claims if not each.measured_by):  # the others are anchors
         tier, seeds = claim.tiers[0], range(claim.seeds)
         made = f"xlt reproduce --tier {tier} --seed $n --results results-$n"
         loop = f"for n in {' '.join(map(str, seeds))}; do {made}; done" if len(seeds) > 1 else made.replace("$n", "0")
@@ -301,6 +302,7 @@ def render() -> str:
         not_normal=not_normal(series),
         correlation=correlation(series),
         claims=claims(),
+        anchors=anchors(),
         unreadable=unreadable(),
         controls=_json(f"{TIER}-{SOURCE}/controls.json"),
         golden=_golden(),

@@ -186,6 +186,7 @@ def write_core_artifact(root: Path, source: ConstructedSource | None = None) -> 
         "hub.toml",
         "tiers/core.toml",
         "expected/paper.toml",
+        "expected/anchors.toml",
         "expected/original.toml",
     ):
         (root / name).parent.mkdir(parents=True, exist_ok=True)

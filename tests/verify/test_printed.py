@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from xlt.verify.claims import Printed, read_literature
-from xlt.verify.rules import CellVerdict, judge_printed
+from xlt.verify.looks import CellVerdict
+from xlt.verify.printed import judge_printed
 
 from .core_results import BASE, Aim, aimed, replicated, scores
 

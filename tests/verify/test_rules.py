@@ -10,8 +10,9 @@ import pytest
 from xlt.verify import comparison
 from xlt.verify.claims import read_claims, read_literature
 from xlt.verify.comparison import VerdictWord, worst
+from xlt.verify.looks import Part
 from xlt.verify.paper import judge_paper
-from xlt.verify.rules import Part, judge_parts
+from xlt.verify.rules import judge_parts
 from xlt.verify.scores import Scores
 
 from .core_results import Aim, aimed, replicated, scores

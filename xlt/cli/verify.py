@@ -38,9 +38,9 @@ with lazily():
         evidence,
         export,
         judge,
+        looks,
         paper,
         report,
-        rules,
         selection,
         singles,
         sites,
@@ -66,7 +66,7 @@ _known_table = one_of("table", lambda: (table.name for table in claims.read_lite
 def verify(
     results: Folders = None,
     data_root: DataRoot = None,
-    claim: Annotated[list[str] | None, "Judge only this claim of the paper: C3.", _known_claim] = None,
+    claim: Annotated[list[str] | None, "Judge only this claim of the paper or anchor: C3, A1.", _known_claim] = None,
     table: Annotated[list[str] | None, "Judge only this printed table: main.", _known_table] = None,
     cell: Annotated[
         list[str] | None,
@@ -282,7 +282,9 @@ def _paper(found: paper.Paper | None) -> Shown:
         return
     if found.claims:
         columns = ("verdict", "claim", "measured", "expected", "why")
-        yield table_of(columns, _claims(found.claims), "The paper's claims")
+        title = "Published anchors" if found.of_anchors else "The paper's claims, and published anchors"
+        yield table_of(columns, _claims(found.claims), title)
+        yield from (f"{each.claim.id}: {each.beside}." for each in found.claims if each.beside)
     # A table has dozens of languages: where all are well, their mean says so.
     printed = [each for each in found.cells if each.verdict == "deviates" or not each.cell.language or not found.claims]
     if printed := [each for each in printed if each.cell.expected is not None or not found.claims]:
@@ -291,7 +293,7 @@ def _paper(found: paper.Paper | None) -> Shown:
         yield table_of(columns, cited, "Printed cells")
     for fix in dict.fromkeys(each.fix for each in found.claims if each.fix):
         yield f"{', '.join(each.claim.id for each in found.claims if each.fix == fix)}: {fix}"
-    yield f"The paper: {found.summary}."
+    yield f"{'Published anchors' if found.of_anchors else 'The paper'}: {found.summary}."
 
 
 def _claims(found: Sequence[paper.ClaimVerdict]) -> Iterator[tuple[object, ...]]:
@@ -302,7 +304,7 @@ def _claims(found: Sequence[paper.ClaimVerdict]) -> Iterator[tuple[object, ...]]
             yield verdict, f"    {part.name}", _measured(part), part.expected, part.reason
 
 
-def _measured(found: rules.Part | rules.CellVerdict) -> str | None:
+def _measured(found: looks.Part | looks.CellVerdict) -> str | None:
     if found.value is None or found.low is None or found.high is None:
         return None
     return f"{found.value:.1f} ({found.low:.1f} to {found.high:.1f})"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
@@ -80,6 +81,14 @@ class Claim(Frozen):
     """Rule ``cells``: the printed tables."""
     row: str = ""
     """Rule ``cells``: their row."""
+    quantities: tuple[str, ...] = ()
+    """Rule ``cells``: what of the row is judged; all of it unless given."""
+    beside: tuple[str, ...] = ()
+    """Rule ``cells``: other printed tables, whose values of the same quantities are shown beside and decide nothing."""
+    backbone: str = ""
+    """The model that it is about; that of all claims unless given."""
+    measured_by: dict[str, str] = Field(default={})
+    """By tier in which an arm of its own measures it, that arm: it stands for ``row`` there, and need not be run."""
     tiers: tuple[str, ...]
     """The tiers that it is about."""
     arms: tuple[str, ...]
@@ -119,20 +128,51 @@ class Claims(Frozen):
 
 
 class PaperRow(Frozen):
-    """A line of a printed table: ``values`` by quantity, ``by_language`` by task; ``layer``, where it differs."""
+    """A line of a printed table: ``values`` by quantity, ``by_language`` by quantity; ``layer``, where it differs.
+
+    Where single seeds are printed, ``seeds`` has them by quantity and language, and the means follow from them.
+    """
 
     arm: str
     layer: int | None = None
     values: dict[str, Percent] = Field(default={})
     by_language: dict[str, dict[str, Percent]] = Field(default={})
+    seeds: dict[str, dict[str, tuple[Percent, ...]]] = Field(default={})
     unknown: tuple[str, ...] = ()
+
+    def printed(self) -> Iterator[tuple[str, str, tuple[float, ...]]]:
+        """Quantity, language (empty for the mean over languages) and the values of all printed seeds, or the one."""
+        for quantity, value in self.values.items():
+            yield quantity, "", (value,)
+        for quantity, by_seed in self.seeds.items():
+            yield quantity, "", tuple(map(fmean, zip(*by_seed.values(), strict=True)))
+        for quantity, values in self.by_language.items():
+            yield from ((quantity, code, (value,)) for code, value in values.items())
+        for quantity, by_seed in self.seeds.items():
+            yield from ((quantity, code, found) for code, found in by_seed.items())
+
+
+class KnownSpread(Frozen):
+    """The standard deviation between seeds, in points, that others measured in the like: of a mean over languages and
+    of one language; a single seed is judged by it."""
+
+    mean: float = Field(gt=0)
+    language: float = Field(gt=0)
+    freedom: int = Field(gt=0)
+    reason: Text
 
 
 class PaperTable(Frozen):
-    """A printed table. ``unverifiable`` says why none of it is judged, ``needs`` what its unknown values need."""
+    """A printed table. ``unverifiable`` says why none of it is judged, ``needs`` what its unknown values need.
+
+    ``backbone`` is the model, where it is not that of all claims; ``protocol`` how it was measured, in words;
+    ``margin_language`` the margin of a single language, where that is another one.
+    """
 
     name: str
     about: Text
+    backbone: str = ""
+    protocol: str = ""
     split: Split
     layer: int = 0
     pooling: str = ""
@@ -141,7 +181,9 @@ class PaperTable(Frozen):
     label: Literal["SEEN", "UNKNOWN"]
     trained: bool = True
     margin: float = Field(ge=0)
+    margin_language: float | None = Field(default=None, ge=0)
     margin_reason: Text
+    spread: KnownSpread | None = None
     unverifiable: str = ""
     needs: str = ""
     unknown: tuple[str, ...] = ()
@@ -149,7 +191,8 @@ class PaperTable(Frozen):
 
     @model_validator(mode="after")
     def _nothing_is_recalled(self) -> Self:
-        if (self.label == "UNKNOWN" or self.unverifiable) and any(row.values or row.by_language for row in self.rows):
+        read = any(row.values or row.by_language or row.seeds for row in self.rows)
+        if read and (self.label == "UNKNOWN" or self.unverifiable):
             raise ValueError(f"the table '{self.name}' has values that nobody has read")
         return self
 
@@ -171,6 +214,14 @@ class Printed(Frozen):
     """The block that is pooled for retrieval; 0 if unknown."""
     expected: float | None
     """The value, in percent; null where it was not read."""
+    seeds: tuple[float, ...] = ()
+    """The values of single seeds, whose mean it is, where they are printed."""
+    deviation: float = 0.0
+    """The standard deviation between seeds, in points, that others measured in the like; 0 if none is known."""
+    freedom: int = 0
+    """The degrees of freedom of that."""
+    backbone: str = ""
+    """The model, where it is not that of all claims."""
     source: str
     """Where it was read."""
     trained: bool
@@ -238,14 +289,25 @@ class Literature(Frozen):
         return printed
 
 
+class _Anchors(Frozen):
+    """Printed tables of other models, or of XLM-R Large by others."""
+
+    format: Literal[1]
+    tables: tuple[PaperTable, ...]
+
+
 def read_claims() -> Claims:
     """The claims in ``artifact/claims.toml``."""
     return read_record(Claims, "claims.toml")
 
 
 def read_literature() -> Literature:
-    """The printed values in ``artifact/expected/paper.toml``."""
-    return read_record(Literature, "expected", "paper.toml")
+    """The printed values in ``artifact/expected/paper.toml``, and those of other models in ``anchors.toml`` there."""
+    paper, anchors = (
+        read_record(Literature, "expected", "paper.toml"),
+        read_record(_Anchors, "expected", "anchors.toml"),
+    )
+    return paper.model_copy(update={"tables": (*paper.tables, *anchors.tables)})
 
 
 def read_given(path: Path) -> Given:
@@ -266,9 +328,10 @@ def read_given(path: Path) -> Given:
 
 def _cells(table: PaperTable, row: PaperRow) -> Iterator[Printed]:
     layer = table.layer if row.layer is None else row.layer
-    known = [(quantity, "", value) for quantity, value in row.values.items()]
-    known += [(task, code, value) for task, by in row.by_language.items() for code, value in by.items()]
-    for quantity, language, value in [*known, *((each, "", None) for each in (*row.unknown, *table.unknown))]:
+    by_language = table.margin if table.margin_language is None else table.margin_language
+    unknown: list[tuple[str, str, tuple[float, ...]]] = [(each, "", ()) for each in (*row.unknown, *table.unknown)]
+    for quantity, language, values in [*row.printed(), *unknown]:
+        spread = table.spread and (table.spread.language if language else table.spread.mean)
         yield Printed(
             table=table.name,
             arm=row.arm,
@@ -276,9 +339,13 @@ def _cells(table: PaperTable, row: PaperRow) -> Iterator[Printed]:
             language=language,
             split=table.split,
             layer=layer,
-            expected=value,
+            expected=fmean(values) if values else None,
+            seeds=values if len(values) > 1 else (),
+            deviation=spread or 0.0,
+            freedom=table.spread.freedom if table.spread else 0,
+            backbone=table.backbone,
             source=table.source,
             trained=table.trained,
-            margin=table.margin,
-            needs="" if value is not None else table.unverifiable or f"no value was read; needs {table.needs}",
+            margin=by_language if language else table.margin,
+            needs="" if values else table.unverifiable or f"no value was read; needs {table.needs}",
         )

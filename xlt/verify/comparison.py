@@ -192,14 +192,27 @@ def verdicts(found: Sequence[Comparison]) -> list[VerdictWord]:
     return [each.verdict(level) for each, level in zip(found, levels, strict=True)]
 
 
-def estimate(here: Sequence[float], there: Sequence[float] = ()) -> Estimate:
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """The standard deviation between seeds that somebody else measured, in points, and its degrees of freedom."""
+
+    deviation: float = 0.0
+    freedom: int = 0
+
+
+NOT_KNOWN = Spread()
+
+
+def estimate(here: Sequence[float], there: Sequence[float] = (), known: Spread = NOT_KNOWN) -> Estimate:
     """The mean of the values here, minus that of the values ``there``, with its standard error.
 
-    The spread between seeds is one, pooled over both sides. One value there, as one that was printed, is one more draw
-    with the spread of those here; one value here is one more draw with the spread of those there.
+    The spread between seeds is one, pooled over both sides and with what is ``known`` of it. One value there, as one
+    that was printed, is one more draw with the spread of those here; one value here is one more draw with the spread
+    of those there.
     """
     middle, other = mean(here), mean(there) if there else 0.0
-    freedom = max(1, len(here) - 1 + max(len(there) - 1, 0))
-    squares = math.fsum([*((value - middle) ** 2 for value in here), *((value - other) ** 2 for value in there)])
-    variance = squares / freedom * (1 / len(here) + (1 / len(there) if there else 0))
+    freedom = max(1, len(here) - 1 + max(len(there) - 1, 0) + known.freedom)
+    squares = [known.freedom * known.deviation**2, *((value - middle) ** 2 for value in here)]
+    squares += [(value - other) ** 2 for value in there]
+    variance = math.fsum(squares) / freedom * (1 / len(here) + (1 / len(there) if there else 0))
     return Estimate(middle - other, math.sqrt(variance), freedom)

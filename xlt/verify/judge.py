@@ -17,6 +17,7 @@ from xlt.pipeline.differences import KnownDifference, known_differences
 from xlt.pipeline.spec import Backbone, SourceSpec
 from xlt.pipeline.store import RunStore, State
 from xlt.verify import recorded
+from xlt.verify.anchors import judge_anchors
 from xlt.verify.beside import judge_beside, words_of
 from xlt.verify.cells import Cell, Mean, read_cells
 from xlt.verify.checks import NOTHING_AGAIN, Again, Checks, check_deeper
@@ -111,6 +112,8 @@ class Verification(Frozen):
     """The SHA-256 of all sets of rows that were read, by task, split and language."""
     backbone: Backbone | None = None
     """The pretrained model of all runs."""
+    backbones: dict[str, Backbone] = Field(default_factory=dict)
+    """That of the runs of each arm."""
     tier_mismatches: dict[str, str] = Field(default_factory=dict)
     """Runs that are not made as the project's tier of that name says, and how; their scores are not judged."""
     original: Original | None = None
@@ -132,7 +135,7 @@ class Verification(Frozen):
     @property
     def nothing_judged(self) -> str:
         """Why nothing was judged, in words; empty where something was, or nothing is expected of single runs."""
-        words = {each.verdict for each in self.paper.claims} if self.paper else set[VerdictWord]()
+        words = self.paper.words if self.paper else set[VerdictWord]()
         for each in self.seeds:
             words |= words_of(each.verdicts, each.overall)
         if not self.tier or words - {"not verifiable"}:
@@ -142,8 +145,8 @@ class Verification(Frozen):
     @property
     def table(self) -> pd.DataFrame:
         """The table of scores of all seeds."""
-        layer = self.backbone.retrieval_layer if self.backbone else 0  # all seeds have the same
-        return pd.concat([table_of(each.cells, each.seed, layer) for each in self.seeds])
+        layers = {arm: backbone.retrieval_layer for arm, backbone in self.backbones.items()}  # all seeds have the same
+        return pd.concat([table_of(each.cells, each.seed, layers) for each in self.seeds])
 
     @property
     def summary(self) -> str:
@@ -186,10 +189,9 @@ def recompute(
     wanted = tier_runs(grid, source)
     mismatches = tier_mismatches(grid.tier, wanted, recomputed.runs)
     recomputed = replace(recomputed, problems=(*recomputed.problems, *found, *mislabelled_runs(mismatches, grid)))
-    required = list(required_means(wanted, source, recomputed.runs))
-    judged = judge_beside(grid, required, store, recomputed, mismatches, added)
-    states = _states(recomputed.runs)
-    platform = recorded.platform_of(recomputed.runs)
+    required = required_means(wanted, source, recomputed.runs)
+    judged = judge_beside(grid, list(required), store, recomputed, mismatches, added)
+    states, platform = _states(recomputed.runs), recorded.platform_of(recomputed.runs)
     return Verification(
         tier=grid.tier,
         source=grid.source,
@@ -218,6 +220,7 @@ def recompute(
         platform=platform,
         fingerprints=dict(sorted(item for run in recomputed.runs if run.spec for item in run.spec.data.items())),
         backbone=backbone_of(grid, recomputed.runs),
+        backbones={run.entry.arm: run.spec.backbone for run in recomputed.runs if run.spec and run.entry.arm},
         tier_mismatches=mismatches,
         original=beside_recorded(judged.verdicts, _made(states), judged.runs, grid.seed, platform),
         checks=checks,
@@ -252,8 +255,9 @@ def join(
         paper = None
     else:
         paper = _judge_paper(joined, first.backbone, given)
-        words = {each.verdict for each in paper.claims}
-        original = beside_paper(paper, scores_of(joined), first.backbone.name, first.platform, first.deviations)
+        words = paper.words
+        if not paper.of_anchors:
+            original = beside_paper(paper, scores_of(joined), first.backbone.name, first.platform, first.deviations)
     code = worst_code([exit_code((), (), words), golden_code(golden), *(each.exit_code for each in verifications)])
     joined = joined.model_copy(update={"paper": paper, "original": original, "exit_code": code})
     if code == ExitCode.OK and joined.nothing_judged:
@@ -265,12 +269,17 @@ def _judge_paper(joined: Verification, backbone: Backbone, given: Given | None) 
     claims = read_claims()
     asked = [claim for claim in claims.claims if joined.tier in claim.tiers]
     cells, why = read_literature().cells(given), ""
-    if backbone.name != claims.backbone:
+    anchors = bool(asked) and all(joined.tier in claim.measured_by for claim in asked)
+    if not anchors:
+        cells = [cell for cell in cells if cell.backbone in ("", claims.backbone)]
+    if backbone.name != claims.backbone and not anchors:
         why = f"the claims are about {claims.backbone}; the results are of {backbone.name}"
     elif limit := joined.source.settings.get("limit"):
         why = f"the results are of the first {limit} rows of each split (--limit)"
     if why:
         return not_judged(tuple(each.seed for each in joined.seeds), asked, cells, why)
+    if anchors:
+        return judge_anchors(asked, scores_of(joined), cells, joined.backbones, joined.tier, joined.command)
     return judge_paper(scores_of(joined), asked, cells, backbone.retrieval_layer, joined.command)
 
 

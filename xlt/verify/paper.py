@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from xlt.frozen import Frozen
 from xlt.verify.claims import Claim, Printed
 from xlt.verify.comparison import VERDICT_WORDS, VerdictWord, worst
-from xlt.verify.rules import CellVerdict, Part, judge_parts, judge_printed
+from xlt.verify.looks import CellVerdict, Part
+from xlt.verify.printed import beside_printed, judge_printed
+from xlt.verify.rules import judge_parts
 from xlt.verify.scores import Scores
 from xlt.verify.verdicts import Judged, count_verdicts
 
+Found = TypeVar("Found", bound=Judged)
 ALWAYS_COUNTED: tuple[VerdictWord, ...] = ("reproduced", "consistent", "deviates", "not verifiable")
 
 
@@ -23,6 +27,10 @@ class ClaimVerdict(Judged):
     """The things that it says, each with a verdict."""
     fix: str = ""
     """The command that runs what it lacks, with the cost."""
+    beside: str = ""
+    """Where printed values are judged: what was measured beside them, in words."""
+    optional: bool = False
+    """Whether a part of the tier measures it that need not be run: then it is no gap that it was not."""
 
 
 class Paper(Frozen):
@@ -34,6 +42,16 @@ class Paper(Frozen):
     """The claims that are about this tier, failures first."""
     cells: tuple[CellVerdict, ...]
     """All printed values, failures first."""
+
+    @property
+    def of_anchors(self) -> bool:
+        """Whether it is about what others printed, and not about the paper."""
+        return any(each.optional for each in self.claims)
+
+    @property
+    def words(self) -> set[VerdictWord]:
+        """The verdicts on the claims, without that on a part of the tier which was not run."""
+        return {each.verdict for each in self.claims if not (each.optional and each.verdict == "not run")}
 
     @property
     def summary(self) -> str:
@@ -58,13 +76,9 @@ def _counted(found: Sequence[Judged]) -> str:
 
 def judge_paper(scores: Scores, asked: Sequence[Claim], cells: Sequence[Printed], layer: int, command: str) -> Paper:
     """Judge the claims and the printed values; ``layer`` is the block that was pooled for retrieval."""
-    judged = list(judge_printed(cells, scores, layer, command))
-    given = [_judge(claim, judge_parts(claim, scores, cells, layer), command) for claim in asked]
-    return Paper(
-        seeds=scores.seeds,
-        claims=tuple(sorted(given, key=lambda each: VERDICT_WORDS.index(each.verdict))),
-        cells=tuple(sorted(judged, key=lambda each: VERDICT_WORDS.index(each.verdict))),
-    )
+    given = [judge_claim(claim, scores, cells, layer, command) for claim in asked]
+    judged = judge_printed(cells, scores, layer, command)
+    return Paper(seeds=scores.seeds, claims=failures_first(given), cells=failures_first(judged))
 
 
 def not_judged(seeds: tuple[int, ...], asked: Sequence[Claim], cells: Sequence[Printed], why: str) -> Paper:
@@ -76,7 +90,14 @@ def not_judged(seeds: tuple[int, ...], asked: Sequence[Claim], cells: Sequence[P
     )
 
 
-def _judge(claim: Claim, parts: Sequence[Part], command: str) -> ClaimVerdict:
+def failures_first(found: Iterable[Found]) -> tuple[Found, ...]:
+    """Verdicts in the order in which people want to read them."""
+    return tuple(sorted(found, key=lambda each: VERDICT_WORDS.index(each.verdict)))
+
+
+def judge_claim(claim: Claim, scores: Scores, cells: Sequence[Printed], layer: int, command: str) -> ClaimVerdict:
+    """The verdict on a claim; ``layer`` is the block that was pooled for retrieval, ``command`` runs what it lacks."""
+    parts = judge_parts(claim, scores, cells, layer)
     word = worst([part.verdict for part in parts if part.decides])
     reasons = [f"{part.name}: {part.reason}" for part in parts if part.decides and part.verdict == word]
     more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
@@ -88,4 +109,5 @@ def _judge(claim: Claim, parts: Sequence[Part], command: str) -> ClaimVerdict:
         reason=f"{reasons[0]}{more}",
         parts=tuple(parts),
         fix=f"{command}{seeds} (each: {claim.cost})" if lacks else "",
+        beside=beside_printed(parts, cells),
     )

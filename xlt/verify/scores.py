@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -39,12 +40,13 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 
 
-def table_of(cells: Iterable[Cell], seed: int, layer: int = 0) -> pd.DataFrame:
-    """The table of one seed; ``layer`` is the block that is pooled for retrieval."""
+def table_of(cells: Iterable[Cell], seed: int, layers: Mapping[str, int] = MappingProxyType({})) -> pd.DataFrame:
+    """The table of one seed; ``layers`` has by arm the block that is pooled for retrieval."""
     rows = []
     for cell in cells:
         task, guess = get_task(cell.task), cell.guess
-        variant = f"layer {layer}" if task.kind == "retrieval" and layer else ""
+        layer = layers.get(cell.arm, 0) if task.kind == "retrieval" else 0
+        variant = f"layer {layer}" if layer else ""
         values = {SCORE: (cell.score, task_score(task, guess))}
         values |= {metric: (value, guess.get(metric, np.nan)) for metric, value in cell.metrics.items()}
         place, facts = (*cell.key, cell.language), (cell.above_chance, cell.predictions, cell.run)

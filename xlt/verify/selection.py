@@ -32,7 +32,7 @@ def select(
     if paper is None and (claims or tables):
         raise UsageFault(
             f"The tier '{verification.tier}' has no claims of the paper and no printed tables.",
-            why="They are about XLM-R Large, which the tiers core and paper train.",
+            why="They are about XLM-R Large, which the tiers core and paper train; anchors are of the tier pocket.",
             fix="xlt reproduce --tier core; here: xlt verify --cell TASK, or --cell TASK.LANGUAGE",
         )
     if paper is not None:

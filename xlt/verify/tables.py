@@ -16,8 +16,8 @@ from xlt.verify.claims import PaperTable, read_literature
 from xlt.verify.comparison import UNSETTLED, VERDICT_WORDS, VerdictWord, estimate
 from xlt.verify.gains import RecordedGain
 from xlt.verify.judge import Verification, scores_of
+from xlt.verify.looks import CellVerdict
 from xlt.verify.paper import Paper
-from xlt.verify.rules import CellVerdict
 from xlt.verify.scores import BASELINE, NINE, ScoreUnavailable, tasks_of
 from xlt.verify.verdicts import Statement, Verdict
 

@@ -1,0 +1,61 @@
+"""The anchors of EXPECTED_RESULTS.md: what others printed, and what was recorded here beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from statistics import fmean
+from typing import Any
+
+from xlt.tasks.catalogue import get_task
+from xlt.verify.claims import Claim, PaperTable, Printed, read_claims, read_literature
+from xlt.verify.recorded import ReferenceRun, read_references
+from xlt.verify.scores import SCORE
+
+TIER, SOURCES = "pocket", ("hub", "files")
+
+
+def anchors() -> list[dict[str, Any]]:
+    """Every anchor: its claim, its printed tables, and per quantity and language the printed value and the recorded."""
+    literature = read_literature()
+    runs = [run for source in SOURCES for run in read_references(TIER, source).runs]
+    return [
+        {
+            "claim": claim,
+            "beside": [table for table in literature.tables if table.name in claim.beside],
+            "tables": [
+                {"table": table, "rows": list(_rows(claim, table, literature.cells(), runs))}
+                for table in literature.tables
+                if table.name in claim.tables
+            ],
+        }
+        for claim in read_claims().claims
+        if TIER in claim.measured_by
+    ]
+
+
+def _rows(
+    claim: Claim, table: PaperTable, cells: Sequence[Printed], runs: Sequence[ReferenceRun]
+) -> Iterator[dict[str, Any]]:
+    """A row per mean: what is printed and recorded of it and of its languages."""
+    own = [cell for cell in cells if cell.table == table.name and cell.arm == claim.row]
+    for mean in own:
+        if mean.language or (claim.quantities and mean.quantity not in claim.quantities):
+            continue
+        languages = {
+            cell.language: (cell.expected, _recorded(claim, cell, runs))
+            for cell in own
+            if cell.language and cell.quantity == mean.quantity
+        }
+        found = [measured for _, measured in languages.values() if measured is not None]
+        whole = fmean(found) if len(found) == len(languages) else None
+        yield {"cell": mean, "languages": languages, "measured": whole}
+
+
+def _recorded(claim: Claim, cell: Printed, runs: Sequence[ReferenceRun]) -> float | None:
+    """The mean over the recorded seeds of one cell; None where there is none."""
+    task, _, metric = cell.quantity.partition("/")
+    split = cell.split if cell.split in get_task(task).files else "test"
+    name = f"{claim.measured_by[TIER]}/{task}/{split}/{cell.language}"
+    there = [(run.score(name), run.cells[name].metrics) for run in runs if name in run.cells]
+    values = [score if (metric or SCORE) == SCORE else metrics.get(metric) for score, metrics in there]
+    return fmean(value for value in values if value is not None) if values else None
