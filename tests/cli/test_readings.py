@@ -124,6 +124,12 @@ def test_the_plain_reading_of_tatoeba_is_what_retrieve_gives(
     assert f"of 384 values round to {printed}" in shown.out
     assert "by chance" in shown.out
     assert shown.out.count("as xlt retrieve reads") == 2
+    unknown = _retrieve(invoke, "tatoeba", tmp_path, *model, "--readings", "--printed", "mine")
+    assert unknown.code == ExitCode.USAGE
+    assert "Tables: replication" in unknown.err
+    # The languages of the world are in no table: only the mean is compared.
+    table = _retrieve(invoke, "tatoeba", tmp_path, *model, "--readings", "--printed", "replication", "--json").document
+    assert (table["comparison"]["printed"], table["comparison"]["differences"]) == ("31.0", [])
     # Another layer or pooling is another plain reading of the same.
     other = _retrieve(invoke, "tatoeba", tmp_path, "--model", models[0], "--layer", "2", "--pooling", "first")
     document = _retrieve(

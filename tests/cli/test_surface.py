@@ -116,7 +116,10 @@ def test_without_a_command_the_first_screen_says_what_to_type(invoke: Invoke) ->
         (["reproduce", "--shard", "--processes", "1"], "--shard needs several"),
         (["retrieve", "xnli", "--model", "x"], "not a retrieval task"),
         (["retrieve", "tatoeba", "--model", "x", "--printed", "31.0"], "Add --readings"),
-        (["retrieve", "tatoeba", "--model", "x", "--readings", "--printed", "31,0"], "not a number as it is printed"),
+        (
+            ["retrieve", "tatoeba", "--model", "x", "--readings", "--printed", "31,0"],
+            "neither a number as it is printed nor a table",
+        ),
         (["evaluate", "xnli", "--model", "./nowhere"], "holds no model"),
     ],
 )

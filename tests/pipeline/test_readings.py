@@ -100,6 +100,19 @@ def test_a_printed_number_finds_its_readings_and_what_chance_would_find(tmp_path
     assert [value.value for value in values(found)][:3] == [90.0, 90.0, 33.4]
 
 
+def test_printed_languages_decide_between_readings_of_one_mean(tmp_path: Path) -> None:
+    spec, scores = _spec(["de", "sw"]), {"de": [40.0, 60.0, 50.2], "sw": [60.0, 40.0, 50.2]}
+    found = all_readings(spec, tmp_path, lambda code: _part(spec, code, scores[code]))
+    comparison, order = nearest_values(found, "50.0", {"de": 59.0, "sw": 42.0, "th": 1.0})
+    assert comparison.differences == pytest.approx((18.5, 1.5, 8.5))
+    assert [(value.reading.layer, value.difference) for value in order] == [
+        (1, pytest.approx(1.5)),
+        (2, pytest.approx(8.5)),
+        (0, pytest.approx(18.5)),
+    ]
+    assert comparison.hits == 4
+
+
 def test_the_published_schema_is_the_current_one() -> None:
     published = (artifact_root() / "schema" / "readings.schema.json").read_text("utf-8")
     assert published == schema(), "python -m xlt.pipeline.readings > artifact/schema/readings.schema.json"

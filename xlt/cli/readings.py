@@ -23,6 +23,7 @@ with lazily():
     from xlt.pipeline import read_language, training
     from xlt.pipeline import readings as pipeline
     from xlt.train import seeding
+    from xlt.verify import claims
 
 # All of them are in the CSV.
 MOST_ROWS = 25
@@ -56,14 +57,31 @@ def show_readings(
 ) -> None:
     """Score every reading of the task by the model, and by the one ``before`` its training; show those nearest to the
     number ``printed`` first."""
-    if printed and not NUMBER.fullmatch(printed):
-        raise UsageFault(f"'{printed}' is not a number as it is printed.", fix="--printed 31.0")
+    number, by_language = _printed(printed, task)
     earlier = _read(task, before, data, chosen, results, retrieval)[1] if before else None
     folder, found = _read(task, model, data, chosen, results, retrieval)
-    comparison = pipeline.nearest_values(found, printed)[0] if printed else None
+    comparison, values = None, pipeline.values(found)
+    if number:
+        comparison, values = pipeline.nearest_values(found, number, by_language)
     report = ReadingsReport(folder, found, comparison, earlier)
-    emit(report, _shown(report))
+    emit(report, _shown(report, values))
     say(f"All of them are in {results / folder / pipeline.READINGS} and {pipeline.TABLE}")
+
+
+def _printed(printed: str, task: str) -> tuple[str, dict[str, float]]:
+    """The number given as --printed, or that of the table of published values with that name, and its languages."""
+    if not printed or NUMBER.fullmatch(printed):
+        return printed, {}
+    cells = [cell for cell in claims.read_literature().cells() if cell.quantity == task and cell.expected is not None]
+    tables = dict.fromkeys(cell.table for cell in cells if not cell.language)
+    own = {cell.language: cell.expected for cell in cells if cell.table == printed and cell.expected is not None}
+    if printed not in tables:
+        raise UsageFault(
+            f"'{printed}' is neither a number as it is printed nor a table that prints '{task}'.",
+            why=f"Tables: {', '.join(tables)}." if tables else "No table does.",
+            fix="--printed 31.0",
+        )
+    return f"{own.pop(''):.1f}", own
 
 
 def _read(
@@ -93,20 +111,23 @@ def _read(
             done.append(language)
             shown.show(bar, f"{language} done", completed=len(done))
 
-        found = pipeline.all_readings(run, results, read, tell)
+        def wait() -> None:
+            say("Another process is making these readings; this one waits for it.")
+
+        found = pipeline.all_readings(run, results, read, tell, wait)
     return pipeline.readings_folder(run), found
 
 
-def _shown(report: ReadingsReport) -> Shown:
+def _shown(report: ReadingsReport, values: list[pipeline.Value]) -> Shown:
     found, comparison = report.found, report.comparison
-    values = pipeline.nearest_values(found, comparison.printed)[1] if comparison else pipeline.values(found)
     plain = [value for value in values if value.reading.plain and value.averaged == "languages"]
     first = values[:MOST_ROWS]
     rows = first + [value for value in plain if value not in first]
     mining = found.readings[0].queries == "both"
     way = ("split", "layer", "pooling", "vectors", "threshold" if mining else "queries", "scoring")
-    title = f"{found.task}, {len(found.languages)} languages: {len(values)} values of {len(found.readings)} readings"
-    yield table(("score", "mean over", *way, ""), (_row(value, mining) for value in rows), title)
+    title = f"{found.task}, {len(found.languages)} languages: {len(found.readings)} readings"
+    second = "off by language" if comparison and comparison.differences else "mean over"
+    yield table(("score", second, *way, ""), (_row(value, mining, second) for value in rows), title)
     if not plain:
         blocks = found.layers[-1].layer
         layer = found.backbone.retrieval_layer
@@ -116,12 +137,12 @@ def _shown(report: ReadingsReport) -> Shown:
     yield from _gains(found, report.before)
 
 
-def _row(value: pipeline.Value, mining: bool) -> tuple[object, ...]:
+def _row(value: pipeline.Value, mining: bool, second: str) -> tuple[object, ...]:
     reading = value.reading
     middle = reading.threshold if mining else reading.queries
     plain = "as xlt retrieve reads" if reading.plain and value.averaged == "languages" else ""
     way = reading.split, reading.layer, reading.pooling, reading.vectors, middle, reading.scoring
-    return f"{value.value:.2f}", value.averaged, *way, plain
+    return f"{value.value:.2f}", value.averaged if second == "mean over" else f"{value.difference:.2f}", *way, plain
 
 
 def _comparison(report: ReadingsReport) -> Iterator[str]:
@@ -131,7 +152,7 @@ def _comparison(report: ReadingsReport) -> Iterator[str]:
     yield (
         f"{comparison.hits} of {comparison.values} values round to {comparison.printed}. {comparison.near} lie within "
         f"{comparison.window:g} points of it: if they lay evenly there, {comparison.by_chance:.1f} would round to it "
-        "by chance. A hit is a candidate and no proof: compare its languages with printed ones."
+        "by chance. A hit is a candidate and no proof: its languages must agree as well."
     )
     bounds = [reading for reading in found.readings if reading.mean_of_33]
     if bounds:

@@ -33,7 +33,11 @@ def retrieve(
     readings: Annotated[
         bool, "Score every reading: each layer, pooling, direction, margin, centring and whitening, from one pass."
     ] = False,
-    printed: Annotated[str, "With --readings, show first those that round to this number, for example 31.0."] = "",
+    printed: Annotated[
+        str,
+        "With --readings, show first those that are nearest to this number (31.0), or to the languages of this table "
+        "of published values (replication).",
+    ] = "",
     before: Annotated[str, "With --readings, compare every layer with this model: --model before its training."] = "",
     results: options.Results = options.DEFAULT_RESULTS,
 ) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from statistics import fmean
@@ -135,11 +135,13 @@ def all_readings(
     results: Path,
     read: Callable[[str], Readings],
     told: Callable[[str], None] = lambda language: None,
+    wait: Callable[[], None] = lambda: None,
 ) -> Readings:
     """The readings of every language that ``spec`` evaluates; ``read`` makes those of one that are not there yet.
 
     They are kept below ``results`` in a file for each language, from which the same call goes on, and together as
-    ``readings.json`` and ``readings.csv``. ``told`` gets each language when it is done.
+    ``readings.json`` and ``readings.csv``. ``told`` gets each language when it is done, and
+    ``wait`` is called where another process is making the same readings, which this one waits for.
 
     Raises:
         EnvironmentFault: the folder cannot be written.
@@ -148,7 +150,7 @@ def all_readings(
     parts = []
     with writable(results):
         folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder, wait=lambda: None):
+        with locked(folder, wait):
             for language in dict.fromkeys(name.rpartition("/")[2] for name in spec.data):
                 path = folder / f"{language}.json"
                 part = _kept(path, language_data(spec, language))
@@ -240,11 +242,13 @@ def _csv(found: Readings) -> str:
 
 
 class Value(NamedTuple):
-    """A number that could be printed: a reading, averaged in one of two ways."""
+    """A number that could be printed: a reading, averaged in one of two ways; and how far its languages are, on
+    average, from printed ones."""
 
     reading: Reading
     averaged: Literal["languages", "pairs"]
     value: float
+    difference: float = 0.0
 
 
 class Comparison(Frozen):
@@ -264,6 +268,9 @@ class Comparison(Frozen):
     """How many of the near values would round to it if they lay evenly."""
     subsets: int
     """Of how many readings the mean of some 33 of the 36 languages could be the number."""
+    differences: tuple[float, ...] = ()
+    """For each reading, the mean over languages of the distance of its score from the one printed for that language;
+    empty if none are printed."""
 
 
 def values(found: Readings) -> list[Value]:
@@ -273,20 +280,30 @@ def values(found: Readings) -> list[Value]:
     return sorted(every, key=lambda each: -each.value)
 
 
-def nearest_values(found: Readings, printed: str) -> tuple[Comparison, list[Value]]:
+def nearest_values(
+    found: Readings, printed: str, by_language: Mapping[str, float] | None = None
+) -> tuple[Comparison, list[Value]]:
     """How the values compare with a ``printed`` number, and all of them, nearest first.
+
+    Where scores are printed ``by_language`` too, that reading is nearest whose languages are, on average: one number
+    is met by chance, a row of them is not. Both means of a reading have the same languages, so one of them is given.
 
     With hundreds of readings some give any number by chance. How many do is told from the density of values around it:
     of those within ``NEIGHBOURHOOD`` roundings, the share that the rounding has of that distance.
     """
     number, decimals = float(printed), len(printed.partition(".")[2])
-    # A little more than half a unit of the last digit: 31.05 may be printed either way.
     half = 0.5 * 10**-decimals
+    # A little more than half a unit of the last digit: 31.05 may be printed either way.
     reach = half + 1e-9
     every = sorted(values(found), key=lambda each: abs(each.value - number))
     distances = [abs(each.value - number) for each in every]
     near = sum(distance <= NEIGHBOURHOOD * half for distance in distances)
     bounds = [reading.mean_of_33 for reading in found.readings if reading.mean_of_33]
+    given = by_language or {}
+    places = [(place, given[language]) for place, language in enumerate(found.languages) if language in given]
+    differences = [
+        fmean(abs(reading.scores[place] - score) for place, score in places) for reading in found.readings if places
+    ]
     comparison = Comparison(
         printed=printed,
         values=len(every),
@@ -295,7 +312,12 @@ def nearest_values(found: Readings, printed: str) -> tuple[Comparison, list[Valu
         near=near,
         by_chance=near / NEIGHBOURHOOD,
         subsets=sum(low - reach <= number <= high + reach for low, high in bounds),
+        differences=tuple(differences),
     )
+    if differences:
+        of = {id(reading): difference for reading, difference in zip(found.readings, differences, strict=True)}
+        every = [each._replace(difference=of[id(each.reading)]) for each in every if each.averaged == "languages"]
+        every.sort(key=lambda each: each.difference)
     return comparison, every
 
 
