@@ -127,7 +127,8 @@ def grid_power(tier: Tier, source: Source, source_name: str) -> GridPower:
     """
     sizes = _Sizes(source)
     grid = _Grid(tier, read_record(Prior, "expected", "spread.toml"), sizes, [*tier.plan(source_name).arms])
-    lines = [*grid.any_gain(), *(line for claim in read_claims().claims for line in grid.of(claim))]
+    claims = (claim for claim in read_claims().claims if not claim.measured_by)
+    lines = [*grid.any_gain(), *(line for claim in claims for line in grid.of(claim))]
     return GridPower(prior=grid.prior, lines=tuple(lines), sizes_unknown=tuple(sorted(sizes.unknown)))
 
 
