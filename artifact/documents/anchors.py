@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean
 from typing import Any
 
+from xlt.artifact import artifact_root, read_json
 from xlt.tasks.catalogue import get_task
 from xlt.verify.claims import Claim, PaperTable, Printed, read_claims, read_literature
 from xlt.verify.recorded import ReferenceRun, read_references
@@ -23,7 +24,7 @@ def anchors() -> list[dict[str, Any]]:
             "claim": claim,
             "beside": [table for table in literature.tables if table.name in claim.beside],
             "tables": [
-                {"table": table, "rows": list(_rows(claim, table, literature.cells(), runs))}
+                {"table": table, "rows": list(_rows(claim, table, literature.cells(), runs)), "trial": _trial(table)}
                 for table in literature.tables
                 if table.name in claim.tables
             ],
@@ -31,6 +32,23 @@ def anchors() -> list[dict[str, Any]]:
         for claim in read_claims().claims
         if TIER in claim.measured_by
     ]
+
+
+def _trial(table: PaperTable) -> dict[str, Any] | None:
+    """What was measured of the table with another model than its own or in several ways, which no claim is judged by:
+    ``artifact/measured/anchors/TABLE.json``. Per way the mean, and the language farthest from what is printed."""
+    if not (artifact_root() / "measured" / "anchors" / f"{table.name}.json").is_file():
+        return None
+    found = read_json("measured", "anchors", f"{table.name}.json")
+    ((quantity, printed),) = table.rows[0].by_language.items()
+    ways: dict[str, dict[str, Any]] = {}
+    for way, values in found["values"].items():
+        off = {code: values[code] - printed[code] for code in printed}
+        farthest = max(off, key=lambda code: abs(off[code]))
+        apart = fmean(map(abs, off.values()))
+        ways[way] = {"mean": fmean(values.values()), "off": fmean(off.values()), "apart": apart}
+        ways[way] |= {"farthest": farthest, "most": off[farthest], "values": values}
+    return found | {"quantity": quantity, "printed": printed, "ways": ways}
 
 
 def _rows(

@@ -8,7 +8,7 @@ from statistics import fmean
 
 import pytest
 
-from artifact.documents import expected
+from artifact.documents import anchors, expected
 from xlt.verify.recorded import BandRule, MeasuredCell, MeasuredMean, ReferenceRun, ReferenceSet
 
 PAGE = Path(__file__).parents[2] / "EXPECTED_RESULTS.md"
@@ -122,3 +122,13 @@ def test_every_measured_workload_and_task_has_its_line(page: str) -> None:
     lines = [line for line in table.splitlines() if line.startswith("| ")][1:]
     assert len(lines) == 18
     assert {line.count(" | ") for line in lines} == {5}
+
+
+def test_what_was_tried_of_an_anchor_stands_beside_what_is_printed():
+    (row,) = (each for each in anchors.anchors() if each["claim"].id == "A1")
+    trial = row["tables"][0]["trial"]
+    foreign, english = trial["ways"].values()
+    assert len(foreign["values"]) == len(english["values"]) == len(trial["printed"]) == 36
+    assert "queries, as printed" in next(iter(trial["ways"]))
+    assert foreign["apart"] < english["apart"]
+    assert f"| jv | 62.4 | {foreign['values']['jv']:.1f} | {english['values']['jv']:.1f} |" in PAGE.read_text("utf-8")
