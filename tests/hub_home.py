@@ -22,7 +22,8 @@ WEIGHTS = save({"weight": torch.arange(700.0)})
 
 def own_home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Makes ``folder`` hold hub cache and artifact; no token, and small chunks, so that small files come in many."""
-    (folder / "artifact").mkdir()
+    (folder / "artifact" / "measured").mkdir(parents=True)
+    shutil.copy(PROJECT / "artifact" / "measured" / "tokens.json", folder / "artifact" / "measured")
     shutil.copy(PROJECT / "artifact" / "hub.toml", folder / "artifact")
     shutil.copytree(PROJECT / "artifact" / "tiers", folder / "artifact" / "tiers")
     monkeypatch.setenv("XLT_ARTIFACT", str(folder / "artifact"))

@@ -23,6 +23,7 @@ from xlt.pipeline.calibration import calibrate
 from xlt.pipeline.estimate import Estimate, Hours, Rate, RunEstimate, estimate
 from xlt.pipeline.grid import GridBuilder
 from xlt.pipeline.tiers import read_tier
+from xlt.pipeline.tokens import read_tokens
 from xlt.tasks.catalogue import get_task
 
 
@@ -42,6 +43,7 @@ def artifact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         shutil.copytree(root / part, folder / part)
     shutil.copy(root / "hub.toml", folder)
     (folder / "measured").mkdir()
+    shutil.copy(root / "measured" / "tokens.json", folder / "measured")
     monkeypatch.setenv("XLT_ARTIFACT", str(folder))
     monkeypatch.delenv("XLT_DATA_LOCK", raising=False)
     return folder
@@ -88,10 +90,12 @@ def test_with_rows_and_tokenizer_the_tokens_are_those_of_training(
         dev_tokens=2 * scored,
     )
     assert whole.training_tokens == sum(run.tokens or 0 for run in runs.values())
-    # Its data is absent here. How many rows it has is published, how long they are is not.
+    # Its data is absent here. How many rows it has is published, and how long such rows are is recorded.
     assert runs["hellaswag"].examples == 32 * -(-3 * 39_905 // 32)
-    assert runs["hellaswag"].tokens is None
-    assert "hellaswag" in whole.unknown_runs
+    mean = read_tokens().tasks["hellaswag"].splits["train"].mean
+    assert runs["hellaswag"].tokens == pytest.approx(runs["hellaswag"].examples * mean, rel=1e-6)
+    assert (whole.by_table["hellaswag"], whole.by_table["panx"]) == ("measured", "estimate")
+    assert "mnli" not in whole.by_table
 
 
 def test_tasks_trained_together_share_the_steps_in_proportion_to_their_examples(
@@ -114,8 +118,11 @@ def test_tasks_trained_together_share_the_steps_in_proportion_to_their_examples(
 
 def test_without_data_models_and_downloads_are_counted(artifact: Path, tmp_path: Path) -> None:
     runs, whole = cost("paper", FilesSource(tmp_path))
-    # 2 epochs of the 392,702 rows that are published, as whole batches of 32.
-    assert (runs["mnli"].examples, runs["mnli"].tokens) == (785_408, None)
+    # 2 epochs of the 392,702 rows that are published, as whole batches of 32, each row as long as those recorded.
+    assert runs["mnli"].examples == 785_408
+    assert runs["mnli"].tokens == pytest.approx(785_408 * read_tokens().tasks["mnli"].splits["train"].mean, rel=1e-6)
+    # What it is scored on is not known: nobody has counted the rows.
+    assert runs["mnli"].evaluation_tokens is None
     # Nobody has counted the text of masked LM, nor the rows of ANLI.
     assert runs["mnli_mlm"].examples is None
     assert runs["anli_plus"].examples is None
@@ -201,3 +208,17 @@ def test_a_calibration_trains_and_predicts_a_little_of_every_kind(
 @pytest.mark.parametrize("key", ["mnli", "qqp", "squad", "squad_v2", "hellaswag", "pawsx", "udpos", "panx"])
 def test_published_rows_are_those_that_the_table_of_the_hub_expects(key: str) -> None:
     assert get_task(key).train_rows == sum(part.rows for part in read_table()[key].train)
+
+
+def test_rows_that_are_here_are_as_long_as_those_recorded_until_the_tokenizer_is_fetched(
+    tiny_files: Path, artifact: Path
+) -> None:
+    source, recorded = FilesSource(tiny_files), read_tokens().tasks
+    runs, whole = cost("core", source)
+    rows = len(source.rows(get_task("mnli"), "train", "en"))
+    assert runs["mnli"].examples == 32 * -(-2 * rows // 32)
+    assert runs["mnli"].tokens == pytest.approx(96 * recorded["mnli"].splits["train"].mean, rel=0.01)
+    expected = sum(18 * recorded["xnli"].splits[split].languages[language]
+                   for split in ("dev", "test") for language in ("en", "sw", "zh"))  # fmt: skip
+    assert runs["baseline.xnli"].evaluation_tokens == pytest.approx(expected, abs=3)
+    assert whole.by_table["mnli"] == "measured"

@@ -141,6 +141,8 @@ def test_what_is_not_xlm_r_large_or_not_whole_is_never_judged(seeds):
     limited = first.source.model_copy(update={"settings": {"limit": 5}})
     found = join([first.model_copy(update={"source": limited})])
     assert found.paper.claims[0].reason == "the results are of the first 5 rows of each split (--limit)"
+    prefixed = join([first.model_copy(update={"backbone": first.backbone.model_copy(update={"prefix": "query: "})})])
+    assert "prefix 'query: '" in prefixed.paper.claims[0].reason
 
 
 def test_runs_of_another_recipe_are_not_passed_off_as_the_tier(place, tmp_path):

@@ -162,6 +162,11 @@ def _costs(cost: costs.Estimate) -> Iterator[str]:
     if unknown:
         why = "their data is not here, or the tokenizer not made yet: --calibrate makes it"
         tokens.append(f"unknown for {unknown} of {len(cost.runs)} runs: {why}")
+    if tabled := cost.by_table:
+        guessed = [key for key, basis in tabled.items() if basis == "estimate"]
+        tokens.append(f"rows of {len(tabled)} tasks as long as those in artifact/measured/tokens.json")
+        if guessed:
+            tokens.append(f"an estimate for {', '.join(guessed)}: other text was counted")
     hours = [
         f"training {_hours(each.training)}, dev scores at most {_hours(each.dev)}, "
         f"evaluation {_hours(each.evaluation)} on {name}"
@@ -229,5 +234,5 @@ def _hours(hours: float | None) -> str:
 def _tokens(count: int | None) -> str | None:
     if count is None:
         return "unknown"
-    # Rows are counted; their mean length is measured on a sample.
+    # Rows are counted or published; their mean length is measured on a sample.
     return f"≈ {count / 1e6:.1f} M" if count else None

@@ -1,4 +1,4 @@
-"""What a grid with one seed will cost. Every number is counted or measured; what is neither is unknown (None)."""
+"""What a grid with one seed will cost. A number is counted, measured, or said to be an estimate; else it is None."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from xlt.frozen import Frozen
 from xlt.pipeline.grid import Grid
 from xlt.pipeline.spec import RunSpec
 from xlt.pipeline.tiers import SourcePlan
+from xlt.pipeline.tokens import TokenTable, read_tokens
 from xlt.tasks.catalogue import MASKED_LM, get_task
-from xlt.tasks.record import ENGLISH, Kind, Task
+from xlt.tasks.record import ENGLISH, Kind, Split, Task
 from xlt.train.batches import scored_steps
 
 if TYPE_CHECKING:
@@ -69,6 +70,9 @@ class Estimate:
     """The training tokens of all runs but the ``unknown_runs``."""
     unknown_runs: list[str]
     """The names of the runs whose training tokens are not known."""
+    by_table: dict[str, str]
+    """The tasks whose rows are as long as those of ``artifact/measured/tokens.json``, each ``measured`` or
+    ``estimate``: their data or the backbone's tokenizer is not here."""
     hours: dict[str, Hours]
     """The time, by each device and engine with a measured rate."""
     models: int
@@ -134,13 +138,15 @@ class Calibration:
 def estimate(grid: Grid, plan: SourcePlan, source: Source, calibration: Calibration | None = None) -> Estimate:
     """The cost of ``grid``, which is of the tier that says ``plan`` for ``source``.
 
-    Tokens are known where the data is present and the backbone's tokenizer was fetched or comes with a ``calibration``:
-    those of a sample are counted. Hours follow from measured rates: recorded ones, and the calibration's.
+    Where the data is present and the backbone's tokenizer was fetched or comes with a ``calibration``, the tokens of a
+    sample are counted. Else those of a backbone with XLM-R's vocabulary follow from the recorded lengths of rows. Hours
+    follow from measured rates: recorded ones, and the calibration's.
 
     Raises:
-        EnvironmentFault: a recorded rate cannot be read.
+        EnvironmentFault: a recorded rate or length cannot be read.
     """
-    sizes = _Sizes(source, calibration.tokenizer if calibration else _tokenizer(plan.backbone.name))
+    name = plan.backbone.name
+    sizes = _Sizes(source, calibration.tokenizer if calibration else _tokenizer(name), _table(name))
     runs = [_size(spec, sizes) for spec in grid.runs]
     recorded = (artifact_root() / "measured").glob("rate-*.json")
     known = [read_record(Rate, "measured", path.name) for path in sorted(recorded)]
@@ -153,6 +159,7 @@ def estimate(grid: Grid, plan: SourcePlan, source: Source, calibration: Calibrat
         runs=runs,
         training_tokens=sum(run.tokens or 0 for run in runs),
         unknown_runs=[spec.name for spec, run in zip(grid.runs, runs, strict=True) if run.tokens is None],
+        by_table=sizes.by_table,
         hours={
             f"{rate.device}, {rate.engine} engine{', calibrated now' if now else ''}": rate.hours(
                 grid, runs, calibrated=now
@@ -170,9 +177,11 @@ def estimate(grid: Grid, plan: SourcePlan, source: Source, calibration: Calibrat
 class _Sizes:
     """The sizes of the sets of rows that runs read. Many runs read the same ones, so they are kept."""
 
-    def __init__(self, source: Source, tokenizer: PreTrainedTokenizerBase | None) -> None:
+    def __init__(self, source: Source, tokenizer: PreTrainedTokenizerBase | None, table: TokenTable | None) -> None:
         self._source = source
         self._tokenizer = tokenizer
+        self._table = table
+        self.by_table: dict[str, str] = {}
         self._trained: dict[tuple[str, tuple[str, ...]], tuple[int | None, int | None]] = {}
         self._scored: dict[tuple[str, bool], int | None] = {}
 
@@ -185,21 +194,36 @@ class _Sizes:
             rows: Sequence[Row] = ()
             published = 0 if translated or "limit" in self._source.settings else task.train_rows
             with suppress(XltError):
-                rows = training_rows(self._source, task, translated) if self._tokenizer or one_by_one else ()
+                known = self._tokenizer or self._table or one_by_one
+                rows = training_rows(self._source, task, translated) if known else ()
             unmeasured = (len(rows) or published or None) if one_by_one else None, None
-            self._trained[key] = self._count(task, rows, SAMPLE) or unmeasured
+            counted = self._count(task, rows, SAMPLE)
+            if not counted and not translated:
+                counted = self._look_up(task, "train", ENGLISH, len(rows) or published)
+            self._trained[key] = counted or unmeasured
         return self._trained[key]
 
     def scored(self, task: Task, *, dev: bool = False) -> int | None:
         """The tokens of all that ``task`` is scored on, or of its English ``dev`` set alone."""
         key = task.key, dev
-        if self._tokenizer and key not in self._scored:
+        if (self._tokenizer or self._table) and key not in self._scored:
             chosen: tuple[tuple[str, ...], tuple[str, ...]] = ((ENGLISH,), ("dev",)) if dev else ((), ())
             with suppress(XltError):
                 cells = evaluated(task, self._source, *chosen)
-                counts = [self._count(task, self._source.rows(task, *cell), CELL_SAMPLE) for cell in cells]
+                counts = [self._cell(task, *cell) for cell in cells]
                 self._scored[key] = _sum(count and count[1] for count in counts)
         return self._scored.setdefault(key, None)
+
+    def _cell(self, task: Task, split: Split, language: str) -> tuple[int, int] | None:
+        rows = self._source.rows(task, split, language)
+        return self._count(task, rows, CELL_SAMPLE) or self._look_up(task, split, language, len(rows))
+
+    def _look_up(self, task: Task, split: Split, language: str, rows: int) -> tuple[int, int] | None:
+        """The same of so many rows by the recorded lengths."""
+        found = self._table.size(task, split, language, rows) if self._table and rows else None
+        if found and self._table:
+            self.by_table[task.key] = self._table.tasks[task.key].basis
+        return found
 
     def _count(self, task: Task, rows: Sequence[Row], most: int) -> tuple[int, int] | None:
         """The sequences of the rows and their tokens, from a sample of at most so many; None without a tokenizer."""
@@ -266,6 +290,15 @@ def _tokenizer(name: str) -> PreTrainedTokenizerBase | None:
     with suppress(DataFault):
         return load_tokenizer(str(checkpoint_folder(name))) if name else None
     return None
+
+
+def _table(name: str) -> TokenTable | None:
+    """The recorded lengths of rows, if a public backbone is known to have the vocabulary in which they were counted."""
+    from xlt.data.hub.table import hub_model
+
+    size = hub_model(name).config.get("vocab_size") if name else None
+    table = read_tokens() if size else None
+    return table if table and size in table.vocab_sizes else None
 
 
 def _download(runs: Iterable[RunSpec], backbone: str, source: str) -> tuple[int, list[str]]:

@@ -276,6 +276,10 @@ def _judge_paper(joined: Verification, backbone: Backbone, given: Given | None) 
         why = f"the claims are about {claims.backbone}; the results are of {backbone.name}"
     elif limit := joined.source.settings.get("limit"):
         why = f"the results are of the first {limit} rows of each split (--limit)"
+    elif (backbone.pooling, backbone.prefix) != ("mean", ""):
+        why = (
+            f"retrieval read pooling {backbone.pooling}, prefix {backbone.prefix!r}; what is printed was the plain mean"
+        )
     if why:
         return not_judged(tuple(each.seed for each in joined.seeds), asked, cells, why)
     if anchors:
