@@ -202,3 +202,22 @@ def test_two_models_layer_by_layer(invoke: Invoke, models: list[str], tmp_path: 
     assert f"{then:.1f} → {now:.1f}" in shown
     assert f"Training changes block 1 by {now - then:+.1f} points as it is" in shown
     assert len(list(tmp_path.rglob("readings.json"))) == 2
+
+
+def test_a_table_of_published_values_is_compared_in_the_languages_that_are_read(
+    invoke: Invoke, models: list[str], tiny_files: Path, tmp_path: Path
+) -> None:
+    command = (
+        *("retrieve", "tatoeba", "--model", models[0], "--layer", "1", "--source", "files"),
+        *("--data-root", str(tiny_files), "--results", str(tmp_path), "--readings", "--printed", "replication"),
+    )
+    document = invoke(*command, "--json").document
+    # The authors' own code gave 7.9 in Swahili and 41.2 in Chinese (31.0 in all 36 languages).
+    assert (document["comparison"]["printed"], document["found"]["languages"]) == ("24.6", ["sw", "zh"])
+    differences = [
+        (abs(each["scores"][0] - 7.9) + abs(each["scores"][1] - 41.2)) / 2 for each in document["found"]["readings"]
+    ]
+    assert document["comparison"]["differences"] == pytest.approx(differences)
+    shown = invoke(*command).out
+    assert "Of 2 languages of the table, whose printed mean is 24.6." in shown
+    assert f"{min(differences):.2f}" in shown

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from rich.progress import MofNCompleteColumn
@@ -61,6 +62,10 @@ def show_readings(
     earlier = _read(task, before, data, chosen, results, retrieval)[1] if before else None
     folder, found = _read(task, model, data, chosen, results, retrieval)
     comparison, values = None, pipeline.values(found)
+    common = [by_language[language] for language in found.languages if language in by_language]
+    if 0 < len(common) < len(by_language):
+        number = f"{fmean(common):.1f}"
+        say(f"Of {len(common)} languages of the table, whose printed mean is {number}.")
     if number:
         comparison, values = pipeline.nearest_values(found, number, by_language)
     report = ReadingsReport(folder, found, comparison, earlier)
@@ -195,6 +200,6 @@ def _gains(found: pipeline.Readings, before: pipeline.Readings | None) -> Iterat
             )
             yield (
                 f"Training changes block {layer} by {raw:+.1f} points as it is, {centred:+.1f} between centred and "
-                f"{whitened:+.1f} between whitened vectors. A gain that whitening takes away was isotropy; one that "
-                "stays is alignment."
+                f"{whitened:+.1f} between whitened vectors. What whitening levels is isotropy; what stays is "
+                "alignment."
             )
