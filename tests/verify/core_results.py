@@ -184,6 +184,7 @@ def write_core_artifact(root: Path, source: ConstructedSource | None = None) -> 
         "claims.toml",
         "differences.toml",
         "hub.toml",
+        "languages.toml",
         "tiers/core.toml",
         "expected/paper.toml",
         "expected/anchors.toml",

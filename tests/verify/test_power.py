@@ -13,8 +13,8 @@ from artifact.documents import simulation
 from artifact.documents.simulation import Truth, Values, rates
 from xlt.pipeline.sources import SourceOptions, open_source
 from xlt.pipeline.tiers import read_tier
-from xlt.verify.claims import read_claims
-from xlt.verify.comparison import LEVEL, above, estimate
+from xlt.verify.claims import read_claims, read_literature
+from xlt.verify.comparison import LEVEL, Spread, above, estimate, near
 from xlt.verify.detectable import smallest_shown
 from xlt.verify.power import GridPower, Power, grid_power
 from xlt.verify.scores import BASELINE, BEST, NINE
@@ -145,7 +145,7 @@ def test_more_seeds_show_smaller_differences_and_other_examples_only_larger_ones
     for few, many in zip(_grid("core", 2).lines, _grid("core", 5).lines, strict=True):
         assert few.smallest
         assert many.smallest
-        assert few.claim == "C8" or few.smallest > many.smallest
+        assert few.claim in ("C8", "A2") or few.smallest > many.smallest
         for line in (few, many):
             assert line.smallest
             assert not line.smallest_at_large or line.smallest_at_large >= line.smallest
@@ -167,3 +167,23 @@ def test_fewer_test_examples_leave_more_open() -> None:
 def _claim_arms(claim: str) -> tuple[str, ...]:
     [found] = [each for each in read_claims().claims if each.id == claim]
     return tuple(arm for arm in found.arms if arm != BASELINE)
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_an_anchor_with_a_known_spread_is_refuted_in_four_of_five_cases_even_by_one_seed(seeds: int) -> None:
+    lines = _lines("A5", tier="core", seeds=seeds)
+    assert all(line.seeds_needed and line.seeds_needed[0] == 1 for line in lines)
+    smallest, spread = lines[0].smallest, lines[0].spread
+    assert smallest
+    assert spread
+    [cell] = [each for each in read_literature().cells() if each.key == "xlm-r-large-xnli.baseline.xnli"]
+    random = np.random.default_rng(1)
+    # What others measured is as uncertain as its degrees of freedom say.
+    measured = spread[0] * np.sqrt(random.chisquare(cell.freedom, 4000) / cell.freedom)
+    drawn = random.normal(0, spread[0], (4000, seeds + 1))
+    found = 0
+    for row, deviation in zip(drawn.tolist(), measured.tolist(), strict=True):
+        ours = [value - smallest[0] for value in row[1:]]
+        there = estimate(ours, row[:1], Spread(deviation, cell.freedom))
+        found += near(there, there, cell.margin, -99.0).outside < LEVEL / len(lines)
+    assert found / 4000 == pytest.approx(0.8, abs=0.03)

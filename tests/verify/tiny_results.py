@@ -144,7 +144,8 @@ def write_artifact(root: Path) -> Path:
     """An ``artifact/`` folder with one tier and the rule of its bands."""
     (root / "tiers").mkdir(parents=True)
     (root / "expected").mkdir()
-    shutil.copy(Path(__file__).parents[2] / "artifact" / "differences.toml", root)
+    for name in ("differences.toml", "languages.toml"):
+        shutil.copy(Path(__file__).parents[2] / "artifact" / name, root)
     (root / "tiers" / "tiny.toml").write_text(TIER, "utf-8")
     (root / "expected" / "tiny-tiny.toml").write_text(RULE, "utf-8")
     return root

@@ -209,10 +209,10 @@ def _power(found: powers.GridPower) -> Shown:
     yield "  seeds needed    for 80 % of that"
     yield (
         "The spread between seeds is not measured before a run. A prior stands for it, published seeds of "
-        f"{found.prior.model}: {low:.2f} to {high:.2f} for a task ({found.prior.source})."
+        f"{found.prior.model}: {low:.2f} to {high:.2f} for a task (artifact/expected/anchors.toml)."
     )
     if found.lines[0].seeds == 1:
-        yield "One seed shows no spread: verify decides nothing of what is trained, and the prior is taken for known."
+        yield "One seed shows no spread: verify decides nothing that rests on it, and the prior is taken for known."
     if found.sizes_unknown:
         yield f"Not known before the fetch, and not counted: test examples of {', '.join(found.sizes_unknown)}."
 

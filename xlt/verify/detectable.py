@@ -19,7 +19,7 @@ SEED = 2005
 
 
 def smallest_shown(
-    spread: float, seeds: int, examples: float = 0.0, *, level: float = LEVEL, drawn: bool = False
+    spread: float, seeds: int, examples: float = 0.0, *, level: float = LEVEL, printed: int = 0, known: int = 0
 ) -> float:
     """The true difference that a one-sided t over seeds shows to be above 0 in 80 % of cases.
 
@@ -28,13 +28,14 @@ def smallest_shown(
         seeds: how many there are; with one, the spread is taken as known and the normal distribution is used.
         examples: a standard error that all seeds share; the degrees of freedom are then Welch and Satterthwaite's.
         level: the level of the test.
-        drawn: whether what it is compared with is one more draw with that spread, as a printed value is.
+        printed: how many more draws with that spread the other side of the difference is the mean of.
+        known: the degrees of freedom of a spread that was measured elsewhere and is pooled with the one here.
     """
-    variance = spread**2 * (1 / seeds + drawn)
+    variance = spread**2 * (1 / seeds + (1 / printed if printed else 0))
     error = math.hypot(math.sqrt(variance), examples)
-    if seeds == 1:
+    freedom = (seeds - 1 + known) * (error**2 / variance) ** 2
+    if not freedom:
         return error * float(ndtri(1 - level) + ndtri(POWER))
-    freedom = (seeds - 1) * (error**2 / variance) ** 2
     # The noncentral t: the effect, in standard errors, whose statistic exceeds the critical value so often.
     return error * float(nctdtrinc(freedom, 1 - POWER, stdtrit(freedom, 1 - level)))
 
@@ -60,25 +61,38 @@ def bounds(terms: Matrix, least: int, examples: float = 0.0) -> Matrix:
     return found
 
 
-def reproduced(readings: Sequence[int], margin: float, base: bool, spread: float, seeds: int) -> float:
+def reproduced(
+    readings: Sequence[int],
+    margin: float,
+    spread: float,
+    seeds: int,
+    *,
+    base: bool = False,
+    printed: int = 1,
+    known: int = 0,
+) -> float:
     """How often all of several scores are shown to be inside the margin of what is printed, where the recipes are one.
 
     Args:
         readings: by score, how many readings it has, of which one suffices (each at its share of the level).
         margin: the margin, in points.
-        base: whether the scores are differences to one baseline.
         spread: the standard deviation between seeds of each score.
-        seeds: how many there are here; what is printed is one more draw.
+        seeds: how many there are here.
+        base: whether the scores are differences to one baseline.
+        printed: of how many draws what is printed is the mean; of more than one, it counts as an estimate.
+        known: the degrees of freedom of a spread that was measured elsewhere and is pooled with the one here.
     """
-    if seeds == 1:
+    freedom = seeds - 1 + known
+    if not freedom:
         return 0.0
     random = np.random.default_rng(SEED)
     every = np.ones(DRAWS, dtype=bool)
     ours = base * random.normal(0, spread, (DRAWS, seeds, 1))
     theirs = base * random.normal(0, spread, (DRAWS, 1, 1))
     for count in readings:
-        printed = random.normal(0, spread, (DRAWS, 1, 1)) - theirs
-        found = random.normal(0, spread, (DRAWS, seeds, count)) - ours - printed
-        half = -stdtrit(seeds - 1, LEVEL / count) * found.std(axis=1, ddof=1) / math.sqrt(seeds)
-        every &= (np.abs(found.mean(axis=1)) + half < margin).any(axis=1)
+        expected = random.normal(0, spread / math.sqrt(printed), (DRAWS, 1, 1)) - theirs
+        found = random.normal(0, spread, (DRAWS, seeds, count)) - ours - expected
+        squares = seeds * found.var(axis=1) + spread**2 * random.chisquare(known or 1, (DRAWS, 1)) * bool(known)
+        error = np.sqrt(squares / freedom * (1 / seeds + (1 / printed if printed > 1 else 0)))
+        every &= (np.abs(found.mean(axis=1)) - stdtrit(freedom, LEVEL / count) * error < margin).any(axis=1)
     return float(every.mean())

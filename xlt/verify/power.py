@@ -1,7 +1,7 @@
 """What a grid can show, before it is run: the smallest difference that the rules of ``verify`` tell from nothing.
 
 A score is a true mean plus a normal effect of the seed, as in ``xlt.verify.comparison``. How large that effect is has
-not been measured before a run: the prior is the spread of published seeds (``artifact/expected/spread.toml``), as a
+not been measured before a run: the prior is the spread of published seeds (``artifact/expected/anchors.toml``), as a
 range from the lowest spread that they make plausible to the highest.
 """
 
@@ -12,12 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 import numpy as np
 from pydantic import Field
 
-from xlt.artifact import read_record
 from xlt.data.hub.table import parts, read_table
 from xlt.data.rows import MiningRow
 from xlt.data.source import Source
@@ -31,7 +29,7 @@ from xlt.verify.comparison import LEVEL, Matrix
 from xlt.verify.detectable import DRAWS, POWER, SEED, bounds, reproduced, smallest_shown
 from xlt.verify.scores import BASELINE, NINE
 
-COUNTS = (*range(2, 11), 12, 15, 20, 30)
+COUNTS = (*range(1, 11), 12, 15, 20, 30)
 UNSTATED = 1.0  # where a claim states a sign or an order: the margin of the other claims, in points
 
 Range = tuple[float, float]
@@ -40,25 +38,23 @@ Terms = Callable[[float, int], Matrix]
 
 
 class PublishedSeeds(Frozen):
-    """The scores of several seeds that somebody published."""
+    """The scores of several seeds that somebody published, each a mean over languages."""
 
     task: str
     metric: str
-    languages: int
+    """The metric, where it is not the task's score."""
+    source: str
+    """Where they were read."""
     values: tuple[float, ...] = Field(min_length=2)
 
 
 class Prior(Frozen):
     """The spread between seeds that is assumed before a run."""
 
-    format: Literal[1]
     model: str
     """The model whose seeds these are."""
-    source: str
-    """Where they were read."""
-    label: Literal["SEEN"]
     sets: tuple[PublishedSeeds, ...]
-    """Their scores, each a mean over languages."""
+    """Their scores."""
 
     @property
     def task(self) -> Range:
@@ -119,6 +115,20 @@ class GridPower(Frozen):
     """The tasks with unknown numbers of test examples, which are missing in ``examples``."""
 
 
+def read_prior() -> Prior:
+    """The seeds that ``artifact/expected/anchors.toml`` holds one by one, of XLM-R base."""
+    tables = [table for table in read_literature().tables if any(row.seeds for row in table.rows)]
+    sets = [
+        PublishedSeeds(task=task, metric=metric, source=table.source, values=values)
+        for table in tables
+        for row in table.rows
+        for quantity, language, values in row.printed()
+        for task, _, metric in [quantity.partition("/")]
+        if not language and len(values) > 1
+    ]
+    return Prior(model=tables[0].backbone, sets=tuple(sets))
+
+
 def grid_power(tier: Tier, source: Source, source_name: str) -> GridPower:
     """What the grid of ``tier`` can show, by the rules that ``verify`` applies, before it is run.
 
@@ -126,9 +136,8 @@ def grid_power(tier: Tier, source: Source, source_name: str) -> GridPower:
         EnvironmentFault: a file of ``artifact/`` cannot be read.
     """
     sizes = _Sizes(source)
-    grid = _Grid(tier, read_record(Prior, "expected", "spread.toml"), sizes, [*tier.plan(source_name).arms])
-    claims = (claim for claim in read_claims().claims if not claim.measured_by)
-    lines = [*grid.any_gain(), *(line for claim in claims for line in grid.of(claim))]
+    grid = _Grid(tier, read_prior(), sizes, [*tier.plan(source_name).arms])
+    lines = [*grid.any_gain(), *(line for claim in read_claims().claims for line in grid.of(claim))]
     return GridPower(prior=grid.prior, lines=tuple(lines), sizes_unknown=tuple(sorted(sizes.unknown)))
 
 
@@ -203,7 +212,7 @@ class _Grid:
 
     def _gain(self, claim: Claim) -> Iterator[Power]:
         run = [[arm for arm in gain.arms if arm in self.arms] for gain in claim.gains]
-        shown = partial(reproduced, [len(each) for each in run], claim.margin, True) if all(run) else None
+        shown = partial(reproduced, [len(each) for each in run], claim.margin, base=True) if all(run) else None
         smallest = partial(_outside, claim.margin, math.sqrt(2), LEVEL / len(claim.gains))
         for gain, found in zip(claim.gains, run, strict=True):
             note = "" if found else f"none of its arms is in this tier: {', '.join(gain.arms)}"
@@ -212,27 +221,38 @@ class _Grid:
 
     def _best(self, claim: Claim) -> Iterator[Power]:
         smallest = partial(_outside, claim.margin, 1.0, LEVEL)
-        shown = partial(reproduced, [1], claim.margin, False)
+        shown = partial(reproduced, [1], claim.margin)
         compared, spread = f"best on dev − printed {claim.reference:g}, nine tasks", self.prior.mean_of(len(NINE))
         yield self._line(claim.id, compared, spread, smallest, shown, states=claim.expected)
 
     def _cells(self, claim: Claim) -> Iterator[Power]:
-        literature = read_literature()
-        tables = [table for table in literature.tables if table.name in claim.tables]
-        cells = [each for each in literature.cells() if each.table in claim.tables and each.arm == claim.row]
+        cells = [each for each in read_literature().cells() if each.table in claim.tables and each.arm == claim.row]
         decide = [each for each in cells if each.expected is not None and not each.language]
-        margin = max(table.margin for table in tables)
-        compared = f"each of {len(decide)} scores − the printed one"
-        if not any(table.trained for table in tables):
+        decide = [each for each in decide if each.quantity in (claim.quantities or (each.quantity,))]
+        margin = max(each.margin for each in decide)
+        compared = f"each of {len(decide)} scores − the printed one" if len(decide) > 1 else "score − the printed one"
+        if not any(each.trained for each in decide):
             note = f"nothing is trained, so there is no spread: a score is within ± {margin:g} or it is not"
-            yield Power(
-                claim=claim.id, compared=compared, seeds=len(self.tier.seeds), smallest=(margin, margin), note=note
+            counts = len(self.tier.seeds)
+            yield Power(claim=claim.id, compared=compared, seeds=counts, smallest=(margin, margin), note=note)
+            return
+        level = LEVEL / len(decide)
+        if not any(each.freedom or each.seeds for each in decide):
+            tasks = {each.quantity.partition("/")[0] for each in decide} & {*NINE}
+            smallest = partial(_outside, margin, 1.0, level)
+            yield self._line(
+                claim.id, compared, self.prior.task, smallest, partial(reproduced, [1] * len(tasks), margin)
             )
             return
-        tasks = {each.quantity.partition("/")[0] for each in decide} & {*NINE}
-        smallest = partial(_outside, margin, 1.0, LEVEL / len(decide))
-        shown = partial(reproduced, [1] * len(tasks), margin, False)
-        yield self._line(claim.id, compared, self.prior.task, smallest, shown)
+        for cell in decide:
+            # Others measured the spread of the like, or printed several seeds: the rule pools that with the one here.
+            own = float(np.std(cell.seeds, ddof=1)) if cell.seeds else cell.deviation
+            printed, known = len(cell.seeds) or 1, cell.freedom or len(cell.seeds) - 1
+            smallest = partial(_outside, cell.margin, 1.0, level, printed=printed, known=known)
+            shown = partial(reproduced, [1], cell.margin, printed=printed, known=known)
+            note = "the spread is one that others measured in the like, so one seed is judged too"
+            score = f"{cell.quantity} − printed {cell.expected:.1f}"
+            yield self._line(claim.id, score, (own, own), smallest, shown, note=note)
 
     def _most(self, claim: Claim) -> Iterator[Power]:
         others = [task for task in NINE if task not in claim.tasks]
@@ -295,12 +315,22 @@ def _needed(shown: Rule, spread: float) -> int | None:
     return next((seeds for seeds in COUNTS if shown(spread, seeds) >= POWER), None)
 
 
-def _outside(margin: float, drawn: float, level: float, spread: float, seeds: int, examples: float) -> float:
+def _outside(
+    margin: float,
+    drawn: float,
+    level: float,
+    spread: float,
+    seeds: int,
+    examples: float,
+    *,
+    printed: int = 1,
+    known: int = 0,
+) -> float:
     """How far from a printed value deviates, and so the least printed gain that a machine without any is told from.
 
-    ``drawn`` is the spread of what is compared, where that of an arm's score is 1.
+    ``drawn`` is the spread of what is compared, where that of an arm's score is 1; for the rest see ``smallest_shown``.
     """
-    return margin + smallest_shown(drawn * spread, seeds, examples, level=level, drawn=True)
+    return margin + smallest_shown(drawn * spread, seeds, examples, level=level, printed=printed, known=known)
 
 
 def _family(terms: Terms, least: int, effect: float) -> tuple[Callable[[float, int, float], float], Rule]:

@@ -24,7 +24,9 @@ from xlt.verify.charts import STYLES, Points, forest_plot, line_chart, mark
 from xlt.verify.comparison import VERDICT_WORDS
 from xlt.verify.conclusion import conclusions, headline
 from xlt.verify.export import CRATE, crate
+from xlt.verify.heat import gap_tables, read_languages, score_tables
 from xlt.verify.judge import RunState, Verification
+from xlt.verify.layers import Layers, read_layers
 from xlt.verify.log import Log, read_log
 from xlt.verify.verdicts import count_verdicts
 
@@ -68,6 +70,7 @@ class SeedReport:
     suffix: str
     ids: str
     base: str
+    layers: Layers
 
     @property
     def collapsed(self) -> Iterator[tuple[str, str, str]]:
@@ -145,6 +148,9 @@ def render(verification: Verification, *folders: Path) -> str:
         deviations=list({name: found for each in seeds for name, found in each.deviations.items()}.values()),
         paper=_paper(verification, anchors),
         made=tables,
+        score_tables=score_tables,
+        gap_tables=gap_tables,
+        languages=read_languages(),
         headline=headline(verification),
         conclusions=list(conclusions(verification)),
         mark=mark,
@@ -169,7 +175,8 @@ def _parts(verification: Verification, folders: Sequence[Path]) -> list[SeedRepo
         suffix, ids = (f", seed {each.seed}", f"-{each.seed}") if several else ("", "")
         if several and not each.tier:  # single runs may be of one seed and several sources
             suffix, ids = f"{suffix}, {each.source.name}", f"-{len(parts)}"
-        parts.append(SeedReport(each, cards, suffix, ids, base))
+        layers = read_layers(folder, {state.hash: state.arm for state in each.runs})
+        parts.append(SeedReport(each, cards, suffix, ids, base, layers))
     return parts
 
 
