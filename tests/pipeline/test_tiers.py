@@ -28,6 +28,18 @@ def test_the_recipe_of_the_tier_replaces_that_of_the_catalogue(tiny_tier: Path) 
     assert (recipe.steps, recipe.epochs, recipe.weight_decay) == (9, 0, 0.01)
 
 
+def test_a_tier_says_how_its_backbone_is_read(tiny_tier: Path, tmp_path: Path) -> None:
+    assert read_tier(str(tiny_tier)).plan("files").backbone.prefix == ""
+    written = tiny_tier.read_text("utf-8").replace("retrieval_layer = 1", 'prefix = "query: "\npooling = "first"')
+    path = tmp_path / "e5.toml"
+    path.write_text(written, "utf-8")
+    backbone = read_tier(str(path)).plan("files").backbone
+    assert (backbone.prefix, backbone.pooling) == ("query: ", "first")
+    path.write_text(written.replace('"first"', '"last"'), "utf-8")
+    with pytest.raises(UsageFault, match="is not a tier"):
+        read_tier(str(path))
+
+
 @pytest.mark.parametrize(
     ("name", "singles", "seeds"),
     [
