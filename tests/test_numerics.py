@@ -76,6 +76,15 @@ def test_a_worker_inherits_the_request_and_native_wins(portable: list[str]) -> N
     assert computed(**{SWITCH: "native"})[0] == "native"
 
 
+def test_fast_products_are_onednns_and_those_that_it_lacks_stay() -> None:
+    """The program above compares every kind of product with plain sums."""
+    fast = computed("request_fast")
+    assert fast[0] == "fast"
+    assert fast == computed("follow_request", **{SWITCH: "fast"})
+    assert fast != computed("follow_request")
+    assert computed("request_fast", **{SWITCH: "native"})[0] == "native"
+
+
 def test_what_comes_too_late_is_not_called_portable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(SWITCH, raising=False)
     request_portable()  # torch is loaded here: its variants are chosen
@@ -107,8 +116,8 @@ def test_the_smoke_tier_is_portable_from_the_command_line(
         "import os, sys\n"
         "from xlt.cli import app\n"
         "def stop(*arguments, **options):\n"
-        "    from xlt.numerics import numerics, use_portable_products\n"
-        "    use_portable_products()\n"
+        "    from xlt.numerics import numerics, use_requested_products\n"
+        "    use_requested_products()\n"
         "    os.write(2, f'computes {numerics()}'.encode())\n"
         "    os._exit(0)\n"
         "class Finder:\n"

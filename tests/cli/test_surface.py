@@ -29,7 +29,10 @@ OPTIONS = {
     "doctor": COMMON | {"--gpu"},
     "fetch": {"--model", "--tier", "--language", "--mirror", "--data-root", "--offline", "--json", "--debug"},
     "plan": COMMON | SOURCE | {"--calibrate", "--engine", "--power", "--tier", "--seed"},
-    "reproduce": COMMON | SOURCE | ENGINE | {"--search", "--shard", "--tier", "--seed", "--golden"},
+    "reproduce": COMMON
+    | SOURCE
+    | ENGINE
+    | {"--search", "--shard", "--tier", "--part", "--model", "--seed", "--golden"},
     "train": COMMON | SOURCE | ENGINE | RECIPE | {"--model", "--phase", "--tier", "--seed"},
     "evaluate": COMMON | SOURCE | WHERE | {"--search"},
     "retrieve": COMMON

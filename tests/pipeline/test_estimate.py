@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ def test_tasks_trained_together_share_the_steps_in_proportion_to_their_examples(
 ) -> None:
     source, tier = FilesSource(tiny_files), read_tier(str(tiny_tier))
     both = cost(str(tiny_tier), source)[0]["both"]
-    sets = {key: tier.task(key, "files") for key in ("mnli", "squad")}
+    sets = {key: replace(get_task(key), recipe=tier.recipe(key, "files")) for key in ("mnli", "squad")}
     sequences = {
         key: encode(source.rows(task, "train", "en"), task, tokenizer, training=False) for key, task in sets.items()
     }

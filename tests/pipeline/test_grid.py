@@ -137,6 +137,46 @@ def test_what_is_licensed_or_given_falls_away_where_it_is_absent(
     assert (list(present), list(left_out), present["both"].label) == (["baseline", "both", "ccg"], ["mnli_de"], "")
 
 
+PARTS = """
+first = { part = "grid", targets = ["xnli", "tatoeba"] }
+other = { part = "A1", targets = ["tatoeba"], backbone = { vocabulary = 90, retrieval_layer = 1 }, \
+recipes = { default = { test_examples = 3 } } }
+late = { part = "A2", targets = ["tatoeba"] }
+"""
+ABOUT = """
+parts.grid = { about = "a" }
+parts.A1 = { about = "b" }
+parts.A2 = { about = "c", on_request = true }
+"""
+
+
+def test_a_part_is_run_alone_and_what_takes_long_only_on_request(tiny_grid: TinyGrid, tmp_path: Path) -> None:
+    tiny = tiny_grid.with_arms(tmp_path, PARTS, plan=ABOUT)
+
+    def arms(*parts: str) -> tuple[set[str], tuple[str, ...]]:
+        tier = read_tier(str(tiny.tier))
+        grid = GridBuilder(tier, tiny.source, seed=0, precision="fp32", parts=parts).grid()
+        assert grid.as_json()["parts"] == list(grid.parts)
+        return {run.arm for run in grid.runs if run.arm}, grid.parts
+
+    assert arms() == ({"first", "other"}, ("grid", "A1"))
+    assert arms("A2", "A1") == ({"other", "late"}, ("A1", "A2"))
+    with pytest.raises(UsageFault, match="has no part 'A9'"):
+        arms("A9")
+
+
+def test_an_arm_may_have_a_backbone_and_recipes_of_its_own(tiny_grid: TinyGrid, tmp_path: Path) -> None:
+    tiny = tiny_grid.with_arms(tmp_path, PARTS, plan=ABOUT)
+    runs = {run.name: run for run in tiny.grid().runs}
+    first, other = runs["first.tatoeba"], runs["other.tatoeba"]
+    assert (other.backbone.vocabulary, other.recipe["test_examples"]) == (90, 3)
+    assert first.backbone == runs["first.xnli"].backbone != other.backbone
+    assert first.recipe["test_examples"] == 0
+    # Rows that are not the same have another fingerprint.
+    assert first.data.keys() == other.data.keys()
+    assert all(first.data[key] != other.data[key] for key in first.data)
+
+
 def test_a_second_attempt_takes_the_place_of_a_run_and_of_all_that_start_from_it(world: WorldSource) -> None:
     grid = GridBuilder(read_tier("smoke"), world, seed=0, precision="fp32").grid()
     first = next(run for run in grid.runs if run.name == "mnli")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,11 @@ from xlt.data.files.reading import FileFault
 from xlt.data.files.source import FilesSource
 from xlt.data.rows import MiningRow, SpanRow, TextRow
 from xlt.data.source import training_rows
+from xlt.data.world import WorldSource
 from xlt.errors import UsageFault
-from xlt.pipeline.sources import SourceOptions, open_source
+from xlt.pipeline.sources import RecipeSource, SourceOptions, open_source
 from xlt.tasks.catalogue import get_task
+from xlt.tasks.record import Task
 
 
 @pytest.fixture
@@ -96,3 +99,28 @@ def test_text_files_are_all_the_text_without_sentences_of_tests(root: Path) -> N
         TextRow("text/de-2", "Noch einer."),
         TextRow("text/sw-1", "Sentensi ndefu."),
     ]
+
+
+def test_a_recipe_takes_rows_from_all_over_a_set_and_the_same_of_every_language(
+    tiny_files: Path, world: WorldSource
+) -> None:
+    source, plain = open_source(SourceOptions("files", tiny_files)), FilesSource(tiny_files)
+
+    def capped(key: str, **caps: int) -> Task:
+        return replace(get_task(key), recipe=replace(get_task(key).recipe, **caps))
+
+    mnli = capped("mnli", train_examples=12)
+    every_fourth = plain.rows(mnli, "train", "en")[::4]
+    assert len(every_fourth) == 12
+    assert source.rows(mnli, "train", "en") == every_fourth
+    assert source.rows(mnli, "dev", "en") == plain.rows(mnli, "dev", "en")
+    xnli = capped("xnli", test_examples=3, train_examples=1)
+    languages = plain.languages(xnli, "test")[:2]
+    assert len(languages) == 2
+    for language in languages:
+        rows, kept = plain.rows(xnli, "test", language), source.rows(xnli, "test", language)
+        assert [rows.index(row) for row in kept] == [0, len(rows) // 3, 2 * len(rows) // 3]
+    assert source.rows(capped("xnli", test_examples=10**6), "test", "en") == plain.rows(xnli, "test", "en")
+    bucc = capped("bucc2018", test_examples=5)
+    mined = RecipeSource(world).rows(bucc, "test", world.languages(bucc, "test")[0])
+    assert [sum(row.english == side for row in mined if isinstance(row, MiningRow)) for side in (True, False)] == [5, 5]

@@ -19,12 +19,12 @@ def test_every_tier_of_the_project_can_be_read() -> None:
         for source, plan in tier.sources.items():
             for arm in plan.arms.values():
                 for target in arm.targets:
-                    recipe = tier.task(target, source).recipe
-                    assert bool(recipe.steps) != bool(recipe.epochs) or tier.task(target, source).trains_on is None
+                    recipe = tier.recipe(target, source, arm)
+                    assert bool(recipe.steps) != bool(recipe.epochs) or get_task(target).trains_on is None
 
 
 def test_the_recipe_of_the_tier_replaces_that_of_the_catalogue(tiny_tier: Path) -> None:
-    recipe = read_tier(str(tiny_tier)).task("xnli", "files").recipe
+    recipe = read_tier(str(tiny_tier)).recipe("xnli", "files")
     assert (recipe.steps, recipe.epochs, recipe.weight_decay) == (9, 0, 0.01)
 
 

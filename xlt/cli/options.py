@@ -82,6 +82,8 @@ RecheckSeed = Annotated[
 ]
 Seed = Annotated[int, "The seed of training. Default: 0."]
 Threads = Annotated[int, "Use N CPU threads. Default: as many as torch chooses."]
+Parts = Annotated[list[str] | None, "Only this part of the tier, if it has parts (repeatable)."]
+InsteadOf = Annotated[str, "Start from this model instead of the tier's: a saved model's folder, or a hub name."]
 Tier = Annotated[str, "The name of a tier, or the path of a TOML file.", _known_tier]
 RecipeTier = Annotated[str, "Use the recipe of this tier. Default: the catalogue's recipe.", _known_tier]
 SourceName = Annotated[

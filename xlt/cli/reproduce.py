@@ -8,6 +8,7 @@ xlt reproduce --seed 3 --results results-3
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from typing import Annotated
 
 from xlt.cli import options, verify
@@ -15,13 +16,13 @@ from xlt.cli.doctor import gpu_self_test
 from xlt.cli.lazy import lazily
 from xlt.cli.output import say
 from xlt.errors import UsageFault
-from xlt.numerics import request_portable
+from xlt.numerics import request
 
 with lazily():
     import torch
 
     from xlt.cli import progress
-    from xlt.pipeline import executor, grid, provenance, sources, store, tiers
+    from xlt.pipeline import executor, grid, provenance, single, sources, store, tiers
     from xlt.train import seeding
     from xlt.verify import evidence
 
@@ -30,6 +31,8 @@ def reproduce(
     *,
     tier: options.Tier = "smoke",
     data: options.DataOptions,
+    part: options.Parts = None,
+    model: options.InsteadOf = "",
     seed: options.Seed = 0,
     search: options.Search = None,
     engine: options.EngineOptions,
@@ -43,11 +46,14 @@ def reproduce(
     """
     began = time.monotonic()
     described = tiers.read_tier(tier)
-    if described.numerics == "portable":
-        request_portable()  # before numpy and torch are loaded, by whatever comes next
+    request(described.numerics)  # before numpy and torch are loaded, by whatever comes next
     options.use_search(search)
     named = data.source_options(next(iter(described.sources)))
-    described.plan(named.name)  # an error where the tier does not run on this source
+    # Errors where the tier does not run on this source, or lacks a part.
+    parts = described.chosen_parts(named.name, part or ()) | described.known_parts(
+        named.name, executor.held_parts(results)
+    )
+    instead = single.find_model(model).backbone.name if model else ""
     count = engine.process_count(described.processes)
     spread, side_by_side = (count, 1) if shard else (1, count)
     settings = engine.settings(spread)
@@ -57,9 +63,15 @@ def reproduce(
     checks = verify.golden_checks([described], golden)
     if checks:
         say(evidence.summary(checks))
-    _introduce(described, named.name, engine)
-    builder = grid.GridBuilder(described, source, seed=seed, precision=options.precision(), engine=settings.engine)
-    planned = builder.grid()
+    _introduce(described, named.name, parts, instead, engine)
+    planned = grid.GridBuilder(
+        *(described, source),
+        seed=seed,
+        precision=options.precision(),
+        engine=settings.engine,
+        parts=parts,
+        model=instead,
+    ).grid()
     for name, why in planned.left_out.items():
         say(f"{name}: {why}.")
     seeding.deterministic(True)
@@ -75,10 +87,15 @@ def reproduce(
     verify.verify_and_report(results, source, checks)
 
 
-def _introduce(tier: tiers.Tier, source: str, engine: options.EngineOptions) -> None:
+def _introduce(
+    tier: tiers.Tier, source: str, parts: Collection[str], model: str, engine: options.EngineOptions
+) -> None:
     """Say what will run, and on which device; a GPU is tested first."""
-    backbone = tier.plan(source).backbone.name
+    backbone = model or tier.plan(source).backbone.name
     say(f"Tier {tier.name} on the source '{source}': {tier.about}.")
+    for name, part in tier.plan(source).parts.items():
+        if name in parts:
+            say(f"Part {name}: {part.about}.")
     say(f"Model: {backbone or 'a small XLM-R, trained here from its first step (phase 1)'}.")
     if torch.cuda.is_available():
         say(f"Device: {provenance.device_name()}, bf16.")

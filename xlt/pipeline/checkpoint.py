@@ -21,10 +21,33 @@ if TYPE_CHECKING:
     from xlt.data.hub.lock import LockedRepository
 
 _OBJECT = TypeAdapter(dict[str, Any])
+_FOLDER = "folder:"
+# Models that the user gave as folders, by name: where a folder lies is no part of what determines a run.
+_given: dict[str, Path] = {}
+
+
+def given_model(folder: Path) -> Backbone:
+    """The model in a folder of the user's, named by its digest; from now on this process finds it by that name."""
+    digest = digest_of(file_digests(folder))
+    _given[name := f"{_FOLDER}{digest}"] = folder
+    return Backbone(name=name, digest=digest)
+
+
+def given_folder(name: str) -> Path | None:
+    """The folder of the user's with the model of that name, if it was given in this process."""
+    return _given.get(name)
 
 
 def checkpoint_folder(name: str) -> Path:
-    """The folder of a public checkpoint that was fetched; ``DataFault`` if it was not, or not wholly."""
+    """The folder of a public checkpoint that was fetched, or of a model that the user gave.
+
+    Raises:
+        DataFault: it was not fetched, or not wholly, or it was not given.
+    """
+    if name.startswith(_FOLDER):
+        if folder := given_folder(name):
+            return folder
+        raise DataFault(f"The model '{name}' lies in a folder that was not given.", fix="Add --model FOLDER.")
     return _fetched(name)[0]
 
 
@@ -51,6 +74,9 @@ def identified(backbone: Backbone) -> Backbone:
     """
     if not backbone.name:
         return backbone
+    if backbone.name.startswith(_FOLDER):
+        digest = digest_of(file_digests(checkpoint_folder(backbone.name)))
+        return backbone.model_copy(update={"digest": digest})
     folder, locked = _fetched(backbone.name)
     again = f"xlt fetch --model {backbone.name}"
     digests = file_digests(folder)
@@ -71,7 +97,7 @@ def identified(backbone: Backbone) -> Backbone:
 
 def pinned(backbone: Backbone) -> Backbone:
     """A public checkpoint with the revision that the project pins, if it pins one; a fresh model as it is."""
-    if not backbone.name:
+    if not backbone.name or backbone.name.startswith(_FOLDER):
         return backbone
     from xlt.data.hub.table import hub_model
 

@@ -12,6 +12,7 @@ from typing import Protocol
 from xlt.data.source import Source
 from xlt.errors import IncompleteFault, UsageFault
 from xlt.files import writable, write_text
+from xlt.pipeline.checkpoint import given_folder
 from xlt.pipeline.grid import Grid
 from xlt.pipeline.jobs import Job, Workers
 from xlt.pipeline.run import Progress, execute_run
@@ -70,21 +71,29 @@ def _refuse_another(grid: Grid, results: Path) -> None:
         found = json.loads((results / "grid.json").read_bytes())
         limit = found["source"]["settings"].get("limit", 0)
         held = {"tier": found["tier"], "source": found["source"]["name"], "seed": found["seed"], "limit": limit}
+        held["model"] = found.get("model", "")
         limit = grid.source.settings.get("limit", 0)
-        asked = {"tier": grid.tier, "source": grid.source.name, "seed": grid.seed, "limit": limit}
+        asked = {"tier": grid.tier, "source": grid.source.name, "seed": grid.seed, "limit": limit, "model": grid.model}
         other = [f"{name} {printable(str(value))}" for name, value in held.items() if value != asked[name]]
         if other:
             raise UsageFault(
                 f"The results folder '{results}' holds results of {' and '.join(other)}.",
-                why="One folder holds one tier, source, seed and limit.",
+                why="One folder holds one tier, source, seed, limit and model.",
                 fix="Choose another folder: --results DIR",
             )
+
+
+def held_parts(results: Path) -> list[str]:
+    """The parts of a tier whose runs a results folder holds."""
+    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+        return [str(name) for name in json.loads((results / "grid.json").read_bytes()).get("parts", [])]
+    return []
 
 
 def parent_model(grid: Grid, spec: RunSpec, store: RunStore) -> Path | None:
     """The folder of the model that ``spec`` starts from; ``None`` for phase 1 and public checkpoints."""
     if spec.parent is None:
-        return None
+        return given_folder(spec.backbone.name)
     parent = grid.find(spec.parent)
     check = store.check(parent)
     if check.state != "done":

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from xlt.data.rows import fingerprint
 from xlt.data.source import Source, evaluated, training_rows
 from xlt.pipeline.checkpoint import identified, pinned
-from xlt.pipeline.spec import Phase, RunSpec, SourceSpec
+from xlt.pipeline.spec import Backbone, Phase, RunSpec, SourceSpec
 from xlt.pipeline.tiers import Arm, Tier
 from xlt.tasks.catalogue import MASKED_LM, get_task
-from xlt.tasks.record import ENGLISH, Split
+from xlt.tasks.record import ENGLISH, Recipe, Split
 
 if TYPE_CHECKING:
     from xlt.train.engine import EngineName, Precision
@@ -27,7 +27,8 @@ class Grid:
     """A tier on one source with one seed, as runs.
 
     ``collapsed`` are first attempts that a retry has replaced in ``runs``; ``left_out`` says by arm what of the tier is
-    not in the grid because its data is absent.
+    not in the grid because its data is absent. ``parts`` are those of the tier that it has, and ``model`` is the name
+    of the backbone that was put in the place of the tier's.
     """
 
     tier: str
@@ -36,6 +37,8 @@ class Grid:
     runs: tuple[RunSpec, ...]
     collapsed: tuple[RunSpec, ...] = ()
     left_out: dict[str, str] = field(default_factory=dict)
+    parts: tuple[str, ...] = ()
+    model: str = ""
 
     def find(self, run_hash: str) -> RunSpec:
         """The run with that hash."""
@@ -66,12 +69,14 @@ class Grid:
             "source": self.source.model_dump(),
             "seed": self.seed,
             "left_out": self.left_out,
+            "parts": list(self.parts),
+            "model": self.model,
         }
         for name, runs in (("runs", self.runs), ("collapsed", self.collapsed)):
             document[name] = [
                 {"folder": run.folder, "hash": run.hash, **run.model_dump(mode="json", include=_LISTED)} for run in runs
             ]
-        optional = ("collapsed", "left_out")
+        optional = ("collapsed", "left_out", "parts", "model")
         return {name: value for name, value in document.items() if value or name not in optional}
 
     def text(self) -> str:
@@ -114,7 +119,7 @@ class GridBuilder:
     """Builds the specs of a tier on a source.
 
     Without ``fingerprints`` no data and no model is read: the specs show what there is to do, and their hashes name no
-    run.
+    run. Of a tier with parts, ``parts`` are built, and ``model`` stands in the place of the tier's backbone.
     """
 
     tier: Tier
@@ -124,15 +129,24 @@ class GridBuilder:
     precision: Precision
     fingerprints: bool = True
     engine: EngineName = "deepspeed"
+    parts: Collection[str] = ()
+    model: str = ""
 
     def __post_init__(self) -> None:
         self.plan = self.tier.plan(self.source.name)
-        self.backbone = self.plan.backbone
-        if self.backbone.name and not self.backbone.digest:
-            self.backbone = identified(self.backbone) if self.fingerprints else pinned(self.backbone)
+        self.parts = self.tier.chosen_parts(self.source.name, self.parts)
+        backbone = self.plan.backbone
+        if self.model:
+            backbone = Backbone(name=self.model, retrieval_layer=backbone.retrieval_layer)
+        self.backbone = self._identified(backbone)
         self.source_spec = SourceSpec(name=self.source.name, settings=self.source.settings)
         # Many runs read the same rows, and to read and hash them takes seconds.
-        self._known: dict[tuple[str, Split, str], str] = {}
+        self._known: dict[tuple[str, Split, str, int], str] = {}
+
+    def _identified(self, backbone: Backbone) -> Backbone:
+        if backbone.name and not backbone.digest:
+            return identified(backbone) if self.fingerprints else pinned(backbone)
+        return backbone
 
     def grid(self) -> Grid:
         """All runs of the tier: phase 1 where the backbone is made on the spot, phase 2 of all arms, then the targets.
@@ -145,7 +159,8 @@ class GridBuilder:
         if not self.backbone.name:
             runs.append(self.spec("pretrain", "mlm", MASKED_LM.key, train=(MASKED_LM.key,)))
             pretrained = runs[0].hash
-        arms, left_out = present_arms(self.plan.arms, self.source)
+        asked = {name: arm for name, arm in self.plan.arms.items() if arm.part in self.parts or not arm.part}
+        arms, left_out = present_arms(asked, self.source)
         parents = dict.fromkeys(arms, pretrained)
         trained: dict[str, str] = {}
         for name, arm in arms.items():
@@ -158,6 +173,7 @@ class GridBuilder:
                     evaluate=tuple(arm.intermediate),
                     parent=pretrained,
                     translated=arm.translated,
+                    settings=arm,
                 )
                 runs.append(run)
                 parents[name] = trained[_training(run)] = run.hash
@@ -167,15 +183,25 @@ class GridBuilder:
             for key in arm.targets:
                 groups.setdefault(get_task(key).trains_on, []).append(key)
             for train_key, targets in groups.items():
-                run = self._target(arm.label or name, train_key, tuple(targets), parents[name])
+                run = self._target(name, arm, train_key, tuple(targets), parents[name])
                 same = trained.get(_training(run)) if train_key else None
-                runs.append(self._target(arm.label or name, None, tuple(targets), same) if same else run)
-        return Grid(self.tier.name, self.source_spec, self.seed, tuple(runs), left_out=left_out)
+                runs.append(self._target(name, arm, None, tuple(targets), same) if same else run)
+        parts = tuple(name for name in self.plan.parts if name in self.parts)
+        return Grid(
+            *(self.tier.name, self.source_spec, self.seed, tuple(runs)),
+            left_out=left_out,
+            parts=parts,
+            model=self.model,
+        )
 
-    def _target(self, arm: str, train: str | None, targets: tuple[str, ...], parent: str | None) -> RunSpec:
+    def _target(
+        self, name: str, settings: Arm, train: str | None, targets: tuple[str, ...], parent: str | None
+    ) -> RunSpec:
+        arm = settings.label or name
         return self.spec(
             *("target", f"{arm}.{'+'.join(targets)}", targets[0]),
             arm=arm,
+            settings=settings,
             train=(train,) if train else (),
             evaluate=targets,
             parent=parent,
@@ -194,10 +220,12 @@ class GridBuilder:
         languages: Collection[str] = (),
         splits: Collection[str] = (),
         translated: Sequence[str] = (),
+        settings: Arm | None = None,
     ) -> RunSpec:
         """The spec of one run by the recipe of a task or arm; ``languages`` and ``splits``, where given, restrict what
-        is evaluated."""
-        recipe = self.tier.recipe(recipe_of, self.source.name)
+        is evaluated, and ``settings`` is the arm whose backbone and recipes count."""
+        recipe = self.tier.recipe(recipe_of, self.source.name, settings)
+        backbone = self._identified(settings.backbone) if settings and settings.backbone else self.backbone
         own = [get_task(key) for key in train if key != MASKED_LM.key]
         # A collapse shows in dev scores: all that is trained must have dev data.
         collapse_after = self.plan.collapse_after if own and all("dev" in task.files for task in own) else 0.0
@@ -216,12 +244,12 @@ class GridBuilder:
             arm=arm,
             train=train,
             evaluate=evaluate,
-            backbone=self.backbone,
+            backbone=backbone,
             parent=parent,
             source=self.source_spec,
-            data={"/".join(each): self._fingerprint(*each) for each in read},
+            data={"/".join(each): self._fingerprint(*each, recipe) for each in read},
             recipe=asdict(recipe),
-            max_lengths={key: self.tier.recipe(key, self.source.name).max_length for key in tasks},
+            max_lengths={key: self.tier.recipe(key, self.source.name, settings).max_length for key in tasks},
             seed=self.seed,
             precision=self.precision,
             engine=self.engine if train else "deepspeed",
@@ -229,16 +257,17 @@ class GridBuilder:
             collapse_after=collapse_after,
         )
 
-    def _fingerprint(self, key: str, split: Split, language: str) -> str:
-        if (key, split, language) not in self._known:
-            task = self.tier.task(key, self.source.name)
+    def _fingerprint(self, key: str, split: Split, language: str, recipe: Recipe) -> str:
+        known = key, split, language, recipe.train_examples if split == "train" else recipe.test_examples
+        if known not in self._known:
+            task = replace(get_task(key), recipe=recipe)
             rows = (
                 training_rows(self.source, task, language.split("+"))
                 if split == "train"
                 else self.source.rows(task, split, language)
             )
-            self._known[key, split, language] = fingerprint(rows)
-        return self._known[key, split, language]
+            self._known[known] = fingerprint(rows)
+        return self._known[known]
 
 
 def _training(run: RunSpec) -> str:

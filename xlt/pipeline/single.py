@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from xlt.data.source import Source
 from xlt.errors import DataFault, UsageFault
-from xlt.pipeline.checkpoint import checkpoint_folder, digest_of, file_digests, identified
+from xlt.pipeline.checkpoint import checkpoint_folder, given_model, identified
 from xlt.pipeline.grid import GridBuilder
 from xlt.pipeline.spec import Backbone, Phase, RunSpec
 from xlt.pipeline.store import SPEC, check_folder, read_spec
@@ -84,8 +84,7 @@ def find_model(model: str) -> StartingModel:
                 f"'{model}' holds no safetensors weights.",
                 fix="Save the model with save_pretrained(folder); pickled weights are never loaded.",
             )
-        digest = digest_of(file_digests(folder))
-        return StartingModel(folder, Backbone(name=f"folder:{digest}", digest=digest))
+        return StartingModel(folder, given_model(folder))
     check_name(model)
     return StartingModel(checkpoint_folder(model), identified(Backbone(name=model)))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +22,24 @@ class SourceOptions:
     data_root: Path | None = None
     seed: int | None = None
     limit: int = 0
+
+
+class RecipeSource:
+    """The rows of another source, as many of them as the recipe of the task that is asked for says."""
+
+    def __init__(self, source: Source) -> None:
+        self.name, self.settings, self.languages = source.name, source.settings, source.languages
+        self.pretraining_text = source.pretraining_text
+        self._source = source
+
+    def rows(self, task: Task, split: Split, language: str) -> list[Row]:
+        """Rows evenly spaced over those of the other source: neighbours share a paragraph or a genre, and of parallel
+        test sets every language keeps the same rows."""
+        rows = self._source.rows(task, split, language)
+        most = task.recipe.train_examples if split == "train" else task.recipe.test_examples
+        if not 0 < most < len(rows):
+            return rows
+        return _mined(rows, most) or [rows[place * len(rows) // most] for place in range(most)]
 
 
 class LimitedSource:
@@ -44,8 +62,13 @@ class LimitedSource:
     def rows(self, task: Task, split: Split, language: str) -> list[Row]:
         """The first rows of the other source."""
         rows = self._source.rows(task, split, language)
-        mined = [row for row in rows if isinstance(row, MiningRow)]
-        return list(_first_of_each_side(mined, self._limit)) if mined else rows[: self._limit]
+        return _mined(rows, self._limit) or rows[: self._limit]
+
+
+def _mined(rows: Sequence[Row], limit: int) -> list[Row]:
+    """The first sentences of either side of a mining set; none of another kind of rows."""
+    mined = [row for row in rows if isinstance(row, MiningRow)]
+    return list(_first_of_each_side(mined, limit)) if mined else []
 
 
 def _first_of_each_side(rows: list[MiningRow], limit: int) -> Iterator[MiningRow]:
@@ -85,4 +108,5 @@ def open_source(options: SourceOptions) -> Source:
         raise UsageFault(f"There is no source '{options.name}'.", why=sources, fix="--source world")
     if root is not None:
         source = UserFiles(source, root)
+    source = RecipeSource(source)
     return LimitedSource(source, options.limit) if options.limit else source

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import os
 import tomllib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
 from xlt.artifact import artifact_root
 from xlt.errors import UsageFault
@@ -17,7 +18,7 @@ from xlt.numerics import Numerics
 from xlt.pipeline.spec import Backbone
 from xlt.strict_json import reason
 from xlt.tasks.catalogue import MASKED_LM, TARGET, TASKS, get_task
-from xlt.tasks.record import Recipe, Task
+from xlt.tasks.record import Recipe
 
 
 class Arm(Frozen):
@@ -35,11 +36,26 @@ class Arm(Frozen):
     """Those of the tasks that are left out where their data is absent, because not everybody may have it."""
     label: str = ""
     """What the arm is called once licensed tasks were left out; else empty, and it is called as in the tier."""
+    part: str = ""
+    """The part of the tier that it belongs to; empty in a tier without parts."""
+    backbone: Backbone | None = None
+    """Its own encoder, where it is not the tier's."""
+    recipes: dict[str, dict[str, float | int]] = {}
+    """Its own changes to the tier's recipes, by task and ``default``."""
 
     @property
     def train(self) -> tuple[str, ...]:
         """All that phase 2 trains."""
         return (*self.intermediate, *((MASKED_LM.key,) if self.masked_lm else ()))
+
+
+class Part(Frozen):
+    """A part of a tier, which can be run alone."""
+
+    about: str
+    """What it is for, in a sentence without a full stop."""
+    on_request: bool = False
+    """Whether it runs only when it is named, because it takes long."""
 
 
 class SourcePlan(Frozen):
@@ -49,6 +65,8 @@ class SourcePlan(Frozen):
     """The encoder that every arm starts from."""
     arms: dict[str, Arm] = {}
     """The arms by name."""
+    parts: dict[str, Part] = {}
+    """The parts of the tier by name, where it has several."""
     recipes: dict[str, dict[str, float | int]] = {}
     """Changes to the catalogue's recipes: by task, by arm that trains several tasks (masked LM is one), and
     ``default`` for all."""
@@ -96,14 +114,27 @@ class Tier(Frozen):
             )
         return self.sources[source]
 
-    def task(self, key: str, source: str) -> Task:
-        """The catalogue's record with this tier's recipe for ``source``."""
-        return dataclasses.replace(get_task(key), recipe=self.recipe(key, source))
+    def chosen_parts(self, source: str, asked: Collection[str]) -> set[str]:
+        """The parts that are ``asked`` for, or all that need not be; ``UsageFault`` for one that is not there."""
+        parts = self.plan(source).parts
+        if unknown := [name for name in asked if name not in parts]:
+            raise UsageFault(
+                f"The tier '{self.name}' has no part '{unknown[0]}'.",
+                why=f"Parts: {', '.join(parts)}." if parts else "It has no parts.",
+                fix=f"--part {next(iter(parts))}" if parts else "Leave --part away.",
+            )
+        return {*asked} or {name for name, part in parts.items() if not part.on_request}
 
-    def recipe(self, key: str, source: str) -> Recipe:
+    def known_parts(self, source: str, names: Collection[str]) -> set[str]:
+        """Those of ``names`` that are parts of this tier."""
+        return {*names} & {*self.plan(source).parts}
+
+    def recipe(self, key: str, source: str, arm: Arm | None = None) -> Recipe:
         """The recipe of a task, or of the joint training of an arm, on ``source``."""
-        recipes = self.plan(source).recipes
-        changes: dict[str, Any] = {**recipes.get("default", {}), **recipes.get(key, {})}
+        own, recipes = arm.recipes if arm else {}, self.plan(source).recipes
+        changes: dict[str, Any] = {}
+        for each in (recipes.get("default"), recipes.get(key), own.get("default"), own.get(key)):
+            changes |= each or {}
         if changes.get("steps"):
             changes["epochs"] = 0  # a recipe ends by one of the two
         return dataclasses.replace(TASKS[key].recipe if key in TASKS else Recipe(), **changes)
@@ -144,7 +175,12 @@ def read_tier(name: str) -> Tier:
                 if key != "default" and key not in plan.arms:
                     get_task(key)
                 tier.recipe(key, source)
-    except (tomllib.TOMLDecodeError, ValidationError, TypeError) as error:
+            for name, arm in plan.arms.items():
+                for key in arm.recipes:
+                    tier.recipe(key, source, arm)
+                if arm.part not in plan.parts and (arm.part or plan.parts):
+                    raise ValueError(f"the arm {name} belongs to no part of the tier")
+    except (ValueError, TypeError) as error:
         raise UsageFault(
             f"'{name}' is not a tier.",
             why=f"{reason(error)}.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -38,6 +39,7 @@ from xlt.train.engine import EngineSettings
 from xlt.train.loop import DevResult, DevScore, StepRecord, Trained, train
 from xlt.train.masking import Vocabulary
 from xlt.train.seeding import derive_seed, seed_everything
+from xlt.train.used_rows import train_used_rows
 
 # Tokens of one forward pass without gradients. On a CPU more is not faster, it only takes more memory.
 EVALUATION_TOKENS = {"cpu": 4096, "cuda": 16384}
@@ -82,6 +84,12 @@ def train_run(
     watched = start.stream.recipe.evaluate_every or spec.collapse_after
     scored = _dev_score(start.tasks, source, start.tokenizer, watch=bool(spec.collapse_after)) if watched else None
     steps = start.stream.steps
+    scored_on = [_dev_examples(task, source, start.tokenizer) for task in start.tasks if watched]
+    # The graph engine's optimiser leaves rows that were not read alone by itself.
+    used = None
+    if settings.engine == "deepspeed":
+        read = chain(start.stream.sequences, *scored_on)
+        used = train_used_rows(start.model, read, start.tokenizer.all_special_ids)
     trained = train(
         start.model,
         start.stream,
@@ -90,6 +98,8 @@ def train_run(
         dev_score=scored,
         collapse_after=spec.collapse_after,
     )
+    if used:
+        trained = used.restored(trained, start.stream.recipe, steps)
     return TrainedModel(start.model, start.tokenizer, trained)
 
 
@@ -254,6 +264,12 @@ def _dev_score(tasks: Sequence[Task], source: Source, tokenizer: PreTrainedToken
         return DevResult(fmean(task_score(task, its) for task, its in found), watch and all(at_chance))
 
     return measure
+
+
+def _dev_examples(task: Task, source: Source, tokenizer: PreTrainedTokenizerBase) -> list[Encoded]:
+    if task.kind == "masked_lm":
+        return []
+    return encode(source.rows(task, "dev", ENGLISH), task, tokenizer, training=False)
 
 
 def _chance_bound(task: Task, rows: Sequence[Row]) -> float:

@@ -53,6 +53,10 @@ class Recipe:
     """Steps between two scores on the English dev split, which choose the checkpoint; 0 keeps the last one."""
     patience: int = 30
     """Scores without a better one after which training stops."""
+    train_examples: int = 0
+    """So many rows of a training set are used, evenly spaced over it; 0 is all."""
+    test_examples: int = 0
+    """So many rows of each language of a dev or test set are scored, evenly spaced over it; 0 is all."""
 
     def learning_rate_factor(self, step: int, steps: int) -> float:
         """The share of the highest learning rate that a step (0-based) of so many has."""

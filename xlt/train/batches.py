@@ -163,6 +163,7 @@ class JointStream:
     def __init__(self, streams: Sequence[BatchStream], recipe: Recipe, *, seed: int) -> None:
         self.streams = streams
         self.recipe = recipe
+        self.sequences = [sequence for stream in streams for sequence in stream.sequences]
         counts = np.array([min(len(stream.sequences), recipe.examples_cap) for stream in streams])
         self.examples = int(counts.sum())
         self.steps = recipe.steps or epoch_end(recipe, self.examples, recipe.epochs)

@@ -104,6 +104,9 @@ def build_engine(model: nn.Module, recipe: Recipe, steps: int, settings: EngineS
         config=config,
         lr_scheduler=lambda optimizer: LambdaLR(optimizer, lambda step: recipe.learning_rate_factor(step, steps)),
     )
+    if world == 1:
+        # With nobody to exchange gradients with, DeepSpeed still copies all of them into buckets and back.
+        engine.enable_backward_allreduce = False
     if settings.precision == "bf16":
         _set_masters(engine, settings, originals)
     return engine

@@ -8,7 +8,7 @@ import random
 import numpy as np
 import torch
 
-from xlt.numerics import use_portable_products
+from xlt.numerics import use_requested_products
 
 
 def derive_seed(seed: int, *names: str | int) -> int:
@@ -31,7 +31,7 @@ def deterministic(enabled: bool) -> None:
     ``CUBLAS_WORKSPACE_CONFIG`` must be set before CUDA starts, which the command line does. On a GPU an operation
     that has no such form warns; on a CPU it is an error.
     """
-    use_portable_products()
+    use_requested_products()
     accumulate_in_fp32()
     torch.use_deterministic_algorithms(enabled, warn_only=torch.cuda.is_available())
     # Else torch fills every new tensor with NaN in this mode: one more write of it, for code that reads it unwritten.

@@ -7,7 +7,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from xlt.data.predictions import Prediction, read_predictions
 from xlt.data.rows import Row, fingerprint, only_label
@@ -129,12 +129,13 @@ def read_cells(store: RunStore, source: Source, grid: GridFile) -> Recomputed:
     """
     runs, problems = read_runs(store, grid)
     cells: dict[tuple[str, CellKey], Cell] = {}
-    by_gold: dict[CellKey, list[StoredRun]] = {}
+    # Two parts of a tier may score different numbers of a language's rows.
+    by_gold: dict[tuple[CellKey, int], list[StoredRun]] = {}
     for run in runs:
         for key in run.cells:
-            by_gold.setdefault(key, []).append(run)
-    for key, scored in by_gold.items():
-        gold = _gold(source, key, grid)
+            by_gold.setdefault((key, _scored_rows(run)), []).append(run)
+    for (key, _), scored in by_gold.items():
+        gold = _gold(source, key, scored[0], grid)
         if isinstance(gold, Problem):
             problems.append(gold)
             continue
@@ -150,10 +151,15 @@ def read_cells(store: RunStore, source: Source, grid: GridFile) -> Recomputed:
     return Recomputed(tuple(runs), tuple(ordered), tuple(_means(runs, ordered)), tuple(problems))
 
 
-def _gold(source: Source, key: CellKey, grid: GridFile) -> _Gold | Problem:
+def _scored_rows(run: StoredRun) -> int:
+    return int(run.spec.recipe.get("test_examples", 0)) if run.spec else 0
+
+
+def _gold(source: Source, key: CellKey, run: StoredRun, grid: GridFile) -> _Gold | Problem:
     task_key, split, language = key
     try:
-        task = get_task(task_key)
+        recipe = replace(get_task(task_key).recipe, test_examples=_scored_rows(run))
+        task = replace(get_task(task_key), recipe=recipe)
         rows = source.rows(task, split, language)
         dev = source.rows(task, "dev", language) if needs_dev(task, split) else None
         if only_label(rows) is not None:

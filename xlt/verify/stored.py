@@ -6,6 +6,7 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -13,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, TypeAdapter, model_validator
 
 from xlt.data.source import EVALUATED_SPLITS, Source
-from xlt.errors import DataFault, IncompleteFault, UsageFault
+from xlt.errors import DataFault, IncompleteFault, UsageFault, XltError
 from xlt.frozen import Frozen
 from xlt.pipeline.checkpoint import known_sizes
 from xlt.pipeline.sources import SourceOptions, open_source
@@ -29,7 +30,7 @@ from xlt.pipeline.store import (
     read_provenance,
     read_spec,
 )
-from xlt.pipeline.tiers import tier_names
+from xlt.pipeline.tiers import read_tier, tier_names
 from xlt.printable import printable
 from xlt.strict_json import read_json
 from xlt.tasks.record import Split
@@ -114,6 +115,10 @@ class GridFile(Frozen):
     """First attempts that collapsed; ``runs`` has the second attempts."""
     left_out: dict[Shown, Shown] = {}
     """By arm of the tier, what is not there because its data is absent."""
+    parts: tuple[Shown, ...] = ()
+    """The parts of the tier that were run, where it has several."""
+    model: Shown = ""
+    """The backbone that was put in the place of the tier's; empty if none was."""
 
     @model_validator(mode="after")
     def _means_one_thing(self) -> Self:
@@ -137,12 +142,21 @@ class GridFile(Frozen):
         source = f" --source {shlex.quote(self.source.name)}{self._data_root}"
         # Quoted: who is told to give the command did not write the names.
         limited = f" --limit {limit}" if limit else ""
-        return f"xlt reproduce --tier {shlex.quote(tier)}{seed}{source}{limited}{IN_RESULTS}"
+        name = "FOLDER" if self.model.startswith("folder:") else shlex.quote(self.model)
+        model = f" --model {name}" if self.model else ""
+        return f"xlt reproduce --tier {shlex.quote(tier)}{seed}{source}{limited}{model}{self._parts}{IN_RESULTS}"
 
     @property
     def verify_command(self) -> str:
         """The command that verifies the results; it finds the source in the grid file."""
         return f"xlt verify{self._data_root}{IN_RESULTS}"
+
+    @property
+    def _parts(self) -> str:
+        with suppress(XltError):
+            if {*self.parts} == read_tier(self.tier).chosen_parts(self.source.name, ()):
+                return ""
+        return "".join(f" --part {shlex.quote(name)}" for name in self.parts)
 
     @property
     def _data_root(self) -> str:

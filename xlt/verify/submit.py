@@ -80,5 +80,5 @@ def _text(store: RunStore, run: StoredRun, source: Source, key: str, language: s
             )
         return rows, read_predictions(store.path(run.entry.folder) / prediction_name(key, split, language))
 
-    task = with_labels(get_task(key), source)
+    task = with_labels(run.spec.task(key) if run.spec else get_task(key), source)
     return submission_text(task, *scored("test"), scored("dev") if needs_dev(task, "test") else None)

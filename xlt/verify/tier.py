@@ -30,8 +30,13 @@ def backbone_of(grid: GridFile, runs: Sequence[StoredRun]) -> Backbone | None:
 def tier_runs(grid: GridFile, source: Source) -> tuple[RunSpec, ...]:
     """The runs of the project's tier of that name; none if it has no such tier."""
     tier = _tier(grid)
-    builder = tier and GridBuilder(tier, source, seed=grid.seed, precision="fp32", fingerprints=False)
-    return builder.grid().runs if builder else ()
+    if tier is None:
+        return ()
+    chosen = [name for name in grid.parts if name in tier.plan(source.name).parts]
+    builder = GridBuilder(
+        *(tier, source), seed=grid.seed, precision="fp32", fingerprints=False, parts=chosen, model=grid.model
+    )
+    return builder.grid().runs
 
 
 def tier_mismatches(name: str, wanted: Sequence[RunSpec], runs: Sequence[StoredRun]) -> dict[str, str]:

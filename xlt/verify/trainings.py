@@ -113,7 +113,7 @@ class Examples:
     def _of(self, task: Task, spec: RunSpec) -> tuple[list[Encoded], list[Row]]:
         language = "all" if task.kind == "masked_lm" else "+".join(spec.translated) or ENGLISH
         length = () if task.kind in ONE_EXAMPLE else (task.recipe.max_length, task.recipe.stride)
-        key = (task.key, language, *length)
+        key = (task.key, language, task.recipe.train_examples, *length)
         if key not in self._known:
             rows = training_rows(self.source, task, spec.translated)
             taught = [row for row in rows if is_trainable(row)]
