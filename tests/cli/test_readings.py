@@ -193,6 +193,27 @@ def test_an_interrupted_reading_goes_on_after_its_last_language(
     assert fresh == document
 
 
+def test_little_memory_takes_more_passes_and_changes_nothing(
+    invoke: Invoke, models: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("--model", models[0], "--prefix", "query: ", "--readings", "--json")
+    passes: list[range] = []
+    embed = read_language.embed_layers
+    monkeypatch.setattr(
+        read_language, "embed_layers", lambda *given, **how: passes.append(how["layers"]) or embed(*given, **how)
+    )
+    whole = _retrieve(invoke, "bucc2018", tmp_path / "one", *command).document
+    assert set(passes) == {range(3)}
+    passes.clear()
+    monkeypatch.setattr(read_language, "MEMORY_SHARE", 1 << 60)
+    assert _retrieve(invoke, "bucc2018", tmp_path / "two", *command).document == whole
+    assert set(passes) == {range(1), range(1, 2), range(2, 3)}
+    # A prefix is another set of vectors, in a folder of its own.
+    without = _retrieve(invoke, "bucc2018", tmp_path / "two", "--model", models[0], "--readings", "--json").document
+    assert without["folder"] != whole["folder"]
+    assert without["found"]["readings"] != whole["found"]["readings"]
+
+
 def test_two_models_layer_by_layer(invoke: Invoke, models: list[str], tmp_path: Path) -> None:
     command = ("--model", models[1], "--before", models[0], "--layer", "1", "--readings")
     document = _retrieve(invoke, "tatoeba", tmp_path, *command, "--json").document
