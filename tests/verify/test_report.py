@@ -410,6 +410,19 @@ def test_every_verdict_occurs_and_is_on_the_page_with_a_mark_besides_its_colour(
         assert f"{MARKS[word]} {word}" in text
 
 
+def test_what_others_printed_of_other_models_is_called_an_anchor_and_not_the_papers(core):
+    found, folders = core
+    page = render(found, *folders)
+    assert "The paper’s claims" in page
+    assert "is an anchor: a number that others printed" in page
+    anchors = tuple(each for each in found.paper.claims if each.claim.measured_by)
+    assert anchors
+    only = found.model_copy(update={"paper": found.paper.model_copy(update={"claims": anchors})})
+    page = render(only, *folders)
+    assert "Published claims" in page
+    assert "The paper’s" not in page
+
+
 def test_constructed_results_say_so_on_top_and_on_every_printed_page(core):
     found, folders = core
     text = render(found, *folders)
