@@ -46,6 +46,18 @@ baseline = { targets = ["bucc2018"] }
 mnli = { intermediate = ["mnli"], targets = ["bucc2018"] }
 """
 
+PARTED = """
+name = "parted"
+about = "Two parts"
+[sources.hub]
+backbone = { name = "some/absent" }
+parts.grid = { about = "what needs the other model" }
+parts.A = { about = "one task with a model of its own", on_request = true }
+[sources.hub.arms]
+baseline = { part = "grid", targets = ["bucc2018"] }
+own = { part = "A", intermediate = ["mnli"], targets = ["bucc2018"], backbone = { name = "some/encoder" } }
+"""
+
 
 def archives() -> dict[str, bytes]:
     """An archive of BUCC's form for each language, with a member that leads out of its folder and one too many."""
@@ -69,6 +81,7 @@ def archives() -> dict[str, bytes]:
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     own_home(tmp_path, monkeypatch)
     (tmp_path / "artifact" / "tiers" / "little.toml").write_text(PLAN, encoding="utf-8")
+    (tmp_path / "artifact" / "tiers" / "parted.toml").write_text(PARTED, encoding="utf-8")
     records = [{"premise": "a", "hypothesis": "b", "label": n, "pairID": str(n)} for n in range(2)]
     model = {"config.json": b"{}", "model.safetensors": WEIGHTS}
     data = {"data/dev-00000-of-00001.parquet": parquet(records)}
@@ -108,6 +121,12 @@ def test_a_tier_brings_its_tasks_and_its_backbone_and_says_what_the_hub_lacks(in
     assert {path.partition("/resolve/")[0] for path, _ in hub.downloads()} == {"datasets/some/nli", "some/encoder"}
 
 
+def test_of_a_part_only_its_tasks_and_its_own_model_are_fetched(invoke: Invoke, hub: Hub) -> None:
+    outcome = invoke("fetch", "--tier", "parted", "--part", "A", "--mirror", hub.address, "--json")
+    assert outcome.code == ExitCode.OK, outcome.err
+    assert {each["repository"] for each in outcome.document["repositories"]} == {"some/nli", "some/encoder"}
+
+
 def test_progress_says_how_much_has_come(invoke: Invoke, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "PLAIN_INTERVAL", 0)
     outcome = invoke("fetch", "mnli", "--mirror", hub.address)
@@ -119,6 +138,8 @@ def test_progress_says_how_much_has_come(invoke: Invoke, hub: Hub, monkeypatch: 
     [
         ([], ExitCode.USAGE, "Nothing to fetch was named"),
         (["nonsense"], ExitCode.USAGE, "no task named"),
+        (["--tier", "parted", "--part", "B"], ExitCode.USAGE, "has no part 'B'"),
+        (["mnli", "--part", "A"], ExitCode.USAGE, "--part names a part of a tier"),
         (["--tier", "smoke"], ExitCode.USAGE, "does not run on the source 'hub'"),
         (["bucc2018"], ExitCode.DATA, "not taken from the hub"),
         (["mnli", "--offline"], ExitCode.DATA, "may not be asked"),

@@ -27,8 +27,8 @@ WHERE = {"--model", "--tier", "--language", "--split"}
 RECHECK = {"--recheck", "--recheck-seed"}
 OPTIONS = {
     "doctor": COMMON | {"--gpu"},
-    "fetch": {"--model", "--tier", "--language", "--mirror", "--data-root", "--offline", "--json", "--debug"},
-    "plan": COMMON | SOURCE | {"--calibrate", "--engine", "--power", "--tier", "--seed"},
+    "fetch": {"--model", "--tier", "--part", "--language", "--mirror", "--data-root", "--offline", "--json", "--debug"},
+    "plan": COMMON | SOURCE | {"--calibrate", "--engine", "--power", "--tier", "--part", "--seed"},
     "reproduce": COMMON
     | SOURCE
     | ENGINE

@@ -38,7 +38,9 @@ def test_a_size_is_that_of_the_language_or_else_of_all_and_of_the_split_or_else_
     )
 
 
-def test_what_was_not_counted_or_is_cut_elsewhere_has_no_size() -> None:
+def test_what_was_not_counted_has_no_size_and_what_is_cut_elsewhere_is_an_estimate() -> None:
     table, task = read_tokens(), get_task("mnli")
     assert table.size(MASKED_LM, "train", "en", 10) is None
-    assert table.size(replace(task, recipe=replace(task.recipe, max_length=64)), "train", "en", 10) is None
+    shorter = replace(task, recipe=replace(task.recipe, max_length=128))
+    assert table.size(shorter, "train", "en", 10) == table.size(task, "train", "en", 10)
+    assert (table.basis(task), table.basis(shorter)) == ("measured", "estimate")

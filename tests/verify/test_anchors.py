@@ -7,8 +7,9 @@ from statistics import fmean
 
 import pytest
 
-from xlt.data.hub.table import read_table
+from xlt.data.hub.table import hub_model, read_table
 from xlt.pipeline.spec import Backbone
+from xlt.pipeline.tiers import read_tier
 from xlt.tasks.catalogue import get_task
 from xlt.verify.anchors import judge_anchors
 from xlt.verify.cells import Cell
@@ -205,3 +206,31 @@ def test_verdicts_come_failures_first():
     assert paper.claims[0].claim.id == "A1"
     assert paper.words == {"deviates"}
     assert paper.cells[0].verdict == "deviates"
+
+
+@pytest.mark.parametrize("claim", ANCHORS.values(), ids=list(ANCHORS))
+def test_the_tier_measures_each_with_its_model_on_all_rows(claim: Claim):
+    tier = read_tier("pocket")
+    plan = tier.plan("hub")
+    arm = plan.arms[claim.measured_by["pocket"]]
+    assert arm.part == claim.id
+    backbone = arm.backbone or plan.backbone
+    assert hub_model(backbone.name).repository == hub_model(claim.backbone).repository
+    cells = [cell for cell in PRINTED if cell.table in claim.tables]
+    tasks = {*claim.quantities} or {cell.quantity.partition("/")[0] for cell in cells}
+    assert {*arm.targets} == tasks
+    for task in tasks:
+        recipe = tier.recipe(task, "hub", arm)
+        assert recipe.test_examples == 0
+        assert recipe.train_examples == 0 or get_task(task).trains_on is None
+        if get_task(task).kind == "retrieval":
+            assert {cell.layer for cell in cells} == {backbone.retrieval_layer}
+            assert (backbone.prefix, backbone.pooling) == ("", "mean")
+
+
+def test_sentences_with_a_prefix_are_not_what_was_printed():
+    claim = ANCHORS["A1"]
+    backbones = {"a1": Backbone(name=claim.backbone, retrieval_layer=12, prefix="query: ")}
+    (found,) = judge_anchors([claim], measured(claim, as_printed), PRINTED, backbones, "pocket", "").claims
+    assert found.verdict == "not verifiable"
+    assert "the prefix 'query: '" in found.reason

@@ -2,18 +2,21 @@
 
 xlt fetch mnli xnli --model xlm-roberta-large
 xlt fetch tatoeba --mirror https://hub.example.org
+xlt fetch --tier pocket --part A1              # what a part of a tier needs
 xlt fetch bucc2018 --data-root DIR             # official archives, which the hub does not carry
 xlt fetch mnli --offline                       # is it here and unchanged?
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from xlt.cli import options
 from xlt.cli.lazy import lazily
 from xlt.cli.output import Shown, emit, say
 from xlt.errors import UsageFault, XltError
@@ -40,7 +43,8 @@ class Fetched:
 def fetch(
     keys: Annotated[list[str] | None, typer.Argument(metavar="TASK", help="Fetch the data of these tasks.")] = None,
     model: Annotated[str, "Also this model of the hub."] = "",
-    tier: Annotated[str, "All tasks and the model that this tier needs of the hub."] = "",
+    tier: Annotated[str, "All tasks and models that this tier needs of the hub."] = "",
+    part: options.Parts = None,
     mirror: Annotated[str, "Another address of the hub. Default: HF_ENDPOINT, else the hub's own."] = "",
     data_root: Annotated[Path | None, "Folder for official archives of tasks that the hub does not carry."] = None,
     language: Annotated[list[str] | None, "Only this language of the masked-LM text (repeatable)."] = None,
@@ -50,9 +54,9 @@ def fetch(
 
     What is already here is not downloaded again; the same command resumes.
     """
-    of_tier, backbone = _tier_needs(tier) if tier else (set[str](), "")
+    of_tier, backbones = _tier_needs(tier, part or ())
     tasks = [get_task(key) for key in dict.fromkeys([*(keys or ()), *sorted(of_tier)])]
-    models = sorted({model, backbone} - {""})
+    models = sorted({model, *backbones} - {""})
     if not tasks and not models:
         raise UsageFault("Nothing to fetch was named.", fix="xlt fetch mnli xnli --model xlm-roberta-large")
     if language and MASKED_LM not in tasks:
@@ -72,14 +76,22 @@ def fetch(
     emit(result, _fetched(result))
 
 
-def _tier_needs(name: str) -> tuple[set[str], str]:
-    """The tasks whose data a tier takes from the hub, with the tasks they are trained on, and its public backbone."""
-    plan = tiers.read_tier(name).plan("hub")
-    named = [get_task(key) for arm in plan.arms.values() for key in (*arm.intermediate, *arm.targets)]
+def _tier_needs(name: str, asked: Sequence[str]) -> tuple[set[str], set[str]]:
+    """The tasks whose data the parts of a tier take from the hub, with those they are trained on, and their models."""
+    if not name:
+        if asked:
+            raise UsageFault(
+                "--part names a part of a tier.", fix=f"Add --tier pocket, or leave --part {asked[0]} away."
+            )
+        return set(), set()
+    tier = tiers.read_tier(name)
+    plan, parts = tier.plan("hub"), tier.chosen_parts("hub", asked)
+    arms = [arm for arm in plan.arms.values() if not arm.part or arm.part in parts]
+    named = [get_task(key) for arm in arms for key in (*arm.intermediate, *arm.targets)]
     keys = {key for task in named for key in (task.key, task.trains_on) if key}
-    if any(arm.masked_lm for arm in plan.arms.values()):
+    if any(arm.masked_lm for arm in arms):
         keys.add(MASKED_LM.key)
-    return keys, plan.backbone.name
+    return keys, {(arm.backbone or plan.backbone).name for arm in arms}
 
 
 def _by_origin(tasks: list[Task], asked: set[str], data_root: Path | None) -> tuple[list[Task], list[Task]]:

@@ -4,11 +4,12 @@ xlt plan
 xlt plan --calibrate                           # hours on this machine, from a few steps
 xlt plan --source files --data-root DIR        # the same tier on real text
 xlt plan --tier core --power                   # how small a difference these seeds can show, and what claims need
+xlt plan --tier pocket --part A3               # one part of a tier; the cost of all parts is shown
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated
@@ -19,7 +20,7 @@ from xlt.cli.output import Shown, emit, table
 from xlt.errors import DataFault
 
 with lazily():
-    from xlt.pipeline import calibration, executor, grid, sources, store, tiers
+    from xlt.pipeline import calibration, executor, grid, parts, sources, store, tiers
     from xlt.pipeline import estimate as costs
     from xlt.verify import power as powers
 
@@ -80,12 +81,15 @@ class Plan:
     """What all runs cost together, if none of them is done yet."""
     power: powers.GridPower | None
     """With ``--power``, what the grid can show; else null."""
+    parts: list[parts.PartCost]
+    """What each part of the tier costs, those included that were not asked for; none in a tier without parts."""
 
 
 def plan(
     *,
     tier: options.Tier = "smoke",
     data: options.DataOptions,
+    part: options.Parts = None,
     seed: options.Seed = 0,
     results: options.Results = options.DEFAULT_RESULTS,
     engine: options.Engine = "deepspeed",
@@ -99,7 +103,8 @@ def plan(
     named = data.source_options(next(iter(described.sources)))
     backbone = described.plan(named.name)
     source = sources.open_source(named)
-    builder = partial(grid.GridBuilder, described, source, seed=seed, precision=options.precision(), engine=engine)
+    chosen, precision = described.chosen_parts(named.name, part or ()), options.precision()
+    builder = partial(grid.GridBuilder, described, source, seed=seed, precision=precision, engine=engine, parts=chosen)
     absent = fetch = ""
     try:
         planned = executor.with_retries(builder().grid(), runs)
@@ -110,7 +115,8 @@ def plan(
         states = [(UNKNOWN, "data absent")] * len(planned.runs)
         absent = f"{fault.what} {fault.why}".strip()
         of_hub = source.name == "hub" and fault.fix.startswith("xlt ")
-        fetch = f"xlt fetch --tier {tier} --data-root DIR" if of_hub else fault.fix
+        named_parts = "".join(f" --part {name}" for name in part or ())
+        fetch = f"xlt fetch --tier {tier}{named_parts} --data-root DIR" if of_hub else fault.fix
     rate = calibration.calibrate(described, planned, source) if calibrate else None
     result = Plan(
         tier=planned.tier,
@@ -124,6 +130,9 @@ def plan(
         fetch=fetch,
         estimate=costs.estimate(planned, backbone, source, rate),
         power=powers.grid_power(described, source, named.name) if power else None,
+        parts=list(
+            parts.part_costs(described, source, backbone.parts, seed=seed, precision=precision, calibration=rate)
+        ),
     )
     emit(result, _shown(result))
 
@@ -151,8 +160,30 @@ def _shown(plan: Plan) -> Shown:
         yield f"Data is absent, so it is not known which runs are done: {plan.data_absent}"
         yield f"To get it: {plan.fetch}"
     yield from _costs(plan.estimate)
+    yield from part_lines(plan.parts)
     if plan.power:
         yield from _power(plan.power)
+
+
+def part_lines(found: Iterable[parts.PartCost]) -> Iterator[str]:
+    """What each part is and costs, in two lines; where nobody timed it on a GPU, it is said."""
+    for each in found:
+        cost = each.estimate
+        asked = " (only when it is named)" if each.on_request else ""
+        yield f"Part {each.name}{asked}: {each.about}."
+        examples = [run.examples for run in cost.runs]
+        count = "nothing is trained"
+        if None in examples:
+            count = "training tokens not known before the data is here"
+        elif total := sum(known or 0 for known in examples):
+            tokens = "tokens not known yet" if cost.unknown_runs else f"{_tokens(cost.training_tokens)} tokens"
+            count = f"{total:,} training examples, {tokens}"
+        hours = [
+            f"training {_hours(took.training)}, evaluation {_hours(took.evaluation)} on {device}"
+            for device, took in cost.hours.items()
+        ]
+        hours += [] if any(took.gpu for took in cost.hours.values()) else ["not timed on a GPU yet"]
+        yield f"  {each.backbone}; {count}; {'; '.join(hours)}"
 
 
 def _costs(cost: costs.Estimate) -> Iterator[str]:
@@ -166,7 +197,7 @@ def _costs(cost: costs.Estimate) -> Iterator[str]:
         guessed = [key for key, basis in tabled.items() if basis == "estimate"]
         tokens.append(f"rows of {len(tabled)} tasks as long as those in artifact/measured/tokens.json")
         if guessed:
-            tokens.append(f"an estimate for {', '.join(guessed)}: other text was counted")
+            tokens.append(f"an estimate for {', '.join(guessed)}: other text or lengths were counted")
     hours = [
         f"training {_hours(each.training)}, dev scores at most {_hours(each.dev)}, "
         f"evaluation {_hours(each.evaluation)} on {name}"

@@ -8,10 +8,10 @@ xlt reproduce --seed 3 --results results-3
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Iterable
 from typing import Annotated
 
-from xlt.cli import options, verify
+from xlt.cli import options, plan, verify
 from xlt.cli.doctor import gpu_self_test
 from xlt.cli.lazy import lazily
 from xlt.cli.output import say
@@ -22,7 +22,7 @@ with lazily():
     import torch
 
     from xlt.cli import progress
-    from xlt.pipeline import executor, grid, provenance, single, sources, store, tiers
+    from xlt.pipeline import executor, grid, parts, provenance, single, sources, store, tiers
     from xlt.train import seeding
     from xlt.verify import evidence
 
@@ -50,7 +50,7 @@ def reproduce(
     options.use_search(search)
     named = data.source_options(next(iter(described.sources)))
     # Errors where the tier does not run on this source, or lacks a part.
-    parts = described.chosen_parts(named.name, part or ()) | described.known_parts(
+    chosen = described.chosen_parts(named.name, part or ()) | described.known_parts(
         named.name, executor.held_parts(results)
     )
     instead = single.find_model(model).backbone.name if model else ""
@@ -63,13 +63,14 @@ def reproduce(
     checks = verify.golden_checks([described], golden)
     if checks:
         say(evidence.summary(checks))
-    _introduce(described, named.name, parts, instead, engine)
+    costs = parts.part_costs(described, source, chosen, seed=seed, precision=options.precision())
+    _introduce(described, named.name, costs, instead, engine)
     planned = grid.GridBuilder(
         *(described, source),
         seed=seed,
         precision=options.precision(),
         engine=settings.engine,
-        parts=parts,
+        parts=chosen,
         model=instead,
     ).grid()
     for name, why in planned.left_out.items():
@@ -88,14 +89,13 @@ def reproduce(
 
 
 def _introduce(
-    tier: tiers.Tier, source: str, parts: Collection[str], model: str, engine: options.EngineOptions
+    tier: tiers.Tier, source: str, costs: Iterable[parts.PartCost], model: str, engine: options.EngineOptions
 ) -> None:
     """Say what will run, and on which device; a GPU is tested first."""
     backbone = model or tier.plan(source).backbone.name
     say(f"Tier {tier.name} on the source '{source}': {tier.about}.")
-    for name, part in tier.plan(source).parts.items():
-        if name in parts:
-            say(f"Part {name}: {part.about}.")
+    for line in plan.part_lines(costs):
+        say(line)
     say(f"Model: {backbone or 'a small XLM-R, trained here from its first step (phase 1)'}.")
     if torch.cuda.is_available():
         say(f"Device: {provenance.device_name()}, bf16.")

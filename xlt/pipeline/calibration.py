@@ -61,6 +61,7 @@ def calibrate(tier: Tier, grid: Grid, source: Source) -> Calibration:
         engine=spec.engine,
         training=training,
         inference=tokens / seconds if seconds else None,
+        gpu=gpu,
         side_by_side=1 if gpu else tier.processes,
     )
     return Calibration(rate, tokenizer, peak_memory().get("device_bytes"))

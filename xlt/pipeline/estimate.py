@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -58,6 +58,8 @@ class Hours:
     """Hours of evaluation after the training."""
     calibrated: bool = False
     """Whether the rates were measured now, on this machine."""
+    gpu: bool = False
+    """Whether the device is a GPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,8 @@ class Rate(Frozen):
     """Tokens per second in training, by kind of task."""
     inference: float | None = None
     """Tokens per second of predictions."""
+    gpu: bool = False
+    """Whether the device is a GPU."""
     side_by_side: int = 1
     """How many runs reach these rates at once; phase 1 is always alone."""
 
@@ -123,6 +127,7 @@ class Rate(Frozen):
             dev=total(predicted(run.dev_tokens) for run in runs),
             evaluation=total(predicted(run.evaluation_tokens) for run in runs),
             calibrated=calibrated,
+            gpu=self.gpu,
         )
 
 
@@ -135,12 +140,20 @@ class Calibration:
     gpu_bytes: int | None
 
 
-def estimate(grid: Grid, plan: SourcePlan, source: Source, calibration: Calibration | None = None) -> Estimate:
+def estimate(
+    grid: Grid,
+    plan: SourcePlan,
+    source: Source,
+    calibration: Calibration | None = None,
+    *,
+    by_size: bool = False,
+) -> Estimate:
     """The cost of ``grid``, which is of the tier that says ``plan`` for ``source``.
 
     Where the data is present and the backbone's tokenizer was fetched or comes with a ``calibration``, the tokens of a
     sample are counted. Else those of a backbone with XLM-R's vocabulary follow from the recorded lengths of rows. Hours
-    follow from measured rates: recorded ones, and the calibration's.
+    follow from measured rates: recorded ones, and the calibration's. With ``by_size`` those of a model without a rate
+    follow from another model's, in proportion to the weights of their blocks: of the order of what it takes, no more.
 
     Raises:
         EnvironmentFault: a recorded rate or length cannot be read.
@@ -150,11 +163,10 @@ def estimate(grid: Grid, plan: SourcePlan, source: Source, calibration: Calibrat
     runs = [_size(spec, sizes) for spec in grid.runs]
     recorded = (artifact_root() / "measured").glob("rate-*.json")
     known = [read_record(Rate, "measured", path.name) for path in sorted(recorded)]
-    rates = [(rate, False) for rate in known if rate.backbone == plan.backbone.name]
-    if calibration:
-        rates.append((calibration.rate, True))
+    rates = [(rate, False) for rate in known] + ([(calibration.rate, True)] if calibration else [])
+    rates = [*_rates_of(plan.backbone.name, rates, by_size=by_size)]
     models = sum(bool(spec.train) for spec in grid.runs)
-    downloaded, unknown = _download(grid.runs, plan.backbone.name, source.name)
+    downloaded, unknown = _download(grid.runs, source.name)
     return Estimate(
         runs=runs,
         training_tokens=sum(run.tokens or 0 for run in runs),
@@ -172,6 +184,35 @@ def estimate(grid: Grid, plan: SourcePlan, source: Source, calibration: Calibrat
         download_bytes=downloaded,
         unknown_downloads=unknown,
     )
+
+
+def _rates_of(name: str, rates: Sequence[tuple[Rate, bool]], *, by_size: bool) -> Iterator[tuple[Rate, bool]]:
+    """The rates of that model; with ``by_size`` those of others in proportion, where it has none."""
+    own = [(rate, now) for rate, now in rates if _repository(rate.backbone) == _repository(name)]
+    yield from own
+    for rate, now in rates if by_size and not own else ():
+        if (size := _block_weights(name)) and (other := _block_weights(rate.backbone)):
+            changes = {
+                "device": f"{rate.device} (by size, from {rate.backbone})",
+                "training": {kind: value * other / size for kind, value in rate.training.items()},
+                "inference": rate.inference and rate.inference * other / size,
+            }
+            yield rate.model_copy(update=changes), now
+
+
+def _repository(name: str) -> str:
+    from xlt.data.hub.table import hub_model
+
+    return hub_model(name).repository
+
+
+def _block_weights(name: str) -> int:
+    """How many weights the matrices of a model's blocks have, which nearly all computing is; 0 if it is not known."""
+    from xlt.data.hub.table import hub_model
+
+    sizes = hub_model(name).config
+    # Of a block 4 matrices of attention, and 2 that widen four times and narrow again.
+    return 12 * sizes.get("num_hidden_layers", 0) * sizes.get("hidden_size", 0) ** 2
 
 
 class _Sizes:
@@ -222,7 +263,7 @@ class _Sizes:
         """The same of so many rows by the recorded lengths."""
         found = self._table.size(task, split, language, rows) if self._table and rows else None
         if found and self._table:
-            self.by_table[task.key] = self._table.tasks[task.key].basis
+            self.by_table[task.key] = self._table.basis(task)
         return found
 
     def _count(self, task: Task, rows: Sequence[Row], most: int) -> tuple[int, int] | None:
@@ -296,14 +337,17 @@ def _table(name: str) -> TokenTable | None:
     """The recorded lengths of rows, if a public backbone is known to have the vocabulary in which they were counted."""
     from xlt.data.hub.table import hub_model
 
-    size = hub_model(name).config.get("vocab_size") if name else None
+    model = hub_model(name)
+    size = (model.config.get("vocab_size") or model.pieces) if name else None
     table = read_tokens() if size else None
     return table if table and size in table.vocab_sizes else None
 
 
-def _download(runs: Iterable[RunSpec], backbone: str, source: str) -> tuple[int, list[str]]:
+def _download(runs: Sequence[RunSpec], source: str) -> tuple[int, list[str]]:
     """The bytes to fetch by the lock, and the tasks and repositories whose bytes are not known."""
-    if source != "hub" and not backbone:
+    names = dict.fromkeys(spec.backbone.name for spec in runs)
+    models = [name for name in names if name and not name.startswith("folder:")]
+    if source != "hub" and not models:
         return 0, []
     from xlt.data.hub.fetch import wanted_data, wanted_model
     from xlt.data.hub.lock import matching, read_lock
@@ -314,7 +358,7 @@ def _download(runs: Iterable[RunSpec], backbone: str, source: str) -> tuple[int,
     unknown = [key for key in keys if key not in table or table[key].absent]
     tasks = [get_task(key) for key in keys if key not in unknown]
     total = 0
-    for want in [*wanted_data(tasks), *([wanted_model(backbone)] if backbone else [])]:
+    for want in [*wanted_data(tasks), *map(wanted_model, models)]:
         locked = lock.of(want.kind).get(want.repository)
         files = [matching(locked.files, pattern) for pattern in want.patterns] if locked else []
         if locked is None or not all(files):

@@ -138,7 +138,9 @@ class GridBuilder:
         backbone = self.plan.backbone
         if self.model:
             backbone = Backbone(name=self.model, retrieval_layer=backbone.retrieval_layer)
-        self.backbone = self._identified(backbone)
+        # A part whose arms all have models of their own needs no other.
+        asked = [arm for arm in self.plan.arms.values() if arm.part in self.parts]
+        self.backbone = backbone if asked and all(arm.backbone for arm in asked) else self._identified(backbone)
         self.source_spec = SourceSpec(name=self.source.name, settings=self.source.settings)
         # Many runs read the same rows, and to read and hash them takes seconds.
         self._known: dict[tuple[str, Split, str, int], str] = {}

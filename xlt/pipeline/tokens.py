@@ -60,14 +60,19 @@ class TokenTable(Frozen):
         """The sequences and tokens that so many rows make, by the means that were counted.
 
         Where a split was not at hand, another one of the task stands for it, and all languages for one of them. None
-        if the task was not counted, or with sequences of another length.
+        if the task was not counted.
         """
         counted = self.tasks.get(task.key)
-        if counted is None or counted.max_length != task.recipe.max_length:
+        if counted is None:
             return None
         one = counted.splits.get(split) or next(iter(counted.splits.values()))
         tokens = one.languages.get(language, one.mean)
         return round(rows * one.sequences / one.rows), round(rows * tokens)
+
+    def basis(self, task: Task) -> Literal["measured", "estimate"]:
+        """How a counted task was: sequences that are cut elsewhere than those counted make an estimate of it."""
+        counted = self.tasks[task.key]
+        return counted.basis if counted.max_length == task.recipe.max_length else "estimate"
 
 
 def read_tokens() -> TokenTable:

@@ -53,6 +53,8 @@ def _another_model(claim: Claim, backbone: Backbone) -> str:
     """Why the model that was run is not the one of the claim, in words; a model from a folder may be it."""
     from xlt.data.hub.table import hub_model
 
+    if backbone.prefix or backbone.pooling != "mean":
+        return f"the sentences were read with the prefix '{backbone.prefix}' and the pooling '{backbone.pooling}'"
     names = {hub_model(name).repository for name in (claim.backbone, backbone.name)}
     if _of_folder(backbone) or len(names) == 1:
         return ""

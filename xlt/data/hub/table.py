@@ -66,11 +66,15 @@ class HubTask(Frozen):
 
 
 class HubModel(Frozen):
-    """A model on the hub: its repository, the commit to take, and sizes that its configuration must have."""
+    """A model on the hub: its repository, the commit to take, and sizes that its configuration must have.
+
+    ``pieces`` is how many its tokenizer has, where the configuration's ``vocab_size`` was not seen.
+    """
 
     repository: str
     revision: str = "main"
     config: dict[str, int] = {}
+    pieces: int = 0
 
 
 class HubPins(BaseModel):
