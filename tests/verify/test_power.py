@@ -187,3 +187,13 @@ def test_an_anchor_with_a_known_spread_is_refuted_in_four_of_five_cases_even_by_
         there = estimate(ours, row[:1], Spread(deviation, cell.freedom))
         found += near(there, there, cell.margin, -99.0).outside < LEVEL / len(lines)
     assert found / 4000 == pytest.approx(0.8, abs=0.03)
+
+
+def test_a_tier_that_scores_few_rows_of_each_language_leaves_more_open() -> None:
+    lines = {tier: _grid(tier, 3).lines[0] for tier in ("pocket", "core")}
+    few, all_rows = lines["pocket"].examples, lines["core"].examples
+    assert few
+    assert all_rows
+    # PAWS-X has the fewest languages whose sizes are known before a fetch: seven with 100 rows.
+    assert few == pytest.approx(100 * (0.5 / 100 / 7) ** 0.5)
+    assert few > all_rows

@@ -135,7 +135,7 @@ def grid_power(tier: Tier, source: Source, source_name: str) -> GridPower:
     Raises:
         EnvironmentFault: a file of ``artifact/`` cannot be read.
     """
-    sizes = _Sizes(source)
+    sizes = _Sizes(source, tier, source_name)
     grid = _Grid(tier, read_prior(), sizes, [*tier.plan(source_name).arms])
     lines = [*grid.any_gain(), *(line for claim in read_claims().claims for line in grid.of(claim))]
     return GridPower(prior=grid.prior, lines=tuple(lines), sizes_unknown=tuple(sorted(sizes.unknown)))
@@ -348,8 +348,10 @@ def _family(terms: Terms, least: int, effect: float) -> tuple[Callable[[float, i
 class _Sizes:
     """The numbers of test examples, and what they leave open; ``unknown`` are the tasks where they are not known."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, tier: Tier, source_name: str) -> None:
         self._source = source
+        # Of each language a tier may score only so many rows.
+        self._most = {task: tier.recipe(task, source_name).test_examples for task in NINE}
         self._hub = read_table()
         self._errors: dict[tuple[str, Split], float | None] = {}
         self.unknown: set[str] = set()
@@ -368,7 +370,7 @@ class _Sizes:
         if key not in self._errors:
             stored: Split = split if split in task.files else "test"
             counts = [self._count(task, stored, code) for code in self._source.languages(task, stored)]
-            known = [count for count in counts if count]
+            known = [min(count, self._most[task.key] or count) for count in counts if count]
             # The variance of a score between 0 and 1 is at most 1/4; there are two arms.
             variance = sum(2 / (4 * count) for count in known)
             self._errors[key] = 100 * math.sqrt(variance) / len(known) if known else None
