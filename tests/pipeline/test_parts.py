@@ -24,6 +24,7 @@ TIER = """
 name = "parted"
 about = "Two parts"
 [sources.files]
+parameters = 1000
 backbone = { name = "multilingual-e5-small", retrieval_layer = 12 }
 parts.small = { about = "one task" }
 parts.large = { about = "the same on a large model", on_request = true }
@@ -78,6 +79,8 @@ def test_a_part_costs_what_its_own_runs_do(place: Path, tiny_files: Path) -> Non
     assert hours[1].training == pytest.approx(small.estimate.training_tokens / 1000 / 3600)
     assert not hours[1].gpu
     assert costs(place, tiny_files, "large").keys() == {"large"}
+    # How many weights the tier's own model has is no size of another one.
+    assert (small.estimate.disk_bytes, large.estimate.disk_bytes) == (4000, None)
 
 
 def test_hours_of_a_model_that_nobody_timed_follow_by_size_and_are_said_to(place: Path, tiny_files: Path) -> None:

@@ -166,6 +166,8 @@ def estimate(
     rates = [(rate, False) for rate in known] + ([(calibration.rate, True)] if calibration else [])
     rates = [*_rates_of(plan.backbone.name, rates, by_size=by_size)]
     models = sum(bool(spec.train) for spec in grid.runs)
+    # Of an arm's own model the size is not known here.
+    parameters = plan.parameters if {spec.backbone.name for spec in grid.runs} <= {plan.backbone.name} else 0
     downloaded, unknown = _download(grid.runs, source.name)
     return Estimate(
         runs=runs,
@@ -179,7 +181,7 @@ def estimate(
             for rate, now in rates
         },
         models=models,
-        disk_bytes=models * plan.parameters * BYTES_PER_PARAMETER if plan.parameters else None,
+        disk_bytes=models * parameters * BYTES_PER_PARAMETER if parameters else None,
         gpu_bytes={"0": calibration.gpu_bytes} if calibration and calibration.gpu_bytes else {},
         download_bytes=downloaded,
         unknown_downloads=unknown,

@@ -51,5 +51,6 @@ def part_costs(
         # Hashes are not asked for, so that neither model nor data need be here.
         grid = GridBuilder(tier, source, seed=seed, precision=precision, fingerprints=False, parts=[name]).grid()
         backbone = grid.runs[0].backbone if grid.runs else plan.backbone
-        cost = estimate(grid, plan.model_copy(update={"backbone": backbone}), source, calibration, by_size=True)
+        its = {"backbone": backbone, "parameters": plan.parameters if backbone.name == plan.backbone.name else 0}
+        cost = estimate(grid, plan.model_copy(update=its), source, calibration, by_size=True)
         yield PartCost(name, part.about, part.on_request, backbone.name, cost)
