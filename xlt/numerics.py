@@ -8,7 +8,7 @@ left to choose; that other real processors then agree is not shown (``artifact/L
 
 Fast numerics only move the products of fp32 matrices from MKL, which has no AVX-512 for processors of other makers
 than its own, to oneDNN, which torch brings too and which compiles its kernels for the processor at hand: the type of
-the numbers is the same, and the order of sums another.
+the numbers is the same, and the order of sums another. ``xlt bench cpu`` compares them.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import os
 import platform
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 Numerics = Literal["native", "portable", "fast"]
 SWITCH = "XLT_NUMERICS"
@@ -91,6 +92,16 @@ def use_requested_products() -> None:
 
 # What is used, with its registration, which lasts as long as the object: once for a process.
 _used: list[tuple[Numerics, object]] = []
+
+
+@contextmanager
+def fast_products() -> Iterator[None]:
+    """Let oneDNN compute products inside, as with fast numerics; for comparison, not for runs."""
+    library: Any = _by_onednn()
+    try:
+        yield
+    finally:
+        library._destroy()
 
 
 def _by_openblas() -> object:

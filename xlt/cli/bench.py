@@ -30,6 +30,7 @@ with lazily():
 
     from xlt.bench import batches, shapes, workload
     from xlt.bench import controls as faults
+    from xlt.bench import cpu as cpu_steps
     from xlt.bench import load as loading
     from xlt.bench import tasks as catalogue
     from xlt.bench import train as training
@@ -114,6 +115,19 @@ def _timing(each: workload.Timing) -> tuple[str | None, ...]:
     peak = f"{each.peak_bytes / 2**30:.2f}" if each.peak_bytes else None
     ratio, spread = f"{each.ratio:.2f}", f"{each.ratio_p10:.2f}-{each.ratio_p90:.2f}"
     return each.name, median, f"{low}-{high}", ratio, spread, peak
+
+
+def cpu(
+    rounds: Annotated[int, "Timed rounds; in each, all candidates take their turn."] = 5, threads: options.Threads = 0
+) -> None:
+    """Time training steps of a small encoder with a large vocabulary on a CPU.
+
+    Compared are all rows of the word embeddings and those that are used, and products by oneDNN and by what torch
+    chooses. A candidate that computes something else is not timed. It takes about 6 GB of memory.
+    """
+    _use_threads(threads)
+    say("Comparing what the candidates compute, then timing them in turn.")
+    _show(cpu_steps.bench_cpu(rounds))
 
 
 def train(
