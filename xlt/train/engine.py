@@ -105,11 +105,20 @@ def build_engine(model: nn.Module, recipe: Recipe, steps: int, settings: EngineS
         lr_scheduler=lambda optimizer: LambdaLR(optimizer, lambda step: recipe.learning_rate_factor(step, steps)),
     )
     if world == 1:
-        # With nobody to exchange gradients with, DeepSpeed still copies all of them into buckets and back.
+        # With nobody to exchange gradients with, DeepSpeed still copies all of them into buckets and back. What else it
+        # does there, _fill_missing_gradients does.
         engine.enable_backward_allreduce = False
     if settings.precision == "bf16":
         _set_masters(engine, settings, originals)
     return engine
+
+
+def _fill_missing_gradients(model: nn.Module) -> None:
+    """Give a head that took no part in a step a zero gradient, as the exchange of gradients does: AdamW then moves it
+    by its moments and its weight decay, on one process as on several."""
+    for parameter in model.parameters():
+        if parameter.requires_grad and parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
 
 
 @torch.no_grad()
@@ -149,6 +158,8 @@ class DeepSpeedEngine:
         for batch in batches:
             micro_loss, _ = engine(batch.to(engine.device))
             engine.backward(micro_loss)
+            if not engine.enable_backward_allreduce:
+                _fill_missing_gradients(engine.module)
             engine.step()
             loss += micro_loss.detach() / self._settings.accumulation
         return loss, learning_rate
