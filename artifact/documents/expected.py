@@ -30,6 +30,7 @@ from xlt.verify.scores import BEST
 
 from .anchors import anchors
 from .characteristics import Series, correlation, failures, not_normal, noticed, upper_bound
+from .pocket import pocket
 
 TIER, SOURCE = "smoke", "world"
 
@@ -303,6 +304,7 @@ def render() -> str:
         correlation=correlation(series),
         claims=claims(),
         anchors=anchors(),
+        pocket=pocket(),
         unreadable=unreadable(),
         controls=_json(f"{TIER}-{SOURCE}/controls.json"),
         golden=_golden(),

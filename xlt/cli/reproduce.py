@@ -100,6 +100,8 @@ def _introduce(
     if torch.cuda.is_available():
         say(f"Device: {provenance.device_name()}, bf16.")
         gpu_self_test(engine.engine)
+    elif tier.plan(source).parts:
+        say("Device: CPU, fp32.")
     elif backbone:
         say(
             f"Device: CPU, fp32. {backbone} takes long without a GPU; how long: xlt plan --tier {tier.name} --calibrate"
