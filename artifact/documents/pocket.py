@@ -31,7 +31,7 @@ def pocket() -> dict[str, Any] | None:
     arms = list(
         dict.fromkeys(name.split("/")[0] for name in runs[0].means if f"{name.split('/')[0]}/xnli/test" in made[0])
     )
-    rows = []
+    rows: list[dict[str, Any]] = []
     for task in TARGET:
         found = {arm: [run.means[f"{arm}/{task.key}/test"].value for run in runs] for arm in arms}
         rows.append(
