@@ -104,7 +104,7 @@ def build_engine(model: nn.Module, recipe: Recipe, steps: int, settings: EngineS
         config=config,
         lr_scheduler=lambda optimizer: LambdaLR(optimizer, lambda step: recipe.learning_rate_factor(step, steps)),
     )
-    if world == 1:
+    if world == 1 and settings.zero == "0":
         # With nobody to exchange gradients with, DeepSpeed still copies all of them into buckets and back. What else it
         # does there, _fill_missing_gradients does.
         engine.enable_backward_allreduce = False
