@@ -15,6 +15,7 @@ whose upper halves are the others, each 8 too high.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import itertools
 import json
@@ -192,7 +193,9 @@ def _json(document: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="real_encoder", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("folder", type=Path, help="where to write it")
     try:
-        print(f"model.safetensors: {write_encoder(Path(sys.argv[1]))}")
+        print(f"model.safetensors: {write_encoder(parser.parse_args().folder)}")
     except XltError as fault:
         sys.exit(str(fault))
