@@ -223,3 +223,10 @@ def test_rows_that_are_here_are_as_long_as_those_recorded_until_the_tokenizer_is
                    for split in ("dev", "test") for language in ("en", "sw", "zh"))  # fmt: skip
     assert runs["baseline.xnli"].evaluation_tokens == pytest.approx(expected, abs=3)
     assert whole.by_table["mnli"] == "measured"
+
+
+def test_of_a_set_that_a_recipe_cuts_only_those_rows_are_counted(tmp_path: Path) -> None:
+    """Without any data, by published numbers of rows: MNLI has 392,702."""
+    runs, _ = cost("pocket", FilesSource(tmp_path))
+    assert runs["mnli"].examples == 4000
+    assert runs["baseline.xnli"].examples == 3008  # in whole batches

@@ -225,17 +225,18 @@ class _Sizes:
         self._tokenizer = tokenizer
         self._table = table
         self.by_table: dict[str, str] = {}
-        self._trained: dict[tuple[str, tuple[str, ...]], tuple[int | None, int | None]] = {}
-        self._scored: dict[tuple[str, bool], int | None] = {}
+        self._trained: dict[tuple[str, tuple[str, ...], int], tuple[int | None, int | None]] = {}
+        self._scored: dict[tuple[str, bool, int], int | None] = {}
 
     def training(self, task: Task, translated: tuple[str, ...]) -> tuple[int | None, int | None]:
         """The sequences of a training set and their tokens."""
-        key = task.key, translated
+        key = task.key, translated, task.recipe.train_examples
         if key not in self._trained:
             # A row of these is one sequence. How many a long context, a sentence or a text makes, the tokenizer says.
             one_by_one = task.kind in ("pair_classification", "multiple_choice")
             rows: Sequence[Row] = ()
             published = 0 if translated or "limit" in self._source.settings else task.train_rows
+            published = min(published, task.recipe.train_examples or published)
             with suppress(XltError):
                 known = self._tokenizer or self._table or one_by_one
                 rows = training_rows(self._source, task, translated) if known else ()
@@ -248,7 +249,7 @@ class _Sizes:
 
     def scored(self, task: Task, *, dev: bool = False) -> int | None:
         """The tokens of all that ``task`` is scored on, or of its English ``dev`` set alone."""
-        key = task.key, dev
+        key = task.key, dev, task.recipe.test_examples
         if (self._tokenizer or self._table) and key not in self._scored:
             chosen: tuple[tuple[str, ...], tuple[str, ...]] = ((ENGLISH,), ("dev",)) if dev else ((), ())
             with suppress(XltError):
