@@ -59,7 +59,8 @@ def request(asked: Numerics) -> None:
 
 
 def follow_request() -> None:
-    """Set the variables of all libraries if ``XLT_NUMERICS=portable`` is asked for, before any of them is loaded."""
+    """Set the variables of the libraries, before any of them is loaded: what all numerics need, and what portable ones
+    do if ``XLT_NUMERICS=portable`` is asked for."""
     # oneDNN keeps 1,024 compiled kernels with their buffers, one for each shape. No two batches of real text have the
     # same number of tokens: after 300 of them that was 1 GB, and of these 32 is more than the layers of a step need.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")

@@ -123,7 +123,7 @@ def cpu(
     """Time training steps of a small encoder with a large vocabulary on a CPU.
 
     Compared are all rows of the word embeddings and those that are used, and products by oneDNN and by what torch
-    chooses. A candidate that computes something else is not timed. It takes about 6 GB of memory.
+    chooses. A candidate that computes something else is not timed.
     """
     _use_threads(threads)
     say("Comparing what the candidates compute, then timing them in turn.")

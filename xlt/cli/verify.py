@@ -18,7 +18,7 @@ from xlt.cli.options import DEFAULT_RESULTS, DataRoot, Folders, Recheck, Recheck
 from xlt.cli.output import Shown, emit, say
 from xlt.cli.output import table as table_of
 from xlt.errors import ExitCode
-from xlt.numerics import request_portable
+from xlt.numerics import request
 from xlt.tasks.catalogue import get_task
 from xlt.tasks.record import ENGLISH
 
@@ -97,8 +97,8 @@ def verify(
     of_tiers = [folder for folder in folders if not singles.single_grids(folder)[1]]
     names = {stored.read_grid(folder).tier for folder in of_tiers} & {*tiers.tier_names()}
     known = [tiers.read_tier(name) for name in names]
-    if any(tier.numerics == "portable" for tier in known):
-        request_portable()  # before torch is loaded
+    for tier in sorted(known, key=lambda tier: tier.numerics != "portable"):  # the first that is asked for counts
+        request(tier.numerics)  # before torch is loaded
     compared = golden_checks(known, golden)
     runs = [run for path in others or () for run in added.read_added(path, data_root)]
     found, folders = recomputed(folders, data_root, recheck, recheck_seed, runs)
