@@ -131,7 +131,7 @@ def _fault(error: Exception, endpoint: str, page: str, revision: str, path: str)
             return IncompleteFault(what, why=why, fix="The same command resumes it. What was downloaded is kept.")
         case _:
             what = f"The hub at {endpoint} cannot be reached."
-            fix = "Check network and proxy, or name a mirror: xlt fetch --mirror URL"
+            fix = "Check network and proxy, or add a mirror to the command: --mirror URL"
     return DataFault(what, why=why, fix=fix)
 
 
