@@ -22,7 +22,8 @@ SPARE = 4
 GROUP = 64  # columns (rows) of the score matrix that share one maximum, in the Triton form
 _TILE_GROUP = 32  # the same in the CPU form, where 32 measured faster than 16 and 64
 _TILE = 4096  # a tile of scores is 64 MB; 2048 to 8192 measured alike
-_GATHERED = 1 << 18  # elements of candidates scored at a time: they stay in a cache
+# Elements of candidates scored at a time: on a CPU they stay in a cache, on a GPU they fill it.
+_GATHERED = {"cpu": 1 << 18, "cuda": 1 << 26}
 _LOOKED_AT = 1 << 24  # scores of a second look at a time
 
 
@@ -90,26 +91,34 @@ def case(rows: int, columns: int, width: int, k: int = 4, *, dtype: torch.dtype,
     )
 
 
-def exact_top_k(queries: Tensor, keys: Tensor, candidates: Tensor, left_out: Tensor, k: int) -> Nearest:
+def exact_top_k(
+    queries: Tensor, keys: Tensor, candidates: Tensor, left_out: Tensor, k: int, longest: Tensor
+) -> Nearest:
     """The best ``k`` keys of each query, from ``candidates`` and a bound on the score of every other key.
 
-    ``queries [N, d]``, ``keys [M, d]``, ``candidates [N, w]``, ``left_out [N]``.
+    ``queries [N, d]``, ``keys [M, d]``, ``candidates [N, w]``, ``left_out [N]``, ``longest``: ``longest_of(keys)``.
     Where a key that is no candidate could be among the best, all keys of that query are looked at.
     """
     found = _ranked(queries, keys, candidates, k)
     unsure = _unproven(left_out, found)
     wide = torch.float64 if keys.is_cuda else torch.float32  # no switch for TF32 touches double precision
     for rows in unsure.split(max(1, _LOOKED_AT // len(keys))):
-        least = found.scores[rows, -1].double() - rounding_bound(queries[rows], keys, wide)
+        least = found.scores[rows, -1].double() - rounding_bound(queries[rows], longest, wide)
         for row, close in zip(rows.tolist(), queries[rows].to(wide) @ keys.T.to(wide) >= least[:, None], strict=True):
             best = _ranked(queries[row : row + 1], keys, close.nonzero().T, k)
             found.scores[row], found.ids[row] = best.scores[0], best.ids[0]
     return found
 
 
-def rounding_bound(queries: Tensor, keys: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Per query, twice what an inner product of this width in ``dtype`` can be off by, in any order of additions."""
-    return _norms(queries) * _norms(keys).max() * ((keys.shape[1] + 1) * torch.finfo(dtype).eps)
+def rounding_bound(queries: Tensor, longest: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Per query, twice what an inner product in ``dtype`` with a key of at most the length ``longest`` can be off by,
+    in any order of additions."""
+    return _norms(queries) * longest * ((queries.shape[1] + 1) * torch.finfo(dtype).eps)
+
+
+def longest_of(keys: Tensor) -> Tensor:
+    """The length of the longest of ``keys [M, d]``, a number in double precision."""
+    return _norms(keys).max()
 
 
 def _unproven(left_out: Tensor, found: Nearest) -> Tensor:
@@ -126,7 +135,7 @@ def _ranked(queries: Tensor, keys: Tensor, candidates: Tensor, k: int) -> Neares
     """The best ``k`` of the ``candidates``, scored by the same additions wherever a key lies, and sorted."""
     rows = torch.arange(len(queries), device=queries.device)
     best = []
-    for part in rows.split(max(1, _GATHERED // (candidates.shape[1] * keys.shape[1]))):
+    for part in rows.split(max(1, _GATHERED[keys.device.type] // (candidates.shape[1] * keys.shape[1]))):
         products = keys[candidates[part]].double() * queries[part, None].double()
         best.append(_sorted(products.sum(dim=-1).float(), candidates[part], k))
     return Nearest(*(torch.cat(parts) for parts in zip(*best, strict=True)))
@@ -179,8 +188,9 @@ def _proven(queries: Tensor, keys: Tensor, values: Tensor, candidates: Tensor, k
     k = min(k, len(keys))
     if values.shape[1] == len(keys):
         return _ranked(queries, keys, candidates, k)
-    left_out = values[:, -1].double() + rounding_bound(queries, keys, values.dtype)
-    return exact_top_k(queries, keys, candidates, left_out, k)
+    longest = longest_of(keys)
+    left_out = values[:, -1].double() + rounding_bound(queries, longest, values.dtype)
+    return exact_top_k(queries, keys, candidates, left_out, k, longest)
 
 
 def _grouped(

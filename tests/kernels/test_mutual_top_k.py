@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 from xlt_kernels import mutual_top_k as op
-from xlt_kernels.mutual_top_k import exact_top_k, mutual_top_k, mutual_top_k_reference
+from xlt_kernels.mutual_top_k import exact_top_k, longest_of, mutual_top_k, mutual_top_k_reference
 
 
 def _unit(rows: int, width: int, seed: int, spread: float = 1.0, device: str = "cpu") -> Tensor:
@@ -70,13 +70,14 @@ def test_a_candidate_list_that_misses_the_best_is_found_out():
     wanted = mutual_top_k_reference(queries, keys, 2)[0]
     wrong = torch.arange(4).repeat(20, 1)
     best = (queries @ keys.T).amax(dim=1).double() + 1e-6
-    found = exact_top_k(queries, keys, wrong, best, 2)
+    longest = longest_of(keys)
+    found = exact_top_k(queries, keys, wrong, best, 2, longest)
     assert torch.equal(found.ids, wanted.ids)
     # And with a false bound it is not.
-    assert not torch.equal(exact_top_k(queries, keys, wrong, torch.full((20,), -1.0), 2).ids, wanted.ids)
+    assert not torch.equal(exact_top_k(queries, keys, wrong, torch.full((20,), -1.0), 2, longest).ids, wanted.ids)
     # Ties across the edge of the candidates: the lower id wins although it was left out.
     twice = torch.cat([keys, keys])
-    again = exact_top_k(queries, twice, wanted.ids + 50, wanted.scores[:, 1].double(), 2)
+    again = exact_top_k(queries, twice, wanted.ids + 50, wanted.scores[:, 1].double(), 2, longest)
     assert bool((again.ids[:, 0] < 50).all())
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from xlt.data.predictions import Prediction, read_predictions, write_predictions
 from xlt.errors import DataFault
-from xlt.retrieval.mining import mine
+from xlt.retrieval.mining import mine, six_digits
 from xlt.retrieval.search import Floats
 
 
@@ -137,6 +137,34 @@ def test_stored_candidates_are_in_the_order_of_their_stored_margins(tmp_path: Pa
     assert len({row.score for row in stored}) < len(stored)
     assert stored == sorted(stored, key=lambda row: (-row.score, int(row.id[1:])))
     assert len({row.id for row in stored}) == len({row.prediction for row in stored}) == len(stored)
+
+
+def _as_text(scores: np.ndarray) -> np.ndarray:
+    return np.array([float(f"{score:.6g}") for score in scores.tolist()])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_margins_are_rounded_as_their_text_is(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    margins = rng.normal(1, 0.05, 20_000)
+    sizes = rng.choice([-1, 1], 20_000) * 10.0 ** rng.uniform(-40, 40, 20_000)
+    # Halves of the last digit, where one bit decides, and powers of ten, where the digits begin elsewhere; the numbers
+    # beside them too.
+    halves = (rng.integers(100_000, 1_000_000, 5_000) + 0.5) / 10.0 ** rng.integers(0, 12, 5_000)
+    tens = np.array(
+        [float(f"{digits}e{place}") for place in range(-12, 12) for digits in ("1", "0.9999995", "0.999999")]
+    )
+    edges = np.concatenate([halves, -halves, tens, np.arange(0, 2, 1 / 512), [0.0, -0.0, 5e-324, 1.7e308]])
+    edges = np.concatenate([edges, np.nextafter(edges, np.inf), np.nextafter(edges, -np.inf)])
+    edges = edges[np.isfinite(edges)]
+    for scores in (margins, sizes, edges, margins.astype(np.float32)):
+        assert six_digits(scores).tolist() == _as_text(scores).tolist()
+    # And hardly one margin is written as text for that.
+    with pytest.MonkeyPatch.context() as patch:
+        texts: list[int] = []
+        patch.setattr(np.char, "mod", lambda form, left: texts.append(len(left)) or _as_text(left))
+        six_digits(margins)
+    assert sum(texts) < 200
 
 
 def test_refusals() -> None:

@@ -7,6 +7,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
+from xlt_kernels.mutual_top_k import longest_of
 
 from xlt.errors import DataFault, UsageFault
 from xlt.retrieval.search import Floats, Ids, SearchEngine, nearest, nearest_both, search_engine, search_report
@@ -160,6 +161,33 @@ def test_wrong_arguments() -> None:
         nearest(vectors, vectors, 0)
     with pytest.raises(UsageFault, match="no search engine 'annoy'"):
         nearest(vectors, vectors, 1, engine="annoy")  # type: ignore[arg-type]
+
+
+def test_the_lengths_of_the_keys_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def counted(keys: torch.Tensor) -> torch.Tensor:
+        seen.append(len(keys))
+        return longest_of(keys)
+
+    monkeypatch.setattr("xlt.retrieval.search._QUERIES", 16)
+    monkeypatch.setattr("xlt.retrieval.search.longest_of", counted)
+    rng = np.random.default_rng(8)
+    _check(_unit(rng.normal(size=(50, 16))), _unit(rng.normal(size=(90, 16))), 2, "faiss")
+    assert seen == [90]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_on_a_gpu_candidates_are_scored_again_there_and_give_what_the_cpu_gives() -> None:
+    rng = np.random.default_rng(9)
+    x, y = (_unit(2 + rng.normal(size=(count, 1024))) for count in (20_000, 5_000))
+    torch.cuda.reset_peak_memory_stats()
+    (scores, ids), (wanted, places) = (nearest(x, y, 4, engine=engine) for engine in ("torch", "faiss-cpu"))
+    assert torch.cuda.max_memory_allocated() > 2 * y.nbytes
+    # Their double sums may differ in order, and so a score in its last bit.
+    np.testing.assert_allclose(scores, wanted, rtol=2**-23)
+    assert (ids != places).sum() < 10
 
 
 def test_the_report_names_the_build_and_the_device() -> None:

@@ -21,6 +21,8 @@ from xlt.retrieval.search import Floats, Ids, Progress, SearchEngine, Vectors, n
 Doubles: TypeAlias = npt.NDArray[np.float64]
 # Scores and ids ``[N, k]`` of the neighbours of N sentences.
 Neighbours: TypeAlias = tuple[Floats | Doubles, Ids]
+# All powers of ten that are exact in double precision. From integers: numpy's power may be off by the last bit.
+_POWERS = np.array([10**place for place in range(23)], dtype=np.float64)
 
 
 def mine_translations(
@@ -136,9 +138,25 @@ def _best(scores: Floats | Doubles, found: Ids) -> tuple[Doubles, Ids]:
 
     The neighbours come by cosine; any of them, the last one too, can have the highest margin.
     """
-    rounded = np.char.mod("%.6g", scores).astype(np.float64)
+    rounded = six_digits(scores)
     best = np.lexsort((found, -rounded))[:, :1]
     return np.take_along_axis(rounded, best, axis=1)[:, 0], np.take_along_axis(found, best, axis=1)[:, 0]
+
+
+def six_digits(scores: Floats | Doubles) -> Doubles:
+    """``float(f"{score:.6g}")`` of finite numbers, as a ``Prediction`` stores them; of 12 million in a second."""
+    sizes = np.abs(scores, dtype=np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        power = _POWERS[np.clip(5 - np.floor(np.log10(sizes)), 0, 22).astype(np.int64)]
+        scaled = sizes * power
+        # The quotient of two exact numbers is rounded once: it is the number that the text would be read as.
+        rounded = np.copysign(np.rint(scaled) / power, scores)
+        # The product is off by at most 1e-10: only so near a half, or a power of ten, may the digits be others.
+        halves = np.abs(scaled - np.floor(scaled) - 0.5)
+        unsure = ~((halves > 1e-9) & (scaled > 100_001) & (scaled < 999_999)) & (sizes > 0)
+    rounded[sizes == 0] = 0.0
+    rounded[unsure] = np.char.mod("%.6g", scores[unsure]).astype(np.float64)
+    return rounded
 
 
 def _one_to_one(foreign: Ids, english: Ids, margins: Doubles) -> list[tuple[int, int, float]]:

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 import numpy.typing as npt
 import torch
-from xlt_kernels.mutual_top_k import SPARE, Nearest, exact_top_k, mutual_top_k, rounding_bound
+from xlt_kernels.mutual_top_k import SPARE, Nearest, exact_top_k, longest_of, mutual_top_k, rounding_bound
 
 from xlt.errors import DataFault, UsageFault
 
@@ -73,19 +73,22 @@ def nearest(
     k = min(k, len(keys))
     width = min(k + SPARE, len(keys))
     search = _INDEXES[engine](keys)
+    device = _device(engine)
+    exact = torch.from_numpy(keys).to(device)
+    longest = longest_of(exact)
     found = []
     for start in range(0, len(queries), _QUERIES):
         part = queries[start : start + _QUERIES]
-        proposed = [torch.from_numpy(each) for each in search(part, width)]
-        both = torch.from_numpy(part), torch.from_numpy(keys)
-        left_out = torch.full((len(part),), -torch.inf, dtype=torch.float64)
+        scores, candidates = (torch.from_numpy(each).to(device) for each in search(part, width))
+        own = torch.from_numpy(part).to(device)
+        left_out = torch.full((len(part),), -torch.inf, dtype=torch.float64, device=device)
         if width < len(keys):
-            left_out = proposed[0][:, -1].double() + rounding_bound(*both)
-        found.append(_arrays(exact_top_k(*both, proposed[1], left_out, k)))
+            left_out = scores[:, -1].double() + rounding_bound(own, longest)
+        found.append(_arrays(exact_top_k(own, exact, candidates, left_out, k, longest)))
         if progress:
             progress(start + len(part), len(queries))
-    scores, ids = zip(*found, strict=True)
-    return np.concatenate(scores), np.concatenate(ids)
+    parts = zip(*found, strict=True)
+    return np.concatenate(next(parts)), np.concatenate(next(parts))
 
 
 def nearest_both(
@@ -103,10 +106,15 @@ def nearest_both(
         there = nearest(x, y, k, engine=engine, progress=lambda done, _: tell(done, both))
         return there, nearest(y, x, k, engine=engine, progress=lambda done, _: tell(len(x) + done, both))
     _check(x, y, k)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    one, other = (torch.from_numpy(np.ascontiguousarray(side)).to(device) for side in (x, y))
+    one, other = (torch.from_numpy(np.ascontiguousarray(side)).to(_device(engine)) for side in (x, y))
     found = mutual_top_k(one, other, k, progress=progress)
     return _arrays(found[0]), _arrays(found[1])
+
+
+def _device(engine: SearchEngine) -> str:
+    """Where the vectors of an engine are multiplied, and candidates scored again."""
+    wanted = _gpus() > 0 if engine == "faiss" else engine != "faiss-cpu"
+    return "cuda" if wanted and torch.cuda.is_available() else "cpu"
 
 
 def _arrays(found: Nearest) -> tuple[Floats, Ids]:
@@ -159,7 +167,7 @@ def _filled(index: Any, keys: Floats) -> _Search:
 
 def _torch(keys: Floats) -> _Search:
     # In double precision no switch for TF32 can touch the reference.
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = _device("torch")
     matrix = torch.from_numpy(keys).to(device, torch.float64).T
 
     def search(queries: Floats, width: int) -> tuple[Floats, Ids]:
