@@ -145,12 +145,12 @@ def _best(scores: Floats | Doubles, found: Ids) -> tuple[Doubles, Ids]:
 
 def six_digits(scores: Floats | Doubles) -> Doubles:
     """``float(f"{score:.6g}")`` of finite numbers, as a ``Prediction`` stores them; of 12 million in a second."""
-    sizes = np.abs(scores, dtype=np.float64)
+    sizes: Doubles = np.abs(scores, dtype=np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         power = _POWERS[np.clip(5 - np.floor(np.log10(sizes)), 0, 22).astype(np.int64)]
         scaled = sizes * power
         # The quotient of two exact numbers is rounded once: it is the number that the text would be read as.
-        rounded = np.copysign(np.rint(scaled) / power, scores)
+        rounded: Doubles = np.copysign(np.rint(scaled) / power, scores)
         # The product is off by at most 1e-10: only so near a half, or a power of ten, may the digits be others.
         halves = np.abs(scaled - np.floor(scaled) - 0.5)
         unsure = ~((halves > 1e-9) & (scaled > 100_001) & (scaled < 999_999)) & (sizes > 0)
