@@ -24,6 +24,17 @@ def test_processes_are_the_tier_s_where_there_are_cores_and_one_on_a_gpu(monkeyp
     assert EngineOptions(gpus=4).process_count(default=2) == 4
 
 
+def test_the_engine_is_that_of_graphs_where_one_gpu_makes_whole_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    for gpu, engine in ((False, "deepspeed"), (True, "graph")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda gpu=gpu: gpu)
+        assert EngineOptions().settings(1).engine == engine
+        for shared in (EngineOptions(zero="1").settings(1), EngineOptions(accumulation=2).settings(1)):
+            assert shared.engine == "deepspeed"
+        assert EngineOptions().settings(2).engine == "deepspeed"
+        assert EngineOptions(engine="deepspeed").settings(1).engine == "deepspeed"
+        assert EngineOptions(engine="graph").settings(1).engine == "graph"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

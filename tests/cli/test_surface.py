@@ -171,7 +171,7 @@ def test_the_names_of_options_are_those_of_what_they_choose() -> None:
         inner = get_args(get_args(option)[0])
         return tuple(name for each in inner for name in get_args(each) or (each,) if isinstance(name, str))
 
-    assert choices(options.Engine) == get_args(engine.EngineName)
+    assert choices(options.Engine) == ("auto", *get_args(engine.EngineName))
     assert choices(options.Zero) == engine.ZERO_STAGES
     assert choices(options.Search) == get_args(search.SearchEngine)
     assert choices(bench.ModelSize) == get_args(shapes.Size)

@@ -37,8 +37,10 @@ def doctor(
         raise typer.Exit(int(ExitCode.ENVIRONMENT))
 
 
-def gpu_self_test(engine: engines.EngineName | None) -> None:
+def gpu_self_test(engine: engines.EngineName | None, *, auto: bool = False) -> engines.EngineName | None:
     """Test the GPU before runs use it; what fails is not used from here on. ``engine`` is what will train, if any.
+
+    What trains is returned: where the user did not name the graph engine (``auto``) and it fails, DeepSpeed's step.
 
     Raises:
         EnvironmentFault: the engine cannot train on it.
@@ -50,12 +52,16 @@ def gpu_self_test(engine: engines.EngineName | None) -> None:
     for check in checks:
         if check.status == "fail":
             raise EnvironmentFault(f"The self-test of the GPU failed: {check.name}.", why=check.found, fix=check.fix)
-        if engine == "graph" and check.name in NEEDED_BY_GRAPHS and check.status != "pass":
+        if engine == "graph" and check.name in NEEDED_BY_GRAPHS and check.status == "warn":
+            if auto:
+                say(f"Steps are not captured in CUDA graphs ({check.name} failed): DeepSpeed makes them.")
+                return gpu_self_test("deepspeed")
             raise EnvironmentFault(
-                f"The graph engine cannot be used on this GPU: {check.name} has not passed its test.",
+                f"The graph engine cannot be used on this GPU: {check.name} has failed its test.",
                 why=check.found,
                 fix="--engine deepspeed",
             )
+    return engine
 
 
 def _line(check: machine.DoctorCheck) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from difflib import get_close_matches
 from functools import wraps
 from inspect import Parameter, Signature, signature
@@ -96,8 +96,9 @@ DataRoot = Annotated[
 ]
 Limit = Annotated[int, "Use the first N rows of every split. Default: all."]
 Engine = Annotated[
-    Literal["deepspeed", "graph"],
-    "Train with DeepSpeed's own step, or replay each step as one CUDA graph (one GPU per run).",
+    Literal["auto", "deepspeed", "graph"],
+    "Replay each step as one CUDA graph (graph), or make it as DeepSpeed does. auto: graph where a run has one GPU, "
+    "without ZeRO and accumulation.",
 ]
 Zero = Annotated[Literal["0", "1", "2", "3", "3_offload"], "The ZeRO stage of DeepSpeed."]
 Search = Annotated[
@@ -145,7 +146,7 @@ class ScoringOptions:
 class EngineOptions:
     """What trains, and on how many devices."""
 
-    engine: Engine = "deepspeed"
+    engine: Engine = "auto"
     zero: Zero = "0"
     gpus: Annotated[int, "Use N GPUs of this machine. Default: one, if there is one."] = 0
     processes: Annotated[int, "Use N processes on the CPU. Default: as many as the tier says, else one."] = 0
@@ -153,7 +154,10 @@ class EngineOptions:
 
     def settings(self, sharing: int) -> engines.EngineSettings:
         """How runs are computed, each by ``sharing`` processes. Each run says its numeric type itself."""
-        settings = engines.EngineSettings(zero=self.zero, accumulation=self.accumulation, engine=self.engine)
+        settings = engines.EngineSettings(zero=self.zero, accumulation=self.accumulation)
+        if self.engine == "auto":
+            return replace(settings, engine=engines.best_engine(settings, sharing))
+        settings = replace(settings, engine=self.engine)
         engines.check_settings(settings, sharing)
         return settings
 

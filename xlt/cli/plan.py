@@ -92,7 +92,7 @@ def plan(
     part: options.Parts = None,
     seed: options.Seed = 0,
     results: options.Results = options.DEFAULT_RESULTS,
-    engine: options.Engine = "deepspeed",
+    engine: options.Engine = "auto",
     calibrate: Annotated[bool, "Time a few steps of every kind of task on this machine, to tell the hours."] = False,
     power: Annotated[
         bool, "Tell how small a difference the grid can show, and how many seeds each claim needs."
@@ -104,7 +104,10 @@ def plan(
     backbone = described.plan(named.name)
     source = sources.open_source(named)
     chosen, precision = described.chosen_parts(named.name, part or ()), options.precision()
-    builder = partial(grid.GridBuilder, described, source, seed=seed, precision=precision, engine=engine, parts=chosen)
+    trained_by = options.EngineOptions(engine=engine).settings(1).engine
+    builder = partial(
+        grid.GridBuilder, described, source, seed=seed, precision=precision, engine=trained_by, parts=chosen
+    )
     absent = fetch = ""
     try:
         planned = executor.with_retries(builder().grid(), runs)

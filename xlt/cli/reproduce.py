@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Annotated
 
 from xlt.cli import options, plan, verify
@@ -23,6 +24,7 @@ with lazily():
 
     from xlt.cli import progress
     from xlt.pipeline import executor, grid, parts, provenance, single, sources, store, tiers
+    from xlt.train import engine as engines
     from xlt.train import seeding
     from xlt.verify import evidence
 
@@ -64,7 +66,8 @@ def reproduce(
     if checks:
         say(evidence.summary(checks))
     costs = parts.part_costs(described, source, chosen, seed=seed, precision=options.precision())
-    _introduce(described, named.name, costs, instead, engine)
+    _introduce(described, named.name, costs, instead)
+    settings = _tested(settings, auto=engine.engine == "auto")
     planned = grid.GridBuilder(
         *(described, source),
         seed=seed,
@@ -88,10 +91,14 @@ def reproduce(
     verify.verify_and_report(results, source, checks)
 
 
-def _introduce(
-    tier: tiers.Tier, source: str, costs: Iterable[parts.PartCost], model: str, engine: options.EngineOptions
-) -> None:
-    """Say what will run, and on which device; a GPU is tested first."""
+def _tested(settings: engines.EngineSettings, *, auto: bool) -> engines.EngineSettings:
+    """``settings`` with the engine that passed the self-test of a GPU, if there is one."""
+    tested = gpu_self_test(settings.engine, auto=auto) if torch.cuda.is_available() else None
+    return replace(settings, engine=tested) if tested else settings
+
+
+def _introduce(tier: tiers.Tier, source: str, costs: Iterable[parts.PartCost], model: str) -> None:
+    """Say what will run, and on which device."""
     backbone = model or tier.plan(source).backbone.name
     say(f"Tier {tier.name} on the source '{source}': {tier.about}.")
     for line in plan.part_lines(costs):
@@ -99,7 +106,6 @@ def _introduce(
     say(f"Model: {backbone or 'a small XLM-R, trained here from its first step (phase 1)'}.")
     if torch.cuda.is_available():
         say(f"Device: {provenance.device_name()}, bf16.")
-        gpu_self_test(engine.engine)
     elif tier.plan(source).parts:
         say("Device: CPU, fp32.")
     elif backbone:

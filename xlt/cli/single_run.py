@@ -109,10 +109,13 @@ def make_run(
     **chosen: Any,
 ) -> None:
     """Make one run and show its scores. ``chosen`` are further options of ``plan_run``."""
+    engine, runs = engine or EngineOptions(), store.RunStore(results)
     planned = plan_run(task, model, data, engine, scoring, train=train, **chosen)
-    run, start, runs = planned.run, planned.start, store.RunStore(results)
-    if torch.cuda.is_available() and runs.check(run).state != "done":
-        gpu_self_test(run.engine if train else None)
+    if torch.cuda.is_available() and runs.check(planned.run).state != "done":
+        tested = gpu_self_test(planned.run.engine if train else None, auto=engine.engine == "auto")
+        if tested and tested != planned.run.engine:
+            planned = plan_run(task, model, data, replace(engine, engine=tested), scoring, train=train, **chosen)
+    run, start = planned.run, planned.start
     seeding.deterministic(True)
     with progress.RunBars() as shown:
         made_by = executor.Executor(

@@ -57,9 +57,18 @@ class Engine(Protocol):
         """End it."""
 
 
+def best_engine(settings: EngineSettings, processes: int) -> EngineName:
+    """The engine for a run of that many ``processes`` whose user has named none: graphs where they can be captured."""
+    return "graph" if torch.cuda.is_available() and _in_one_piece(settings, processes) else "deepspeed"
+
+
+def _in_one_piece(settings: EngineSettings, processes: int) -> bool:
+    return settings.zero == "0" and processes == 1 and settings.accumulation == 1
+
+
 def check_settings(settings: EngineSettings, processes: int) -> None:
     """Raise ``UsageFault`` where the graph engine is asked for what it has not: ZeRO, sharing, micro-batches."""
-    if settings.engine == "graph" and (settings.zero != "0" or processes > 1 or settings.accumulation > 1):
+    if settings.engine == "graph" and not _in_one_piece(settings, processes):
         raise UsageFault(
             "The graph engine computes a run on one GPU, in whole batches, without ZeRO.",
             why=f"Asked for: ZeRO stage {settings.zero}, {processes} processes for one run, "
@@ -97,6 +106,8 @@ def build_engine(model: nn.Module, recipe: Recipe, steps: int, settings: EngineS
         "gradient_accumulation_steps": settings.accumulation,
         "gradient_clipping": recipe.gradient_clipping,
         "bf16": {"enabled": settings.precision == "bf16"},
+        # It waits for the device twice in every step.
+        "timers": {"throughput": {"enabled": False}},
     }
     engine, *_ = deepspeed.initialize(
         model=model,
