@@ -21,7 +21,7 @@ from xlt.data.rows import Answer, ChoiceRow, PairRow, SpanRow, TagRow
 from xlt.data.tokenizer import load_tokenizer, train_tokenizer
 from xlt.errors import DataFault, UsageFault
 from xlt.evaluate.metrics import score
-from xlt.evaluate.predict import predict
+from xlt.evaluate.predict import RepeatedPrediction, predict
 from xlt.model.encoder import PackedModel
 from xlt.tasks.catalogue import get_task
 from xlt.tasks.record import Task
@@ -155,6 +155,22 @@ def test_spans_are_the_best_over_all_windows(tokenizer: PreTrainedTokenizerBase)
                     span = (int(window.offsets[start, 0]), int(window.offsets[end, 1]))
         assert (prediction.prediction, prediction.score) == (span, best)
     score(XQUAD, SPANS, given)
+
+
+@pytest.mark.parametrize("kind", ["pair_classification", "span_qa"])
+def test_rows_that_are_predicted_again_and_again_are_encoded_and_packed_once(
+    tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    task, rows = (XNLI, PAIRS) if kind == "pair_classification" else (XQUAD, SPANS)
+    first, second = _scripted(kind, 3 if rows is PAIRS else 2), _scripted(kind, 3 if rows is PAIRS else 2)
+    second.table = -first.table  # as the same model after more steps
+    expected = [_predict(model, rows, task, tokenizer) for model in (first, second)]
+    again = RepeatedPrediction(rows, task, tokenizer, max_tokens=300)
+    assert [again.predict(first, "cpu")] == expected[:1]
+    monkeypatch.setattr("xlt.evaluate.predict.pack", lambda *_, **__: pytest.fail("packed again"))
+    monkeypatch.setattr("xlt.evaluate.predict.encode", lambda *_, **__: pytest.fail("encoded again"))
+    assert [again.predict(second, "cpu"), again.predict(first, "cpu")] == [expected[1], expected[0]]
+    assert expected[0] != expected[1]
 
 
 def test_batches_do_not_change_predictions(tokenizer: PreTrainedTokenizerBase) -> None:

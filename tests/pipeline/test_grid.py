@@ -14,6 +14,7 @@ from xlt.data.world import WorldSource
 from xlt.errors import DataFault, UsageFault
 from xlt.pipeline.grid import Grid, GridBuilder, present_arms
 from xlt.pipeline.sources import SourceOptions, open_source
+from xlt.pipeline.spec import RunSpec
 from xlt.pipeline.tiers import read_tier
 from xlt.tasks.catalogue import get_task
 
@@ -188,6 +189,25 @@ def test_a_second_attempt_takes_the_place_of_a_run_and_of_all_that_start_from_it
     assert changed == {"mnli", *(run.name for run in grid.runs if run.hash in grid.below(first.hash))}
     assert {run.parent for run in retried.runs if run.name in ("baseline.xnli", "mnli.pawsx")} == {second.hash}
     assert not {"collapsed", "left_out"} & set(grid.as_json())
+
+
+def test_only_a_run_that_selects_a_checkpoint_is_named_by_how_many_dev_rows_choose_it(
+    tiny_grid: TinyGrid, tmp_path: Path
+) -> None:
+    arms = 'both = { intermediate = ["mnli", "squad"], targets = ["tatoeba"] }'
+
+    def first(recipe: str) -> RunSpec:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        folder.mkdir()
+        runs = tiny_grid.with_arms(folder, arms, recipe=recipe).grid().runs
+        return next(run for run in runs if run.name == "both")
+
+    plain, unused = first("both = { steps = 9 }"), first("both = { steps = 9, dev_examples = 7 }")
+    assert (unused.hash, unused.recipe["dev_examples"]) == (plain.hash, 0)
+    used = [first(f"both = {{ steps = 9, evaluate_every = 4, dev_examples = {count} }}") for count in (0, 7)]
+    assert [run.recipe["dev_examples"] for run in used] == [0, 7]
+    assert used[0].hash != used[1].hash
+    assert used[0].data == used[1].data
 
 
 def test_only_what_has_dev_data_is_watched_for_collapse(tiny_grid: TinyGrid, tmp_path: Path) -> None:

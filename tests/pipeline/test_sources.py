@@ -11,8 +11,8 @@ import pytest
 
 from xlt.data.files.reading import FileFault
 from xlt.data.files.source import FilesSource
-from xlt.data.rows import MiningRow, SpanRow, TextRow
-from xlt.data.source import training_rows
+from xlt.data.rows import MiningRow, Row, SpanRow, TextRow
+from xlt.data.source import selection_rows, training_rows
 from xlt.data.world import WorldSource
 from xlt.errors import UsageFault
 from xlt.pipeline.sources import RecipeSource, SourceOptions, open_source
@@ -99,6 +99,18 @@ def test_text_files_are_all_the_text_without_sentences_of_tests(root: Path) -> N
         TextRow("text/de-2", "Noch einer."),
         TextRow("text/sw-1", "Sentensi ndefu."),
     ]
+
+
+def test_a_checkpoint_is_chosen_on_the_first_dev_rows(tiny_files: Path) -> None:
+    source, mnli = open_source(SourceOptions("files", tiny_files)), get_task("mnli")
+    rows = source.rows(mnli, "dev", "en")
+
+    def chosen_on(count: int) -> list[Row]:
+        return selection_rows(source, replace(mnli, recipe=replace(mnli.recipe, dev_examples=count)))
+
+    assert chosen_on(3) == rows[:3]
+    assert chosen_on(0) == chosen_on(10**6) == rows
+    assert mnli.recipe.dev_examples == 500  # the authors' code
 
 
 def test_a_recipe_takes_rows_from_all_over_a_set_and_the_same_of_every_language(

@@ -6,6 +6,8 @@ import json
 import shutil
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -17,8 +19,9 @@ from xlt.data.packing import pack
 from xlt.data.rows import PairRow
 from xlt.data.tokenizer import load_tokenizer, makes_segments, train_tokenizer
 from xlt.errors import DataFault, UsageFault
+from xlt.evaluate.predict import RepeatedPrediction
 from xlt.model.encoder import PackedModel
-from xlt.pipeline.training import load_model, longest_sequence
+from xlt.pipeline.training import EVALUATION_TOKENS, evaluation_tokens, load_model, longest_sequence
 from xlt.tasks.catalogue import get_task
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
@@ -124,6 +127,37 @@ def test_the_longest_sequence_needs_no_weights(pieces: Path, tmp_path: Path) -> 
     (folder / "config.json").write_text(json.dumps(config), "utf-8")
     with pytest.raises(UsageFault, match="cannot be a backbone"):
         longest_sequence(folder)
+
+
+def test_a_large_gpu_reads_more_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert evaluation_tokens() == EVALUATION_TOKENS["cpu"]
+    monkeypatch.setattr("xlt.pipeline.training.device", lambda: torch.device("cuda", 0))
+    for memory, tokens in ((24e9, 16_384), (141e9, 65_536)):
+        card = SimpleNamespace(total_memory=memory)
+        monkeypatch.setattr("torch.cuda.get_device_properties", lambda _, card=card: card)
+        assert evaluation_tokens() == tokens
+
+
+def test_a_training_is_scored_on_as_many_dev_rows_as_its_recipe_says(tiny_grid: TinyGrid, tmp_path: Path) -> None:
+    arms = 'both = { intermediate = ["mnli", "squad"], targets = ["tatoeba"] }'
+    recipe = "both = { steps = 4, batch_size = 8, evaluate_every = 2, dev_examples = 5 }"
+    seen: list[tuple[str, int]] = []
+    watched = RepeatedPrediction.predict
+
+    def predict(self: RepeatedPrediction, *args: Any) -> Any:
+        made = watched(self, *args)
+        seen.append((self.task.key, len(made)))
+        return made
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(RepeatedPrediction, "predict", predict)
+        variants = tiny_grid.with_arms(tmp_path, arms, recipe=recipe)
+        store = variants.run(tmp_path / "results", Watcher())
+    assert seen == [("mnli", 5), ("squad", 5)] * 2
+    # Its results are of all rows.
+    run = next(run for run in variants.grid().runs if run.name == "both")
+    metrics = json.loads((store.path(run.folder) / "metrics.json").read_text("utf-8"))
+    assert {"mnli", "squad"} <= {name.split(".")[0] for name in metrics}
 
 
 ARMS = """

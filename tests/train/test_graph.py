@@ -147,6 +147,20 @@ def test_scores_come_between_the_same_records_and_see_words_that_were_never_used
     assert float(end.weights["backbone.embeddings.word_embeddings.weight"][UNUSED].norm()) == ours[1]
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("engine", ["deepspeed", "graph"])
+def test_the_best_weights_come_back_from_the_gpu(engine: EngineName, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe, ends = dataclasses.replace(RECIPE, evaluate_every=4, patience=2), []
+    for share in (1.0, 0.0):
+        monkeypatch.setattr("xlt.train.loop.KEPT_SHARE", share)
+        scores = iter([10.0, 30.0, 20.0, 10.0])
+        score = lambda _, left=scores: DevResult(next(left))  # noqa: E731
+        end = run(engine, "mnli", precision="bf16", recipe=recipe, dev_score=score)[1]
+        assert (end.step, {weight.device.type for weight in end.weights.values()}) == (8, {"cpu"})
+        ends.append(end.weights)
+    assert all(torch.equal(weight, ends[1][name]) for name, weight in ends[0].items())
+
+
 @pytest.mark.parametrize("key", KEYS)
 def test_what_fills_a_bucket_adds_nothing(key: str) -> None:
     """The loss and every gradient are those of the batch alone, and stay so whatever the added tokens are."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from xlt.tasks.record import Recipe
 from xlt.train.batches import BatchStream
 from xlt.train.engine import ZERO_STAGES, DeepSpeedEngine, EngineSettings
 from xlt.train.graph import GraphEngine
-from xlt.train.loop import BestCheckpoint, DevResult, StepRecord, Trained, train
+from xlt.train.loop import BestCheckpoint, DevResult, StepRecord, Trained, train, where_to_keep
 
 CONFIG: dict[str, Any] = {
     "vocab_size": 60,
@@ -180,6 +181,17 @@ def test_the_best_dev_score_decides_which_weights_are_kept() -> None:
     assert trained.dev_score == 30.0
     assert float(trained.weights["heads.mnli.out_proj.weight"].sum()) == pytest.approx(seen[1])
     assert [record.dev_score for record in records if record.dev_score is not None] == [10.0, 30.0, 20.0]
+
+
+def test_a_gpu_with_room_keeps_the_best_weights_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = fresh_model()
+    size = 4 * sum(parameter.numel() for parameter in model.parameters())
+    assert where_to_keep(model).type == "cpu"  # this machine's device
+    monkeypatch.setattr("xlt.train.loop.device", lambda: torch.device("cuda", 0))
+    for memory, kept in ((16 * size, "cuda"), (16 * size - 1, "cpu")):
+        card = SimpleNamespace(total_memory=memory)
+        monkeypatch.setattr("torch.cuda.get_device_properties", lambda _, card=card: card)
+        assert where_to_keep(model).type == kept
 
 
 def test_training_stops_when_patience_runs_out_and_scores_at_the_end_otherwise() -> None:

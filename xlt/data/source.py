@@ -72,6 +72,14 @@ def training_rows(source: Source, task: Task, translated: Sequence[str] = ()) ->
     return rows
 
 
+def selection_rows(source: Source, task: Task) -> list[Row]:
+    """The English dev rows that choose a checkpoint of ``task``, as many as its recipe takes, the first ones.
+
+    Raises what ``source.rows`` raises.
+    """
+    return source.rows(task, "dev", ENGLISH)[: task.recipe.dev_examples or None]
+
+
 def with_labels(task: Task, source: Source) -> Task:
     """``task`` with its labels: those of its record or, for tagging without any (CCG), every tag of the training rows.
 

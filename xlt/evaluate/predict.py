@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from xlt.data.features import encode
-from xlt.data.packing import Encoded, by_tokens, pack
+from xlt.data.packing import Encoded, PackedBatch, by_tokens, pack
 from xlt.data.predictions import Prediction
 from xlt.data.rows import Row
 from xlt.errors import DataFault, UsageFault
@@ -21,6 +21,8 @@ from xlt.tasks.record import Kind, Task
 
 # For each batch the positions of its sequences among all of them, and the model's scores.
 Logits: TypeAlias = Iterator[tuple[list[int], npt.NDArray[np.float32]]]
+# The same positions and the batch, on the device.
+Batch: TypeAlias = tuple[list[int], PackedBatch]
 # From rows, task, the labels of the head, sequences and scores to a prediction for each row.
 Decoder: TypeAlias = Callable[[Sequence[Row], Task, Sequence[str], Sequence[Encoded], Logits], list[Prediction]]
 
@@ -46,16 +48,44 @@ def predict(
         DataFault: two rows share an id, or the model's scores are not finite.
         UsageFault: the task is of another kind, or the model has no head that fits it.
     """
+    head = head or task.trains_on or task.key
+    sequences = _encoded(rows, task, tokenizer)
+    labels = _labels(model, task, head)
+    with inference(model, device):
+        batches = _batches(model, sequences, task, head, max_tokens, device)
+        return _DECODERS[task.kind](rows, task, labels, sequences, _forward(model, batches, task))
+
+
+class RepeatedPrediction:
+    """:func:`predict` for the same rows again and again, of a model that is trained meanwhile.
+
+    They are encoded once, and packed once: the batches stay on the device.
+    """
+
+    def __init__(self, rows: Sequence[Row], task: Task, tokenizer: PreTrainedTokenizerBase, *, max_tokens: int) -> None:
+        self.rows, self.task = rows, task
+        self.sequences = _encoded(rows, task, tokenizer)
+        self._max_tokens = max_tokens
+        self._batches: list[Batch] = []
+
+    def predict(self, model: PackedModel, device: torch.device | str) -> list[Prediction]:
+        """One prediction per row; ``device`` is the same each time. Raises as :func:`predict`."""
+        head = self.task.trains_on or self.task.key
+        labels = _labels(model, self.task, head)
+        with inference(model, device):
+            self._batches = self._batches or [
+                *_batches(model, self.sequences, self.task, head, self._max_tokens, device)
+            ]
+            logits = _forward(model, self._batches, self.task)
+            return _DECODERS[self.task.kind](self.rows, self.task, labels, self.sequences, logits)
+
+
+def _encoded(rows: Sequence[Row], task: Task, tokenizer: PreTrainedTokenizerBase) -> list[Encoded]:
     if task.kind not in _DECODERS:
         raise UsageFault(f"'{task.key}' ({task.kind}) has no predictions of this kind.", fix="xlt tasks ls")
-    head = head or task.trains_on or task.key
-    labels = _labels(model, task, head)
     if repeated := len(rows) - len({row.id for row in rows}):
         raise DataFault(f"{repeated} rows of '{task.key}' share an id with another row.", fix="xlt tasks check")
-    sequences = encode(rows, task, tokenizer, training=False)
-    with inference(model, device):
-        logits = _forward(model, sequences, task, head, max_tokens, device)
-        return _DECODERS[task.kind](rows, task, labels, sequences, logits)
+    return encode(rows, task, tokenizer, training=False)
 
 
 def _labels(model: PackedModel, task: Task, name: str) -> tuple[str, ...]:
@@ -82,18 +112,23 @@ def _shown(labels: Sequence[str]) -> str:
     return (", ".join(labels[:20]) or "not stored") + (" …" if len(labels) > 20 else "")
 
 
-def _forward(
+def _batches(
     model: PackedModel,
     sequences: Sequence[Encoded],
     task: Task,
     head: str,
     max_tokens: int,
     device: torch.device | str,
-) -> Logits:
+) -> Iterator[Batch]:
     for group in by_tokens(sequences, max_tokens):
         members = [sequences[index] for index in group]
         batch = pack(members, task=head, kind=task.kind, first_position=model.first_position)
-        _, scores = model(batch.to(device))
+        yield group, batch.to(device)
+
+
+def _forward(model: PackedModel, batches: Iterable[Batch], task: Task) -> Logits:
+    for group, batch in batches:
+        _, scores = model(batch)
         logits = scores.float().cpu().numpy()
         check_finite(logits, f"scores for '{task.key}'")
         yield group, logits

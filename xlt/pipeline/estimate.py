@@ -226,7 +226,7 @@ class _Sizes:
         self._table = table
         self.by_table: dict[str, str] = {}
         self._trained: dict[tuple[str, tuple[str, ...], int], tuple[int | None, int | None]] = {}
-        self._scored: dict[tuple[str, bool, int], int | None] = {}
+        self._scored: dict[tuple[str, bool, int, int], int | None] = {}
 
     def training(self, task: Task, translated: tuple[str, ...]) -> tuple[int | None, int | None]:
         """The sequences of a training set and their tokens."""
@@ -248,18 +248,19 @@ class _Sizes:
         return self._trained[key]
 
     def scored(self, task: Task, *, dev: bool = False) -> int | None:
-        """The tokens of all that ``task`` is scored on, or of its English ``dev`` set alone."""
-        key = task.key, dev, task.recipe.test_examples
+        """The tokens of all that ``task`` is scored on, or of the English ``dev`` rows that choose its checkpoint."""
+        most = task.recipe.dev_examples if dev else 0
+        key = task.key, dev, task.recipe.test_examples, most
         if (self._tokenizer or self._table) and key not in self._scored:
             chosen: tuple[tuple[str, ...], tuple[str, ...]] = ((ENGLISH,), ("dev",)) if dev else ((), ())
             with suppress(XltError):
                 cells = evaluated(task, self._source, *chosen)
-                counts = [self._cell(task, *cell) for cell in cells]
+                counts = [self._cell(task, *cell, most) for cell in cells]
                 self._scored[key] = _sum(count and count[1] for count in counts)
         return self._scored.setdefault(key, None)
 
-    def _cell(self, task: Task, split: Split, language: str) -> tuple[int, int] | None:
-        rows = self._source.rows(task, split, language)
+    def _cell(self, task: Task, split: Split, language: str, most: int) -> tuple[int, int] | None:
+        rows = self._source.rows(task, split, language)[: most or None]
         return self._count(task, rows, CELL_SAMPLE) or self._look_up(task, split, language, len(rows))
 
     def _look_up(self, task: Task, split: Split, language: str, rows: int) -> tuple[int, int] | None:

@@ -231,11 +231,14 @@ class GridBuilder:
         own = [get_task(key) for key in train if key != MASKED_LM.key]
         # A collapse shows in dev scores: all that is trained must have dev data.
         collapse_after = self.plan.collapse_after if own and all("dev" in task.files for task in own) else 0.0
+        selects = bool(own) and bool(recipe.evaluate_every or collapse_after)
+        if not selects:
+            recipe = replace(recipe, dev_examples=0)  # what a run does not use must not name it
         read: list[tuple[str, Split, str]] = []
         for key in train if self.fingerprints else ():
             masked = key == MASKED_LM.key
             read.append((key, "train", "all" if masked else "+".join(translated) or ENGLISH))
-            if not masked and (recipe.evaluate_every or collapse_after):
+            if not masked and selects:
                 read.append((key, "dev", ENGLISH))
         for key in evaluate if self.fingerprints else ():
             read += ((key, *pair) for pair in evaluated(get_task(key), self.source, languages, splits))

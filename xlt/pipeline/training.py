@@ -9,12 +9,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from xlt.data.features import encode
 from xlt.data.packing import Encoded
 from xlt.data.rows import Row
-from xlt.data.source import Source, training_rows, with_labels
+from xlt.data.source import Source, selection_rows, training_rows, with_labels
 from xlt.data.tokenizer import load_tokenizer, makes_segments, train_tokenizer
 from xlt.errors import DataFault, UsageFault
 from xlt.evaluate.chance import binomial_bound
@@ -27,13 +28,13 @@ from xlt.evaluate.metrics import (
     score,
     task_score,
 )
-from xlt.evaluate.predict import predict
+from xlt.evaluate.predict import RepeatedPrediction
 from xlt.model.backbone import first_position, outline, positions
 from xlt.model.encoder import PackedModel
 from xlt.pipeline.checkpoint import checkpoint_folder
 from xlt.pipeline.spec import RunSpec
 from xlt.runtime import device
-from xlt.tasks.record import ENGLISH, Task
+from xlt.tasks.record import Task
 from xlt.train.batches import BatchStream, JointStream
 from xlt.train.engine import EngineSettings
 from xlt.train.loop import DevResult, DevScore, StepRecord, Trained, train
@@ -43,6 +44,10 @@ from xlt.train.used_rows import train_used_rows
 
 # Tokens of one forward pass without gradients. On a CPU more is not faster, it only takes more memory.
 EVALUATION_TOKENS = {"cpu": 4096, "cuda": 16384}
+# On a card with so much memory more of them keep it busy while the host packs. The widest of XLM-R Large's values, its
+# 4,096 of a token in bf16, then take 0.5 GB.
+LARGE_CARD = 40e9  # bytes
+LARGE_CARD_TOKENS = 65536
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,10 @@ class TrainedModel:
 
 def evaluation_tokens() -> int:
     """How many tokens one forward pass without gradients may hold on this device."""
-    return EVALUATION_TOKENS[device().type]
+    where = device()
+    if where.type == "cuda" and torch.cuda.get_device_properties(where).total_memory >= LARGE_CARD:
+        return LARGE_CARD_TOKENS
+    return EVALUATION_TOKENS[where.type]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,20 +90,19 @@ def train_run(
         return TrainedModel(*starting_point(spec, parent_model, source, tokenizer_folder), None)
     start = prepare(spec, parent_model, source, tokenizer_folder)
     watched = start.stream.recipe.evaluate_every or spec.collapse_after
-    scored = _dev_score(start.tasks, source, start.tokenizer, watch=bool(spec.collapse_after)) if watched else None
+    dev = _dev_sets(start.tasks, source, start.tokenizer) if watched else []
     steps = start.stream.steps
-    scored_on = [_dev_examples(task, source, start.tokenizer) for task in start.tasks if watched]
     # The graph engine's optimiser leaves rows that were not read alone by itself.
     used = None
     if settings.engine == "deepspeed":
-        read = chain(start.stream.sequences, *scored_on)
+        read = chain(start.stream.sequences, *(each.sequences for each in dev))
         used = train_used_rows(start.model, read, start.tokenizer.all_special_ids)
     trained = train(
         start.model,
         start.stream,
         settings,
         on_step=lambda record: on_step(record, steps),
-        dev_score=scored,
+        dev_score=_dev_score(dev, watch=bool(spec.collapse_after)) if watched else None,
         collapse_after=spec.collapse_after,
     )
     if used:
@@ -249,27 +256,25 @@ def training_seed(spec: RunSpec) -> int:
     return derive_seed(spec.seed, "retry") if spec.retry else spec.seed
 
 
-def _dev_score(tasks: Sequence[Task], source: Source, tokenizer: PreTrainedTokenizerBase, *, watch: bool) -> DevScore:
-    """The mean score of ``tasks``, masked LM aside, on the English dev split. With ``watch`` it also tells whether all
-    of them are at chance."""
-    sets = [(task, source.rows(task, "dev", ENGLISH)) for task in tasks if task.kind != "masked_lm"]
-    bounds = [_chance_bound(task, rows) if watch else 0.0 for task, rows in sets]
+def _dev_sets(tasks: Sequence[Task], source: Source, tokenizer: PreTrainedTokenizerBase) -> list[RepeatedPrediction]:
+    """What is scored during the training of ``tasks``, masked LM aside."""
+    return [
+        RepeatedPrediction(selection_rows(source, task), task, tokenizer, max_tokens=evaluation_tokens())
+        for task in tasks
+        if task.kind != "masked_lm"
+    ]
+
+
+def _dev_score(sets: Sequence[RepeatedPrediction], *, watch: bool) -> DevScore:
+    """The mean score of the tasks of ``sets``. With ``watch`` it also tells whether all of them are at chance."""
+    bounds = [_chance_bound(each.task, each.rows) if watch else 0.0 for each in sets]
 
     def measure(model: PackedModel) -> DevResult:
-        found = []
-        for task, rows in sets:
-            made = predict(model, rows, task, tokenizer, max_tokens=evaluation_tokens(), device=device())
-            found.append((task, score(task, rows, made)))
+        found = [(each.task, score(each.task, each.rows, each.predict(model, device()))) for each in sets]
         at_chance = [binomial_metric(task, its) <= bound for (task, its), bound in zip(found, bounds, strict=True)]
         return DevResult(fmean(task_score(task, its) for task, its in found), watch and all(at_chance))
 
     return measure
-
-
-def _dev_examples(task: Task, source: Source, tokenizer: PreTrainedTokenizerBase) -> list[Encoded]:
-    if task.kind == "masked_lm":
-        return []
-    return encode(source.rows(task, "dev", ENGLISH), task, tokenizer, training=False)
 
 
 def _chance_bound(task: Task, rows: Sequence[Row]) -> float:

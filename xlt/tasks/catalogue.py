@@ -33,7 +33,7 @@ _TYDIQA_TRAIN = "tydiqa/tydiqa-goldp-v1.1-train.json | " + _TYDIQA_FILES.format(
 _TYDIQA_DEV = "tydiqa/tydiqa-goldp-v1.1-dev/tydiqa-goldp-dev-{name}.json | " + _TYDIQA_FILES.replace("{split}", "dev")
 _GOOGLE = "https://github.com/google-research-datasets/"
 _GOOGLES_BUCKET = "its bucket may answer 403"
-_READING = Recipe(epochs=2, batch_size=16, max_length=384, evaluate_every=1000)
+_READING = Recipe(epochs=2, batch_size=16, max_length=384, evaluate_every=1000, dev_examples=500)
 
 
 def _splits(paths: str, *splits: Split) -> dict[Split, str]:
@@ -86,7 +86,7 @@ INTERMEDIATE = (
         layout="nli_jsonl",
         files={"train": "mnli/multinli_1.0_train.jsonl", "dev": "mnli/multinli_1.0_dev_matched.jsonl"},
         labels=NLI_LABELS,
-        recipe=Recipe(epochs=2, evaluate_every=1000),
+        recipe=Recipe(epochs=2, evaluate_every=1000, dev_examples=500),
         licence="OANC terms and permissive licences",
         address="https://cims.nyu.edu/~sbowman/multinli/",
         train_rows=392_702,
@@ -180,7 +180,7 @@ TARGET = (
         layout="pair_tsv",
         files=_splits("xnli/{split}-{lang}.tsv", "dev", "test"),
         labels=NLI_LABELS,
-        recipe=Recipe(epochs=2, evaluate_every=1000),
+        recipe=Recipe(epochs=2, evaluate_every=1000, dev_examples=500),
         benchmarks={"xtreme": _XNLI, "xtreme-r": _XNLI},
         licence="CC BY-NC 4.0",
         address="https://github.com/facebookresearch/XNLI",
@@ -194,7 +194,7 @@ TARGET = (
         files={"train": "pawsx/x-final/en/train.tsv | pawsx/train-en.tsv", **_splits(_PAWSX_FILES, "dev", "test")},
         labels=PARAPHRASE_LABELS,
         file_labels=("0", "1"),
-        recipe=Recipe(epochs=5, evaluate_every=1000),
+        recipe=Recipe(epochs=5, evaluate_every=1000, dev_examples=500),
         benchmarks={"xtreme": _PAWSX},
         licence="free use, acknowledge Google LLC",
         address=_blocked(_GOOGLE + "paws", _GOOGLES_BUCKET, "pawsx"),
@@ -209,7 +209,7 @@ TARGET = (
         layout="tags",
         files=_splits(_TREEBANKS + " | udpos/{split}-{lang}.tsv", "train", "dev", "test"),
         labels=UNIVERSAL_TAGS,
-        recipe=Recipe(epochs=10, evaluate_every=1000),
+        recipe=Recipe(epochs=10, evaluate_every=1000, dev_examples=500),
         benchmarks={"xtreme": _UDPOS, "xtreme-r": f"{_UDPOS} lt pl ro uk wo"},
         licence="per treebank: CC BY-SA, some CC BY-NC-SA",
         address="https://universaldependencies.org",
@@ -224,7 +224,7 @@ TARGET = (
         layout="tags",
         files=_splits("panx/{lang}-{split} | panx/{split}-{lang}.tsv | ner/{split}-{lang}.tsv", "train", "dev", "test"),
         labels=ENTITY_TAGS,
-        recipe=Recipe(epochs=10, evaluate_every=1000),
+        recipe=Recipe(epochs=10, evaluate_every=1000, dev_examples=500),
         benchmarks={"xtreme": _PANX, "xtreme-r": f"{_PANX} az gu lt pa pl qu ro uk"},
         licence="not stated (text of Wikipedia, CC BY-SA)",
         address=_blocked("https://github.com/afshinrahimi/mmner", "its cloud drive is gone", "panx"),

@@ -55,6 +55,8 @@ class Recipe:
     """Scores without a better one after which training stops."""
     train_examples: int = 0
     """So many rows of a training set are used, evenly spaced over it; 0 is all."""
+    dev_examples: int = 0
+    """So many rows of the English dev split are scored in training, its first, as in the authors' code; 0 is all."""
     test_examples: int = 0
     """So many rows of each language of a dev or test set are scored, evenly spaced over it; 0 is all."""
 
@@ -92,7 +94,7 @@ class Task:
     """What the labels are called in a submission, in their order; empty if they are called the same."""
     benchmarks: Mapping[str, str] = field(default_factory=dict)
     """The benchmarks (``xtreme``, ``xtreme-r``) that it belongs to, with its languages there, separated by spaces."""
-    recipe: Recipe = Recipe(epochs=3, evaluate_every=1000)
+    recipe: Recipe = Recipe(epochs=3, evaluate_every=1000, dev_examples=500)
     """How it is trained."""
     licence: str = ""
     """The licence of its data."""

@@ -50,8 +50,8 @@ class Engine(Protocol):
     def synced_model(self) -> PackedModel:
         """The model, with every weight as it is after the last step: engines may put updates off."""
 
-    def weights(self) -> dict[str, Tensor]:
-        """All weights in fp32 on the CPU, gathered from every process. All processes must call it."""
+    def weights(self, where: torch.device | str = "cpu") -> dict[str, Tensor]:
+        """Copies on ``where`` of all weights in fp32, gathered from every process. All processes must call it."""
 
     def close(self) -> None:
         """End it."""
@@ -180,14 +180,14 @@ class DeepSpeedEngine:
         model: PackedModel = self._engine.module
         return model
 
-    def weights(self) -> dict[str, Tensor]:
+    def weights(self, where: torch.device | str = "cpu") -> dict[str, Tensor]:
         """See ``Engine``. With bf16 these are the master weights, not their rounded copies."""
         bf16 = self._settings.precision == "bf16"
         masters = _unpartitioned_masters(self._engine) if bf16 and self._settings.zero == "0" else {}
         weights = {}
         for name, parameter in self._engine.module.named_parameters():
             value = masters[id(parameter)] if masters else _full_weight(parameter, self._settings)
-            weights[name] = value.detach().to("cpu", torch.float32, copy=True)
+            weights[name] = value.detach().to(where, torch.float32, copy=True)
         return weights
 
     def close(self) -> None:

@@ -153,11 +153,11 @@ class GraphEngine:
         self._optimizer.flush()
         return self._model
 
-    def weights(self) -> dict[str, Tensor]:
-        """All weights in fp32 on the CPU: the masters, where there are rounded copies."""
+    def weights(self, where: torch.device | str = "cpu") -> dict[str, Tensor]:
+        """Copies on ``where`` of all weights in fp32: of the masters, where there are rounded ones."""
         self._optimizer.flush()
         states = {name: (self._optimizer.state[each], each) for name, each in self._model.named_parameters()}
-        return {name: state.get("master", each.detach()).to("cpu", copy=True) for name, (state, each) in states.items()}
+        return {name: state.get("master", each.detach()).to(where, copy=True) for name, (state, each) in states.items()}
 
     def close(self) -> None:
         """Give the graphs and their memory back."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,6 +30,9 @@ class DevResult:
 
 
 DevScore = Callable[[PackedModel], DevResult]
+# A GPU keeps the best weights itself where they take at most this share of its memory. To copy those of XLM-R Large,
+# 2.2 GB, to the CPU at every better score would keep it waiting.
+KEPT_SHARE = 1 / 16
 # A step (0-based), its loss on the device, the tokens of this process, the learning rate.
 _Waiting = tuple[int, Tensor, int, float]
 
@@ -95,6 +99,7 @@ def train(
     """
     recipe = stream.recipe
     steps = stream.steps
+    keep = where_to_keep(model)
     engine: Engine = (GraphEngine if settings.engine == "graph" else DeepSpeedEngine)(model, recipe, steps, settings)
     shard = own_shard(settings.accumulation)
     best = BestCheckpoint(recipe.patience if recipe.evaluate_every else None, collapse_step=collapse_after * steps)
@@ -117,11 +122,12 @@ def train(
                 continue
             result = _evaluate(dev_score, engine.synced_model(), settings)
             on_step(replace(record, dev_score=result.score, at_chance=result.at_chance if collapse_after else None))
-            if best.offer(result, record.step, engine.weights):
+            if best.offer(result, record.step, partial(engine.weights, keep)):
                 break
         collapsed = bool(scored and collapse_after) and best.at_chance
         if best.weights is not None:
-            return Trained(best.weights, best.step, best.score, collapsed)
+            weights = {name: weight.cpu() for name, weight in best.weights.items()}
+            return Trained(weights, best.step, best.score, collapsed)
         return Trained(engine.weights(), record.step, None, collapsed)
     finally:
         engine.close()
@@ -148,11 +154,22 @@ class BestCheckpoint:
         self.at_chance = self.at_chance and result.at_chance
         if result.score > self.score:
             self.score, self.step, self._worse = result.score, step, 0
+            self.weights = None  # its memory is free for the next
             self.weights = None if self.patience is None else weights()
         else:
             self._worse += 1
         impatient = self.patience is not None and self._worse >= self.patience
         return impatient or (self.at_chance and 0 < self.collapse_step <= step)
+
+
+def where_to_keep(model: PackedModel) -> torch.device:
+    """Where the best weights of ``model`` wait for the end: on its device if they fit there, else on the CPU."""
+    where = device()
+    if where.type == "cpu":
+        return where
+    size = 4 * sum(parameter.numel() for parameter in model.parameters())
+    fits = size <= KEPT_SHARE * torch.cuda.get_device_properties(where).total_memory
+    return where if fits else torch.device("cpu")
 
 
 def _evaluate(dev_score: DevScore, model: PackedModel, settings: EngineSettings) -> DevResult:
