@@ -55,6 +55,7 @@ tatoeba = { max_length = 64 }
 
 def pytest_configure(config: pytest.Config) -> None:
     """With ``-m gpu`` a file that cannot be imported stops no other: time on a GPU is dear."""
+    os.environ["XLT_ENCODINGS"] = "off"  # nothing is left in the home of who runs the tests
     config.option.continue_on_collection_errors |= config.option.markexpr == "gpu"
 
 

@@ -31,6 +31,7 @@ NEEDING = {
     "huggingface_hub": (
         "xlt.bench",
         "xlt.data.hub",
+        "xlt.data.encodings",
         "xlt.data.features",
         "xlt.data.tokenizer",
         "xlt.evaluate.predict",

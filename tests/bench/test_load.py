@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from tests.conftest import SYLLABLES
 from xlt.bench import load
 from xlt.bench.load import bench_load
+from xlt.data import encodings
 from xlt.data.features import encode
 from xlt.data.files.source import FilesSource
 from xlt.data.rows import Answer, BitextRow, ChoiceRow, PairRow, Row, SpanRow, TagRow, TextRow
@@ -69,7 +70,11 @@ def test_other_ids_in_many_rows_stop_the_clock(
         load._agreeing(ROWS["mnli"], get_task("mnli"), tokenizer)
 
 
-def test_every_round_reads_the_files_again_and_packs_what_the_library_maps(tiny_files: Path) -> None:
+def test_every_round_reads_the_files_again_and_packs_what_the_library_maps(
+    tiny_files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (load, encodings):
+        monkeypatch.setattr(module, "FEWEST_ROWS", 40)
     opened: list[FilesSource] = []
 
     def open_source() -> FilesSource:
@@ -86,6 +91,7 @@ def test_every_round_reads_the_files_again_and_packs_what_the_library_maps(tiny_
     assert [timing.name for timing in others] == [
         "tokenise + pack",
         "tokenise",
+        "read what the disk keeps",
         "datasets.map alone, batches of 1000",
         "datasets.map alone, batches of 10000",
     ]

@@ -39,6 +39,31 @@ def test_before_a_tier_a_kernel_may_fail_but_not_training(monkeypatch, capsys):
     assert (caught.value.why, caught.value.fix) == ("no NCCL", "make install")
 
 
+def test_whether_processes_share_the_gpu_at_the_same_time_is_told(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (100 * doctor.GIB, 140 * doctor.GIB))
+    monkeypatch.setattr(doctor, "device_name", lambda: "a GPU")
+    monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", str(tmp_path))
+    gpu, mps = doctor._gpu()
+    assert (gpu.status, gpu.found) == ("pass", "1 x a GPU, 100 of 140 GiB free")
+    assert (mps.name, mps.status) == ("MPS", "pass")
+    assert mps.found.startswith("off: with --processes N the runs on one GPU take turns")
+    (tmp_path / "control").touch()
+    assert [*doctor._gpu()][1].found.startswith("on: ")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert [check.name for check in doctor._gpu()] == ["GPU"]
+
+
+def test_what_is_kept_of_tokenized_rows_is_told_and_where(monkeypatch, tmp_path):
+    def found():
+        return next(check.found for check in doctor._checks(tmp_path) if check.name == "tokenized rows")
+
+    assert found() == "not kept: XLT_ENCODINGS is off, or there is no home"
+    monkeypatch.setenv("XLT_ENCODINGS", str(tmp_path / "kept"))
+    assert found() == f"0.0 of at most 4 GiB in {tmp_path}/kept, which can be removed at any time"
+
+
 @pytest.mark.parametrize("name", ["varlen_attention", "adamw", "graph engine"])
 def test_without_a_part_that_it_needs_the_graph_engine_gives_way_unless_it_was_asked_for(monkeypatch, name, capsys):
     found = DoctorCheck(name=f"GPU: {name}", status="warn", found="off by 1")

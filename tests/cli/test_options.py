@@ -9,7 +9,7 @@ import torch
 
 from tests.cli.conftest import Invoke
 from xlt.cli.options import EngineOptions
-from xlt.errors import ExitCode
+from xlt.errors import ExitCode, UsageFault
 
 
 def test_processes_are_the_tier_s_where_there_are_cores_and_one_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,6 +33,18 @@ def test_the_engine_is_that_of_graphs_where_one_gpu_makes_whole_steps(monkeypatc
         assert EngineOptions().settings(2).engine == "deepspeed"
         assert EngineOptions(engine="deepspeed").settings(1).engine == "deepspeed"
         assert EngineOptions(engine="graph").settings(1).engine == "graph"
+
+
+def test_several_runs_go_to_one_gpu_but_no_run_to_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    several = EngineOptions(processes=3, engine="graph")
+    assert several.process_count() == 3
+    assert several.settings(1).engine == "graph"
+    with pytest.raises(UsageFault, match="3 processes cannot share a run on 1 GPU: each"):
+        EngineOptions(processes=3).settings(3)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert EngineOptions(processes=3).settings(3).engine == "deepspeed"
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from xlt.pipeline.grid import Grid
     from xlt.pipeline.spec import RunSpec
     from xlt.pipeline.store import Check, RunStore
+    from xlt.train.engine import EngineName
     from xlt.train.loop import StepRecord
 
 
@@ -69,13 +70,16 @@ class TinyGrid:
         tier.write_text(f"{text[:begin]}[sources.files]\n{plan}\n[sources.files.arms]\n{arms}\n{text[end:]}", "utf-8")
         return TinyGrid(tier, Path(shutil.copytree(self.files, folder / "data")))
 
-    def grid(self, seed: int = 0) -> Grid:
+    def grid(self, seed: int = 0, engine: EngineName = "deepspeed") -> Grid:
         from xlt.pipeline.grid import GridBuilder
         from xlt.pipeline.tiers import read_tier
 
-        return GridBuilder(read_tier(str(self.tier)), self.source, seed=seed, precision="fp32").grid()
+        tier = read_tier(str(self.tier))
+        return GridBuilder(tier, self.source, seed=seed, precision="fp32", engine=engine).grid()
 
-    def run(self, results: Path, watcher: Watcher, parallel_runs: int = 1) -> RunStore:
+    def run(
+        self, results: Path, watcher: Watcher, parallel_runs: int = 1, engine: EngineName = "deepspeed"
+    ) -> RunStore:
         from xlt.pipeline.executor import Executor
         from xlt.pipeline.sources import SourceOptions
         from xlt.pipeline.store import RunStore
@@ -86,7 +90,7 @@ class TinyGrid:
         executor = Executor(
             self.source, options, store, EngineSettings(), watcher, threads=1, parallel_runs=parallel_runs
         )
-        executor.run_grid(self.grid())
+        executor.run_grid(self.grid(engine=engine))
         return store
 
 

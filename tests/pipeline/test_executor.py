@@ -155,6 +155,17 @@ def test_alone_and_in_the_shared_process_predictions_are_the_same_bits(
 
 
 @pytest.mark.slow
+def test_two_runs_at_a_time_with_the_graph_engine_have_the_bits_of_one(tiny_grid: TinyGrid, tmp_path: Path) -> None:
+    small = tiny_grid.with_arms(tmp_path, 'baseline = { targets = ["xnli", "xquad"] }')
+    alone, together = (
+        small.run(tmp_path / str(count), Watcher(), parallel_runs=count, engine="graph") for count in (1, 2)
+    )
+    for run in small.grid(engine="graph").runs:
+        assert read_provenance(together.path(run.folder)).engine == "graph"
+        assert predictions(alone.path(run.folder)) == predictions(together.path(run.folder)), run.name
+
+
+@pytest.mark.slow
 def test_in_parallel_every_file_has_the_bits_of_one_process(
     finished: Finished, tiny_grid: TinyGrid, tmp_path: Path
 ) -> None:

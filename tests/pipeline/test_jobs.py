@@ -133,9 +133,10 @@ def test_an_error_arrives_whole(
         ("GPU-6a1f,GPU-77c0,GPU-9", ["GPU-6a1f", "GPU-77c0"]),
         ("MIG-a,MIG-b", ["MIG-a", "MIG-b"]),
         (None, ["0", "1"]),
+        ("5", ["5", "5"]),  # more processes than GPUs: --processes on one GPU
     ],
 )
-def test_every_process_sees_a_gpu_of_its_own(
+def test_every_process_sees_one_gpu_of_its_own_where_there_are_enough(
     tiny_grid: TinyGrid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: str | None, devices: list[str]
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

@@ -8,19 +8,23 @@ from pathlib import Path
 import pytest
 from transformers import PreTrainedTokenizerBase
 
+from tests.pipeline.conftest import TinyGrid, Watcher
+from xlt.data import encodings
 from xlt.data.rows import MiningRow
 from xlt.data.source import Source
 from xlt.data.tokenizer import load_tokenizer, train_tokenizer
 from xlt.errors import UsageFault
 from xlt.model.encoder import PackedModel
 from xlt.pipeline.provenance import environment
-from xlt.pipeline.run import score_run
+from xlt.pipeline.run import execute_run, score_run
 from xlt.pipeline.single import SingleOptions, StartingModel, single_spec
 from xlt.pipeline.sources import SourceOptions, open_source
 from xlt.pipeline.spec import Backbone, RunSpec
+from xlt.pipeline.store import RunStore
 from xlt.retrieval import mining as bucc_mining
 from xlt.retrieval.search import SearchEngine
 from xlt.tasks.catalogue import get_task
+from xlt.train.engine import EngineSettings
 
 
 class Mining:
@@ -53,6 +57,20 @@ class Mining:
         folder.mkdir(exist_ok=True)
         score_run(self.spec, self.model, self.tokenizer, self.source, folder, lambda *cell: self.told.append(cell[2]))
         return {path.name: path.read_bytes() for path in (folder / "predictions").iterdir()}
+
+
+@pytest.mark.parametrize(("model", "kept"), [("", None), ("xlm-roberta-large", "folder")])
+def test_tokenized_rows_are_kept_of_a_public_model_alone_and_only_in_the_run(
+    tiny_grid: TinyGrid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, kept: str | None
+) -> None:
+    monkeypatch.setenv("XLT_ENCODINGS", "folder")
+    seen = []
+    monkeypatch.setattr("xlt.pipeline.run._execute", lambda *_: seen.append(encodings._folder))
+    spec = tiny_grid.grid().runs[0]
+    spec = spec.model_copy(update={"backbone": spec.backbone.model_copy(update={"name": model})})
+    execute_run(spec, None, tiny_grid.source, RunStore(tmp_path), EngineSettings(), Watcher())
+    assert seen == [Path(kept) if kept else None]
+    assert encodings._folder is None
 
 
 @pytest.fixture(scope="module")

@@ -149,11 +149,22 @@ class EngineOptions:
     engine: Engine = "auto"
     zero: Zero = "0"
     gpus: Annotated[int, "Use N GPUs of this machine. Default: one, if there is one."] = 0
-    processes: Annotated[int, "Use N processes on the CPU. Default: as many as the tier says, else one."] = 0
+    processes: Annotated[
+        int, "Use N processes, on the CPU or on one GPU that holds them. Default on a CPU: as the tier says, else one."
+    ] = 0
     accumulation: Annotated[int, "Compute each step in N micro-batches, to save memory."] = 1
 
     def settings(self, sharing: int) -> engines.EngineSettings:
-        """How runs are computed, each by ``sharing`` processes. Each run says its numeric type itself."""
+        """How runs are computed, each by ``sharing`` processes. Each run says its numeric type itself.
+
+        Raises:
+            UsageFault: the engine cannot do that, or there are GPUs, but not one for each process.
+        """
+        if sharing > (gpus := torch.cuda.device_count()) > 0:
+            raise UsageFault(
+                f"{sharing} processes cannot share a run on {gpus} GPU{'s' * (gpus > 1)}: each needs one of its own.",
+                fix="Independent runs can share a GPU: xlt reproduce --processes N, without --shard.",
+            )
         settings = engines.EngineSettings(zero=self.zero, accumulation=self.accumulation)
         if self.engine == "auto":
             return replace(settings, engine=engines.best_engine(settings, sharing))

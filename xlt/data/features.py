@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
+from xlt.data.encodings import kept
 from xlt.data.packing import Encoded
 from xlt.data.rows import ChoiceRow, PairRow, Row, SpanRow, TagRow, is_trainable, texts
 from xlt.errors import DataFault
-from xlt.tasks.record import Kind, Task
+from xlt.tasks.record import Kind, Recipe, Task
 
 LONGEST_QUESTION = 64
 Encoder = Callable[[Sequence[Row], Task, PreTrainedTokenizerBase, bool], list[Encoded]]
@@ -28,11 +30,14 @@ def encode(rows: Sequence[Row], task: Task, tokenizer: PreTrainedTokenizerBase, 
     Raises:
         DataFault: a training row has a tag that is not a label of the task, or retrieval is to be trained.
     """
-    if training:
-        rows = [row for row in rows if is_trainable(row)]
-    if not rows:
-        return []
-    return _ENCODERS[task.kind](rows, task, tokenizer, training)
+
+    def make() -> list[Encoded]:
+        chosen = [row for row in rows if is_trainable(row)] if training else rows
+        return _ENCODERS[task.kind](chosen, task, tokenizer, training) if chosen else []
+
+    recipe = task.recipe
+    decided_by = str(replace(task, recipe=Recipe())), str((recipe.max_length, recipe.stride, training))
+    return kept(make, rows, [row.id for row in rows], tokenizer, *decided_by)
 
 
 def encode_texts(

@@ -163,8 +163,8 @@ def _fields(row: object) -> dict[str, object]:
 _JSON = json.JSONEncoder(ensure_ascii=False, sort_keys=True, default=_fields)
 
 
-def fingerprint(rows: Iterable[Row]) -> str:
-    """SHA-256 of the rows in order: equal for equal rows, whichever source they came from."""
+def fingerprint(rows: Iterable[Row | str]) -> str:
+    """SHA-256 of the rows or texts in order: equal for equal rows, whichever source they came from."""
     digest = hashlib.sha256()
     for row in rows:
         digest.update(_JSON.encode(row).encode())

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Iterable
+from functools import lru_cache
+from importlib import metadata
 from pathlib import Path
 
 import sentencepiece
@@ -124,6 +127,19 @@ def _follow(tokenizer: PreTrainedTokenizerBase, stored: Tokenizer) -> None:
 def _same_ids(tokenizer: PreTrainedTokenizerBase, stored: Tokenizer, text: str) -> bool:
     one, two = tokenizer(text)["input_ids"], tokenizer(text, text)["input_ids"]
     return bool(one == stored.encode(text).ids and two == stored.encode(text, text).ids)
+
+
+@lru_cache(maxsize=1)
+def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
+    """SHA-256 of all that decides which tokens it makes; empty of one that is not written down in one piece."""
+    if (backend := getattr(tokenizer, "backend_tokenizer", None)) is None:
+        return ""
+    # Each call of the tokenizer sets these two as its arguments say.
+    backend.no_truncation()
+    backend.no_padding()
+    kept = type(tokenizer).__name__, tokenizer.truncation_side, sorted(tokenizer.special_tokens_map.items())
+    packages = metadata.version("tokenizers"), metadata.version("transformers")
+    return hashlib.sha256(f"{kept} {packages} {backend.to_str()}".encode()).hexdigest()
 
 
 def makes_segments(tokenizer: PreTrainedTokenizerBase) -> bool:

@@ -177,7 +177,7 @@ def _checks(results: Path) -> Iterator[DoctorCheck]:
     absent = ", ".join(name for name in PACKAGES if find_spec(name) is None)
     fix = f"make install, or: pip install {absent.replace(',', '')}"
     yield _check("other packages", not absent, f"absent: {absent}" if absent else ", ".join(PACKAGES), fix)
-    yield _gpu()
+    yield from _gpu()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     fix = "The smoke tier takes about twice as long on one core."
     yield _check("processor", cores >= 2, f"{cores} cores, {cpu_name() or 'unknown'}", fix, otherwise="warn")
@@ -197,12 +197,20 @@ def _search(search: Any) -> str:
     return ", ".join(f"{key} {value}" for key, value in search.search_report().items())
 
 
+def _kept(encodings: Any) -> str:
+    if (folder := encodings.encodings_folder()) is None:
+        return "not kept: XLT_ENCODINGS is off, or there is no home"
+    size, most = encodings.kept_bytes(folder) / GIB, encodings.MOST_BYTES / GIB
+    return f"{size:.1f} of at most {most:.0f} GiB in {folder}, which can be removed at any time"
+
+
 # What has to be imported without an error, and what its module says of itself.
 _IMPORTS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "torch": ("torch", lambda torch: f"{torch.__version__}, CUDA {torch.version.cuda or 'not built in'}"),
     "transformers": ("transformers", lambda package: f"{package.__version__}, {package.XLMRobertaModel.__name__}"),
     "DeepSpeed": ("deepspeed", _accelerator),
     "FAISS": ("xlt.retrieval.search", _search),
+    "tokenized rows": ("xlt.data.encodings", _kept),
 }
 
 
@@ -218,12 +226,17 @@ def _larger_than_needed() -> Iterator[DoctorCheck]:
         yield DoctorCheck(name="torch's build", status="warn", found=found, fix=fix)
 
 
-def _gpu() -> DoctorCheck:
+def _gpu() -> Iterator[DoctorCheck]:
     import torch
 
     if not torch.cuda.is_available():
         fix = "The smoke tier needs none. With docker, pass --gpus all; XLM-R Large needs 24 GB of GPU memory."
-        return _check("GPU", False, "none", fix, otherwise="warn")
+        yield _check("GPU", False, "none", fix, otherwise="warn")
+        return
     free, total = torch.cuda.mem_get_info()
     found = f"{torch.cuda.device_count()} x {device_name()}, {free / GIB:.0f} of {total / GIB:.0f} GiB free"
-    return _check("GPU", total >= 22 * GIB, found, "XLM-R Large needs 24 GB: use --zero 3_offload.", otherwise="warn")
+    yield _check("GPU", total >= 22 * GIB, found, "XLM-R Large needs 24 GB: use --zero 3_offload.", otherwise="warn")
+    # Where CUDA looks for the daemon through which several processes compute on one GPU at the same time.
+    daemon = Path(os.environ.get("CUDA_MPS_PIPE_DIRECTORY") or "/tmp/nvidia-mps") / "control"
+    off = "off: with --processes N the runs on one GPU take turns; to start it: nvidia-cuda-mps-control -d"
+    yield _check("MPS", True, "on: the runs of --processes N compute at the same time" if daemon.exists() else off, "")

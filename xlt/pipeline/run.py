@@ -15,6 +15,7 @@ from typing import Any, Protocol, cast
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from xlt.data.encodings import encodings_folder, keeping
 from xlt.data.predictions import Prediction, write_predictions
 from xlt.data.source import EVALUATED_SPLITS, Source, needs_dev
 from xlt.errors import UsageFault
@@ -57,8 +58,21 @@ def execute_run(
 ) -> None:
     """Train and score as ``spec`` says, into its folder of ``store``.
 
-    In a process group of several all train, and only the first writes and scores.
+    In a process group of several all train, and only the first writes and scores. What a public model's tokenizer makes
+    of the rows is kept on the disk; one that was trained on the spot is rarely met again, and its sets are small.
     """
+    with keeping(encodings_folder() if spec.backbone.name else None):
+        _execute(spec, parent_model, source, store, settings, progress)
+
+
+def _execute(
+    spec: RunSpec,
+    parent_model: Path | None,
+    source: Source,
+    store: RunStore,
+    settings: EngineSettings,
+    progress: Progress,
+) -> None:
     start_process_group()
     settings = replace(settings, precision=spec.precision, engine=spec.engine)
     if torch.distributed.get_rank() != 0:

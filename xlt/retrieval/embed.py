@@ -12,6 +12,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 from xlt_kernels.segments import unit_means
 
+from xlt.data.encodings import kept
 from xlt.data.features import encode_texts
 from xlt.data.packing import Encoded, by_tokens, pack
 from xlt.errors import DataFault
@@ -31,12 +32,16 @@ def encode_sentences(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, m
     """
     if not texts:
         raise DataFault("There are no texts to embed.")
-    return [
-        sequence
-        for start in range(0, len(texts), _ENCODED)
-        for part in [texts[start : start + _ENCODED]]
-        for sequence in encode_texts([""] * len(part), part, tokenizer, max_length)
-    ]
+
+    def make() -> list[Encoded]:
+        return [
+            sequence
+            for start in range(0, len(texts), _ENCODED)
+            for part in [texts[start : start + _ENCODED]]
+            for sequence in encode_texts([""] * len(part), part, tokenizer, max_length)
+        ]
+
+    return kept(make, texts, [""] * len(texts), tokenizer, f"sentences of {max_length}")
 
 
 def embed(
