@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
 
-from xlt.data.packing import Encoded, by_tokens, pack
+from xlt.data.packing import Encoded, by_tokens, one_ahead, pack
 
 
 def sequences(lengths: list[int]) -> list[Encoded]:
@@ -72,3 +74,39 @@ def test_groups_hold_every_sequence_once_within_the_limit(limit: int) -> None:
         assert len(group) == 1 or sum(len(rows[index].input_ids) for index in group) <= limit
     lengths = [len(rows[index].input_ids) for group in groups for index in group]
     assert lengths == sorted(lengths, reverse=True)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 5])
+def test_one_ahead_is_made_before_the_one_before_it_is_used(count: int) -> None:
+    events = []
+
+    def made() -> Iterator[int]:
+        for number in range(count):
+            events.append(f"made {number}")
+            yield number
+
+    used = []
+    for number in one_ahead(made()):
+        events.append(f"used {number}")
+        used.append(number)
+    assert used == [*range(count)]
+    for number in range(count - 1):
+        assert events.index(f"made {number + 1}") == events.index(f"used {number}") - 1
+
+
+def test_an_error_one_ahead_comes_after_what_was_made_before_it() -> None:
+    def made() -> Iterator[int]:
+        yield 0
+        yield 1
+        raise MemoryError("of the third")
+
+    used = []
+    with pytest.raises(MemoryError, match="of the third"):
+        for number in one_ahead(made()):
+            used.append(number)
+    assert used == [0, 1]
+    # Who stops early is not given more.
+    ahead = one_ahead(iter(range(9)))
+    assert next(ahead) == 0
+    ahead.close()  # type: ignore[attr-defined]
+    assert list(ahead) == []

@@ -5,9 +5,9 @@ Positions begin anew in each sequence, at ``padding_idx + 1``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 from xlt.tasks.record import Kind
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +70,10 @@ class PackedBatch:
 
     def to(self, device: torch.device | str) -> PackedBatch:
         """The same batch with its tensors on ``device``."""
+        # From pinned memory a copy does not wait for what the GPU was given before it.
+        pin = torch.device(device).type == "cuda" and not self.input_ids.is_cuda
         moved: dict[str, Any] = {
-            field.name: value.to(device, non_blocking=True)
+            field.name: (value.pin_memory() if pin else value).to(device, non_blocking=True)
             for field in fields(self)
             if isinstance(value := getattr(self, field.name), Tensor)
         }
@@ -147,3 +151,20 @@ def by_tokens(sequences: Sequence[Encoded], max_tokens: int) -> Iterator[list[in
         tokens += length
     if group:
         yield group
+
+
+def one_ahead(items: Iterable[Item]) -> Iterator[Item]:
+    """The items in their order, each when the one after it has been made.
+
+    Where making an item gives work to a GPU, the GPU computes the next one while this one is read and used. An error is
+    raised in its place: after the items before it.
+    """
+    waiting: list[Item] = []
+    try:
+        for item in items:
+            yield from waiting
+            waiting = [item]
+    except Exception:
+        yield from waiting
+        raise
+    yield from waiting

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 from xlt_kernels.segments import unit_means
 
 from xlt.data.encodings import kept
 from xlt.data.features import encode_texts
-from xlt.data.packing import Encoded, by_tokens, pack
+from xlt.data.packing import Encoded, by_tokens, one_ahead, pack
 from xlt.errors import DataFault
 from xlt.model.encoder import PackedModel, check_finite, inference
 from xlt.retrieval.search import Progress, Vectors
@@ -82,8 +83,10 @@ def embed(
         with path.open("r+b" if start else "wb") as file:
             if start:
                 file.truncate(file.seek(done * vectors[0].nbytes))
-            for group in groups[start:]:
-                vectors[group] = part = _vectors(model, sequences, group, layer, pooling)
+            left = groups[start:]
+            made = one_ahead(_vectors(model, sequences, group, layer, pooling) for group in left)
+            for group, part in zip(left, map(_checked, made), strict=True):
+                vectors[group] = part
                 file.write(part.tobytes())
                 file.flush()
                 done += len(group)
@@ -110,7 +113,7 @@ def _resume(
     left = np.memmap(path, vectors.dtype, "r", shape=(int(ends[done - 1]), vectors.shape[1]))
     # The file's name says which sequences and reading, not which model: the last group is computed again to see that.
     last = groups[done - 1]
-    if not np.array_equal(left[-len(last) :], _vectors(model, sequences, last, layer, pooling)):
+    if not np.array_equal(left[-len(last) :], _checked(_vectors(model, sequences, last, layer, pooling))):
         return 0
     vectors[np.concatenate(groups[:done])] = left
     return done
@@ -118,7 +121,8 @@ def _resume(
 
 def _vectors(
     model: PackedModel, sequences: Sequence[Encoded], group: list[int], layer: int, pooling: Pooling
-) -> Vectors:
+) -> Tensor:
+    """The vectors of a group, on the model's device: a GPU may still be computing them."""
     batch = pack(
         [sequences[index] for index in group], task="embed", kind="retrieval", first_position=model.first_position
     ).to(model.device)
@@ -126,7 +130,11 @@ def _vectors(
     if pooling == "first":
         # The mean over one token is that token.
         hidden, bounds = hidden.index_select(0, bounds[:-1]), torch.arange(len(bounds), device=bounds.device)
-    vectors: Vectors = unit_means(hidden, bounds, vector_dtype(model)).cpu().numpy()
+    return unit_means(hidden, bounds, vector_dtype(model))
+
+
+def _checked(made: Tensor) -> Vectors:
+    vectors: Vectors = made.cpu().numpy()
     check_finite(vectors, "sentence vectors")
     return vectors
 
