@@ -100,11 +100,10 @@ def test_an_error_one_ahead_comes_after_what_was_made_before_it() -> None:
         yield 1
         raise MemoryError("of the third")
 
-    used = []
+    ahead = one_ahead(made())
+    assert (next(ahead), next(ahead)) == (0, 1)
     with pytest.raises(MemoryError, match="of the third"):
-        for number in one_ahead(made()):
-            used.append(number)
-    assert used == [0, 1]
+        next(ahead)
     # Who stops early is not given more.
     ahead = one_ahead(iter(range(9)))
     assert next(ahead) == 0

@@ -173,6 +173,17 @@ def test_rows_that_are_predicted_again_and_again_are_encoded_and_packed_once(
     assert expected[0] != expected[1]
 
 
+def test_the_next_group_is_computed_when_one_is_read(
+    tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, read = _scripted("pair_classification", 3), list[int]()
+    monkeypatch.setattr("xlt.evaluate.predict.check_finite", lambda *_: read.append(len(model.batches)))
+    _predict(model, PAIRS, XNLI, tokenizer, max_tokens=100)
+    count = len(model.batches)
+    assert count > 5
+    assert read == [*range(2, count + 1), count]
+
+
 def test_batches_do_not_change_predictions(tokenizer: PreTrainedTokenizerBase) -> None:
     small, large = (_predict(_scripted("span_qa", 2), SPANS, XQUAD, tokenizer, size) for size in (1, 10**6))
     assert small == large

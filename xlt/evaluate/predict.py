@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from xlt.data.features import encode
-from xlt.data.packing import Encoded, PackedBatch, by_tokens, pack
+from xlt.data.packing import Encoded, PackedBatch, by_tokens, one_ahead, pack
 from xlt.data.predictions import Prediction
 from xlt.data.rows import Row
 from xlt.errors import DataFault, UsageFault
@@ -127,8 +127,7 @@ def _batches(
 
 
 def _forward(model: PackedModel, batches: Iterable[Batch], task: Task) -> Logits:
-    for group, batch in batches:
-        _, scores = model(batch)
+    for group, scores in one_ahead((group, model(batch)[1]) for group, batch in batches):
         logits = scores.float().cpu().numpy()
         check_finite(logits, f"scores for '{task.key}'")
         yield group, logits
