@@ -47,6 +47,22 @@ def test_several_runs_go_to_one_gpu_but_no_run_to_more_processes_than_gpus(monke
     assert EngineOptions(processes=3).settings(3).engine == "deepspeed"
 
 
+def test_a_cpu_computes_a_step_in_the_tier_s_micro_batches_unless_asked_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert EngineOptions().settings(1).accumulation == 1
+    assert EngineOptions().settings(1, 4).accumulation == 4
+    # Processes that share a step have parts of it.
+    assert EngineOptions().settings(2, 4).accumulation == 2
+    assert EngineOptions(accumulation=1).settings(1, 4).accumulation == 1
+    # The graph engine computes whole batches.
+    assert EngineOptions(engine="graph").settings(1, 4).accumulation == 1
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert EngineOptions().settings(1, 4).accumulation == 1
+    assert EngineOptions(accumulation=2).settings(1, 4).accumulation == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -28,7 +28,7 @@ RECHECK = {"--recheck", "--recheck-seed"}
 OPTIONS = {
     "doctor": COMMON | {"--gpu"},
     "fetch": {"--model", "--tier", "--part", "--language", "--mirror", "--data-root", "--offline", "--json", "--debug"},
-    "plan": COMMON | SOURCE | {"--calibrate", "--engine", "--power", "--tier", "--part", "--seed"},
+    "plan": COMMON | SOURCE | {"--calibrate", "--engine", "--power", "--tier", "--part", "--model", "--seed"},
     "reproduce": COMMON
     | SOURCE
     | ENGINE
@@ -123,7 +123,9 @@ def test_without_a_command_the_first_screen_says_what_to_type(invoke: Invoke) ->
             ["retrieve", "tatoeba", "--model", "x", "--readings", "--printed", "31,0"],
             "neither a number as it is printed nor a table",
         ),
-        (["evaluate", "xnli", "--model", "./nowhere"], "holds no model"),
+        (["evaluate", "xnli", "--model", "./nowhere"], "There is no folder './nowhere'"),
+        (["reproduce", "--model", "xlt/cli"], "The folder 'xlt/cli' holds no model"),
+        (["plan", "--model", "README.md"], "The file 'README.md' holds no model"),
     ],
 )
 def test_wrong_usage_is_one_clear_message(invoke: Invoke, arguments: list[str], message: str) -> None:

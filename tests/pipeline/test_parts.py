@@ -100,8 +100,10 @@ def test_plan_shows_all_parts_those_included_that_run_on_request(invoke: Invoke,
     assert "Part small: one task." in text
     assert "Part large (only when it is named): the same on a large model." in text
     assert "not timed on a GPU yet" in text
-    document = invoke(*arguments, "--part", "large", "--json").document
+    document = invoke(*arguments, "--json").document
     assert [each["name"] for each in document["parts"]] == ["small", "large"]
+    document = invoke(*arguments, "--part", "large", "--json").document
+    assert [each["name"] for each in document["parts"]] == ["large"]
     assert {run["arm"] for run in document["runs"]} == {"two"}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from xlt.errors import UsageFault
-from xlt.pipeline.tiers import read_tier, tier_names
+from xlt.pipeline.tiers import Tier, read_tier, tier_names
 from xlt.tasks.catalogue import INTERMEDIATE, TARGET, TASKS, get_task
 
 
@@ -113,3 +113,55 @@ def test_unknown_names_are_refused_with_those_there_are(tiny_tier: Path) -> None
     assert "smoke" in caught.value.why
     with pytest.raises(UsageFault, match="does not run on the source 'hub'"):
         read_tier(str(tiny_tier)).plan("hub")
+
+
+def measured(name: str, memory: float) -> Tier:
+    """The tier as if a run of each part that needs not be named took so much memory."""
+    tier = read_tier(name)
+    plan = tier.plan("hub")
+    parts = {
+        key: part if part.on_request else part.model_copy(update={"memory": memory}) for key, part in plan.parts.items()
+    }
+    return tier.model_copy(update={"sources": {"hub": plan.model_copy(update={"parts": parts})}})
+
+
+@pytest.mark.parametrize(
+    ("cores", "free", "count", "why"),
+    [
+        (4, 4.0, 1, "GB of memory, and 4.0 GB are free"),
+        (2, 16.0, 2, "the machine has 2 cores"),
+        (4, 16.0, 4, "as the tier says"),
+        (64, 512.0, 4, "as the tier says"),
+        (4, None, 4, "as the tier says"),
+        (1, 0.5, 1, "GB of memory, and 0.5 GB are free"),
+    ],
+)
+def test_a_machine_makes_as_many_runs_at_a_time_as_it_has_cores_and_memory_for(
+    cores: int, free: float | None, count: int, why: str
+) -> None:
+    tier = measured("pocket", 3.5)
+    found = tier.runs_at_once("hub", tier.chosen_parts("hub", ()), cores=cores, free=free and int(free * 10**9))
+    assert found[0] == count
+    assert found[1].endswith(why)
+
+
+def test_runs_whose_memory_nobody_measured_are_made_one_by_one() -> None:
+    tier = measured("pocket", 3.5)
+    assert tier.runs_at_once("hub", ["A3", "grid"], cores=8, free=None)[0] == 1
+    count, why = tier.runs_at_once("hub", ["A1", "grid"], cores=8, free=None, larger=True)
+    assert count == 1
+    assert why == "nobody measured how much memory one takes with this model (part A1, grid)"
+    # A tier that says nothing of memory is limited by its cores alone.
+    assert read_tier("smoke").runs_at_once("world", (), cores=2, free=1)[0] == 2
+
+
+def test_a_part_that_is_not_there_is_answered_with_all_parts_and_none_of_them_is_advised() -> None:
+    tier = read_tier("pocket")
+    with pytest.raises(UsageFault, match="has no part 'nope'") as fault:
+        tier.chosen_parts("hub", ["nope"])
+    assert len(fault.value.why.splitlines()) == len(tier.plan("hub").parts)
+    assert "A2: XLM-R Large as it is" in fault.value.why
+    assert fault.value.fix == "Name one of these parts."
+    with pytest.raises(UsageFault) as fault:
+        tier.chosen_parts("hub", ["grd"])
+    assert fault.value.fix == "--part grid"

@@ -7,7 +7,7 @@ makes of that what typer wants.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, fields, is_dataclass, replace
 from difflib import get_close_matches
 from functools import wraps
@@ -23,7 +23,7 @@ from xlt.errors import EnvironmentFault, UsageFault
 with lazily():
     import torch
 
-    from xlt.pipeline import sources, tiers
+    from xlt.pipeline import memory, parts, sources, tiers
     from xlt.retrieval import search as searches
     from xlt.tasks import catalogue
     from xlt.train import engine as engines
@@ -150,12 +150,19 @@ class EngineOptions:
     zero: Zero = "0"
     gpus: Annotated[int, "Use N GPUs of this machine. Default: one, if there is one."] = 0
     processes: Annotated[
-        int, "Use N processes, on the CPU or on one GPU that holds them. Default on a CPU: as the tier says, else one."
+        int,
+        "Use N processes, on the CPU or on one GPU that holds them. Default on a CPU: as many as the tier says and "
+        "memory allows, else one.",
     ] = 0
-    accumulation: Annotated[int, "Compute each step in N micro-batches, to save memory."] = 1
+    accumulation: Annotated[
+        int,
+        "Compute each step in N micro-batches, to save memory. Default on a CPU: as many as the tier says, else one.",
+    ] = 0
 
-    def settings(self, sharing: int) -> engines.EngineSettings:
+    def settings(self, sharing: int, micro_batches: int = 1) -> engines.EngineSettings:
         """How runs are computed, each by ``sharing`` processes. Each run says its numeric type itself.
+
+        ``micro_batches`` are those of a step that the tier has for a CPU; processes that share a step have a part each.
 
         Raises:
             UsageFault: the engine cannot do that, or there are GPUs, but not one for each process.
@@ -165,7 +172,9 @@ class EngineOptions:
                 f"{sharing} processes cannot share a run on {gpus} GPU{'s' * (gpus > 1)}: each needs one of its own.",
                 fix="Independent runs can share a GPU: xlt reproduce --processes N, without --shard.",
             )
-        settings = engines.EngineSettings(zero=self.zero, accumulation=self.accumulation)
+        whole = torch.cuda.is_available() or self.engine == "graph"
+        accumulation = self.accumulation or (1 if whole else max(1, micro_batches // sharing))
+        settings = engines.EngineSettings(zero=self.zero, accumulation=accumulation)
         if self.engine == "auto":
             return replace(settings, engine=engines.best_engine(settings, sharing))
         settings = replace(settings, engine=self.engine)
@@ -237,6 +246,24 @@ def _typer_option(parameter: Parameter) -> Parameter:
 def precision() -> engines.Precision:
     """The numeric type of this machine: bf16 on a GPU, fp32 on a CPU."""
     return "bf16" if torch.cuda.is_available() else "fp32"
+
+
+def runs_at_once(
+    tier: tiers.Tier, source: str, chosen: Collection[str], model: str, engine: EngineOptions | None = None
+) -> tuple[int, str]:
+    """How many runs of the ``chosen`` parts of the tier are made in parallel, and why, in words; ``model`` is the name
+    of the backbone in the place of the tier's, if any.
+
+    Raises:
+        EnvironmentFault: more GPUs are asked for than there are.
+    """
+    asked = engine or EngineOptions()
+    if asked.gpus or asked.processes:
+        return asked.process_count(), "as asked"
+    if torch.cuda.is_available():
+        return asked.process_count(), "on one GPU"
+    larger = bool(model) and parts.may_be_larger(model, tier.plan(source))
+    return tier.runs_at_once(source, chosen, cores=os.cpu_count() or 1, free=memory.free_memory(), larger=larger)
 
 
 def use_search(name: str | None) -> None:

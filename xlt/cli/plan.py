@@ -4,12 +4,12 @@ xlt plan
 xlt plan --calibrate                           # hours on this machine, from a few steps
 xlt plan --source files --data-root DIR        # the same tier on real text
 xlt plan --tier core --power                   # how small a difference these seeds can show, and what claims need
-xlt plan --tier pocket --part A3               # one part of a tier; the cost of all parts is shown
+xlt plan --tier pocket --part A3               # one part of a tier; without --part all, with their costs
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated
@@ -20,7 +20,7 @@ from xlt.cli.output import Shown, emit, table
 from xlt.errors import DataFault
 
 with lazily():
-    from xlt.pipeline import calibration, executor, grid, parts, sources, store, tiers
+    from xlt.pipeline import calibration, executor, grid, parts, single, sources, store, tiers
     from xlt.pipeline import estimate as costs
     from xlt.verify import power as powers
 
@@ -82,7 +82,11 @@ class Plan:
     power: powers.GridPower | None
     """With ``--power``, what the grid can show; else null."""
     parts: list[parts.PartCost]
-    """What each part of the tier costs, those included that were not asked for; none in a tier without parts."""
+    """What each part that was asked for costs, or each of the tier; none in a tier without parts."""
+    at_once: int
+    """How many runs this machine makes in parallel."""
+    at_once_why: str
+    """Why so many, in words."""
 
 
 def plan(
@@ -90,6 +94,7 @@ def plan(
     tier: options.Tier = "smoke",
     data: options.DataOptions,
     part: options.Parts = None,
+    model: options.InsteadOf = "",
     seed: options.Seed = 0,
     results: options.Results = options.DEFAULT_RESULTS,
     engine: options.Engine = "auto",
@@ -101,26 +106,17 @@ def plan(
     """List a tier's runs: done, to do, and what they cost."""
     described, runs = tiers.read_tier(tier), store.RunStore(results)
     named = data.source_options(next(iter(described.sources)))
-    backbone = described.plan(named.name)
+    its_plan, instead = described.plan(named.name), single.backbone_name(model) if model else ""
     source = sources.open_source(named)
     chosen, precision = described.chosen_parts(named.name, part or ()), options.precision()
     trained_by = options.EngineOptions(engine=engine).settings(1).engine
     builder = partial(
         grid.GridBuilder, described, source, seed=seed, precision=precision, engine=trained_by, parts=chosen
     )
-    absent = fetch = ""
-    try:
-        planned = executor.with_retries(builder().grid(), runs)
-        states: list[tuple[str, str]] = [(check.state, check.problem) for _, check in executor.plan_grid(planned, runs)]
-    except DataFault as fault:
-        # The graph and its costs are known even so; hashes, and with them what is done, are not.
-        planned = builder(fingerprints=False).grid()
-        states = [(UNKNOWN, "data absent")] * len(planned.runs)
-        absent = f"{fault.what} {fault.why}".strip()
-        of_hub = source.name == "hub" and fault.fix.startswith("xlt ")
-        named_parts = "".join(f" --part {name}" for name in part or ())
-        fetch = f"xlt fetch --tier {tier}{named_parts} --data-root DIR" if of_hub else fault.fix
-    rate = calibration.calibrate(described, planned, source) if calibrate else None
+    planned, states, fault = _graph(partial(builder, model=instead), runs)
+    at_once, why = options.runs_at_once(described, named.name, chosen, instead)
+    rate = calibration.calibrate(described, planned, source, at_once) if calibrate else None
+    costs_of = partial(parts.part_costs, described, source, part or its_plan.parts, seed=seed, precision=precision)
     result = Plan(
         tier=planned.tier,
         source=named.name,
@@ -129,15 +125,35 @@ def plan(
         seeds=described.seeds,
         left_out=planned.left_out,
         collapsed=[run.folder for run in planned.collapsed],
-        data_absent=absent,
-        fetch=fetch,
-        estimate=costs.estimate(planned, backbone, source, rate),
+        data_absent=f"{fault.what} {fault.why}".strip() if fault else "",
+        fetch=_fetch(fault, tier, named.name, part or ()) if fault else "",
+        estimate=costs.estimate(planned, parts.started_from(its_plan, instead), source, rate),
+        at_once=at_once,
+        at_once_why=why,
         power=powers.grid_power(described, source, named.name) if power else None,
-        parts=list(
-            parts.part_costs(described, source, backbone.parts, seed=seed, precision=precision, calibration=rate)
-        ),
+        parts=list(costs_of(calibration=rate, model=instead)),
     )
     emit(result, _shown(result))
+
+
+def _graph(
+    builder: Callable[..., grid.GridBuilder], runs: store.RunStore
+) -> tuple[grid.Grid, list[tuple[str, str]], DataFault | None]:
+    """The grid, and the state of each run with what is wrong with it; where data is absent also the error for that."""
+    try:
+        planned = executor.with_retries(builder().grid(), runs)
+        return planned, [(check.state, check.problem) for _, check in executor.plan_grid(planned, runs)], None
+    except DataFault as fault:
+        # The graph and its costs are known even so; hashes, and with them what is done, are not.
+        planned = builder(fingerprints=False).grid()
+        return planned, [(UNKNOWN, "data absent")] * len(planned.runs), fault
+
+
+def _fetch(fault: DataFault, tier: str, source: str, asked: Sequence[str]) -> str:
+    """The command that gets the absent data."""
+    if source != "hub" or not fault.fix.startswith("xlt "):
+        return fault.fix
+    return f"xlt fetch --tier {tier}{''.join(f' --part {name}' for name in asked)} --data-root DIR"
 
 
 def _planned(planned: grid.Grid, states: Sequence[tuple[str, str]]) -> Iterator[PlannedRun]:
@@ -163,6 +179,7 @@ def _shown(plan: Plan) -> Shown:
         yield f"Data is absent, so it is not known which runs are done: {plan.data_absent}"
         yield f"To get it: {plan.fetch}"
     yield from _costs(plan.estimate)
+    yield f"  runs at a time   {plan.at_once} ({plan.at_once_why})"
     yield from part_lines(plan.parts)
     if plan.power:
         yield from _power(plan.power)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from typing import Annotated
 
 from xlt.cli import options, plan, verify
@@ -23,7 +24,7 @@ with lazily():
     import torch
 
     from xlt.cli import progress
-    from xlt.pipeline import executor, grid, parts, provenance, single, sources, store, tiers
+    from xlt.pipeline import executor, grid, parts, provenance, single, sources, spec, store, tiers
     from xlt.train import engine as engines
     from xlt.train import seeding
     from xlt.verify import evidence
@@ -55,29 +56,27 @@ def reproduce(
     chosen = described.chosen_parts(named.name, part or ()) | described.known_parts(
         named.name, executor.held_parts(results)
     )
-    instead = single.find_model(model).backbone.name if model else ""
-    count = engine.process_count(described.processes)
+    instead = single.backbone_name(model) if model else ""
+    count, why = options.runs_at_once(described, named.name, chosen, instead, engine)
     spread, side_by_side = (count, 1) if shard else (1, count)
-    settings = engine.settings(spread)
+    settings = engine.settings(spread, described.accumulation)
     if shard and count == 1:
         raise UsageFault("--shard needs several GPUs or processes.", fix="Add --gpus N or --processes N.")
     source = sources.open_source(named)
-    checks = verify.golden_checks([described], golden)
+    read_from = spec.SourceSpec(name=source.name, settings=source.settings)
+    executor.refuse_another(results, described.name, read_from, seed, instead)
+    precision = options.precision()
+    costs = parts.part_costs(described, source, chosen, seed=seed, precision=precision, model=instead)
+    _introduce(described, named.name, costs, instead)
+    say(f"{f'Processes that share each run: {count}' if shard else f'Runs made at a time: {count}'} ({why}).")
+    settings = _tested(settings, auto=engine.engine == "auto")
+    builder = partial(grid.GridBuilder, described, source, seed=seed, precision=precision, engine=settings.engine)
+    planned = builder(parts=chosen, model=instead).grid()
+    for name, reason in planned.left_out.items():
+        say(f"{name}: {reason}.")
+    checks = verify.golden_checks([described], golden)  # it takes a while: after all that may be wrong with the command
     if checks:
         say(evidence.summary(checks))
-    costs = parts.part_costs(described, source, chosen, seed=seed, precision=options.precision())
-    _introduce(described, named.name, costs, instead)
-    settings = _tested(settings, auto=engine.engine == "auto")
-    planned = grid.GridBuilder(
-        *(described, source),
-        seed=seed,
-        precision=options.precision(),
-        engine=settings.engine,
-        parts=chosen,
-        model=instead,
-    ).grid()
-    for name, why in planned.left_out.items():
-        say(f"{name}: {why}.")
     seeding.deterministic(True)
     with progress.RunBars() as shown:
         made_by = executor.Executor(

@@ -86,8 +86,8 @@ def plan_run(
     use_search(scoring.search if scoring else None)
     engine = engine or EngineOptions()
     sharing = engine.process_count()
-    settings = engine.settings(sharing)
     source, described = sources.open_source(options), tiers.read_tier(tier) if tier else None
+    settings = engine.settings(sharing, described.accumulation if described else 1)
     single_options = single.SingleOptions(described, seed, precision(), engine=settings.engine, **chosen)
     run = single.single_spec(phase, task, source, start, single_options, train=train)
     for key, length in run.max_lengths.items():

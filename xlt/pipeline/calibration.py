@@ -12,7 +12,8 @@ from xlt.errors import UsageFault
 from xlt.evaluate.predict import predict
 from xlt.pipeline.estimate import SAMPLE, Calibration, Rate
 from xlt.pipeline.grid import Grid
-from xlt.pipeline.provenance import device_name, peak_memory
+from xlt.pipeline.memory import peak_memory
+from xlt.pipeline.provenance import device_name
 from xlt.pipeline.sources import LimitedSource
 from xlt.pipeline.spec import RunSpec
 from xlt.pipeline.tiers import Tier, use_threads
@@ -27,9 +28,9 @@ from xlt.train.seeding import deterministic
 CALIBRATION_STEPS = {"deepspeed": 16, "graph": 32}
 
 
-def calibrate(tier: Tier, grid: Grid, source: Source) -> Calibration:
+def calibrate(tier: Tier, grid: Grid, source: Source, at_once: int = 1) -> Calibration:
     """Train a few steps of every kind of task in ``grid``, with its recipes, engine and data, from the backbone that
-    the grid starts from, and predict the English dev rows.
+    the grid starts from, and predict the English dev rows. ``at_once`` runs are made in parallel where there is no GPU.
 
     Raises:
         UsageFault: nothing of the grid is trained.
@@ -52,7 +53,7 @@ def calibrate(tier: Tier, grid: Grid, source: Source) -> Calibration:
         tokenizer.save_pretrained(folder)
         for kind, (spec, key) in trained.items():
             use_threads(tier.threads)
-            training[kind], read, took = _try(spec, key, few, Path(folder))
+            training[kind], read, took = _try(spec, key, few, Path(folder), tier.accumulation)
             tokens, seconds = tokens + read, seconds + took
     gpu = spec.precision == "bf16"
     rate = Rate(
@@ -62,23 +63,24 @@ def calibrate(tier: Tier, grid: Grid, source: Source) -> Calibration:
         training=training,
         inference=tokens / seconds if seconds else None,
         gpu=gpu,
-        side_by_side=1 if gpu else tier.processes,
+        side_by_side=1 if gpu else at_once,
     )
     return Calibration(rate, tokenizer, peak_memory().get("device_bytes"))
 
 
-def _try(spec: RunSpec, key: str, source: Source, start_from: Path) -> tuple[float, int, float]:
+def _try(spec: RunSpec, key: str, source: Source, start_from: Path, micro_batches: int) -> tuple[float, int, float]:
     """Tokens per second in training, and the tokens and seconds of predictions."""
     count = CALIBRATION_STEPS[spec.engine]
     recipe = {**spec.recipe, "steps": 2 * count, "epochs": 0, "evaluate_every": 0}
     changes = {"train": (key,), "recipe": recipe, "collapse_after": 0.0, "parent": None}
+    whole = spec.precision == "bf16" or spec.engine == "graph"
     laps: list[tuple[float, int]] = []
     result = train_run(
         spec.model_copy(update=changes),
         start_from,
         source,
         start_from,
-        EngineSettings(precision=spec.precision, engine=spec.engine),
+        EngineSettings(precision=spec.precision, engine=spec.engine, accumulation=1 if whole else micro_batches),
         lambda record, _: laps.append((time.perf_counter(), record.tokens)),
     )
     rate = sum(tokens for _, tokens in laps[count:]) / (laps[-1][0] - laps[count - 1][0])

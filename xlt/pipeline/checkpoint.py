@@ -55,13 +55,15 @@ def _fetched(name: str) -> tuple[Path, LockedRepository]:
     from xlt.data.hub.lock import cached, read_lock
     from xlt.data.hub.table import hub_model
 
-    repository = hub_model(name).repository
+    known = hub_model(name)
+    repository = known.repository
     locked = read_lock().models.get(repository)
     folder = cached("model", repository, locked.revision, "") if locked else Path()
     if not locked or not all((folder / path).is_file() for path in locked.files):
         raise DataFault(
             f"The model '{name}' was not fetched.",
-            why="Models are read from the hub's cache (HF_HOME), as data.lock says.",
+            why=("" if known.config or known.pieces else "There is no folder of that name. ")
+            + "Models are read from the hub's cache (HF_HOME), as data.lock says.",
             fix=f"xlt fetch --model {name}",
         )
     return folder, locked

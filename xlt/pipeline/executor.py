@@ -17,11 +17,13 @@ from xlt.pipeline.grid import Grid
 from xlt.pipeline.jobs import Job, Workers
 from xlt.pipeline.run import Progress, execute_run
 from xlt.pipeline.sources import SourceOptions
-from xlt.pipeline.spec import RunSpec
-from xlt.pipeline.store import Check, RunStore
+from xlt.pipeline.spec import RunSpec, SourceSpec
+from xlt.pipeline.store import MANIFEST, Check, RunStore
 from xlt.pipeline.tiers import use_threads
 from xlt.printable import printable
 from xlt.train.engine import EngineSettings
+
+OWN_MODEL = "(the tier's own)"
 
 
 class GridProgress(Protocol):
@@ -63,21 +65,33 @@ def with_retries(grid: Grid, store: RunStore) -> Grid:
     return grid
 
 
-def _refuse_another(grid: Grid, results: Path) -> None:
-    """Keep the grid file of other results: without it their runs are there, and nothing finds them."""
-    if not (results / "runs").is_dir():
+def _holds_runs(results: Path) -> bool:
+    """Whether a run was completed there; what a first command left that failed is nothing to keep."""
+    return any((results / "runs").glob(f"*/*/{MANIFEST}"))
+
+
+def refuse_another(results: Path, tier: str, source: SourceSpec, seed: int, model: str) -> None:
+    """Keep the grid file of other results: without it their runs are there, and nothing finds them.
+
+    Raises:
+        UsageFault: the folder holds complete runs of another tier, source, seed, limit or model.
+    """
+    if not _holds_runs(results):
         return
     with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):  # a damaged one is written anew
         found = json.loads((results / "grid.json").read_bytes())
         limit = found["source"]["settings"].get("limit", 0)
         held = {"tier": found["tier"], "source": found["source"]["name"], "seed": found["seed"], "limit": limit}
         held["model"] = found.get("model", "")
-        limit = grid.source.settings.get("limit", 0)
-        asked = {"tier": grid.tier, "source": grid.source.name, "seed": grid.seed, "limit": limit, "model": grid.model}
-        other = [f"{name} {printable(str(value))}" for name, value in held.items() if value != asked[name]]
-        if other:
+        limit = source.settings.get("limit", 0)
+        asked = {"tier": tier, "source": source.name, "seed": seed, "limit": limit, "model": model}
+        if other := [name for name, value in held.items() if value != asked[name]]:
+            there, here = (
+                " and ".join(f"{name} {printable(str(of[name])) or OWN_MODEL}" for name in other)
+                for of in (held, asked)
+            )
             raise UsageFault(
-                f"The results folder '{results}' holds results of {' and '.join(other)}.",
+                f"The results folder '{results}' holds results of {there}; asked for is {here}.",
                 why="One folder holds one tier, source, seed, limit and model.",
                 fix="Choose another folder: --results DIR",
             )
@@ -86,6 +100,8 @@ def _refuse_another(grid: Grid, results: Path) -> None:
 def held_parts(results: Path) -> list[str]:
     """The parts of a tier whose runs a results folder holds."""
     with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+        if not _holds_runs(results):
+            return []
         return [str(name) for name in json.loads((results / "grid.json").read_bytes()).get("parts", [])]
     return []
 
@@ -133,7 +149,7 @@ class Executor:
             UsageFault: the folder holds the runs of another tier, source or seed.
         """
         grid = with_retries(grid, self.store)
-        _refuse_another(grid, self.store.root)
+        refuse_another(self.store.root, grid.tier, grid.source, grid.seed, grid.model)
         with writable(self.store.root):
             self.store.root.mkdir(parents=True, exist_ok=True)
             write_text(self.store.root / "grid.json", grid.text())

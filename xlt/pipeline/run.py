@@ -23,7 +23,8 @@ from xlt.evaluate.metrics import Scored, score
 from xlt.evaluate.predict import predict
 from xlt.files import write_text
 from xlt.model.encoder import PackedModel
-from xlt.pipeline.provenance import environment, peak_memory
+from xlt.pipeline.memory import RegularTrim, peak_memory, release, reset_peak
+from xlt.pipeline.provenance import environment
 from xlt.pipeline.spec import RunSpec
 from xlt.pipeline.store import METRICS, PROVENANCE, RunStore, StoredMetrics, prediction_name, weight_digests
 from xlt.pipeline.training import evaluation_tokens, load_model, train_run
@@ -80,6 +81,8 @@ def _execute(
             train_run(spec, parent_model, source, Path(tokenizer_folder), settings, lambda record, steps: None)
         stop_process_group()
         return
+    release()
+    reset_peak()
     seconds: dict[str, float] = {}
     began = time.perf_counter()
 
@@ -88,39 +91,60 @@ def _execute(
 
     world = torch.distributed.get_world_size()
     with store.writing(spec) as folder:
-        with (folder / "log.jsonl").open("w", encoding="utf-8") as log:
-
-            def on_step(record: StepRecord, steps: int) -> None:
-                log.write(json.dumps(record.as_json()) + "\n")
-                progress.step(record, steps)
-
-            result = train_run(spec, parent_model, source, folder / "model", settings, on_step)
-        if world > 1:
-            # The others have nothing left to do; scoring may take longer than they would wait.
-            stop_process_group()
-        lap("train")
-        model, trained = result.model, result.trained
-        if trained is not None:
-            model.save(str(folder / "model"), state_dict=trained.weights)
-            result.tokenizer.save_pretrained(str(folder / "model"))
-            # What is scored is what was stored.
-            model, _ = load_model(folder / "model")
-            lap("save")
-        metrics = score_run(spec, model, result.tokenizer, source, folder, progress.cell)
+        model, tokenizer, made = _train(spec, parent_model, source, folder, settings, progress, lap)
+        metrics = score_run(spec, model, tokenizer, source, folder, progress.cell)
         lap("evaluate")
         provenance = {
             **environment(),
             "world_size": world,
             **asdict(settings),
-            "packed": model.packed,
-            "steps": trained.step if trained else 0,
+            **made,
             "seconds": seconds,
             "peak_memory": peak_memory(),
             **_weights(folder, parent_model if spec.parent else None),
-            **({"collapsed": trained.collapsed} if spec.collapse_after and trained else {}),
         }
         for name, document in ((METRICS, metrics), (PROVENANCE, provenance)):
             write_text(folder / name, json.dumps(document, indent=1, sort_keys=True) + "\n")
+
+
+def _train(
+    spec: RunSpec,
+    parent_model: Path | None,
+    source: Source,
+    folder: Path,
+    settings: EngineSettings,
+    progress: Progress,
+    lap: Callable[[str], None],
+) -> tuple[PackedModel, PreTrainedTokenizerBase, dict[str, Any]]:
+    """Train as ``spec`` says, if it trains: the stored model and its tokenizer, and what its provenance says of it.
+
+    ``lap`` is told the end of each stage.
+    """
+    trim = RegularTrim()
+    with (folder / "log.jsonl").open("w", encoding="utf-8") as log:
+
+        def on_step(record: StepRecord, steps: int) -> None:
+            log.write(json.dumps(record.as_json()) + "\n")
+            progress.step(record, steps)
+            trim()
+
+        result = train_run(spec, parent_model, source, folder / "model", settings, on_step)
+    if torch.distributed.get_world_size() > 1:
+        # The others have nothing left to do; scoring may take longer than they would wait.
+        stop_process_group()
+    lap("train")
+    model, tokenizer, trained = result.model, result.tokenizer, result.trained
+    made: dict[str, Any] = {"packed": model.packed, "steps": trained.step if trained else 0}
+    if trained is not None:
+        made |= {"collapsed": trained.collapsed} if spec.collapse_after else {}
+        model.save(str(folder / "model"), state_dict=trained.weights)
+        tokenizer.save_pretrained(str(folder / "model"))
+        # What is scored is what was stored; what trained it is given up first, so that both do not add up.
+        del result, model, trained
+        release()
+        model, _ = load_model(folder / "model")
+        lap("save")
+    return model, tokenizer, made
 
 
 def _weights(folder: Path, parent_model: Path | None) -> dict[str, dict[str, str]]:

@@ -51,13 +51,35 @@ class SingleOptions:
 def check_name(model: str) -> None:
     """Raise ``UsageFault`` if the name is a path, and no model lies there."""
     folder = Path(model)
-    is_local = folder.exists() or model.startswith((".", "/", "~")) or model.count("/") > 1
-    if is_local and not any((folder / name).is_file() for name in (SPEC, "config.json")):
+    if any((folder / name).is_file() for name in (SPEC, "config.json")):
+        return
+    if folder.exists():
         raise UsageFault(
-            f"'{model}' holds no model.",
-            why="A model is a run's folder, a save_pretrained folder, or a hub name such as xlm-roberta-large.",
-            fix="ls RESULTS/runs/*/",
+            f"The {'folder' if folder.is_dir() else 'file'} '{model}' holds no model.",
+            why="A model is the folder of a run (with spec.json) or what save_pretrained writes (with config.json).",
+            fix="Name such a folder, or a model of the hub: --model xlm-roberta-large",
         )
+    if model.startswith((".", "/", "~")) or model.count("/") > 1:
+        raise UsageFault(
+            f"There is no folder '{model}'.",
+            why="A model is a folder, or a name on the hub: NAME or OWNER/NAME.",
+            fix="Correct the path, or name a model of the hub: --model xlm-roberta-large",
+        )
+
+
+def backbone_name(model: str) -> str:
+    """What a backbone is called that stands in the place of a tier's: a folder by its digest, and of a run it is the
+    model that the run trained; a hub name as it is, whether it was fetched or not.
+
+    Raises:
+        DataFault: the folder holds no complete model.
+        UsageFault: it is neither a folder with a model nor a hub name.
+    """
+    folder = Path(model)
+    if any((folder / name).is_file() for name in (SPEC, "config.json")):
+        return given_model(find_model(model).folder).name
+    check_name(model)
+    return model
 
 
 def find_model(model: str) -> StartingModel:

@@ -67,7 +67,7 @@ class Provenance(BaseModel):
     seconds: dict[Words, Amount] = {}
     """Wall-clock seconds by stage."""
     peak_memory: dict[Words, Amount] = {}
-    """The largest memory use of the process in bytes, resident and on the accelerator."""
+    """The largest memory use during the run in bytes, resident and on the accelerator (``peak_memory``)."""
     collapsed: bool = False
     """Whether no English dev score was above chance."""
     weights: dict[Words, Words] = {}

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import tomllib
 from collections.abc import Collection
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from xlt.pipeline.spec import Backbone
 from xlt.strict_json import reason
 from xlt.tasks.catalogue import MASKED_LM, TARGET, TASKS, get_task
 from xlt.tasks.record import Recipe
+
+GIGABYTE = 10**9
 
 
 class Arm(Frozen):
@@ -56,6 +59,8 @@ class Part(Frozen):
     """What it is for, in a sentence without a full stop."""
     on_request: bool = False
     """Whether it runs only when it is named, because it takes long."""
+    memory: float = Field(default=0.0, ge=0)
+    """The memory that one of its runs takes at most on a CPU, in GB; 0 where nobody measured it."""
 
 
 class SourcePlan(Frozen):
@@ -91,7 +96,9 @@ class Tier(Frozen):
     golden: bool = False
     """Whether ``reproduce`` and ``verify`` compare this machine and this code with golden evidence."""
     processes: int = 1
-    """How many runs are made in parallel, where the machine has as many cores."""
+    """How many runs are made in parallel, where the machine has the cores and the memory for as many."""
+    accumulation: int = Field(default=1, ge=1)
+    """The micro-batches that a CPU computes each step in, to need less memory; a GPU computes whole batches."""
     seeds: list[int] = Field(default=[0], min_length=1)
     """The seeds of the tier's results; a grid has one of them."""
     sources: dict[str, SourcePlan]
@@ -120,14 +127,38 @@ class Tier(Frozen):
         if unknown := [name for name in asked if name not in parts]:
             raise UsageFault(
                 f"The tier '{self.name}' has no part '{unknown[0]}'.",
-                why=f"Parts: {', '.join(parts)}." if parts else "It has no parts.",
-                fix=f"--part {next(iter(parts))}" if parts else "Leave --part away.",
+                why="\n".join(f"{name}: {each.about}." for name, each in parts.items()) or "It has no parts.",
+                fix=_which_part(unknown[0], parts) if parts else "Leave --part away.",
             )
         return {*asked} or {name for name, part in parts.items() if not part.on_request}
 
     def known_parts(self, source: str, names: Collection[str]) -> set[str]:
         """Those of ``names`` that are parts of this tier."""
         return {*names} & {*self.plan(source).parts}
+
+    def runs_at_once(
+        self, source: str, parts: Collection[str], *, cores: int, free: int | None, larger: bool = False
+    ) -> tuple[int, str]:
+        """How many runs of the ``parts`` a machine makes in parallel on its CPU, and in words why not more.
+
+        ``free`` are the bytes of memory that it has left (None: not known), and ``larger`` says that a model stands in
+        the place of the tier's that may need more of it.
+        """
+        plan = self.plan(source)
+        if cores < self.processes:
+            most, why = max(1, cores), f"the machine has {cores} core{'s' if cores > 1 else ''}"
+        else:
+            most, why = self.processes, "as the tier says"
+        own = {arm.part for arm in plan.arms.values() if arm.backbone}
+        sizes = {name: 0.0 if larger and name not in own else plan.parts[name].memory for name in parts}
+        if unknown := [name for name, size in sizes.items() if not size]:
+            if most > 1:
+                why = f"nobody measured how much memory one takes with this model (part {', '.join(sorted(unknown))})"
+            return 1, why
+        if sizes and free is not None and free < most * (needed := max(sizes.values())) * GIGABYTE:
+            why = f"one takes up to {needed:g} GB of memory, and {free / GIGABYTE:.1f} GB are free"
+            return max(1, int(free / GIGABYTE / needed)), why
+        return most, why
 
     def recipe(self, key: str, source: str, arm: Arm | None = None) -> Recipe:
         """The recipe of a task, or of the joint training of an arm, on ``source``."""
@@ -138,6 +169,11 @@ class Tier(Frozen):
         if changes.get("steps"):
             changes["epochs"] = 0  # a recipe ends by one of the two
         return dataclasses.replace(TASKS[key].recipe if key in TASKS else Recipe(), **changes)
+
+
+def _which_part(name: str, parts: Collection[str]) -> str:
+    close = get_close_matches(name, parts, n=1)
+    return f"--part {close[0]}" if close else "Name one of these parts."
 
 
 def use_threads(count: int) -> None:

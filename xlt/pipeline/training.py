@@ -32,6 +32,7 @@ from xlt.evaluate.predict import RepeatedPrediction
 from xlt.model.backbone import first_position, outline, positions
 from xlt.model.encoder import PackedModel
 from xlt.pipeline.checkpoint import checkpoint_folder
+from xlt.pipeline.memory import release
 from xlt.pipeline.spec import RunSpec
 from xlt.runtime import device
 from xlt.tasks.record import Task
@@ -106,6 +107,7 @@ def train_run(
         collapse_after=spec.collapse_after,
     )
     if used:
+        release()  # the engine's states, before all rows come back
         trained = used.restored(trained, start.stream.recipe, steps)
     return TrainedModel(start.model, start.tokenizer, trained)
 

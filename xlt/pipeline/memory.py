@@ -1,0 +1,116 @@
+"""Memory of this machine and of this process: how much is free, and how much a run took at most."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import re
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+_PROC = Path("/proc")
+_CGROUPS = Path("/sys/fs/cgroup")
+_RESET_HIGH_WATER_MARK = "5"  # proc(5), /proc/pid/clear_refs
+
+
+def free_memory() -> int | None:
+    """The bytes that new processes may take: what the kernel estimates to be available without swapping, or less where
+    a container (cgroup v2) is limited to less; None where neither is known."""
+    known = [*_available(), *_left_in_containers()]
+    return min(known) if known else None
+
+
+def _available() -> Iterator[int]:
+    with suppress(OSError):
+        yield from _kilobytes(_PROC / "meminfo", "MemAvailable")
+
+
+def _left_in_containers() -> Iterator[int]:
+    """What is left of the limit of each control group that this process is in, from the innermost out."""
+    group = ""
+    with suppress(OSError):
+        lines = (_PROC / "self" / "cgroup").read_text("utf-8").splitlines()
+        group = next((line.removeprefix("0::/") for line in lines if line.startswith("0::/")), "")
+    # In a container the path may be that of the host, which is not mounted; its own group is the root then.
+    inner = _CGROUPS / group
+    for folder in [inner, *inner.parents] if inner.is_relative_to(_CGROUPS) else [_CGROUPS]:
+        if folder.is_relative_to(_CGROUPS):
+            with suppress(OSError, ValueError):  # no limit: there is no such file, or it says max
+                limit = int((folder / "memory.max").read_text("utf-8"))
+                used = int((folder / "memory.current").read_text("utf-8"))
+                # Pages of files that were not read lately count as used, and are given up where memory is short.
+                counts = dict(line.split() for line in (folder / "memory.stat").read_text("utf-8").splitlines())
+                yield max(0, limit - used + int(counts.get("inactive_file", 0)))
+
+
+def release() -> None:
+    """Give back to the system all memory that nothing uses any more, where the allocator can be told to (glibc).
+
+    By itself it keeps most of what a training freed, between small blocks that are still in use: after a training of
+    multilingual-e5-small it gave back 1.0 of 3.4 GB when told to.
+    """
+    gc.collect()
+    _trim()
+
+
+def _trim() -> None:
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+class RegularTrim:
+    """Gives back what training steps leave between blocks that stay, every so many seconds: batches have other lengths
+    each time, so that more and more of it is too small for the next one. Once took 0.1 to 0.2 s of a CPU."""
+
+    def __init__(self, every: float = 15.0) -> None:
+        self._every, self._last = every, time.monotonic()
+
+    def __call__(self) -> None:
+        """A step is done."""
+        if time.monotonic() - self._last > self._every:
+            _trim()
+            self._last = time.monotonic()
+
+
+def reset_peak() -> None:
+    """Begin to measure the peak anew, from what this process holds now: several runs may share a process.
+
+    Linux forgets the process's high-water mark where it allows that; elsewhere ``peak_memory`` stays the peak since
+    the process began.
+    """
+    import torch
+
+    with suppress(OSError):
+        (_PROC / "self" / "clear_refs").write_text(_RESET_HIGH_WATER_MARK, "utf-8")
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def peak_memory() -> dict[str, int]:
+    """Peak memory of this process in bytes: resident, and on the accelerator where there is one.
+
+    Resident is the kernel's high-water mark since ``reset_peak`` (VmHWM), or where the system has none
+    (macOS) ``ru_maxrss``, which is that of the largest run so far.
+    """
+    import torch
+
+    marks: list[int] = []
+    with suppress(OSError):
+        marks += _kilobytes(_PROC / "self" / "status", "VmHWM")
+    # Linux counts in KiB, macOS in bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = {"resident_bytes": marks[0] if marks else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+    if torch.cuda.is_available():
+        peak["device_bytes"] = torch.cuda.max_memory_allocated()
+    return peak
+
+
+def _kilobytes(path: Path, name: str) -> Iterator[int]:
+    """The bytes that a file of /proc gives in KiB under that name."""
+    yield from (
+        1024 * int(each) for each in re.findall(rf"^{name}:\s+(\d+) kB$", path.read_text("utf-8"), re.MULTILINE)
+    )
