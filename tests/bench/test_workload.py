@@ -1,12 +1,15 @@
 import json
 import time
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
 
 from xlt.bench.workload import (
     ALONE,
+    BEFORE,
+    LAST,
     UNREACHED,
     Candidate,
     Deferred,
@@ -14,6 +17,7 @@ from xlt.bench.workload import (
     bench,
     check_output,
     compare,
+    compiled_peers,
     keep_rows,
     time_limit,
 )
@@ -90,16 +94,57 @@ def test_who_is_compiled_comes_when_the_others_are_done_in_turn_with_ours() -> N
 
 
 def test_who_is_not_ready_in_time_is_named_and_the_rest_of_the_row_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xlt.bench.workload.PATIENCE", 0.05)
+    monkeypatch.setattr("xlt.bench.workload.PATIENCE", {"cpu": 0.05})
     start = time.monotonic()
     slow = Deferred("slow", lambda: time.sleep(5) or sleeper(0.0))
     row = compare("nap", "", [sleeper(0.001), slow], rounds=1, quantity={})
     assert time.monotonic() - start < 4
     assert "not ready within" in row.timings[1].not_run
     assert row.timings[0].seconds
-    with time_limit(0.05):
+    with time_limit():
         pass
     time.sleep(0.1)  # the alarm is off
+
+
+def test_a_limit_within_another_ends_no_later_than_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xlt.bench.workload.PATIENCE", {"cpu": 0.2})
+    start = time.monotonic()
+
+    def nested() -> None:
+        with time_limit():
+            time.sleep(0.15)
+            with time_limit():
+                pass
+            time.sleep(5)
+
+    with pytest.raises(TimeoutError):
+        nested()
+    assert time.monotonic() - start < 1
+
+
+def test_a_slow_baseline_takes_no_time_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xlt.bench.workload.PATIENCE", {"cpu": 60.0, "cuda": 0.5})
+    calls: list[str] = []
+    slow = Candidate("slow", lambda: calls.append("slow") or time.sleep(0.2))
+    row = compare("nap", "", [sleeper(0.001), slow, sleeper(0.002)], rounds=5, quantity={}, warm_up=1)
+    assert calls == ["slow"]
+    assert row.timings[1].not_run.startswith("too slow: a round took 0.2 s, ")
+    assert row.timings[0].seconds
+    assert row.timings[2].seconds
+    short = compare("nap", "", [sleeper(0.001), slow], rounds=2, quantity={}, warm_up=1)
+    assert short.timings[1].seconds
+
+
+@pytest.mark.parametrize(("which", "timed"), [("without", "ab"), ("only", "ax"), ("with", "abx")])
+def test_who_is_compiled_can_wait_for_all_benchmarks(
+    which: Literal["with", "without", "only"], timed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xlt.bench.workload._compiled", "with")
+    compiled_peers(which)
+    entries = [Candidate("a", nothing), Deferred("x", lambda: Candidate("x", nothing)), Candidate("b", nothing)]
+    row = compare("turns", "", entries, rounds=1, quantity={})
+    assert {each.name for each in row.timings if each.seconds is not None} == set(timed)
+    assert {each.not_run for each in row.timings if each.name not in timed} <= {BEFORE, LAST}
 
 
 def test_a_row_is_on_the_disk_before_the_next_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

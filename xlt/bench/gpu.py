@@ -1,7 +1,9 @@
 """Measure on a GPU what only a GPU can tell, the most uncertain first. It has not run on one: its time is not known.
 
-``python -m xlt.bench.gpu --out DIR [STEP...]`` makes all steps, or those named. Each step is a process with a time
-limit and has a file ``DIR/STEP.json`` as soon as it ends, so that one that fails or hangs costs the others nothing.
+``python -m xlt.bench.gpu --out DIR [STEP...]`` makes all steps, or those named; ``--part N`` makes those of a part,
+which takes at most ten minutes. Each step is a process with a time limit and has a file ``DIR/STEP.json`` as soon as it
+ends, so that one that fails or hangs costs the others nothing. While a benchmark runs, ``DIR/STEP.rows`` holds the rows
+that are timed, and stays there if this process is killed.
 """
 
 from __future__ import annotations
@@ -13,36 +15,46 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from xlt.errors import package_fault
+from xlt.files import write_text
 
 # Other packages are imported by the steps that need them: one that is absent costs no other step anything.
 if TYPE_CHECKING:
     from xlt.bench.shapes import Size
+    from xlt.train.batches import BatchStream
     from xlt.train.engine import EngineName
 
-# The seconds that each step may take; the first compiles Triton's kernels, which the disk keeps for the others.
-STEPS = {
-    "compile": 300, "machine": 60, "issue": 90, "B1": 150, "B3": 120, "B2": 120, "B4": 90, "tests": 300, "doctor": 300,
-    "kernels": 120, "optimizer": 90, "mlm": 120, "embed": 150, "retrieval": 180, "engines": 120, "repeatability": 120,
-}  # fmt: skip
+# The seconds that each step may take: 25 minutes in all. The tests compile Triton's kernels, which the disk keeps for
+# the others. A step NAME-compiled times the candidates of NAME that torch compiles, which may take all the time there
+# is: they are last.
+PARTS = (
+    {"tests": 280, "engines": 60, "repeatability": 60, "profile": 60},
+    {"issue": 60, "B1": 100, "processes": 120, "retrieval": 150, "machine": 30},
+    {
+        "optimizer": 60, "embed": 80, "B2": 70, "B3": 70, "B4": 50, "kernels": 60, "mlm": 50, "B1-compiled": 90,
+        "embed-compiled": 50,
+    },
+)  # fmt: skip
+STEPS: dict[str, int] = {name: seconds for part in PARTS for name, seconds in part.items()}
 BENCHES = ("kernels", "optimizer", "mlm", "embed", "retrieval")
-COMMANDS = {
-    "compile": ["-m", "xlt.pipeline.selftest", "--compile"],
-    "tests": ["-m", "pytest", "-q", "-m", "gpu", "tests", "--junitxml"],
-    "doctor": ["-c", "from xlt.cli.app import main; main()", "doctor", "--gpu", "--json"],
-}
+COMPILED = "-compiled"
+COMMANDS = {"tests": ["-m", "pytest", "-q", "-m", "gpu", "tests", "--junitxml"]}
+PROJECT = Path(__file__).resolve().parents[2]
 ROUNDS: dict[Size, int] = {"small": 2, "large": 5}
 # Losses near 1 of two engines: in fp32 sums in another order, amplified by Adam; in bf16 two numbers are 8e-3 apart.
 LOSS_TOLERANCE = {"cpu": 5e-5, "cuda": 1.6e-2}
 TRAINED = 48
+BATCHES = 8  # of which a training has examples
+PACE = ["-m", "xlt.bench.gpu", "--do", "pace"]
 
 
 def measure(steps: Sequence[str], out: Path, size: Size, rounds: int) -> bool:
@@ -51,7 +63,7 @@ def measure(steps: Sequence[str], out: Path, size: Size, rounds: int) -> bool:
     states = set()
     for name in steps:
         outcome = _step(name, out, size, rounds)
-        (out / f"{name}.json").write_text(json.dumps(outcome, indent=1) + "\n", encoding="utf-8")
+        write_text(out / f"{name}.json", json.dumps(outcome, indent=1) + "\n")
         print(f"{name:14} {outcome['state']:8} {outcome['seconds']:6.1f} of {STEPS[name]} s", flush=True)
         states.add(outcome["state"])
     return states == {"done"}
@@ -63,12 +75,12 @@ def _step(name: str, out: Path, size: Size, rounds: int) -> dict[str, Any]:
     found, rows = out / f"{name}.found", out / f"{name}.rows"
     own = ["-m", "xlt.bench.gpu", "--do", name, "--size", size, "--rounds", str(rounds), "--out", str(found)]
     command = [sys.executable, *COMMANDS.get(name, own), *([str(out / "tests.xml")] if name == "tests" else [])]
-    variables = {**os.environ, "CUBLAS_WORKSPACE_CONFIG": ":4096:8"} if name == "repeatability" else None
+    variables = _variables({"CUBLAS_WORKSPACE_CONFIG": ":4096:8"} if name == "repeatability" else {})
     start = time.monotonic()
     # In a session of its own, so that what it started ends with it.
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace", env=variables,
-        cwd=Path(__file__).resolve().parents[2], start_new_session=True,
+        cwd=PROJECT, start_new_session=True,
     )  # fmt: skip
     try:
         said, errors = process.communicate(timeout=STEPS[name])
@@ -79,7 +91,7 @@ def _step(name: str, out: Path, size: Size, rounds: int) -> dict[str, Any]:
         state = "timeout"
     result = None
     with suppress(OSError, ValueError):
-        result = json.loads(said if name == "doctor" else found.read_text("utf-8"))
+        result = json.loads(found.read_text("utf-8"))
     if result is None and rows.exists():
         result = json.loads(rows.read_text("utf-8"))
     for file in (found, rows):
@@ -88,18 +100,28 @@ def _step(name: str, out: Path, size: Size, rounds: int) -> dict[str, Any]:
     return {"state": state, "seconds": seconds, "result": result, "tail": (said + errors)[-3000:]}
 
 
+def _variables(more: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a process that finds this project, installed or not."""
+    places = [str(PROJECT), str(PROJECT / "kernels"), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places)), **more}
+
+
 def find(name: str, size: Size, rounds: int) -> Any:
     """What one step finds, as JSON values; in this process."""
+    if name in (own := {"engines": compare_engines, "repeatability": repeat, "profile": profile}):
+        return own[name](size)
+    if name == "processes":
+        return side_by_side(size, rounds)
+    if name == "pace":
+        return pace(size, rounds)
     from xlt.bench.steps import ROWS, bench_steps
-    from xlt.bench.workload import ceilings
+    from xlt.bench.workload import ceilings, compiled_peers
     from xlt.pipeline.provenance import environment
 
     if name == "machine":
         return {**environment(), "ceilings": ceilings().model_dump(), "smi": _smi()}
-    if name == "engines":
-        return compare_engines(size)
-    if name == "repeatability":
-        return repeat(size)
+    compiled_peers("only" if name.endswith(COMPILED) else "without")
+    name = name.removesuffix(COMPILED)
     if name in ROWS:
         return bench_steps(size, rounds, rows=(name,)).model_dump(mode="json")
     made = getattr(importlib.import_module(f"xlt.bench.{name}"), f"bench_{name}")(size, rounds)
@@ -146,29 +168,107 @@ def repeat(size: Size) -> dict[str, Any]:
     return {"steps": TRAINED, "losses_equal": losses == again, "weights_that_differ": different}
 
 
+def profile(size: Size) -> dict[str, Any]:
+    """A training step on MNLI under the profiler, replayed from its graph where there is one: the microseconds of each
+    kernel (on a CPU: operation), longest first, with how often it runs, their sum, and those of the whole step."""
+    from xlt.train.batches import StepShard
+
+    engine, stream = _training(size, "graph", dropout=0.1)
+    batches = stream.micro_batches(0, StepShard())
+    for _ in range(3):  # the first compiles, the second is captured
+        engine.step(batches)
+    gpu = torch.cuda.is_available()
+    with torch.profiler.profile() as profiler:
+        start = time.perf_counter()
+        loss, _ = engine.step(batches)
+        loss.item()  # waits for the device
+        whole = time.perf_counter() - start
+    found = [
+        (each.self_device_time_total if gpu else each.self_cpu_time_total, each.count, each.key[:120])
+        for each in profiler.key_averages()
+        if each.device_type.name == ("CUDA" if gpu else "CPU")
+    ]
+    found.sort(reverse=True)
+    tokens = sum(batch.tokens for batch in batches)
+    return {"tokens": tokens, "step_us": 1e6 * whole, "sum_us": sum(us for us, *_ in found), "kernels": found[:80]}
+
+
+def side_by_side(size: Size, rounds: int) -> dict[str, Any]:
+    """Steps per second on MNLI of one process and of two at once on one GPU, in turn or through CUDA's MPS."""
+    found: dict[str, Any] = {"one process": _paces(size, rounds, 1, {}), "two processes": _paces(size, rounds, 2, {})}
+    try:
+        with _mps() as variables:
+            found["two processes, MPS"] = _paces(size, rounds, 2, variables)
+    except (OSError, subprocess.CalledProcessError) as error:
+        found["two processes, MPS"] = f"not run: {error}"
+    return found
+
+
+def _paces(size: Size, rounds: int, processes: int, variables: Mapping[str, str]) -> list[float] | str:
+    """What each process reaches while all run; or the error of one that failed."""
+    with tempfile.TemporaryDirectory(prefix="xlt-bench-") as folder:
+        command = [sys.executable, *PACE, "--size", size, "--rounds", str(rounds), "--out", f"{folder}/unread"]
+        pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        started: list[Any] = [
+            subprocess.Popen(command, cwd=PROJECT, env=_variables(variables), **pipes) for _ in range(processes)
+        ]
+        for process in started:
+            process.stdout.readline()  # it is ready, or has ended
+        for process in started:
+            with suppress(BrokenPipeError):
+                process.stdin.write("\n")
+                process.stdin.flush()
+        ended = [(*process.communicate(), process.returncode) for process in started]
+    failed = [errors[-1000:] for _, errors, code in ended if code]
+    return failed[0] if failed else [float(said.split()[-1]) for said, *_ in ended]
+
+
+@contextmanager
+def _mps() -> Iterator[dict[str, str]]:
+    """CUDA's MPS within the block, of this process alone: the variables of those that are to use it.
+
+    Raises:
+        OSError: this machine has none.
+        subprocess.CalledProcessError: it does not start.
+    """
+    with tempfile.TemporaryDirectory(prefix="xlt-mps-") as folder:
+        variables = {"CUDA_MPS_PIPE_DIRECTORY": folder, "CUDA_MPS_LOG_DIRECTORY": folder}
+        control = ["nvidia-cuda-mps-control"]
+        subprocess.run([*control, "-d"], env={**os.environ, **variables}, check=True, capture_output=True)
+        try:
+            yield variables
+        finally:
+            subprocess.run(control, env={**os.environ, **variables}, input=b"quit\n", check=False, capture_output=True)
+
+
+def pace(size: Size, rounds: int) -> float:
+    """Steps per second on MNLI, over two seconds for each round: says that it is ready and waits for a line first."""
+    from xlt.train.batches import StepShard
+
+    engine, stream = _training(size, "graph", dropout=0.1, steps=1_000_000)
+    batches = [stream.micro_batches(step, StepShard()) for step in range(BATCHES)]
+    for _ in range(2):  # each shape runs, and is captured
+        losses = [engine.step(batch)[0] for batch in batches]
+    losses[-1].item()
+    print("ready", flush=True)
+    sys.stdin.readline()
+    start, steps = time.perf_counter(), 0
+    while time.perf_counter() < start + 2 * rounds:
+        losses = [engine.step(batch)[0] for batch in batches]
+        losses[-1].item()
+        steps += len(batches)
+    found = steps / (time.perf_counter() - start)
+    print(found, flush=True)
+    return found
+
+
 def _train(
     size: Size, name: EngineName, *, dropout: float, graphs: bool = True
 ) -> tuple[list[float], dict[str, torch.Tensor]]:
-    from xlt.bench.shapes import fresh_model, random_sequences
-    from xlt.runtime import start_process_group
-    from xlt.tasks.catalogue import get_task
-    from xlt.tasks.record import Recipe
-    from xlt.train.batches import BatchStream, StepShard
-    from xlt.train.engine import DeepSpeedEngine, EngineSettings
-    from xlt.train.graph import GraphEngine
+    from xlt.train.batches import StepShard
     from xlt.train.seeding import seed_everything
 
-    task = get_task("mnli")
-    recipe = Recipe(steps=TRAINED, batch_size=32, learning_rate=1e-5 if size == "large" else 5e-4)
-    model = fresh_model(size, dropout=dropout)
-    model.drop_masked_lm_head()
-    model.add_head(task.key, task.kind, len(task.labels))
-    settings = EngineSettings(engine=name, precision="bf16" if torch.cuda.is_available() else "fp32")
-    sequences = random_sequences(task.key, 8 * recipe.batch_size, size)
-    stream = BatchStream(sequences, task, recipe, seed=0, first_position=model.first_position)
-    if name == "deepspeed":
-        start_process_group()
-    engine: Any = (GraphEngine if name == "graph" else DeepSpeedEngine)(model, recipe, TRAINED, settings)
+    engine, stream = _training(size, name, dropout=dropout)
     if not graphs:
         engine.captures = False
     seed_everything(1)
@@ -178,12 +278,38 @@ def _train(
     return torch.stack(losses).tolist(), weights
 
 
+def _training(size: Size, name: EngineName, *, dropout: float, steps: int = 0) -> tuple[Any, BatchStream]:
+    """An engine with a fresh model, for ``TRAINED`` steps or for ``steps``, and batches of MNLI's lengths."""
+    from xlt.bench.shapes import fresh_model, random_sequences
+    from xlt.runtime import start_process_group
+    from xlt.tasks.catalogue import get_task
+    from xlt.tasks.record import Recipe
+    from xlt.train.batches import BatchStream
+    from xlt.train.engine import DeepSpeedEngine, EngineSettings
+    from xlt.train.graph import GraphEngine
+
+    task = get_task("mnli")
+    recipe = Recipe(steps=steps or TRAINED, batch_size=32, learning_rate=1e-5 if size == "large" else 5e-4)
+    model = fresh_model(size, dropout=dropout)
+    model.drop_masked_lm_head()
+    model.add_head(task.key, task.kind, len(task.labels))
+    settings = EngineSettings(engine=name, precision="bf16" if torch.cuda.is_available() else "fp32")
+    sequences = random_sequences(task.key, BATCHES * recipe.batch_size, size)
+    stream = BatchStream(sequences, task, recipe, seed=0, first_position=model.first_position)
+    if name == "deepspeed":
+        start_process_group()
+    made: Any = GraphEngine if name == "graph" else DeepSpeedEngine
+    return made(model, recipe, recipe.steps, settings), stream
+
+
 def main(arguments: Sequence[str]) -> int:
     """Make the steps, or (``--do``) one in this process into the file ``--out``; 1 if a step was not done, 3 if a
     package that it needs is absent."""
     parser = argparse.ArgumentParser(prog="python -m xlt.bench.gpu", description=__doc__.splitlines()[0])
     parser.add_argument("steps", nargs="*", metavar="STEP", help=f"{', '.join(STEPS)}; all unless given")
-    parser.add_argument("--do", choices=[name for name in STEPS if name not in COMMANDS], help=argparse.SUPPRESS)
+    parser.add_argument("--part", type=int, choices=range(1, len(PARTS) + 1), help="all steps of this part")
+    own = [*(name for name in STEPS if name not in COMMANDS), "pace"]
+    parser.add_argument("--do", choices=own, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     parser.add_argument("--size", choices=list(ROUNDS), default="large" if torch.cuda.is_available() else "small")
     parser.add_argument("--rounds", type=int, default=0, help="0: 5 of the large model, 2 of the small one")
@@ -193,7 +319,8 @@ def main(arguments: Sequence[str]) -> int:
     rounds = chosen.rounds or ROUNDS[chosen.size]
     try:
         if not chosen.do:
-            return int(not measure(chosen.steps or list(STEPS), chosen.out.resolve(), chosen.size, rounds))
+            steps = chosen.steps or list(PARTS[chosen.part - 1] if chosen.part else STEPS)
+            return int(not measure(steps, chosen.out.resolve(), chosen.size, rounds))
         from xlt.bench.workload import keep_rows
 
         keep_rows(chosen.out.with_suffix(".rows"))

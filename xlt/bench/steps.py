@@ -28,7 +28,6 @@ from xlt.bench.trainers import (
 )
 from xlt.bench.workload import (
     NOT_COMPILED,
-    PATIENCE,
     Bench,
     Candidate,
     Deferred,
@@ -212,7 +211,7 @@ def _candidate(
 
     if label.startswith((COMPILED, BASELINE_COMPILED)):
         return Deferred(label, make)
-    with time_limit(PATIENCE):
+    with time_limit():
         return make()
 
 

@@ -23,11 +23,15 @@ from xlt.files import write_text
 from xlt.pipeline.provenance import commit, cpu_name, device_name, versions
 
 WARM_UP = 3
-PATIENCE = 40.0  # seconds until a candidate must be ready, compilation included
+# Seconds until a candidate must be ready, compilation included: one that never is takes no other's time on a GPU.
+PATIENCE = {"cpu": 600.0, "cuda": 40.0}
+SLOW = 10  # times ours: such a candidate has no turn, if all its rounds would take longer than that
 ALONE = "ours did not run: nothing to compare with"
 UNREACHED = "the benchmark ended before its turn"
 NEEDS_GPU = "needs a GPU"
 NOT_COMPILED = "torch.compile is timed on a GPU: for a CPU it compiles for minutes and gains little"
+LAST = "torch.compile has its turn after all benchmarks"
+BEFORE = "timed before, without the compiled ones"
 MATMUL = {"cpu": 2048, "cuda": 8192}  # the side of the square matrices that measure the product ceiling
 COPIED = {"cpu": 1 << 26, "cuda": 1 << 30}  # bytes; more than any cache
 Ceiling = Literal["matmul", "copy", ""]
@@ -172,8 +176,9 @@ def check_output(
     does not compute the same cannot be compared. If it is ours, :func:`compare` then times nothing at all.
     """
     try:
-        got = results()
-    except Exception as error:  # another version of a library may fail in any way
+        with time_limit():
+            got = results()
+    except Exception as error:  # another version of a library may fail in any way, or compile for minutes
         return NotRun(name, reason(error))
     for place, (mine, want) in enumerate(zip(got, wanted, strict=True)):
         off = off_by([mine], [want])
@@ -199,6 +204,7 @@ def compare(
     That all compute the same is the caller's to check before. A candidate that fails in its warm-up does not run, with
     its error as the reason. Where ours does not run none does: the other rows of a benchmark are not lost with it.
     """
+    candidates = [candidates[0], *map(_in_this_process, candidates[1:])]
     row = Workload(
         name=name,
         about=about,
@@ -224,13 +230,30 @@ def compare(
 def _take_late_turn(ours: Candidate, each: Deferred, warm_up: int, row: Workload) -> None:
     mine = row.timings[0]
     try:
-        with time_limit(PATIENCE):
+        with time_limit():
             late = _ready([each.make()], warm_up, row)
     except TimeoutError as error:
         late = _ready([NotRun(each.name, str(error))], warm_up, row)
     if late:
         _take_turns([ours, *late], row)
         row.timings[0] = mine
+
+
+def compiled_peers(which: Literal["with", "without", "only"]) -> None:
+    """Which candidates this process times beside ours: by default those that torch compiles with the others."""
+    global _compiled
+    _compiled = which
+
+
+_compiled: Literal["with", "without", "only"] = "with"
+
+
+def _in_this_process(each: Candidate | NotRun | Deferred) -> Candidate | NotRun | Deferred:
+    if isinstance(each, Candidate) and _compiled == "only":
+        return NotRun(each.name, BEFORE)
+    if isinstance(each, Deferred) and _compiled == "without":
+        return NotRun(each.name, LAST)
+    return each
 
 
 def keep_rows(path: Path) -> None:
@@ -251,35 +274,41 @@ def _keep(row: Workload) -> None:
 
 
 @contextmanager
-def time_limit(seconds: float) -> Iterator[None]:
-    """``TimeoutError`` within the block after that time; for the main thread."""
+def time_limit() -> Iterator[None]:
+    """``TimeoutError`` within the block after ``PATIENCE``, that of a block around it counted; for the main thread."""
+    seconds = PATIENCE["cuda" if torch.cuda.is_available() else "cpu"]
 
     def stop(*_: Any) -> None:
         raise TimeoutError(f"not ready within {seconds:.0f} s")
 
     before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    left, _ = signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, min(left, seconds) or seconds)
+    start = time.monotonic()
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_REAL, max(left - (time.monotonic() - start), 1e-3) if left else 0)
         signal.signal(signal.SIGALRM, before)
 
 
 def _ready(candidates: Sequence[Candidate | NotRun], warm_up: int, row: Workload) -> list[Candidate]:
     """Those that can take part; the others get their reason in ``row``."""
     places = {timing.name: timing for timing in row.timings}
-    ready = []
+    ready: list[Candidate] = []
+    ours = row.timings[0].seconds
     for each in candidates:
         if isinstance(each, NotRun):
             places[each.name].not_run = each.why
             continue
         try:
-            for _ in range(warm_up):
-                each.run()
-            synchronize()
+            with time_limit():
+                seconds = [_lap(each)[0] for _ in range(warm_up)][-1]
+            ours = ours or seconds
+            if seconds > SLOW * ours and seconds * row.rounds > PATIENCE["cuda"]:
+                raise TimeoutError(f"too slow: a round took {seconds:.2g} s, {seconds / ours:.0f} times ours")
             ready.append(each)
-        except (RuntimeError, ImportError, NotImplementedError) as error:
+        except (RuntimeError, ImportError, NotImplementedError, TimeoutError) as error:
             places[each.name].not_run = reason(error)
     return ready
 
