@@ -147,7 +147,7 @@ def test_no_file_or_function_is_too_long() -> None:
 
 
 def test_the_package_does_not_grow() -> None:
-    lines = {"xlt without bench": 0, "bench": 3_603}
+    lines = {"xlt without bench": 0, "bench": 0}
     for name, _ in python_files("xlt"):
         part = "bench" if name.parts[1] == "bench" else "xlt without bench"
         lines[part] += len((PROJECT / name).read_text(encoding="utf-8").splitlines())
