@@ -174,6 +174,7 @@ def test_the_share_of_a_ceiling_is_the_rate_over_what_the_device_reached() -> No
     row = compare("nap", "", [sleeper(0.01)], rounds=3, quantity={"flop": 1e6}, ceiling="matmul")
     result = bench("naps", {}, [row])
     assert result.sound
+    assert (result.numerics, result.load is not None) == ("native", True)
     assert result.ceilings.matmul_flop_per_s > 0
     assert result.ceilings.copy_bytes_per_s > 0
     assert row.timings[0].seconds is not None

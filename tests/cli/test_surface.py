@@ -11,7 +11,7 @@ import pytest
 import typer.main
 
 from tests.cli.conftest import Invoke
-from xlt.bench import controls, shapes
+from xlt.bench import controls, cpu, shapes
 from xlt.cli import app as app_module
 from xlt.cli import bench, options
 from xlt.cli.app import app
@@ -151,6 +151,7 @@ def test_wrong_usage_is_one_clear_message(invoke: Invoke, arguments: list[str], 
         ["plan", "--tier", "smok"],
         ["bench", "kernels", "--size", "medium"],
         ["bench", "controls", "--control", "x"],
+        ["bench", "cpu", "--row", "x"],
         ["bench", "tasks", "--task", "xnl"],
         ["verify", "--claim", "C99"],
         ["verify", "--table", "nain"],
@@ -178,6 +179,7 @@ def test_the_names_of_options_are_those_of_what_they_choose() -> None:
     assert choices(options.Search) == get_args(search.SearchEngine)
     assert choices(bench.ModelSize) == get_args(shapes.Size)
     assert tuple(control.name for control in controls.CONTROLS) == bench.CONTROLS
+    assert cpu.ROWS == bench.CPU_ROWS
 
 
 def test_with_json_an_error_is_the_one_document(invoke: Invoke) -> None:

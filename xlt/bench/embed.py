@@ -19,7 +19,18 @@ from transformers import PreTrainedTokenizerFast
 from xlt.bench.batches import padded_inputs
 from xlt.bench.library import compiled_encoder, library_encoder
 from xlt.bench.shapes import CONFIGS, RETRIEVAL_LAYER, Size, forward_flop, fresh_encoder, random_ids, random_sequences
-from xlt.bench.workload import Bench, Candidate, NotRun, Workload, bench, check_output, compare, deferred, reason
+from xlt.bench.workload import (
+    Bench,
+    Candidate,
+    Deferred,
+    NotRun,
+    Workload,
+    bench,
+    check_output,
+    compare,
+    deferred,
+    reason,
+)
 from xlt.data.packing import Encoded, pack
 from xlt.model.encoder import PackedModel
 from xlt.pipeline.training import evaluation_tokens
@@ -63,9 +74,18 @@ def padded_vectors(
     sequences: Sequence[Encoded], batches: Sequence[Sequence[int]], like: Tensor, means: Means
 ) -> Tensor:
     """Vectors ``like`` ours of ``sequences`` in ``batches`` of indices, padded, moved and brought back one by one."""
+    return _in_batches(sequences, batches, like, lambda batch: means(*padded_batch(batch)))
+
+
+def _in_batches(
+    sequences: Sequence[Encoded],
+    batches: Sequence[Sequence[int]],
+    like: Tensor,
+    vectors_of: Callable[[Sequence[Encoded]], Tensor],
+) -> Tensor:
     vectors = torch.empty((len(sequences), like.shape[1]), dtype=like.dtype)
     for batch in batches:
-        vectors[batch] = means(*padded_batch([sequences[index] for index in batch])).to(like.dtype).cpu()
+        vectors[batch] = vectors_of([sequences[index] for index in batch]).to(like.dtype).cpu()
     return vectors
 
 
@@ -92,15 +112,17 @@ def batches_of_slots(sequences: Sequence[Encoded], slots: int, *, by_length: boo
     return batches
 
 
-def _sentences(model: PackedModel, size: Size, rounds: int) -> Workload:
-    layer, layers = RETRIEVAL_LAYER[size], int(CONFIGS[size]["num_hidden_layers"])
-    sequences = [replace(each, label=()) for each in random_sequences("bucc2018", SENTENCES[size], size)]
+def sentence_vectors(
+    model: PackedModel, layer: int, sequences: Sequence[Encoded], slots: int
+) -> tuple[list[Candidate | NotRun | Deferred], str]:
+    """Ours, and ways of other libraries to the same vectors after block ``layer``, in padded batches of ``slots``; and
+    how much padding these have."""
     lengths = [len(each.input_ids) for each in sequences]
-    by_length, as_they_come = (batches_of_slots(sequences, SLOTS[size], by_length=each) for each in (True, False))
+    by_length, as_they_come = (batches_of_slots(sequences, slots, by_length=each) for each in (True, False))
     dtype = torch.float16 if model.backbone.dtype == torch.bfloat16 else torch.float32  # that of ours
-    like = torch.empty((0, CONFIGS[size]["hidden_size"]), dtype=dtype)
+    layers = int(model.backbone.config.num_hidden_layers)
+    like = torch.empty((0, model.backbone.config.hidden_size), dtype=dtype)
     truncated = unit_means_of(library_encoder(model, layer))
-    whole = unit_means_of(library_encoder(model, layers), layer)
     wanted = padded_vectors(sequences, by_length, like, truncated)
 
     def packed() -> Tensor:
@@ -110,37 +132,48 @@ def _sentences(model: PackedModel, size: Size, rounds: int) -> Workload:
     def padded(name: str, batches: list[list[int]], means: Means) -> Candidate | NotRun:
         return _checked(name, partial(padded_vectors, sequences, batches, like, means), wanted)
 
-    def of_sentence_transformers(name: str) -> Candidate | NotRun:
+    def of_sentence_transformers(name: str, attention: str) -> Candidate | NotRun:
         try:
-            return padded(name, by_length, _sentence_transformers(model, layer))
-        except ImportError as error:
+            vectors_of = _sentence_transformers(model, layer, attention)
+            return _checked(name, partial(_in_batches, sequences, by_length, like, vectors_of), wanted)
+        except (ImportError, ValueError) as error:
             return NotRun(name, reason(error))
 
-    return compare(
-        "B7 sentence vectors",
+    whole: list[Candidate | NotRun] = []
+    if layer < layers:
+        every = unit_means_of(library_encoder(model, layers), layer)
+        whole = [
+            padded(f"library, {layers} layers, padded by length", by_length, every),
+            padded(f"library, {layers} layers, padded as they come", as_they_come, every),
+        ]
+    candidates = [
+        _checked(f"xlt, {layer} layers, packed", packed, wanted),
+        padded(f"library, {layer} layers, padded by length", by_length, truncated),
+        *whole,
+        of_sentence_transformers(f"sentence-transformers, {layer} layers, padded by length", "sdpa"),
+        of_sentence_transformers(f"sentence-transformers, {layer} layers, flattened", "flash_attention_2"),
+        deferred(
+            f"library, {layer} layers, padded by length, torch.compile of its blocks",
+            lambda name: padded(name, by_length, unit_means_of(compiled_encoder(model, layer))),
+        ),
+    ]
+    about = (
         f"{len(sequences)} sentences of BUCC's lengths, {sum(lengths) / len(lengths):.1f} tokens in the mean, from ids "
         f"to vectors in host memory; read after block {layer}; slots per token by length "
-        f"{_slots(by_length, lengths):.2f}, as they come {_slots(as_they_come, lengths):.2f}",
-        [
-            _checked(f"xlt, {layer} layers, packed", packed, wanted),
-            padded(f"library, {layer} layers, padded by length", by_length, truncated),
-            padded(f"library, {layers} layers, padded by length", by_length, whole),
-            padded(f"library, {layers} layers, padded as they come", as_they_come, whole),
-            of_sentence_transformers(f"sentence-transformers, {layer} layers, padded by length"),
-            deferred(
-                f"library, {layer} layers, padded by length, torch.compile of its blocks",
-                lambda name: padded(name, by_length, unit_means_of(compiled_encoder(model, layer))),
-            ),
-        ],
-        rounds=rounds,
-        quantity={
-            "sentences": len(sequences),
-            "tokens": sum(lengths),
-            "flop": forward_flop(CONFIGS[size], lengths, layer),
-        },
-        ceiling="matmul",
-        warm_up=1,
+        f"{_slots(by_length, lengths):.2f}, as they come {_slots(as_they_come, lengths):.2f}"
     )
+    return candidates, about
+
+
+def _sentences(model: PackedModel, size: Size, rounds: int) -> Workload:
+    layer = RETRIEVAL_LAYER[size]
+    sequences = [replace(each, label=()) for each in random_sequences("bucc2018", SENTENCES[size], size)]
+    lengths = [len(each.input_ids) for each in sequences]
+    candidates, about = sentence_vectors(model, layer, sequences, SLOTS[size])
+    flop = forward_flop(CONFIGS[size], lengths, layer)
+    quantity = {"sentences": float(len(sequences)), "tokens": float(sum(lengths)), "flop": flop}
+    name = "B7 sentence vectors"
+    return compare(name, about, candidates, rounds=rounds, quantity=quantity, ceiling="matmul", warm_up=1)
 
 
 def _forwards(model: PackedModel, size: Size, rounds: int) -> Workload:
@@ -188,8 +221,11 @@ def _checked(name: str, run: Callable[[], Tensor], wanted: Tensor) -> Candidate 
     return check_output(name, run, cosines, [torch.ones(len(wanted), device=wanted.device)], TOLERANCE[kind])
 
 
-def _sentence_transformers(model: PackedModel, layers: int) -> Means:
-    """Its modules on the same weights, fed with ids; its own way from texts to ids is no part of the workload."""
+def _sentence_transformers(model: PackedModel, layers: int, attention: str) -> Callable[[Sequence[Encoded]], Tensor]:
+    """Its modules on the same weights, fed with ids; its own way from texts to ids is no part of the workload.
+
+    With FlashAttention it puts the sequences of a batch end to end, by itself; else they are padded.
+    """
     package = import_module("sentence_transformers")
     base = import_module("sentence_transformers.base.modules")
     pooling = import_module("sentence_transformers.sentence_transformer.modules")
@@ -197,13 +233,20 @@ def _sentence_transformers(model: PackedModel, layers: int) -> Means:
         library_encoder(model, layers).save_pretrained(folder)
         tokenizer = Tokenizer(WordLevel({"<unk>": 0}, unk_token="<unk>"))
         PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<unk>").save_pretrained(folder)
-        options = {"attn_implementation": "sdpa", "dtype": model.backbone.dtype, "add_pooling_layer": False}
+        options = {"attn_implementation": attention, "dtype": model.backbone.dtype, "add_pooling_layer": False}
         transformer = base.Transformer(folder, model_kwargs=options)
     modules = [transformer, pooling.Pooling(model.backbone.config.hidden_size), base.Normalize()]
     sentences = package.SentenceTransformer(modules=modules, device=model.device.type).eval()
 
-    def run(ids: Tensor, mask: Tensor) -> Tensor:
-        vectors: Tensor = sentences({"input_ids": ids, "attention_mask": mask})["sentence_embedding"]
+    def run(sequences: Sequence[Encoded]) -> Tensor:
+        if attention == "flash_attention_2":
+            features = transformer.data_collator([{"input_ids": each.input_ids.tolist()} for each in sequences])
+            features.pop("labels")
+            features["position_ids"] = features["position_ids"] + model.first_position
+            features = package.util.batch_to_device(features, model.device)
+        else:
+            features = dict(zip(("input_ids", "attention_mask"), padded_batch(sequences), strict=True))
+        vectors: Tensor = sentences(features)["sentence_embedding"]
         return vectors
 
     return run

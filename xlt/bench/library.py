@@ -52,6 +52,8 @@ def library_masked_lm(model: PackedModel) -> Any:
 def library_with_head(model: PackedModel, kind: Kind) -> Any:
     """The encoder with the library's head for ``kind``, in training."""
     model_class, places = WITH_HEAD[kind]
+    if model.backbone.config.model_type == "bert" and kind != "span_qa":
+        places = {"dense": "bert.pooler.dense", "out_proj": "classifier"}
     head = model.heads[kind]
     found = {places[name]: module for name, module in head.named_children() if name in places}
     return _copy(model_class, model, found, {"num_labels": head.labels or 2}).train()

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from xlt.bench.batches import Policy, SameBatch, Shape, same_batch, sample_batches
 from xlt.bench.shapes import CONFIGS, Size, fresh_model, random_sequences
@@ -24,6 +23,7 @@ from xlt.bench.trainers import (
     library_modules,
     packed_trainer,
     padded_trainer,
+    set_dropout,
     work_of,
 )
 from xlt.bench.workload import (
@@ -256,20 +256,14 @@ def _checked(label: str, make: Callable[[], Trainer], baseline: Trainer, batch: 
     try:
         trainer = make()
         for each in (trainer, baseline):
-            _set_dropout(each.model, 0.0)
+            set_dropout(each.model, 0.0)
         if trainer is not baseline:
             check_parity(trainer, baseline, batch)
         for each in (trainer, baseline):
-            _set_dropout(each.model, DROPOUT)
+            set_dropout(each.model, DROPOUT)
     except Exception as error:
         return NotRun(label, reason(error))
     return trainer
-
-
-def _set_dropout(model: nn.Module, share: float) -> None:
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = share
 
 
 def _allocated() -> int:

@@ -222,6 +222,13 @@ def library_modules() -> Iterator[None]:
             os.environ["XLT_KERNELS"] = before
 
 
+def set_dropout(model: nn.Module, share: float) -> None:
+    """Every dropout of ``model``, that of attention weights too, drops ``share`` from now on."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = share
+
+
 def check_parity(left: Trainer, right: Trainer, batch: SameBatch) -> None:
     """Both compute the same loss and the same gradient norm.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,7 @@ from xlt_kernels.case import off_by
 from xlt_kernels.switch import serves
 
 from xlt.files import write_text
+from xlt.numerics import numerics
 from xlt.pipeline.provenance import commit, cpu_name, device_name, versions
 
 WARM_UP = 3
@@ -114,6 +116,11 @@ class Bench(BaseModel):
     device: str
     cpu: str
     threads: int
+    numerics: str = ""
+    """How the process computed on its CPU (``xlt.numerics``): every candidate whose name does not say otherwise."""
+    load: float | None = None
+    """The machine's load average over a minute at the end. Above the number of its cores other work took part of the
+    time of all candidates: then ratios mean something, and seconds do not."""
     commit: str
     versions: dict[str, str]
     settings: dict[str, Any]
@@ -140,6 +147,8 @@ def bench(name: str, settings: dict[str, Any], workloads: Sequence[Workload]) ->
         device=device_name(),
         cpu=cpu_name(),
         threads=torch.get_num_threads(),
+        numerics=numerics(),
+        load=round(os.getloadavg()[0], 1),
         commit=commit(),
         versions=versions(),
         settings=settings,

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -30,7 +31,7 @@ with lazily():
 
     from xlt.bench import batches, shapes, workload
     from xlt.bench import controls as faults
-    from xlt.bench import cpu as cpu_steps
+    from xlt.bench import cpu as cpu_bench
     from xlt.bench import load as loading
     from xlt.bench import tasks as catalogue
     from xlt.bench import train as training
@@ -45,6 +46,8 @@ CONTROLS = (
     *("pairs-cut-short", "no-schedule", "another-seed"),
 )
 _known_control = options.one_of("control", lambda: CONTROLS)
+CPU_ROWS = ("dynamic padding", "length grouping", "sentence vectors")  # of xlt.bench.cpu, which is slow to import too
+_known_row = options.one_of("row", lambda: CPU_ROWS)
 # By the name of a command: its rounds, and what its help says. The function bench_NAME in xlt/bench/NAME.py measures.
 WORKLOADS = {
     "kernels": (20, "Time every kernel, forward and backward."),
@@ -101,6 +104,8 @@ def _workloads(result: workload.Bench) -> Shown:
         f"{result.device} ({result.cpu}), {result.threads} threads. Measured ceilings: {limits.dtype} matrix product "
         f"{limits.matmul_flop_per_s / 1e12:.2f} TFLOP/s, copy {limits.copy_bytes_per_s / 1e9:.1f} GB/s."
     )
+    if (result.load or 0) > result.threads + 1:
+        yield f"The machine was busy with other work (load {result.load}): ratios mean something, times do not."
 
 
 def _rates(row: workload.Workload) -> str:
@@ -118,16 +123,20 @@ def _timing(each: workload.Timing) -> tuple[str | None, ...]:
 
 
 def cpu(
-    rounds: Annotated[int, "Timed rounds; in each, all candidates take their turn."] = 5, threads: options.Threads = 0
+    row: Annotated[list[str] | None, "Only this row (repeatable).", _known_row] = None,
+    model: Annotated[Path | None, typer.Option("--model", metavar="FOLDER", help="Weights. Default: random.")] = None,
+    rounds: Annotated[int, "Timed rounds; in each, all candidates take their turn."] = 3,
+    threads: options.Threads = 0,
 ) -> None:
-    """Time training steps of a small encoder with a large vocabulary on a CPU.
+    """Time a small encoder with a large vocabulary on a CPU.
 
-    Compared are all rows of the word embeddings and those that are used, and products by oneDNN and by what torch
-    chooses. A candidate that computes something else is not timed.
+    Its training steps are packed, on the rows of the word embeddings that are used, beside Hugging Face's; its sentence
+    vectors beside sentence-transformers'. All compute with oneDNN's products and with those that torch chooses. A
+    candidate that computes something else is not timed.
     """
     _use_threads(threads)
     say("Comparing what the candidates compute, then timing them in turn.")
-    _show(cpu_steps.bench_cpu(rounds))
+    _show(cpu_bench.bench_cpu(rounds, model, row or CPU_ROWS))
 
 
 def train(
