@@ -82,6 +82,8 @@ def test_a_part_that_was_run_is_judged_and_those_that_were_not_fail_nothing(whol
     assert asked.exit_code == ExitCode.INCOMPLETE
     assert asked.paper is not None
     assert "xlt reproduce --tier pocket" in asked.paper.claims[0].fix
+    # Of the part that was run nothing is said twice.
+    assert asked.paper.claims[0].fix.count("--part") == 1
     assert "--part A3" in asked.paper.claims[0].fix
 
 
@@ -90,6 +92,34 @@ def test_where_no_anchor_can_be_judged_nothing_was(tmp_path: Path):
     found = join([recompute(results(tmp_path, source), source)])
     assert found.exit_code == ExitCode.INCOMPLETE
     assert found.nothing_judged
+    # An anchor that cannot be judged is no success where it alone is asked for.
+    asked = select(found, claims=("A1",))
+    assert asked.exit_code == ExitCode.INCOMPLETE
+    assert "tatoeba test has 20 rows" in asked.nothing_judged
+    assert select(found, cells=("tatoeba",)).exit_code == ExitCode.INCOMPLETE
+
+
+def test_a_limit_is_the_reason_of_what_was_run_alone(tmp_path: Path):
+    source = Tatoeba(share=0.02, settings={"limit": 20})
+    found = join([recompute(results(tmp_path, source), source)])
+    assert found.paper is not None
+    reasons = {each.claim.id: each.reason for each in found.paper.claims}
+    assert reasons["A1"] == "the results are of the first 20 rows of each split (--limit)"
+    assert reasons["A2"] == "the part A2 of the tier was not run"
+    assert not found.paper.cells
+
+
+def test_a_part_is_shown_without_the_tables_of_the_others(
+    invoke: Invoke, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xlt.verify.stored.source_of", lambda folder, root: Tatoeba())
+    shown = invoke("verify", "--no-golden", "--results", str(whole))
+    assert shown.code == ExitCode.OK, shown.err
+    assert "A1  multilingual" in shown.out
+    assert "A2  XLM-R" not in shown.out
+    (line,) = [line for line in shown.out.splitlines() if "A2, A3, A4, A5" in line]
+    assert line.startswith("Not run, each a part of the tier by itself: A2, A3, A4, A5.")
+    assert "xlm-r" not in shown.out.replace(line, "")
 
 
 def test_the_command_shows_the_sentence_of_an_anchor(

@@ -272,6 +272,8 @@ def test_a_record_holds_raw_values_and_no_time_but_the_date(make, recorded):
     portable = reference_run(verify(accelerated.root, accelerated.source), "2026-01-02")
     portable = portable.model_copy(update={"platform": {"device": "cpu", "numerics": "portable"}})
     assert reference_path(portable, path).name == "seed-1-portable.json"
+    fast = portable.model_copy(update={"platform": {"device": "cpu", "numerics": "fast"}})
+    assert reference_path(fast, path).name == "seed-1-fast.json"
 
 
 def test_an_edited_record_contradicts_itself(make, recorded, results):

@@ -109,7 +109,8 @@ def verify(
         if record:
             say(f"For others, with all predictions: {export.ship_one(each, folder)} (xlt verify --with FILE)")
     recorded = [export.record(each, artifact.artifact_root()) for each in found if record]
-    emit(verification, placed(_shown(verification, by_cell=bool(cell)), folders))
+    shown = _shown(verification, str(verification.exit_code), by_cell=bool(cell))
+    emit(verification, placed(shown, folders))
     for path in recorded:
         say(f"Recorded as artifact/{path.relative_to(artifact.artifact_root())}")
     raise typer.Exit(verification.exit_code)
@@ -163,14 +164,16 @@ def verify_and_report(results: Path, source: rows.Source, golden: Sequence[evide
     expected of the tier, for which ``xlt verify`` has 5."""
     verification = judge.verify(results, source, again=checks.Again(None), golden=golden)
     page = report.write_report(verification, results)
-    emit(verification, placed(_shown(verification), [results]))
+    made = verification.nothing_judged and verification.exit_code == ExitCode.INCOMPLETE
+    code = 0 if made else verification.exit_code
+    shown = _shown(verification, f"{code}; that of verify and report: 5" if made else str(code))
+    emit(verification, placed(shown, [results]))
     say(f"Report: {page}")
     # Who makes results asks whether they could be made: that nothing is expected of them was said, and fails nothing.
-    made = verification.nothing_judged and verification.exit_code == ExitCode.INCOMPLETE
-    raise typer.Exit(ExitCode.OK if made else verification.exit_code)
+    raise typer.Exit(code)
 
 
-def _shown(verification: judge.Verification, *, by_cell: bool = False) -> Shown:
+def _shown(verification: judge.Verification, code: str, *, by_cell: bool = False) -> Shown:
     for check in verification.golden:
         if not check.holds:
             yield f"GOLDEN   {check.name}: {check.what}"
@@ -185,7 +188,7 @@ def _shown(verification: judge.Verification, *, by_cell: bool = False) -> Shown:
     if verification.paper is None:
         yield NO_CLAIMS if verification.tier else SINGLE
     if verification.nothing_judged:
-        yield f"Nothing was judged (exit code 5): {verification.nothing_judged}."
+        yield f"Nothing was judged (exit code {code}): {verification.nothing_judged}."
 
 
 def _original(verification: judge.Verification) -> Shown:
@@ -280,19 +283,24 @@ def _paper(found: paper.Paper | None) -> Shown:
     """The claims, with their parts where few are asked for, and the printed cells, failures first; then the counts."""
     if found is None:
         return
-    if found.claims:
+    # Parts of a tier that were not run: few of them were asked for by name.
+    absent = [each for each in found.claims if each.optional and each.verdict == "not run"]
+    if shown := [each for each in found.claims if each not in absent or len(found.claims) <= FEW_CLAIMS]:
         columns = ("verdict", "claim", "measured", "expected", "why")
         title = "Published anchors" if found.of_anchors else "The paper's claims, and published anchors"
-        yield table_of(columns, _claims(found.claims), title)
-        yield from (f"{each.claim.id}: {each.beside}." for each in found.claims if each.beside)
+        yield table_of(columns, _claims(shown), title)
+        yield from (f"{each.claim.id}: {each.beside}." for each in shown if each.beside)
     # A table has dozens of languages: where all are well, their mean says so.
     printed = [each for each in found.cells if each.verdict == "deviates" or not each.cell.language or not found.claims]
     if printed := [each for each in printed if each.cell.expected is not None or not found.claims]:
         columns = ("verdict", "cell", "measured", "printed", "why")
         cited = ((each.verdict, each.key, _measured(each), each.cell.expected, each.reason) for each in printed)
         yield table_of(columns, cited, "Printed cells")
-    for fix in dict.fromkeys(each.fix for each in found.claims if each.fix):
-        yield f"{', '.join(each.claim.id for each in found.claims if each.fix == fix)}: {fix}"
+    for fix in dict.fromkeys(each.fix for each in shown if each.fix):
+        yield f"{', '.join(each.claim.id for each in shown if each.fix == fix)}: {fix}"
+    if rest := [each for each in absent if each not in shown]:
+        names = ", ".join(sorted(each.claim.id for each in rest))
+        yield f"Not run, each a part of the tier by itself: {names}. For example: {rest[0].fix}"
     yield f"{'Published anchors' if found.of_anchors else 'The paper'}: {found.summary}."
 
 

@@ -63,17 +63,20 @@ def _trim() -> None:
 
 
 class RegularTrim:
-    """Gives back what training steps leave between blocks that stay, every so many seconds: batches have other lengths
-    each time, so that more and more of it is too small for the next one. Once took 0.1 to 0.2 s of a CPU."""
+    """Gives back what training steps leave between blocks that stay, every so many seconds of the CPU.
+
+    Batches have other lengths each time, so that more and more of it is too small for the next one. Once took 0.1 to
+    0.2 s.
+    """
 
     def __init__(self, every: float = 15.0) -> None:
-        self._every, self._last = every, time.monotonic()
+        self._every, self._last = every, time.process_time()
 
     def __call__(self) -> None:
         """A step is done."""
-        if time.monotonic() - self._last > self._every:
+        if time.process_time() - self._last > self._every:
             _trim()
-            self._last = time.monotonic()
+            self._last = time.process_time()
 
 
 def reset_peak() -> None:

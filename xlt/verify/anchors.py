@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from xlt.pipeline.spec import Backbone
@@ -20,21 +21,25 @@ def judge_anchors(
     backbones: Mapping[str, Backbone],
     tier: str,
     command: str,
+    *,
+    but: str = "",
 ) -> Paper:
     """A verdict on each of the claims, which arms of ``tier`` measure, and on the printed values of what was run.
 
     ``backbones`` has the model of each arm that was run; ``command`` makes the results, ``--part`` one of the anchors.
+    ``but`` says in words why nothing that was run is comparable; empty if it is.
     """
     claims: list[ClaimVerdict] = []
     judged: list[CellVerdict] = []
     for claim in asked:
-        arm, fix = claim.measured_by[tier], f"{command} --part {claim.id}"
+        # What else the folder holds, the command keeps without being told.
+        arm, fix = claim.measured_by[tier], f"{re.sub(r' --part [^ ]+', '', command)} --part {claim.id}"
         own = [cell.model_copy(update={"arm": arm}) for cell in cells if cell.arm == claim.row]
         backbone = backbones.get(arm)
         if backbone is None:
             why = f"the part {claim.id} of the tier was not run"
             found = ClaimVerdict(claim=claim, verdict="not run", reason=why, fix=f"{fix} ({claim.cost})")
-        elif why := _another_model(claim, backbone) or _fewer_rows(claim, arm, own, scores):
+        elif why := but or _another_model(claim, backbone) or _fewer_rows(claim, arm, own, scores):
             found = ClaimVerdict(claim=claim, verdict="not verifiable", reason=why)
         else:
             layer = backbone.retrieval_layer

@@ -136,11 +136,16 @@ class Verification(Frozen):
     def nothing_judged(self) -> str:
         """Why nothing was judged, in words; empty where something was, or nothing is expected of single runs."""
         words = self.paper.words if self.paper else set[VerdictWord]()
+        cited = (
+            self.paper.cells if self.paper and not self.paper.claims else ()
+        )  # printed cells, where those are asked for
+        words |= {each.verdict for each in cited}
         for each in self.seeds:
             words |= words_of(each.verdicts, each.overall)
         if not self.tier or words - {"not verifiable"}:
             return ""
-        return self.verdicts[0].reason if self.verdicts else "nothing was scored"
+        claims = self.paper.claims if self.paper else ()
+        return next((each.reason for each in (*self.verdicts, *claims, *cited)), "nothing was scored")
 
     @property
     def table(self) -> pd.DataFrame:
@@ -259,31 +264,36 @@ def join(
         if not paper.of_anchors:
             original = beside_paper(paper, scores_of(joined), first.backbone.name, first.platform, first.deviations)
     code = worst_code([exit_code((), (), words), golden_code(golden), *(each.exit_code for each in verifications)])
-    joined = joined.model_copy(update={"paper": paper, "original": original, "exit_code": code})
-    if code == ExitCode.OK and joined.nothing_judged:
-        return joined.model_copy(update={"exit_code": int(ExitCode.INCOMPLETE)})
-    return joined
+    return with_code(joined.model_copy(update={"paper": paper, "original": original}), code)
+
+
+def with_code(verification: Verification, code: int) -> Verification:
+    """The verification with its exit code; success is none where nothing was judged."""
+    verification = verification.model_copy(update={"exit_code": code})
+    if code == ExitCode.OK and verification.nothing_judged:
+        return verification.model_copy(update={"exit_code": int(ExitCode.INCOMPLETE)})
+    return verification
 
 
 def _judge_paper(joined: Verification, backbone: Backbone, given: Given | None) -> Paper:
     claims = read_claims()
     asked = [claim for claim in claims.claims if joined.tier in claim.tiers]
     cells, why = read_literature().cells(given), ""
-    anchors = bool(asked) and all(joined.tier in claim.measured_by for claim in asked)
-    if not anchors:
-        cells = [cell for cell in cells if cell.backbone in ("", claims.backbone)]
-    if backbone.name != claims.backbone and not anchors:
-        why = f"the claims are about {claims.backbone}; the results are of {backbone.name}"
-    elif limit := joined.source.settings.get("limit"):
+    if limit := joined.source.settings.get("limit"):
         why = f"the results are of the first {limit} rows of each split (--limit)"
-    elif (backbone.pooling, backbone.prefix) != ("mean", ""):
+    anchors = bool(asked) and all(joined.tier in claim.measured_by for claim in asked)
+    if anchors:
+        of = joined.backbones
+        return judge_anchors(asked, scores_of(joined), cells, of, joined.tier, joined.command, but=why)
+    cells = [cell for cell in cells if cell.backbone in ("", claims.backbone)]
+    if backbone.name != claims.backbone:
+        why = f"the claims are about {claims.backbone}; the results are of {backbone.name}"
+    elif not why and (backbone.pooling, backbone.prefix) != ("mean", ""):
         why = (
             f"retrieval read pooling {backbone.pooling}, prefix {backbone.prefix!r}; what is printed was the plain mean"
         )
     if why:
         return not_judged(tuple(each.seed for each in joined.seeds), asked, cells, why)
-    if anchors:
-        return judge_anchors(asked, scores_of(joined), cells, joined.backbones, joined.tier, joined.command)
     return judge_paper(scores_of(joined), asked, cells, backbone.retrieval_layer, joined.command)
 
 

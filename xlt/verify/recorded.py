@@ -266,16 +266,22 @@ REFERENCE_RUN = TypeAdapter(ReferenceRun)
 
 
 def _order(run: ReferenceRun) -> tuple[int, str, bool]:
-    """By seed and device, native before portable: of one seed the first stands for it in a band."""
-    return run.seed, run.device, run.platform.get("numerics") == "portable"
+    """By seed and device, native numerics before others: of one seed the first stands for it in a band."""
+    return run.seed, run.device, _numerics(run) != "native"
+
+
+def _numerics(run: ReferenceRun) -> str:
+    """How a reference run computed on a CPU; those that are older than the choice are native."""
+    return str(run.platform.get("numerics", "native"))
 
 
 def reference_path(run: ReferenceRun, artifact: Path) -> Path:
-    """``seed-<n>.json`` for the CPU, ``seed-<n>-portable.json`` for it with portable numerics, and
+    """``seed-<n>.json`` for the CPU, ``seed-<n>-<numerics>.json`` for it with others than native ones, and
     ``seed-<n>-<device>.json`` for an accelerator."""
     device = re.sub(r"[^a-z0-9]+", "-", run.device.lower()).strip("-")
-    portable = "-portable" if run.platform.get("numerics") == "portable" else ""
-    suffix = portable if device == "cpu" else f"-{device}"
+    numerics = _numerics(run)
+    other = f"-{numerics}" if numerics != "native" else ""
+    suffix = other if device == "cpu" else f"-{device}"
     return artifact / "measured" / f"{run.tier}-{run.source}" / f"seed-{run.seed}{suffix}.json"
 
 

@@ -9,7 +9,7 @@ from xlt.errors import UsageFault
 from xlt.tasks.catalogue import TASKS
 from xlt.verify.comparison import VerdictWord
 from xlt.verify.evidence import golden_code
-from xlt.verify.judge import Verification, exit_code, worst_code
+from xlt.verify.judge import Verification, exit_code, with_code, worst_code
 from xlt.verify.paper import Paper
 from xlt.verify.scores import tasks_of
 from xlt.verify.verdicts import count_verdicts
@@ -46,7 +46,7 @@ def select(
         words = {each.verdict for each in paper.claims} | {each.verdict for each in paper.cells}
     codes = [exit_code(each.problems, each.runs, {v.verdict for v in each.verdicts}, whole=False) for each in parts]
     code = worst_code([exit_code((), (), words), golden_code(verification.golden), *codes])
-    return parts[0].model_copy(update={"further": tuple(parts[1:]), "paper": paper, "exit_code": code})
+    return with_code(parts[0].model_copy(update={"further": tuple(parts[1:]), "paper": paper}), code)
 
 
 def _names(verification: Verification) -> Iterator[str]:
