@@ -25,6 +25,7 @@ NEEDING = {
         "xlt.data.world",
         "xlt.frozen",
         "xlt.pipeline",
+        "xlt.retrieval.readings",
         "xlt.verify",
     ),
     # transformers needs it too.

@@ -65,7 +65,7 @@ def show_readings(
     common = [by_language[language] for language in found.languages if language in by_language]
     if 0 < len(common) < len(by_language):
         number = f"{fmean(common):.1f}"
-        say(f"Of {len(common)} languages of the table, whose printed mean is {number}.")
+        say(f"Of {len(common)} language{'s' * (len(common) > 1)} of the table, whose printed mean is {number}.")
     if number:
         comparison, values = pipeline.nearest_values(found, number, by_language)
     report = ReadingsReport(folder, found, comparison, earlier)
@@ -130,7 +130,8 @@ def _shown(report: ReadingsReport, values: list[pipeline.Value]) -> Shown:
     rows = first + [value for value in plain if value not in first]
     mining = found.readings[0].queries == "both"
     way = ("split", "layer", "pooling", "vectors", "threshold" if mining else "queries", "scoring")
-    title = f"{found.task}, {len(found.languages)} languages: {len(found.readings)} readings"
+    count = len(found.languages)
+    title = f"{found.task}, {count} language{'s' * (count > 1)}: {len(found.readings)} readings"
     second = "off by language" if comparison and comparison.differences else "mean over"
     yield table(("score", second, *way, ""), (_row(value, mining, second) for value in rows), title)
     if not plain:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, TypeAlias
 
@@ -90,7 +90,7 @@ def read_language(
                     if pooling == "mean":
                         plain[how] = next(iter(scores.values()))
             shape = geometry(foreign[0], english[0], sides.matches)
-            layers[layer] = LayerProfile(layer=layer, **plain, **asdict(shape))
+            layers[layer] = LayerProfile(layer=layer, **plain, **shape.model_dump())
     return Readings(
         task=key,
         backbone=spec.backbone,

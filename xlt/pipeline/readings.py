@@ -21,7 +21,7 @@ from xlt.errors import DataFault
 from xlt.files import locked, writable, write_text
 from xlt.frozen import Frozen
 from xlt.pipeline.spec import Backbone, RunSpec, SourceSpec
-from xlt.retrieval.readings import Queries, Scoring, TokenPooling, Transformation
+from xlt.retrieval.readings import Geometry, Queries, Scoring, TokenPooling, Transformation
 from xlt.strict_json import read_json
 from xlt.tasks.catalogue import get_task
 
@@ -65,7 +65,7 @@ class Reading(Frozen):
     not known."""
 
 
-class LayerProfile(Frozen):
+class LayerProfile(Geometry):
     """Alignment and isotropy of one layer: of the mean over all tokens, each number a mean over languages."""
 
     layer: int
@@ -76,18 +76,6 @@ class LayerProfile(Frozen):
     """The same score when each side's mean is taken off first."""
     whitened: float
     """The same score when the vectors of both sides are whitened first."""
-    translations: float
-    """The mean cosine of the translation pairs."""
-    strangers: float
-    """The mean cosine of all other pairs of a foreign and an English sentence."""
-    english: float
-    """The mean cosine of all pairs of two English sentences (the anisotropy of Ethayarajh 2019)."""
-    foreign: float
-    """The mean cosine of all pairs of two foreign sentences."""
-    english_first_component: float
-    """The share of the variance of the English vectors along their first principal component."""
-    foreign_first_component: float
-    """The share of the variance of the foreign vectors along their first principal component."""
 
 
 class Readings(Frozen):
@@ -257,7 +245,8 @@ class Comparison(Frozen):
     printed: str
     """The number as it was given: its decimals say how it was rounded."""
     values: int
-    """How many values were compared with it: every reading, averaged over languages and over pairs."""
+    """How many values were compared with it: every reading, averaged over languages, and over pairs where that differs.
+    """
     hits: int
     """How many of them round to it."""
     window: float
@@ -276,7 +265,12 @@ class Comparison(Frozen):
 def values(found: Readings) -> list[Value]:
     """Every value, the highest first."""
     every = [Value(reading, "languages", reading.mean) for reading in found.readings]
-    every += [Value(reading, "pairs", reading.mean_over_pairs) for reading in found.readings]
+    sizes = {(name.split("/")[1], count) for name, count in found.pairs.items()}
+    # Where all languages have as many pairs, the two means are one number, which may not count twice.
+    unequal = {split for split, count in sizes if (split, count) != min(each for each in sizes if each[0] == split)}
+    every += [
+        Value(reading, "pairs", reading.mean_over_pairs) for reading in found.readings if reading.split in unequal
+    ]
     return sorted(every, key=lambda each: -each.value)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -15,6 +14,7 @@ from torch.nn.functional import normalize
 from xlt_kernels.segments import at_least_fp32, mean_pool
 
 from xlt.data.packing import Encoded, by_tokens, pack
+from xlt.frozen import Frozen
 from xlt.model.encoder import PackedModel, check_finite, inference
 from xlt.retrieval.mining import margins
 from xlt.retrieval.search import Floats, Ids, Progress, nearest_both
@@ -137,16 +137,21 @@ def _hits(found: Ids) -> float:
     return 100 * int((found == np.arange(len(found))).sum()) / len(found)
 
 
-@dataclass(frozen=True, slots=True)
-class Geometry:
+class Geometry(Frozen):
     """How the vectors of two languages lie, of one layer."""
 
     translations: float
+    """The mean cosine of the translation pairs."""
     strangers: float
+    """The mean cosine of all other pairs of a foreign and an English sentence."""
     english: float
+    """The mean cosine of all pairs of two English sentences (the anisotropy of Ethayarajh 2019)."""
     foreign: float
+    """The mean cosine of all pairs of two foreign sentences."""
     english_first_component: float
+    """The share of the variance of the English vectors along their first principal component."""
     foreign_first_component: float
+    """The share of the variance of the foreign vectors along their first principal component."""
 
 
 def geometry(foreign: Floats, english: Floats, matches: tuple[Ids, Ids]) -> Geometry:
