@@ -42,7 +42,6 @@ def test_without_data_the_graph_is_shown_and_how_to_get_the_data(
     parts += [
         "not measured here yet",
         "87 GB for 39 models",
-        "unknown for 1 of 47 runs",
         "an estimate for qqp, panx",
         "seeds: 0, 1, 2",
     ]
@@ -56,11 +55,16 @@ def test_what_the_seeds_can_show_is_said_before_anything_is_fetched(
     shutil.copy(PROJECT / "artifact" / "claims.toml", tmp_path / "artifact")
     shutil.copytree(PROJECT / "artifact" / "expected", tmp_path / "artifact" / "expected")
     arguments = ("plan", "--tier", "core", "--power", "--results", str(tmp_path / "results"))
-    document = invoke(*arguments, "--json").document["power"]
+    whole = invoke(*arguments, "--json").document
+    document, hours = whole["power"], whole["estimate"]["hours"]
+    assert list(hours) == ["NVIDIA H200, graph engine, predicted", "NVIDIA H200, deepspeed engine, predicted"]
+    assert all(each["measured"] == [] and each["training"] > each["floor"] > 0 for each in hours.values())
     claims = {line["claim"] for line in document["lines"]}
     assert claims == {"", "C1", "C2", "C3", "C4", "C5", "C7", "C8", "A2", "A5"}, "C6 is of the tier paper"
     assert all(each["source"].startswith("https://") for each in document["prior"]["sets"])
     assert document["sizes_unknown"] == ["bucc2018", "tydiqa"]
     text = invoke(*arguments).out
-    assert not [part for part in ("all nine − baseline", "nothing is trained") if part not in text]
+    assert not [
+        part for part in ("all nine − baseline", "nothing is trained", "* predicted from the assum") if part not in text
+    ]
     assert invoke(*arguments[:3], *arguments[4:], "--json").document["power"] is None

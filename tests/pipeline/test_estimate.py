@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from transformers import PreTrainedTokenizerBase
@@ -21,8 +20,10 @@ from xlt.errors import EnvironmentFault
 from xlt.pipeline import calibration
 from xlt.pipeline import estimate as module
 from xlt.pipeline.calibration import calibrate
-from xlt.pipeline.estimate import Estimate, Hours, Rate, RunEstimate, estimate
+from xlt.pipeline.estimate import Estimate, RunEstimate, ScoredRows, estimate
 from xlt.pipeline.grid import GridBuilder
+from xlt.pipeline.hours import Rate
+from xlt.pipeline.sources import LimitedSource
 from xlt.pipeline.tiers import read_tier
 from xlt.pipeline.tokens import read_tokens
 from xlt.tasks.catalogue import get_task
@@ -33,6 +34,11 @@ def cost(tier: str, source: Source) -> tuple[dict[str, RunEstimate], Estimate]:
     grid = GridBuilder(read, source, seed=0, precision="fp32", fingerprints=False).grid()
     result = estimate(grid, read.plan(source.name), source)
     return {spec.name: run for spec, run in zip(grid.runs, result.runs, strict=True)}, result
+
+
+def sized(run: RunEstimate) -> RunEstimate:
+    """Without what it makes of text, which is nothing where nothing is known."""
+    return replace(run, encoded={})
 
 
 @pytest.fixture
@@ -53,10 +59,11 @@ def artifact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_what_is_neither_counted_nor_measured_is_unknown(tiny_tier: Path, tiny_files: Path, artifact: Path) -> None:
     runs, whole = cost(str(tiny_tier), FilesSource(tiny_files))
     # Steps and batches are set by the recipe; without a tokenizer nobody has counted a token.
-    assert runs["mlm"] == RunEstimate(12 * 16, None, evaluation_tokens=0, dev_tokens=None)
-    assert runs["baseline.xquad"] == RunEstimate(8 * 8, None, evaluation_tokens=None, dev_tokens=None)
-    assert runs["baseline.tatoeba"] == RunEstimate(0, 0, evaluation_tokens=None)
+    assert sized(runs["mlm"]) == RunEstimate(12 * 16, None, evaluation_tokens=0, dev_tokens=None)
+    assert sized(runs["baseline.xquad"]) == RunEstimate(8 * 8, None, evaluation_tokens=None, dev_tokens=None)
+    assert sized(runs["baseline.tatoeba"]) == RunEstimate(0, 0, evaluation_tokens=None)
     assert whole.unknown_runs == [name for name, run in runs.items() if run.tokens != 0]
+    assert whole.unscored_runs == list(runs)
     assert (whole.training_tokens, whole.disk_bytes, whole.hours, whole.gpu_bytes) == (0, None, {}, {})
 
 
@@ -89,7 +96,14 @@ def test_with_rows_and_tokenizer_the_tokens_are_those_of_training(
         evaluation_tokens=scored,
         # 48 rows in batches of 32: the first epoch ends within step 2, the second with step 3, and so does training.
         dev_tokens=2 * scored,
+        steps={"pair_classification": 3},
+        scored={"pair_classification": ScoredRows(12, scored, 1)},
+        dev={"pair_classification": ScoredRows(12, scored, 1)},
+        dev_scores=2,
+        encoded={"pair_classification": once + scored},
     )
+    # What one run has made of text the others read.
+    assert runs["squad.xnli"].encoded == {}
     assert whole.training_tokens == sum(run.tokens or 0 for run in runs.values())
     # Its data is absent here. How many rows it has is published, and how long such rows are is recorded.
     assert runs["hellaswag"].examples == 32 * -(-3 * 39_905 // 32)
@@ -122,11 +136,17 @@ def test_without_data_models_and_downloads_are_counted(artifact: Path, tmp_path:
     # 2 epochs of the 392,702 rows that are published, as whole batches of 32, each row as long as those recorded.
     assert runs["mnli"].examples == 785_408
     assert runs["mnli"].tokens == pytest.approx(785_408 * read_tokens().tasks["mnli"].splits["train"].mean, rel=1e-6)
-    # What it is scored on is not known: nobody has counted the rows.
-    assert runs["mnli"].evaluation_tokens is None
-    # Nobody has counted the text of masked LM, nor the rows of ANLI.
+    # So are the rows that it is scored on, and the 500 of them that choose its checkpoint.
+    dev = read_tokens().tasks["mnli"].splits["dev"].mean
+    assert runs["mnli"].evaluation_tokens == pytest.approx(9815 * dev, rel=1e-4)
+    assert runs["mnli"].dev == {"pair_classification": ScoredRows(500, round(500 * dev), 1)}
+    # One table holds all languages of TyDiQA; Tatoeba has two sentences a row.
+    assert runs["baseline.tydiqa"].scored["span_qa"].rows == pytest.approx(5077, abs=9)
+    # Nobody has counted the text of masked LM, the sentences of BUCC, or those of all languages of UD.
     assert runs["mnli_mlm"].examples is None
-    assert runs["anli_plus"].examples is None
+    uncounted = "bucc2018", "udpos", "_mlm", "_mlm8"
+    assert {name for name in runs if name.endswith(uncounted[2:])} < {*whole.unscored_runs}
+    assert not [name for name in whole.unscored_runs if not any(each in name for each in uncounted)]
     # 8 single tasks, multi8, 4 with masked LM; from each and the baseline 6 trainings on targets; 2 are shared.
     assert whole.models == sum(run.tokens != 0 for run in runs.values()) == 13 + 14 * 6 - 2
     assert whole.disk_bytes == whole.models * 558_840_832 * 4
@@ -143,45 +163,22 @@ def test_sizes_of_downloads_are_those_of_the_lock(artifact: Path, tmp_path: Path
     assert (whole.download_bytes, whole.unknown_downloads) == (107, [])
 
 
-def rate(**changes: Any) -> Rate:
-    values: dict[str, Any] = {
-        "device": "device 0",
-        "backbone": "xlm-roberta-large",
-        "engine": "graph",
-        "training": {"pair_classification": 1000.0, "span_qa": 2000.0},
-    }
-    return Rate(**(values | changes))
-
-
 def test_hours_rest_on_recorded_rates_of_the_same_backbone(
     tiny_files: Path, artifact: Path, tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    for number, each in enumerate((rate(), rate(engine="deepspeed"), rate(backbone="another"))):
-        (artifact / "measured" / f"rate-{number}.json").write_text(each.model_dump_json(), encoding="utf-8")
+    values = {"device": "device 0", "backbone": "xlm-roberta-large", "engine": "graph"}
+    rate = Rate(**values, training={"pair_classification": 1000.0, "span_qa": 2000.0})  # type: ignore[arg-type]
+    for number, changes in enumerate(({}, {"engine": "deepspeed"}, {"backbone": "another"})):
+        text = rate.model_copy(update=changes).model_dump_json()
+        (artifact / "measured" / f"rate-{number}.json").write_text(text, encoding="utf-8")
     _, whole = cost("core", FilesSource(tiny_files))
-    # Some runs of the tier are of unknown size: how long all take is not known.
-    assert whole.hours == {
-        "device 0, graph engine": Hours(None, None, None),
-        "device 0, deepspeed engine": Hours(None, None, None),
-    }
+    # Nobody measured taggings, predictions and the rest.
+    unknown = {hours.training or hours.dev or hours.evaluation or hours.total for hours in whole.hours.values()}
+    assert list(whole.hours) == ["device 0, graph engine", "device 0, deepspeed engine"]
+    assert unknown == {None}
     (artifact / "measured" / "rate-2.json").write_text("{}", encoding="utf-8")
     with pytest.raises(EnvironmentFault, match=r"rate-2\.json"):
         cost("core", FilesSource(tiny_files))
-
-
-def test_runs_side_by_side_take_a_part_of_the_time_but_phase_1_does_not(
-    tiny_tier: Path, tiny_files: Path, artifact: Path
-) -> None:
-    grid = GridBuilder(read_tier(str(tiny_tier)), FilesSource(tiny_files), seed=0, precision="fp32").grid()
-    kinds = {"span_qa": 3600}
-    runs = [RunEstimate(1, 3600, kinds=kinds, evaluation_tokens=360, dev_tokens=720) for _ in grid.runs]
-    hours = rate(training={"span_qa": 1.0}, inference=10.0, side_by_side=2).hours(grid, runs, calibrated=False)
-    assert hours.training == pytest.approx(1 + (len(runs) - 1) / 2)
-    assert hours.evaluation == pytest.approx((1 + (len(runs) - 1) / 2) * 36 / 3600)
-    assert hours.dev == pytest.approx((1 + (len(runs) - 1) / 2) * 72 / 3600)
-    # A kind of task without a rate, or no rate of predictions: unknown.
-    unmeasured = rate(training={"tagging": 1.0}).hours(grid, runs, calibrated=False)
-    assert (unmeasured.training, unmeasured.dev, unmeasured.evaluation) == (None, None, None)
 
 
 def test_a_calibration_trains_and_predicts_a_little_of_every_kind(
@@ -193,6 +190,7 @@ def test_a_calibration_trains_and_predicts_a_little_of_every_kind(
     found = calibrate(tier, grid, source)
     assert set(found.rate.training) == {"masked_lm", "pair_classification", "span_qa"}
     assert found.rate.inference is not None
+    assert {*found.rate.encoding} == {"pair_classification", "span_qa"}
     assert min(*found.rate.training.values(), found.rate.inference) > 0
     whole = estimate(grid, tier.plan("files"), source, found)
     assert whole.unknown_runs == []
@@ -230,3 +228,6 @@ def test_of_a_set_that_a_recipe_cuts_only_those_rows_are_counted(tmp_path: Path)
     runs, _ = cost("pocket", FilesSource(tmp_path))
     assert runs["mnli"].examples == 4000
     assert runs["baseline.xnli"].examples == 3008  # in whole batches
+    # How many are left of sets that are not here and then limited, nobody knows.
+    limited, _ = cost("pocket", LimitedSource(FilesSource(tmp_path), 5))
+    assert (limited["mnli"].examples, limited["mnli"].evaluation_tokens) == (None, None)

@@ -14,8 +14,8 @@ from xlt.data.files.source import FilesSource
 from xlt.data.tokenizer import load_tokenizer, train_tokenizer
 from xlt.errors import DataFault
 from xlt.pipeline import estimate as module
-from xlt.pipeline.estimate import Rate
 from xlt.pipeline.grid import GridBuilder
+from xlt.pipeline.hours import Rate
 from xlt.pipeline.parts import PartCost, part_costs
 from xlt.pipeline.tiers import read_tier
 from xlt.tasks.catalogue import get_task

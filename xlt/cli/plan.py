@@ -22,8 +22,22 @@ from xlt.errors import DataFault
 with lazily():
     from xlt.pipeline import calibration, executor, grid, parts, single, sources, store, tiers
     from xlt.pipeline import estimate as costs
+    from xlt.pipeline import hours as durations
     from xlt.verify import power as powers
 
+# The rows of the table of hours.
+TIMED = {
+    "steps": "optimiser steps",
+    "tokens": "training tokens",
+    "floor": "floor of training: its products alone",
+    "training": "training",
+    "dev": "dev scores, at most",
+    "evaluation": "predictions and scores",
+    "retrieval": "retrieval",
+    "encoding": "tokens of text, one thread",
+    "saving": "models written, read, hashed",
+    "total": "all",
+}
 UNKNOWN = "unknown"  # the state of a run whose data is absent
 
 
@@ -199,14 +213,14 @@ def part_lines(found: Iterable[parts.PartCost]) -> Iterator[str]:
             tokens = "tokens not known yet" if cost.unknown_runs else f"{_tokens(cost.training_tokens)} tokens"
             count = f"{total:,} training examples, {tokens}"
         hours = [
-            f"training {_hours(took.training)}, evaluation {_hours(took.evaluation)} on {device}"
-            for device, took in cost.hours.items()
+            f"training {_hours(took.training)}, all {_hours(took.total)} on {on}" for on, took in cost.hours.items()
         ]
-        hours += [] if any(took.gpu for took in cost.hours.values()) else ["not timed on a GPU yet"]
+        timed = any(took.gpu and took.measured for took in cost.hours.values())
+        hours += [] if timed else ["not timed on a GPU yet"]
         yield f"  {each.backbone}; {count}; {'; '.join(hours)}"
 
 
-def _costs(cost: costs.Estimate) -> Iterator[str]:
+def _costs(cost: costs.Estimate) -> Shown:
     """What the whole grid costs with one seed, if nothing of it is done yet."""
     unknown = len(cost.unknown_runs)
     tokens = [_tokens(cost.training_tokens) or "none"] if cost.training_tokens or not unknown else []
@@ -218,11 +232,6 @@ def _costs(cost: costs.Estimate) -> Iterator[str]:
         tokens.append(f"rows of {len(tabled)} tasks as long as those in artifact/measured/tokens.json")
         if guessed:
             tokens.append(f"an estimate for {', '.join(guessed)}: other text or lengths were counted")
-    hours = [
-        f"training {_hours(each.training)}, dev scores at most {_hours(each.dev)}, "
-        f"evaluation {_hours(each.evaluation)} on {name}"
-        for name, each in cost.hours.items()
-    ]
     memory = [f"{size / 1e9:.0f} GB (ZeRO {stage})" for stage, size in cost.gpu_bytes.items()]
     disk = "unknown" if cost.disk_bytes is None else f"{cost.disk_bytes / 1e9:.0f} GB"
     download = [f"{cost.download_bytes / 1e9:.2f} GB"] if cost.download_bytes or not cost.unknown_downloads else []
@@ -230,10 +239,44 @@ def _costs(cost: costs.Estimate) -> Iterator[str]:
         download.append(f"not known before the fetch: {', '.join(cost.unknown_downloads)}")
     yield "One seed costs, from the beginning:"
     yield f"  training tokens  {'; '.join(tokens)}"
-    yield f"  time             {'; '.join(hours) or 'not measured here yet: add --calibrate'}"
+    yield f"  time             {'see the table below' if cost.hours else 'not measured here yet: add --calibrate'}"
     yield f"  GPU memory       {'; '.join(memory) or 'not measured: add --calibrate on a GPU'}"
     yield f"  disk             {disk} for {cost.models} models in fp32"
     yield f"  download         {'; '.join(download)}"
+    if cost.hours:
+        yield from _time(cost)
+
+
+def _time(cost: costs.Estimate) -> Shown:
+    """How long each part of the work takes on each device, and how much it is."""
+    runs, found = cost.runs, cost.hours
+    scored = [(kind, each) for run in runs for kind, each in run.scored.items()]
+    tested = sum(each.rows for kind, each in scored if kind != "retrieval")
+    mined = sum(each.rows for kind, each in scored if kind == "retrieval")
+    sizes = {
+        "steps": f"{sum(sum(run.steps.values()) for run in runs):,.0f}",
+        "tokens": _tokens(cost.training_tokens),
+        "dev": f"{sum(run.dev_scores for run in runs):,} scores",
+        "evaluation": f"{tested:,} rows",
+        "retrieval": f"{mined:,} sentences or pairs",
+        "encoding": f"{_tokens(sum(sum(run.encoded.values()) for run in runs)) or 'no'} tokens",
+        "saving": f"{cost.models} models",
+    }
+    rows = [
+        (label, sizes.get(part), *(_marked(part, each) for each in found.values())) for part, label in TIMED.items()
+    ]
+    yield table(("part", "size", *found), rows, "Time that one seed takes, one part after another")
+    yield "  * predicted from the assumptions in artifact/expected/hours-*.toml, not measured on that device"
+    if without := dict.fromkeys((*cost.unknown_runs, *cost.unscored_runs)):
+        yield f"  without {len(without)} runs of unknown size: {', '.join(without)}"
+
+
+def _marked(part: str, hours: durations.Hours) -> str | None:
+    if not hasattr(hours, part) or (part == "floor" and hours.floor is None):
+        return None
+    shown = _hours(getattr(hours, part))
+    measured = part in hours.measured or (part == "total" and {*durations.PARTS} <= {*hours.measured})
+    return shown if measured or shown == "unknown" else f"{shown} *"
 
 
 def _power(found: powers.GridPower) -> Shown:

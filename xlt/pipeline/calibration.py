@@ -6,12 +6,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from xlt.data.features import encode
 from xlt.data.source import Source, with_labels
 from xlt.errors import UsageFault
-from xlt.evaluate.predict import predict
-from xlt.pipeline.estimate import SAMPLE, Calibration, Rate
+from xlt.evaluate.predict import RepeatedPrediction
+from xlt.pipeline.estimate import SAMPLE, Calibration
 from xlt.pipeline.grid import Grid
+from xlt.pipeline.hours import Rate
 from xlt.pipeline.memory import peak_memory
 from xlt.pipeline.provenance import device_name
 from xlt.pipeline.sources import LimitedSource
@@ -45,6 +45,7 @@ def calibrate(tier: Tier, grid: Grid, source: Source, at_once: int = 1) -> Calib
         raise UsageFault("There is nothing to calibrate: no run of the grid trains.")
     start_process_group()
     training: dict[Kind, float] = {}
+    encoding: dict[Kind, float] = {}
     tokens = seconds = 0.0
     few = LimitedSource(source, 4 * SAMPLE, 4 * SAMPLE)  # not everything need be tokenised
     with tempfile.TemporaryDirectory(prefix="xlt-plan-") as folder:
@@ -53,8 +54,10 @@ def calibrate(tier: Tier, grid: Grid, source: Source, at_once: int = 1) -> Calib
         tokenizer.save_pretrained(folder)
         for kind, (spec, key) in trained.items():
             use_threads(tier.threads)
-            training[kind], read, took = _try(spec, key, few, Path(folder), tier.accumulation)
+            training[kind], read, encoded, took = _try(spec, key, few, Path(folder), tier.accumulation)
             tokens, seconds = tokens + read, seconds + took
+            if read:
+                encoding[kind] = read / encoded
     gpu = spec.precision == "bf16"
     rate = Rate(
         device=device_name(),
@@ -62,14 +65,17 @@ def calibrate(tier: Tier, grid: Grid, source: Source, at_once: int = 1) -> Calib
         engine=spec.engine,
         training=training,
         inference=tokens / seconds if seconds else None,
+        encoding=encoding,
         gpu=gpu,
         side_by_side=1 if gpu else at_once,
     )
     return Calibration(rate, tokenizer, peak_memory().get("device_bytes"))
 
 
-def _try(spec: RunSpec, key: str, source: Source, start_from: Path, micro_batches: int) -> tuple[float, int, float]:
-    """Tokens per second in training, and the tokens and seconds of predictions."""
+def _try(
+    spec: RunSpec, key: str, source: Source, start_from: Path, micro_batches: int
+) -> tuple[float, int, float, float]:
+    """Tokens per second in training; the tokens of predictions, and the seconds of making and of reading them."""
     count = CALIBRATION_STEPS[spec.engine]
     recipe = {**spec.recipe, "steps": 2 * count, "epochs": 0, "evaluate_every": 0}
     changes = {"train": (key,), "recipe": recipe, "collapse_after": 0.0, "parent": None}
@@ -86,10 +92,11 @@ def _try(spec: RunSpec, key: str, source: Source, start_from: Path, micro_batche
     rate = sum(tokens for _, tokens in laps[count:]) / (laps[-1][0] - laps[count - 1][0])
     task = with_labels(spec.task(key), source)
     if task.kind == "masked_lm" or not source.languages(task, "dev"):
-        return rate, 0, 0.0
+        return rate, 0, 0.0, 0.0
     rows = source.rows(task, "dev", ENGLISH)[:SAMPLE]
     start = time.perf_counter()
-    predict(result.model, rows, task, result.tokenizer, max_tokens=evaluation_tokens(), device=device())
-    took = time.perf_counter() - start
-    read = sum(len(each.input_ids) for each in encode(rows, task, result.tokenizer, training=False))
-    return rate, read, took
+    prediction = RepeatedPrediction(rows, task, result.tokenizer, max_tokens=evaluation_tokens())
+    encoded = time.perf_counter()
+    prediction.predict(result.model, device())
+    read = sum(len(each.input_ids) for each in prediction.sequences)
+    return rate, read, encoded - start, time.perf_counter() - encoded

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
-
-from pydantic import Field
+from dataclasses import astuple, dataclass, field, replace
+from functools import reduce
+from operator import add
+from typing import TYPE_CHECKING
 
 from xlt.artifact import artifact_root, read_record
-from xlt.data.rows import Row
-from xlt.data.source import Source, evaluated, training_rows
+from xlt.data.rows import MiningRow, Row
+from xlt.data.source import EVALUATED_SPLITS, Source, evaluated, training_rows
 from xlt.errors import DataFault, XltError
-from xlt.frozen import Frozen
 from xlt.pipeline.grid import Grid
+from xlt.pipeline.hours import BYTES_PER_PARAMETER, Hours, Rate, all_hours, read_assumptions
 from xlt.pipeline.spec import RunSpec
 from xlt.pipeline.tiers import SourcePlan
 from xlt.pipeline.tokens import TokenTable, read_tokens
@@ -25,9 +26,29 @@ from xlt.train.batches import scored_steps
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from xlt.data.hub.table import HubTask
+
 SAMPLE = 1000  # rows of a training set whose tokens are counted
 CELL_SAMPLE = 100  # rows of one split and language that is scored
-BYTES_PER_PARAMETER = 4  # Models are stored in fp32.
+# Tokens of a forward pass on a large GPU (see ``xlt.pipeline.training``, which would load torch).
+LARGE_CARD_TOKENS = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredRows:
+    """Rows that are predicted."""
+
+    rows: int
+    """How many."""
+    tokens: int
+    """The tokens of their sequences."""
+    passes: int
+    """The forward passes that these take on a large GPU: one at least for each task, split and language."""
+    pairs: int = 0
+    """Of mining: how many pairs of a foreign and an English sentence are compared."""
+
+    def __add__(self, other: ScoredRows) -> ScoredRows:
+        return ScoredRows(*(mine + its for mine, its in zip(astuple(self), astuple(other), strict=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,23 +64,18 @@ class RunEstimate:
     evaluation_tokens: int | None = 0
     """The tokens that it is scored on after the training."""
     dev_tokens: int | None = 0
-    """The tokens of the English dev sets, as often as they are scored during the training if it does not stop early."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hours:
-    """How long a grid takes on one device; None where its tokens or their rate are not known."""
-
-    training: float | None
-    """Hours of training."""
-    dev: float | None
-    """Hours of scoring dev sets during the training; early stopping makes them fewer."""
-    evaluation: float | None
-    """Hours of evaluation after the training."""
-    calibrated: bool = False
-    """Whether the rates were measured now, on this machine."""
-    gpu: bool = False
-    """Whether the device is a GPU."""
+    """The tokens of the English dev rows, as often as they are scored during the training if it does not stop early."""
+    steps: Mapping[Kind, float] = field(default_factory=dict)
+    """The optimiser steps by kind of task; empty where the tokens are not known."""
+    scored: Mapping[Kind, ScoredRows] = field(default_factory=dict)
+    """What it is scored on after the training, by kind of task; empty where that is not known."""
+    dev: Mapping[Kind, ScoredRows] = field(default_factory=dict)
+    """The English dev rows of one score during the training, by kind of task."""
+    dev_scores: int = 0
+    """How many such scores there are."""
+    encoded: Mapping[Kind, int] = field(default_factory=dict)
+    """The tokens that it makes of text, by kind of task: training sets and what it is scored on, if no earlier run of
+    the grid has made them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +88,13 @@ class Estimate:
     """The training tokens of all runs but the ``unknown_runs``."""
     unknown_runs: list[str]
     """The names of the runs whose training tokens are not known."""
+    unscored_runs: list[str]
+    """The names of the runs of which it is not known how much they are scored on; hours are without it."""
     by_table: dict[str, str]
     """The tasks whose rows are as long as those of ``artifact/measured/tokens.json``, each ``measured`` or
     ``estimate``: their data or the backbone's tokenizer is not here."""
     hours: dict[str, Hours]
-    """The time, by each device and engine with a measured rate."""
+    """The time, by each device and engine with a measured rate, or with assumptions to predict it from."""
     models: int
     """How many models are stored."""
     disk_bytes: int | None
@@ -87,48 +105,6 @@ class Estimate:
     """The bytes to fetch, without the ``unknown_downloads``."""
     unknown_downloads: list[str]
     """The tasks that the hub lacks, and the repositories whose sizes are not known before they are fetched."""
-
-
-class Rate(Frozen):
-    """``artifact/measured/rate-*.json``: real tokens per second that a backbone reached on one device."""
-
-    device: str
-    """The device's model name."""
-    backbone: str
-    """The name of the backbone; empty for the one that phase 1 trains."""
-    engine: Literal["deepspeed", "graph"]
-    """What computed the optimiser steps."""
-    training: dict[Kind, float] = Field(min_length=1)
-    """Tokens per second in training, by kind of task."""
-    inference: float | None = None
-    """Tokens per second of predictions."""
-    gpu: bool = False
-    """Whether the device is a GPU."""
-    side_by_side: int = 1
-    """How many runs reach these rates at once; phase 1 is always alone."""
-
-    def hours(self, grid: Grid, runs: Sequence[RunEstimate], *, calibrated: bool) -> Hours:
-        """How long the ``runs`` of ``grid`` take."""
-        at_once = [1 if spec.phase == "pretrain" else self.side_by_side for spec in grid.runs]
-        training: list[float | None] = []
-        for run in runs:
-            known = run.tokens is not None and all(kind in self.training for kind in run.kinds)
-            training.append(sum(tokens / self.training[kind] for kind, tokens in run.kinds.items()) if known else None)
-
-        def predicted(tokens: int | None) -> float | None:
-            return None if tokens is None or self.inference is None else tokens / self.inference
-
-        def total(seconds: Iterable[float | None]) -> float | None:
-            parts = [None if each is None else each / n for each, n in zip(seconds, at_once, strict=True)]
-            return None if None in parts else sum(each or 0.0 for each in parts) / 3600
-
-        return Hours(
-            training=total(training),
-            dev=total(predicted(run.dev_tokens) for run in runs),
-            evaluation=total(predicted(run.evaluation_tokens) for run in runs),
-            calibrated=calibrated,
-            gpu=self.gpu,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +140,6 @@ def estimate(
     recorded = (artifact_root() / "measured").glob("rate-*.json")
     known = [read_record(Rate, "measured", path.name) for path in sorted(recorded)]
     rates = [(rate, False) for rate in known] + ([(calibration.rate, True)] if calibration else [])
-    rates = [*_rates_of(plan.backbone.name, rates, by_size=by_size)]
     models = sum(bool(spec.train) for spec in grid.runs)
     # Of an arm's own model the size is not known here.
     parameters = plan.parameters if {spec.backbone.name for spec in grid.runs} <= {plan.backbone.name} else 0
@@ -173,48 +148,19 @@ def estimate(
         runs=runs,
         training_tokens=sum(run.tokens or 0 for run in runs),
         unknown_runs=[spec.name for spec, run in zip(grid.runs, runs, strict=True) if run.tokens is None],
+        unscored_runs=[
+            spec.name
+            for spec, run in zip(grid.runs, runs, strict=True)
+            if None in (run.evaluation_tokens, run.dev_tokens)
+        ],
         by_table=sizes.by_table,
-        hours={
-            f"{rate.device}, {rate.engine} engine{', calibrated now' if now else ''}": rate.hours(
-                grid, runs, calibrated=now
-            )
-            for rate, now in rates
-        },
+        hours=all_hours(plan.backbone, rates, grid, runs, by_size=by_size),
         models=models,
         disk_bytes=models * parameters * BYTES_PER_PARAMETER if parameters else None,
         gpu_bytes={"0": calibration.gpu_bytes} if calibration and calibration.gpu_bytes else {},
         download_bytes=downloaded,
         unknown_downloads=unknown,
     )
-
-
-def _rates_of(name: str, rates: Sequence[tuple[Rate, bool]], *, by_size: bool) -> Iterator[tuple[Rate, bool]]:
-    """The rates of that model; with ``by_size`` those of others in proportion, where it has none."""
-    own = [(rate, now) for rate, now in rates if _repository(rate.backbone) == _repository(name)]
-    yield from own
-    for rate, now in rates if by_size and not own else ():
-        if (size := _block_weights(name)) and (other := _block_weights(rate.backbone)):
-            changes = {
-                "device": f"{rate.device} (by size, from {rate.backbone})",
-                "training": {kind: value * other / size for kind, value in rate.training.items()},
-                "inference": rate.inference and rate.inference * other / size,
-            }
-            yield rate.model_copy(update=changes), now
-
-
-def _repository(name: str) -> str:
-    from xlt.data.hub.table import hub_model
-
-    return hub_model(name).repository
-
-
-def _block_weights(name: str) -> int:
-    """How many weights the matrices of a model's blocks have, which nearly all computing is; 0 if it is not known."""
-    from xlt.data.hub.table import hub_model
-
-    sizes = hub_model(name).config
-    # Of a block 4 matrices of attention, and 2 that widen four times and narrow again.
-    return 12 * sizes.get("num_hidden_layers", 0) * sizes.get("hidden_size", 0) ** 2
 
 
 class _Sizes:
@@ -224,9 +170,14 @@ class _Sizes:
         self._source = source
         self._tokenizer = tokenizer
         self._table = table
+        self._limited = "limit" in source.settings
+        self._table_of_hub: dict[str, HubTask] = {}
+        assumed = read_assumptions()
+        self._mined = assumed[0].mined if assumed else None
         self.by_table: dict[str, str] = {}
+        self.encoded: set[tuple[object, ...]] = set()
         self._trained: dict[tuple[str, tuple[str, ...], int], tuple[int | None, int | None]] = {}
-        self._scored: dict[tuple[str, bool, int, int], int | None] = {}
+        self._scored: dict[tuple[str, bool, int, int], ScoredRows | None] = {}
 
     def training(self, task: Task, translated: tuple[str, ...]) -> tuple[int | None, int | None]:
         """The sequences of a training set and their tokens."""
@@ -235,7 +186,7 @@ class _Sizes:
             # A row of these is one sequence. How many a long context, a sentence or a text makes, the tokenizer says.
             one_by_one = task.kind in ("pair_classification", "multiple_choice")
             rows: Sequence[Row] = ()
-            published = 0 if translated or "limit" in self._source.settings else task.train_rows
+            published = 0 if translated or self._limited else task.train_rows or self._published(task, "train", ENGLISH)
             published = min(published, task.recipe.train_examples or published)
             with suppress(XltError):
                 known = self._tokenizer or self._table or one_by_one
@@ -247,21 +198,49 @@ class _Sizes:
             self._trained[key] = counted or unmeasured
         return self._trained[key]
 
-    def scored(self, task: Task, *, dev: bool = False) -> int | None:
-        """The tokens of all that ``task`` is scored on, or of the English ``dev`` rows that choose its checkpoint."""
+    def scored(self, task: Task, *, dev: bool = False) -> ScoredRows | None:
+        """All that ``task`` is scored on, or the English ``dev`` rows that choose its checkpoint."""
         most = task.recipe.dev_examples if dev else 0
         key = task.key, dev, task.recipe.test_examples, most
         if (self._tokenizer or self._table) and key not in self._scored:
-            chosen: tuple[tuple[str, ...], tuple[str, ...]] = ((ENGLISH,), ("dev",)) if dev else ((), ())
-            with suppress(XltError):
-                cells = evaluated(task, self._source, *chosen)
-                counts = [self._cell(task, *cell, most) for cell in cells]
-                self._scored[key] = _sum(count and count[1] for count in counts)
+            cells: list[tuple[Split, str]] = [("dev", ENGLISH)]
+            if not dev:
+                cells = [(split, each) for split in EVALUATED_SPLITS if split in task.files for each in task.languages]
+                with suppress(XltError):  # what is not here is counted as published
+                    cells = evaluated(task, self._source)
+            found = [self._cell(task, *cell, most) for cell in cells]
+            known = [each for each in found if each]
+            self._scored[key] = reduce(add, known) if known and len(known) == len(found) else None
         return self._scored.setdefault(key, None)
 
-    def _cell(self, task: Task, split: Split, language: str, most: int) -> tuple[int, int] | None:
-        rows = self._source.rows(task, split, language)[: most or None]
-        return self._count(task, rows, CELL_SAMPLE) or self._look_up(task, split, language, len(rows))
+    def _cell(self, task: Task, split: Split, language: str, most: int) -> ScoredRows | None:
+        rows: Sequence[Row] = ()
+        with suppress(XltError):
+            rows = self._source.rows(task, split, language)[: most or None]
+        count = len(rows) or self._published(task, split, language)
+        for limit in (most, task.recipe.test_examples):
+            count = min(count, limit or count)
+        pairs = count**2 if task.kind == "retrieval" else 0
+        if task.metric == "mining_f1":
+            foreign = sum(isinstance(row, MiningRow) and not row.english for row in rows)
+            sides = (foreign, len(rows) - foreign) if rows or not self._mined else self._mined.of(split, language)
+            count, pairs = sum(sides), math.prod(sides)
+        counted = self._count(task, rows, CELL_SAMPLE) or self._look_up(task, split, language, count)
+        return ScoredRows(count, counted[1], -(-counted[1] // LARGE_CARD_TOKENS), pairs) if counted else None
+
+    def _published(self, task: Task, split: Split, language: str) -> int:
+        """How many rows a set is published to have where nothing limits them; 0 if no source says so."""
+        if self._limited or self._source.name == "world":
+            return 0
+        from xlt.data.hub.table import on_hub, parts, read_table
+
+        self._table_of_hub = self._table_of_hub or read_table()
+        with suppress(XltError):
+            found = parts(on_hub(self._table_of_hub, task), task, split, language)
+            # One table of all languages.
+            shared = len(task.languages) if any(each.only for each in found) else 1
+            return sum(each.rows for each in found) // shared
+        return 0
 
     def _look_up(self, task: Task, split: Split, language: str, rows: int) -> tuple[int, int] | None:
         """The same of so many rows by the recorded lengths."""
@@ -283,9 +262,10 @@ class _Sizes:
 
 
 def _size(spec: RunSpec, sizes: _Sizes) -> RunEstimate:
-    scored = _sum(sizes.scored(spec.task(key)) for key in spec.evaluate)
+    tested = _by_kind(sizes, [spec.task(key) for key in spec.evaluate], dev=False)
+    plain = RunEstimate(0, 0, evaluation_tokens=_tokens(tested), scored=tested or {}, encoded=_encoded(spec, sizes))
     if not spec.train:
-        return RunEstimate(0, 0, evaluation_tokens=scored)
+        return plain
     recipe = spec.training_recipe()
     sets = [sizes.training(spec.task(key), spec.translated) for key in spec.train]
     counts = [count for count, _ in sets]
@@ -293,33 +273,62 @@ def _size(spec: RunSpec, sizes: _Sizes) -> RunEstimate:
         # Tasks that are trained together come in proportion to their examples, of which so many count.
         counts = [count and min(count, recipe.examples_cap) for count in counts]
     total = _sum(counts)
+    unknown = replace(plain, examples=None, tokens=None, dev_tokens=None)
     if not recipe.steps and total is None:
-        return RunEstimate(None, None, evaluation_tokens=scored, dev_tokens=None)
+        return unknown
     steps = recipe.steps or -(-recipe.epochs * (total or 0) // recipe.batch_size)
-    examples = steps * recipe.batch_size
+    unknown = replace(unknown, examples=steps * recipe.batch_size)
+    shares: dict[Kind, float] = {}
     kinds: dict[Kind, float] = {}
-    for key, share, (sequences, tokens) in zip(spec.train, counts, sets, strict=True):
-        if not sequences or not tokens or not share or not total:
-            return RunEstimate(examples, None, evaluation_tokens=scored, dev_tokens=None)
+    for key, count, (sequences, tokens) in zip(spec.train, counts, sets, strict=True):
+        if not sequences or not tokens or not count or not total:
+            return unknown
         kind = get_task(key).kind
-        kinds[kind] = kinds.get(kind, 0.0) + examples * share / total * tokens / sequences
-    return RunEstimate(
-        examples=examples,
+        shares[kind] = shares.get(kind, 0.0) + count / total
+        kinds[kind] = kinds.get(kind, 0.0) + steps * recipe.batch_size * count / total * tokens / sequences
+    watched = recipe.evaluate_every or spec.collapse_after
+    own = [spec.task(key) for key in spec.train if key != MASKED_LM.key]
+    dev = _by_kind(sizes, own if watched else [], dev=True)
+    scores = len(scored_steps(recipe, total or 0, steps, spec.collapse_after)) if watched else 0
+    once = _tokens(dev)
+    return replace(
+        unknown,
         tokens=round(sum(kinds.values())),
         kinds={kind: round(tokens) for kind, tokens in kinds.items()},
-        evaluation_tokens=scored,
-        dev_tokens=_dev_tokens(spec, sizes, total, steps),
+        steps={kind: steps * share for kind, share in shares.items()},
+        dev=dev or {},
+        dev_scores=scores,
+        dev_tokens=None if once is None else scores * once,
     )
 
 
-def _dev_tokens(spec: RunSpec, sizes: _Sizes, examples: int | None, steps: int) -> int | None:
-    recipe = spec.training_recipe()
-    if not recipe.evaluate_every and not spec.collapse_after:
-        return 0
-    once = _sum(sizes.scored(spec.task(key), dev=True) for key in spec.train if key != MASKED_LM.key)
-    if examples is None or once is None:
-        return None
-    return once * len(scored_steps(recipe, examples, steps, spec.collapse_after))
+def _by_kind(sizes: _Sizes, tasks: Sequence[Task], *, dev: bool) -> dict[Kind, ScoredRows] | None:
+    """What is scored of ``tasks``, or of the rows that choose their checkpoints; None if one size is not known."""
+    found: dict[Kind, ScoredRows] = {}
+    for task in tasks:
+        if (its := sizes.scored(task, dev=dev)) is None:
+            return None
+        found[task.kind] = found[task.kind] + its if task.kind in found else its
+    return found
+
+
+def _tokens(found: Mapping[Kind, ScoredRows] | None) -> int | None:
+    return None if found is None else sum(each.tokens for each in found.values())
+
+
+def _encoded(spec: RunSpec, sizes: _Sizes) -> dict[Kind, int]:
+    """The tokens that a run makes of text: of a public model's rows those that no earlier run of the grid has made."""
+    found: dict[Kind, int] = {}
+    for key, use in (*((key, "train") for key in spec.train), *((key, "scored") for key in spec.evaluate)):
+        task, translated = spec.task(key), spec.translated if use == "train" else ()
+        name = key, use, translated, task.recipe.train_examples, task.recipe.test_examples, task.recipe.max_length
+        if spec.backbone.name and name in sizes.encoded:
+            continue
+        sizes.encoded.add(name)
+        scored = None if use == "train" else sizes.scored(task)
+        tokens = sizes.training(task, translated)[1] if use == "train" else scored and scored.tokens
+        found[task.kind] = found.get(task.kind, 0) + (tokens or 0)
+    return found
 
 
 def _sum(parts: Iterable[int | None]) -> int | None:

@@ -1,0 +1,116 @@
+"""Hours: measured where somebody has measured, predicted from stated assumptions elsewhere, and marked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import PROJECT
+from xlt.data.files.source import FilesSource
+from xlt.pipeline.estimate import RunEstimate, ScoredRows
+from xlt.pipeline.grid import Grid, GridBuilder
+from xlt.pipeline.hours import PARTS, Rate, all_hours, block_weights, read_assumptions
+from xlt.pipeline.spec import Backbone
+from xlt.pipeline.tiers import read_tier
+
+LARGE = Backbone(name="xlm-roberta-large", retrieval_layer=14)
+RUN = RunEstimate(
+    examples=3200,
+    tokens=145_600,
+    kinds={"pair_classification": 145_600},
+    evaluation_tokens=9000,
+    dev_tokens=4000,
+    steps={"pair_classification": 100},
+    scored={"pair_classification": ScoredRows(100, 6000, 1), "retrieval": ScoredRows(200, 3000, 1, pairs=10_000)},
+    dev={"pair_classification": ScoredRows(50, 2000, 1)},
+    dev_scores=2,
+    encoded={"pair_classification": 10_000},
+)
+
+
+@pytest.fixture
+def grid(tmp_path: Path) -> Grid:
+    """Core, of which all runs are of one size."""
+    return GridBuilder(read_tier("core"), FilesSource(tmp_path), seed=0, precision="bf16", fingerprints=False).grid()
+
+
+def rate(**changes: Any) -> Rate:
+    values: dict[str, Any] = {
+        "device": "device 0",
+        "backbone": "xlm-roberta-large",
+        "engine": "graph",
+        "training": {"pair_classification": 1000.0},
+        "inference": 100.0,
+        "gpu": True,
+    }
+    return Rate(**(values | changes))
+
+
+def test_a_device_that_nobody_timed_is_predicted_until_somebody_has(grid: Grid) -> None:
+    runs = [RUN for _ in grid.runs]
+    found = all_hours(LARGE, [], grid, runs, by_size=False)
+    assert list(found) == ["NVIDIA H200, graph engine, predicted", "NVIDIA H200, deepspeed engine, predicted"]
+    graph, deepspeed = found.values()
+    assert {graph.measured, deepspeed.measured} == {()}
+    # No step is below the floor, and one without a graph takes what the host takes to issue it.
+    assert 0 < graph.floor < graph.training < deepspeed.training
+    assert deepspeed.training == pytest.approx(len(runs) * 100 * 0.075 / 3600, rel=0.01)
+    for hours in found.values():
+        assert hours.total == pytest.approx(sum(getattr(hours, part) for part in PARTS))
+        assert min(getattr(hours, part) for part in PARTS) > 0
+    timed = all_hours(LARGE, [(rate(device="NVIDIA H200"), False)], grid, runs, by_size=False)
+    assert list(timed) == ["NVIDIA H200, graph engine"]
+    assert not [name for name in all_hours(Backbone(), [], grid, runs, by_size=False) if "H200" in name]
+
+
+def test_what_a_rate_lacks_is_predicted_and_not_said_to_be_measured(grid: Grid) -> None:
+    runs = [RUN for _ in grid.runs]
+    (hours,) = all_hours(LARGE, [(rate(device="NVIDIA H200"), False)], grid, runs, by_size=False).values()
+    assert {*PARTS} - {*hours.measured} == {"encoding", "saving"}
+    assert hours.training == pytest.approx(len(runs) * 145.6 / 3600)
+    assert (hours.dev, hours.evaluation, hours.retrieval) == pytest.approx([len(runs) * n / 3600 for n in (40, 60, 30)])
+    assert hours.total is not None
+    encoding = {"pair_classification": 100.0}
+    measured = [(rate(device="NVIDIA H200", encoding=encoding), True)]
+    (calibrated,) = all_hours(LARGE, measured, grid, runs, by_size=False).values()
+    assert calibrated.encoding == pytest.approx(len(runs) * 100 / 3600)
+    assert {*PARTS} - {*calibrated.measured} == {"saving"}
+    # A kind of task without a rate, or no rate of predictions: unknown.
+    lacking = [(rate(device="NVIDIA H200", training={"tagging": 1.0}, inference=None), False)]
+    (unknown,) = all_hours(LARGE, lacking, grid, runs, by_size=False).values()
+    assert (unknown.training, unknown.dev, unknown.evaluation, unknown.total) == (None,) * 4
+
+
+def test_runs_side_by_side_take_a_part_of_the_time_but_phase_1_does_not(tmp_path: Path) -> None:
+    builder = GridBuilder(read_tier("smoke"), FilesSource(tmp_path), seed=0, precision="fp32", fingerprints=False)
+    grid, runs = builder.grid(), []
+    runs = [RUN for _ in grid.runs]
+    alone = rate(backbone="", side_by_side=1), False
+    beside = rate(backbone="", side_by_side=2, device="device 1"), False
+    one, two = all_hours(Backbone(), [alone, beside], grid, runs, by_size=False).values()
+    assert one.training == pytest.approx(len(runs) * 145.6 / 3600)
+    assert two.training == pytest.approx((1 + (len(runs) - 1) / 2) * 145.6 / 3600)
+    assert two.evaluation == pytest.approx((1 + (len(runs) - 1) / 2) * 60 / 3600)
+
+
+def test_larger_steps_take_longer_but_not_in_proportion() -> None:
+    (assumed,) = read_assumptions()
+    weights = block_weights(LARGE)
+    small, large = (assumed.step_seconds(tokens, weights, "graph") for tokens in (1000, 13_000))
+    assert small < large < 13 * small
+    assert assumed.step_seconds(13_000, weights, "deepspeed") >= large
+
+
+@pytest.mark.parametrize(
+    ("kind", "file"), [("pair_classification", "mnli"), ("span_qa", "squad"), ("tagging", "udpos")]
+)
+def test_what_is_said_to_be_measured_is_what_the_file_says(kind: Any, file: str) -> None:
+    (assumed,) = read_assumptions()
+    stated = assumed.encoding[kind]
+    assert stated.source == f"artifact/measured/bench/load-files-{file}.json"
+    (work,) = json.loads((PROJECT / stated.source).read_text("utf-8"))["workloads"]
+    (seconds,) = [each["seconds"] for each in work["timings"] if each["name"] == "tokenise"]
+    assert work["quantity"]["tokens"] / seconds == pytest.approx(stated.value, rel=0.001)

@@ -1,0 +1,285 @@
+"""How long runs take on a device: by rates that were measured there, or predicted from stated assumptions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from xlt.artifact import artifact_root, read_record
+from xlt.frozen import Frozen
+from xlt.pipeline.spec import Backbone
+from xlt.tasks.record import Kind, Split
+
+if TYPE_CHECKING:
+    from xlt.pipeline.estimate import RunEstimate, ScoredRows
+    from xlt.pipeline.grid import Grid
+    from xlt.pipeline.spec import RunSpec
+
+# The parts that the time of a grid has, in the order in which a run comes to them.
+PARTS = ("encoding", "training", "dev", "saving", "evaluation", "retrieval")
+BYTES_PER_PARAMETER = 4  # Models are stored in fp32.
+# The steps between which the share that products reach rises, in tokens.
+SMALL_STEP, LARGE_STEP = 1000, 13_000
+# A run writes its weights once and reads them to score them; they are hashed for its provenance, for its manifest, and
+# by each run that starts from it, which reads them too: as often as there are runs, nearly.
+PASSES = {"disk": 3, "hash": 4}
+# Seconds by part; a part that nothing is known of is left out.
+Seconds = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Hours:
+    """How long a grid takes on one device without the runs of unknown size; None where nothing says how fast it is.
+
+    Not in it: reading files, and verify and report at the end.
+    """
+
+    training: float | None
+    """Hours of optimiser steps."""
+    dev: float | None
+    """Hours of scoring dev sets during the training; early stopping makes them fewer."""
+    evaluation: float | None
+    """Hours of predictions and scores after the training."""
+    retrieval: float | None
+    """Hours of sentence vectors, and of the search among them where it is predicted."""
+    encoding: float | None
+    """Hours of making tokens of text on one CPU thread."""
+    saving: float | None
+    """Hours of writing, reading and hashing models, and of what a training begins with."""
+    floor: float | None = None
+    """Hours of the products of the training steps alone at the full rate of the device, below which no code gets."""
+    measured: tuple[str, ...] = ()
+    """Which of these rest on rates that were measured on the device; the others are predicted from assumptions."""
+    calibrated: bool = False
+    """Whether the rates were measured now, on this machine."""
+    gpu: bool = False
+    """Whether the device is a GPU."""
+
+    @property
+    def total(self) -> float | None:
+        """All parts together; None where one is not known."""
+        parts = [getattr(self, part) for part in PARTS]
+        return None if None in parts else sum(parts)
+
+
+class Rate(Frozen):
+    """``artifact/measured/rate-*.json``: real tokens per second that a backbone reached on one device."""
+
+    device: str
+    """The device's model name."""
+    backbone: str
+    """The name of the backbone; empty for the one that phase 1 trains."""
+    engine: Literal["deepspeed", "graph"]
+    """What computed the optimiser steps."""
+    training: dict[Kind, float] = Field(min_length=1)
+    """Tokens per second in training, by kind of task."""
+    inference: float | None = None
+    """Tokens per second of predictions."""
+    encoding: dict[Kind, float] = {}
+    """Tokens per second that one CPU thread makes of text, by kind of task."""
+    gpu: bool = False
+    """Whether the device is a GPU."""
+    side_by_side: int = 1
+    """How many runs reach these rates at once; phase 1 is always alone."""
+
+    def seconds(self, spec: RunSpec, run: RunEstimate) -> Seconds:
+        """How long those parts of a run take that have rates."""
+        found = {}
+        if {*run.kinds} <= {*self.training}:
+            found["training"] = sum(tokens / self.training[kind] for kind, tokens in run.kinds.items())
+        if {*run.encoded} <= {*self.encoding}:
+            found["encoding"] = sum(tokens / self.encoding[kind] for kind, tokens in run.encoded.items())
+        if self.inference is not None:
+            mined = run.scored["retrieval"].tokens if "retrieval" in run.scored else 0
+            found["dev"] = (run.dev_tokens or 0) / self.inference
+            found["evaluation"] = ((run.evaluation_tokens or 0) - mined) / self.inference
+            found["retrieval"] = mined / self.inference
+        return found
+
+
+class Stated(Frozen):
+    """A number that predictions rest on."""
+
+    value: float = Field(ge=0)
+    """The number, in the unit that the file names."""
+    source: str = Field(min_length=1)
+    """Where it is from."""
+
+
+class MinedSizes(Frozen):
+    """How many sentences of either side are mined."""
+
+    source: str
+    """Where the numbers are from."""
+    dev: dict[str, tuple[int, int]]
+    """The foreign and the English sentences of the dev sets, by language."""
+    test: dict[str, tuple[int, int]]
+    """The same of the test sets."""
+
+    def of(self, split: Split, language: str) -> tuple[int, int]:
+        """The sentences of a set on either side."""
+        return (self.dev if split == "dev" else self.test)[language]
+
+
+class Assumptions(Frozen):
+    """``artifact/expected/hours-*.toml``: what hours on a device are predicted from until somebody has timed it there.
+
+    The file says what each number is, and in which unit.
+    """
+
+    device: str
+    backbone: str
+    products: Stated
+    small_share: Stated
+    large_share: Stated
+    inference_share: Stated
+    token_seconds: Stated
+    gap_seconds: Stated
+    optimizer_seconds: Stated
+    operations: Stated
+    operation_seconds: Stated
+    reads: Stated
+    read_seconds: Stated
+    pass_seconds: Stated
+    search: Stated
+    disk: Stated
+    hash: Stated
+    start_seconds: Stated
+    encoding: dict[Kind, Stated]
+    row_seconds: dict[Kind, Stated]
+    mined: MinedSizes
+
+    def seconds(self, spec: RunSpec, run: RunEstimate, *, engine: str) -> Seconds:
+        """How long each part of a run takes with that engine."""
+        weights, (layers, width, _) = block_weights(spec.backbone), shape(spec.backbone)
+        mined = run.scored.get("retrieval")
+        retrieval = 0.0
+        if mined:
+            # Both ways, a product and a sum for each number of a vector.
+            found = 4 * width * mined.pairs / self.search.value
+            retrieval = spec.backbone.retrieval_layer / layers * self._read("retrieval", mined, weights) + found
+        return {
+            **self.host_seconds(spec, run),
+            "training": sum(
+                steps * self.step_seconds(run.kinds[kind] / steps, weights, engine) for kind, steps in run.steps.items()
+            ),
+            "dev": run.dev_scores * sum(self._read(kind, each, weights) for kind, each in run.dev.items()),
+            "evaluation": sum(self._read(*each, weights) for each in run.scored.items() if each[0] != "retrieval"),
+            "retrieval": retrieval,
+        }
+
+    def host_seconds(self, spec: RunSpec, run: RunEstimate) -> Seconds:
+        """How long the parts take that need no accelerator."""
+        pairs = self.encoding["pair_classification"]
+        rates = {kind: self.encoding.get(kind, pairs).value for kind in run.encoded}
+        _, width, vocabulary = shape(spec.backbone)
+        size = BYTES_PER_PARAMETER * (block_weights(spec.backbone) + vocabulary * width)
+        moved = size * (PASSES["disk"] / self.disk.value + PASSES["hash"] / self.hash.value)
+        return {
+            "encoding": sum(tokens / rates[kind] for kind, tokens in run.encoded.items()),
+            "saving": moved + self.start_seconds.value if spec.train else 0.0,
+        }
+
+    def step_seconds(self, tokens: float, weights: int, engine: str) -> float:
+        """How long an optimiser step on so many tokens takes."""
+        along = math.log(min(max(tokens, SMALL_STEP), LARGE_STEP) / SMALL_STEP) / math.log(LARGE_STEP / SMALL_STEP)
+        share = self.small_share.value + along * (self.large_share.value - self.small_share.value)
+        products = 6 * weights * tokens / (self.products.value * share)
+        device = products + tokens * self.token_seconds.value + self.gap_seconds.value + self.optimizer_seconds.value
+        # Without a graph the device waits for the host, which issues one operation after another.
+        host = self.operations.value * self.operation_seconds.value + self.reads.value * self.read_seconds.value
+        return max(device, host) if engine == "deepspeed" else device
+
+    def _read(self, kind: Kind, rows: ScoredRows, weights: int) -> float:
+        products = 2 * weights * rows.tokens / (self.products.value * self.inference_share.value)
+        of_row = self.row_seconds[kind].value if kind in self.row_seconds else 0.0
+        return products + rows.passes * self.pass_seconds.value + rows.rows * of_row
+
+
+def read_assumptions() -> list[Assumptions]:
+    """All of them, by device; ``EnvironmentFault`` for a damaged file."""
+    return [
+        read_record(Assumptions, *path.parts[-2:]) for path in sorted(artifact_root().glob("expected/hours-*.toml"))
+    ]
+
+
+def all_hours(
+    backbone: Backbone, rates: Sequence[tuple[Rate, bool]], grid: Grid, runs: Sequence[RunEstimate], *, by_size: bool
+) -> dict[str, Hours]:
+    """The time of ``grid`` by each of the rates (with whether it was measured now) of that backbone, and by assumptions
+    about devices that none of them is of. ``by_size`` as in ``estimate``."""
+    assumed = read_assumptions()
+    found: dict[str, Hours] = {}
+    for rate, now in _rates_of(backbone, rates, by_size=by_size):
+        measured = [rate.seconds(*each) for each in zip(grid.runs, runs, strict=True)]
+        hosts = [assumed[0].host_seconds(*each) if assumed else {} for each in zip(grid.runs, runs, strict=True)]
+        found[f"{rate.device}, {rate.engine} engine{', calibrated now' if now else ''}"] = _hours(
+            [{**host, **its} for host, its in zip(hosts, measured, strict=True)],
+            [1 if spec.phase == "pretrain" else rate.side_by_side for spec in grid.runs],
+            measured=tuple(part for part in PARTS if all(part in its for its in measured)),
+            calibrated=now,
+            gpu=rate.gpu,
+        )
+    timed = {rate.device for rate, _ in rates if _repository(rate.backbone) == _repository(backbone.name)}
+    for each in assumed if {spec.backbone.name for spec in grid.runs} == {backbone.name} else ():
+        if each.device in timed or _repository(each.backbone) != _repository(backbone.name):
+            continue
+        operations = 6 * block_weights(backbone) * sum(run.tokens or 0 for run in runs)
+        for engine in ("graph", "deepspeed"):
+            seconds = [each.seconds(*its, engine=engine) for its in zip(grid.runs, runs, strict=True)]
+            floor = operations / each.products.value / 3600
+            found[f"{each.device}, {engine} engine, predicted"] = _hours(
+                seconds, [1] * len(runs), floor=floor, gpu=True
+            )
+    return found
+
+
+def _hours(seconds: Sequence[Seconds], at_once: Sequence[int], **facts: Any) -> Hours:
+    def total(part: str) -> Any:
+        if not all(part in its for its in seconds):
+            return None
+        return sum(its[part] / n for its, n in zip(seconds, at_once, strict=True)) / 3600
+
+    return Hours(**{part: total(part) for part in PARTS}, **facts)
+
+
+def _rates_of(backbone: Backbone, rates: Sequence[tuple[Rate, bool]], *, by_size: bool) -> Iterator[tuple[Rate, bool]]:
+    """The rates of that model; with ``by_size`` those of others in proportion, where it has none."""
+    own = [(rate, now) for rate, now in rates if _repository(rate.backbone) == _repository(backbone.name)]
+    yield from own
+    for rate, now in rates if by_size and not own else ():
+        other = Backbone(name=rate.backbone)
+        if (size := block_weights(backbone)) and (known := block_weights(other)):
+            changes = {
+                "device": f"{rate.device} (by size, from {rate.backbone})",
+                "training": {kind: value * known / size for kind, value in rate.training.items()},
+                "inference": rate.inference and rate.inference * known / size,
+            }
+            yield rate.model_copy(update=changes), now
+
+
+def _repository(name: str) -> str:
+    from xlt.data.hub.table import hub_model
+
+    return hub_model(name).repository
+
+
+def shape(backbone: Backbone) -> tuple[int, int, int]:
+    """The layers, the width and the vocabulary of an encoder; zeros where they are not known."""
+    from xlt.data.hub.table import hub_model
+
+    model = hub_model(backbone.name)
+    sizes: Mapping[str, int | float] = model.config if backbone.name else backbone.config
+    vocabulary = sizes.get("vocab_size") or model.pieces or backbone.vocabulary
+    return int(sizes.get("num_hidden_layers", 0)), int(sizes.get("hidden_size", 0)), int(vocabulary)
+
+
+def block_weights(backbone: Backbone) -> int:
+    """The weights of the matrices of an encoder's blocks, which nearly all computing is; 0 if they are not known."""
+    layers, width, _ = shape(backbone)
+    # Of a block 4 matrices of attention, and 2 that widen four times and narrow again.
+    return 12 * layers * width**2
