@@ -102,3 +102,14 @@ def _sync(folder: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def publish(temporary: Path, place: Path) -> None:
+    """Rename a folder to ``place`` after all of it has reached the disk: it is there whole or not at all."""
+    for folder, _, names in os.walk(temporary):
+        for name in names:
+            with open(os.path.join(folder, name), "rb") as stream:
+                os.fsync(stream.fileno())
+        _sync(Path(folder))
+    temporary.rename(place)
+    _sync(place.parent)

@@ -249,6 +249,10 @@ class AdamW(torch.optim.Optimizer):
         for index, parameter in enumerate(self._params):
             for name, value in state_dict["state"][index].items():
                 self.state[parameter][name].copy_(value)
+        self.mark_flushed()
+
+    def mark_flushed(self) -> None:
+        """Take all rows as brought to the present: states and weights were read in that were saved after a flush."""
         if self._lazy is not None:
             self._flushed.copy_(self._counts[self._lazy])
 

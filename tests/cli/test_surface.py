@@ -22,6 +22,7 @@ from xlt.train import engine
 COMMON = {"--results", "--json", "--debug"}
 SOURCE = {"--source", "--data-root", "--limit"}
 ENGINE = {"--engine", "--zero", "--gpus", "--processes", "--accumulation"}
+ENGINE |= {"--checkpoint-seconds", "--keep-checkpoints"}
 RECIPE = {"--steps", "--epochs", "--learning-rate", "--batch-size"}
 WHERE = {"--model", "--tier", "--language", "--split"}
 RECHECK = {"--recheck", "--recheck-seed"}

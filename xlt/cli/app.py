@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pkgutil
-import signal
 import sys
 import tempfile
 import traceback
@@ -21,6 +20,7 @@ from xlt.cli.options import command
 from xlt.cli.output import report_error, results_only_on_stdout, settings, show_traceback
 from xlt.errors import ExitCode, UsageFault, XltError, package_fault
 from xlt.numerics import follow_request
+from xlt.stopping import hear_signals
 
 ABOUT = 'Reproduce "English Intermediate-Task Training Improves Zero-Shot Cross-Lingual Transfer Too" (X-STILTs).'
 FIRST_SCREEN = f"""\
@@ -103,7 +103,7 @@ app.add_typer(of_bench, name="bench")
 
 def main() -> NoReturn:
     """Run the command line and exit with one of the documented codes."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    hear_signals()
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     follow_request()

@@ -158,6 +158,8 @@ class EngineOptions:
         int,
         "Compute each step in N micro-batches, to save memory. Default on a CPU: as many as the tier says, else one.",
     ] = 0
+    checkpoint_seconds: Annotated[int, "Write the state of a training this often; it goes on from there."] = 600
+    keep_checkpoints: Annotated[int, "Keep N states of each training, spread over it, for `verify --replay`."] = 0
 
     def settings(self, sharing: int, micro_batches: int = 1) -> engines.EngineSettings:
         """How runs are computed, each by ``sharing`` processes. Each run says its numeric type itself.
@@ -174,7 +176,12 @@ class EngineOptions:
             )
         whole = torch.cuda.is_available() or self.engine == "graph"
         accumulation = self.accumulation or (1 if whole else max(1, micro_batches // sharing))
-        settings = engines.EngineSettings(zero=self.zero, accumulation=accumulation)
+        settings = engines.EngineSettings(
+            zero=self.zero,
+            accumulation=accumulation,
+            checkpoint_seconds=self.checkpoint_seconds,
+            keep_checkpoints=self.keep_checkpoints,
+        )
         if self.engine == "auto":
             return replace(settings, engine=engines.best_engine(settings, sharing))
         settings = replace(settings, engine=self.engine)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Self
 
 from xlt.errors import EnvironmentFault, XltError, package_fault
 from xlt.pipeline.spec import RunSpec
+from xlt.stopping import hear_signals
 
 # A new process imports this module before it can see that its parent is gone, so what is slow to import, torch above
 # all, is imported in functions.
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 LINES_SHOWN = 20
 # Longer than the 30 minutes that processes which share a run wait for each other, so that their own error comes first.
 STANDSTILL_SECONDS = 40 * 60
+STOPPING_SECONDS = 8.0  # of the ten that `docker stop` gives
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +85,20 @@ class Workers:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is KeyboardInterrupt:
+            self._ask_to_stop()
         for worker in self._all:
             worker.end()
+
+    def _ask_to_stop(self) -> None:
+        """Give those that train the time to write their state."""
+        busy = [worker for worker in self._all if worker.job]
+        for worker in busy:
+            worker.ask_to_stop()
+        ends = time.monotonic() + STOPPING_SECONDS
+        for worker in busy:
+            worker.join(max(0.0, ends - time.monotonic()))
 
     @property
     def busy(self) -> int:
@@ -176,6 +189,14 @@ class _Worker:
             fix="Give the same command again, with --processes 1 if memory was short; finished runs are kept.",
         )
 
+    def ask_to_stop(self) -> None:
+        """Have it end when its state is written."""
+        self._process.terminate()
+
+    def join(self, seconds: float) -> None:
+        """Wait for its end."""
+        self._process.join(seconds)
+
     def end(self) -> None:
         """End the process and all that it started. A run in progress leaves an unfinished folder, nothing else."""
         assert self._process.pid  # 0 would be the group of this process
@@ -212,6 +233,12 @@ def _serve(pipe: Connection, make: Make, standstill: float, environment: dict[st
     os.dup2(descriptor, 2)
     jobs: SimpleQueue[Job] = SimpleQueue()
     Thread(target=_receive, args=(pipe, jobs), daemon=True).start()
+    with suppress(KeyboardInterrupt):
+        _serve_jobs(pipe, jobs, make, standstill)
+
+
+def _serve_jobs(pipe: Connection, jobs: SimpleQueue[Job], make: Make, standstill: float) -> None:
+    hear_signals()
     while True:
         job = jobs.get()
         fault: XltError | None = None

@@ -25,6 +25,7 @@ from xlt.files import write_text
 from xlt.model.encoder import PackedModel
 from xlt.pipeline.memory import RegularTrim, peak_memory, release, reset_peak
 from xlt.pipeline.provenance import environment
+from xlt.pipeline.resume import RunCheckpoints
 from xlt.pipeline.spec import RunSpec
 from xlt.pipeline.store import METRICS, PROVENANCE, RunStore, StoredMetrics, prediction_name, weight_digests
 from xlt.pipeline.training import evaluation_tokens, load_model, train_run
@@ -76,22 +77,19 @@ def _execute(
 ) -> None:
     start_process_group()
     settings = replace(settings, precision=spec.precision, engine=spec.engine)
+    checkpoints = RunCheckpoints(store.path(f"{spec.folder}.checkpoints"), settings)
     if torch.distributed.get_rank() != 0:
         with tempfile.TemporaryDirectory() as tokenizer_folder:
-            train_run(spec, parent_model, source, Path(tokenizer_folder), settings, lambda record, steps: None)
+            train_run(spec, parent_model, source, Path(tokenizer_folder), settings, lambda *_: None, checkpoints)
         stop_process_group()
         return
     release()
     reset_peak()
     seconds: dict[str, float] = {}
-    began = time.perf_counter()
-
-    def lap(name: str) -> None:
-        seconds[name] = round(time.perf_counter() - began - sum(seconds.values()), 3)
-
+    lap = partial(_lap, seconds, time.perf_counter())
     world = torch.distributed.get_world_size()
     with store.writing(spec) as folder:
-        model, tokenizer, made = _train(spec, parent_model, source, folder, settings, progress, lap)
+        model, tokenizer, made = _train(spec, parent_model, source, folder, settings, progress, lap, checkpoints)
         metrics = score_run(spec, model, tokenizer, source, folder, progress.cell)
         lap("evaluate")
         provenance = {
@@ -102,9 +100,16 @@ def _execute(
             "seconds": seconds,
             "peak_memory": peak_memory(),
             **_weights(folder, parent_model if spec.parent else None),
+            **checkpoints.provenance(),
         }
         for name, document in ((METRICS, metrics), (PROVENANCE, provenance)):
             write_text(folder / name, json.dumps(document, indent=1, sort_keys=True) + "\n")
+        checkpoints.move_kept(folder)
+    checkpoints.remove()
+
+
+def _lap(seconds: dict[str, float], began: float, name: str) -> None:
+    seconds[name] = round(time.perf_counter() - began - sum(seconds.values()), 3)
 
 
 def _train(
@@ -115,6 +120,7 @@ def _train(
     settings: EngineSettings,
     progress: Progress,
     lap: Callable[[str], None],
+    checkpoints: RunCheckpoints,
 ) -> tuple[PackedModel, PreTrainedTokenizerBase, dict[str, Any]]:
     """Train as ``spec`` says, if it trains: the stored model and its tokenizer, and what its provenance says of it.
 
@@ -128,7 +134,7 @@ def _train(
             progress.step(record, steps)
             trim()
 
-        result = train_run(spec, parent_model, source, folder / "model", settings, on_step)
+        result = train_run(spec, parent_model, source, folder / "model", settings, on_step, checkpoints)
     if torch.distributed.get_world_size() > 1:
         # The others have nothing left to do; scoring may take longer than they would wait.
         stop_process_group()

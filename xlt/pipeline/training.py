@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -33,8 +34,10 @@ from xlt.model.backbone import first_position, outline, positions
 from xlt.model.encoder import PackedModel
 from xlt.pipeline.checkpoint import checkpoint_folder
 from xlt.pipeline.memory import release
+from xlt.pipeline.resume import RunCheckpoints
 from xlt.pipeline.spec import RunSpec
 from xlt.runtime import device
+from xlt.stopping import stop_request
 from xlt.tasks.record import Task
 from xlt.train.batches import BatchStream, JointStream
 from xlt.train.engine import EngineSettings
@@ -85,27 +88,32 @@ def train_run(
     tokenizer_folder: Path,
     settings: EngineSettings,
     on_step: Callable[[StepRecord, int], None],
+    checkpoints: RunCheckpoints | None = None,
 ) -> TrainedModel:
-    """Make the run's starting model and train it if the run trains."""
+    """Make the run's starting model and train it if the run trains, from the newest of its ``checkpoints`` on."""
     if not spec.train:
         return TrainedModel(*starting_point(spec, parent_model, source, tokenizer_folder), None)
     start = prepare(spec, parent_model, source, tokenizer_folder)
     watched = start.stream.recipe.evaluate_every or spec.collapse_after
     dev = _dev_sets(start.tasks, source, start.tokenizer) if watched else []
     steps = start.stream.steps
+    if checkpoints:
+        checkpoints.keep(steps)
     # The graph engine's optimiser leaves rows that were not read alone by itself.
     used = None
     if settings.engine == "deepspeed":
         read = chain(start.stream.sequences, *(each.sequences for each in dev))
         used = train_used_rows(start.model, read, start.tokenizer.all_special_ids)
-    trained = train(
-        start.model,
-        start.stream,
-        settings,
-        on_step=lambda record: on_step(record, steps),
-        dev_score=_dev_score(dev, watch=bool(spec.collapse_after)) if watched else None,
-        collapse_after=spec.collapse_after,
-    )
+    with stop_request.heard() if checkpoints else nullcontext():
+        trained = train(
+            start.model,
+            start.stream,
+            settings,
+            on_step=lambda record: on_step(record, steps),
+            dev_score=_dev_score(dev, watch=bool(spec.collapse_after)) if watched else None,
+            collapse_after=spec.collapse_after,
+            checkpoints=checkpoints,
+        )
     if used:
         release()  # the engine's states, before all rows come back
         trained = used.restored(trained, start.stream.recipe, steps)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
@@ -18,15 +19,17 @@ from xlt.model.encoder import PackedModel
 from xlt.runtime import device
 from xlt.tasks.record import Recipe
 from xlt.train.batches import StepShard
+from xlt.train.state import TrainedParameter, load_optimizer, save_optimizer
 
 Precision = Literal["fp32", "bf16"]
 EngineName = Literal["deepspeed", "graph"]
 ZERO_STAGES = ("0", "1", "2", "3", "3_offload")
+ENGINE_FOLDER = "engine"
 
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """What an engine needs beside the recipe: how a step is computed."""
+    """What a training needs beside the recipe: how a step is computed, and when its state is written."""
 
     zero: str = "0"
     """The stage of ZeRO, which names a file of ``artifact/deepspeed``."""
@@ -36,6 +39,10 @@ class EngineSettings:
     """The number of micro-batches per step."""
     engine: EngineName = "deepspeed"
     """Which engine computes, as in the run's spec."""
+    checkpoint_seconds: float = 600.0
+    """The time between two checkpoints of a training; at a dev score and at the end a tenth of it is enough."""
+    keep_checkpoints: int = 0
+    """How many checkpoints stay in the run's folder, spread over the training."""
 
 
 class Engine(Protocol):
@@ -52,6 +59,12 @@ class Engine(Protocol):
 
     def weights(self, where: torch.device | str = "cpu") -> dict[str, Tensor]:
         """Copies on ``where`` of all weights in fp32, gathered from every process. All processes must call it."""
+
+    def save(self, folder: Path) -> None:
+        """Write weights, moments and counts into ``folder``. All processes must call it."""
+
+    def load(self, folder: Path, step: int) -> None:
+        """Go back to what ``save`` wrote after ``step`` steps, before any step was made. All processes must call it."""
 
     def close(self) -> None:
         """End it."""
@@ -189,6 +202,38 @@ class DeepSpeedEngine:
             value = masters[id(parameter)] if masters else _full_weight(parameter, self._settings)
             weights[name] = value.detach().to(where, torch.float32, copy=True)
         return weights
+
+    def save(self, folder: Path) -> None:
+        """See ``Engine``. With ZeRO the files are DeepSpeed's own, a part of the states in each."""
+        if self._settings.zero != "0":
+            self._engine.save_checkpoint(str(folder), tag=ENGINE_FOLDER, save_latest=False)
+        elif torch.distributed.get_rank() == 0:
+            save_optimizer(folder, self._parameters())
+
+    def load(self, folder: Path, step: int) -> None:
+        """See ``Engine``."""
+        engine = self._engine
+        if self._settings.zero != "0":
+            engine.load_checkpoint(str(folder), tag=ENGINE_FOLDER)
+            return
+        load_optimizer(folder, self._parameters())
+        engine.global_steps, engine.micro_steps = step, step * self._settings.accumulation
+        # As its step() leaves it: the rate of the next step is in the optimiser's groups.
+        schedule = engine.lr_scheduler
+        rates = [rate * schedule.lr_lambdas[0](step) for rate in schedule.base_lrs]
+        schedule.load_state_dict(
+            schedule.state_dict() | {"last_epoch": step, "_step_count": step + 1, "_last_lr": rates}
+        )
+        for group, rate in zip(engine.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+
+    def _parameters(self) -> Iterator[TrainedParameter]:
+        rounded = self._settings.precision == "bf16"
+        masters = _unpartitioned_masters(self._engine) if rounded else {}
+        states = self._engine.optimizer.optimizer.state if rounded else self._engine.optimizer.state
+        for name, parameter in self._engine.module.named_parameters():
+            weight = masters.get(id(parameter), parameter)
+            yield TrainedParameter(name, weight, parameter if rounded else None, states[weight])
 
     def close(self) -> None:
         """See ``Engine``."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from xlt.model.encoder import PackedModel
 from xlt.runtime import device
 from xlt.tasks.record import Recipe
 from xlt.train.engine import EngineSettings, check_settings, parameter_groups
+from xlt.train.state import TrainedParameter, load_optimizer, save_optimizer
 
 IGNORED = -100
 # What ``max_seqlen`` is rounded up to: it decides how many programs the attention kernel starts, and which. Every value
@@ -158,6 +160,24 @@ class GraphEngine:
         self._optimizer.flush()
         states = {name: (self._optimizer.state[each], each) for name, each in self._model.named_parameters()}
         return {name: state.get("master", each.detach()).to(where, copy=True) for name, (state, each) in states.items()}
+
+    def save(self, folder: Path) -> None:
+        """See ``Engine``."""
+        self._optimizer.flush()
+        save_optimizer(folder, self._parameters())
+
+    def load(self, folder: Path, step: int) -> None:
+        """See ``Engine``."""
+        load_optimizer(folder, self._parameters())
+        self._optimizer.mark_flushed()
+        self._done = step
+
+    def _parameters(self) -> Iterator[TrainedParameter]:
+        for name, parameter in self._model.named_parameters():
+            moments = {**self._optimizer.state[parameter]}
+            master = moments.pop("master", None)
+            rounded = parameter if master is not None else None
+            yield TrainedParameter(name, parameter if master is None else master, rounded, moments)
 
     def close(self) -> None:
         """Give the graphs and their memory back."""

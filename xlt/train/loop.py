@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -14,9 +14,11 @@ from torch import Tensor
 from xlt.errors import EnvironmentFault
 from xlt.model.encoder import PackedModel
 from xlt.runtime import device
+from xlt.stopping import stop_request
 from xlt.train.batches import BatchStream, JointStream, scored_steps
 from xlt.train.engine import DeepSpeedEngine, Engine, EngineSettings, own_shard
 from xlt.train.graph import GraphEngine
+from xlt.train.state import Checkpoints
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,50 +87,57 @@ def train(
     on_step: Callable[[StepRecord], None],
     dev_score: DevScore | None = None,
     collapse_after: float = 0.0,
+    checkpoints: Checkpoints | None = None,
 ) -> Trained:
     """Train ``model`` on ``stream`` for all its steps through the engine that ``settings`` names.
 
     With ``dev_score`` and ``recipe.evaluate_every`` the model is scored on the English dev data at that interval, at
     the end of every epoch and at the end; the best weights are kept, and training stops after ``recipe.patience``
     scores without a better one. With ``collapse_after``, a share of all steps, it is scored then and at the end too,
-    and training stops there if no score was above chance. Needs a process group (``start_process_group``); every
-    process calls this with the same arguments.
+    and training stops there if no score was above chance. With ``checkpoints`` it goes on from the newest one, and
+    tells ``on_step`` of all steps before it first. Every process of the group calls this with the same arguments.
 
     Raises:
         EnvironmentFault: the loss is no longer a number.
     """
-    recipe = stream.recipe
-    steps = stream.steps
-    keep = where_to_keep(model)
+    recipe, steps, keep = stream.recipe, stream.steps, where_to_keep(model)
     engine: Engine = (GraphEngine if settings.engine == "graph" else DeepSpeedEngine)(model, recipe, steps, settings)
     shard = own_shard(settings.accumulation)
     best = BestCheckpoint(recipe.patience if recipe.evaluate_every else None, collapse_step=collapse_after * steps)
     scored = scored_steps(recipe, stream.examples, steps, collapse_after) if dev_score else set()
+    read_at = {*scored, steps, *(checkpoints.kept if checkpoints else ())}
     waiting: list[_Waiting] = []
     try:
-        for step in range(steps):
+        records = checkpoints.resume(engine, best) if checkpoints else []
+        for record in records:
+            on_step(record)
+        stopped = best.stops(len(records))
+        for step in range(len(records), 0 if stopped else steps):
             batches = stream.micro_batches(step, shard)
             loss, learning_rate = engine.step(batches)
             waiting.append((step, loss, sum(batch.tokens for batch in batches), learning_rate))
             # The loss stays on the device until the engine's block is full: reading it would wait for the step.
-            if len(waiting) < engine.block and step + 1 not in {*scored, steps}:
+            if len(waiting) < engine.block and step + 1 not in read_at and not stop_request.asked:
                 continue
             *earlier, record = _records(stream, waiting, shard.world)
             waiting.clear()
             for each in earlier:
                 on_step(each)
-            if dev_score is None or record.step not in scored:
-                on_step(record)
-                continue
-            result = _evaluate(dev_score, engine.synced_model(), settings)
-            on_step(replace(record, dev_score=result.score, at_chance=result.at_chance if collapse_after else None))
-            if best.offer(result, record.step, partial(engine.weights, keep)):
+            if dev_score and record.step in scored:
+                result = _evaluate(dev_score, engine.synced_model(), settings)
+                record = replace(record, dev_score=result.score, at_chance=result.at_chance if collapse_after else None)
+                stopped = best.offer(result, record.step, partial(engine.weights, keep))
+            on_step(record)
+            records += [*earlier, record]
+            ends = stopped or record.step in {*scored, steps}
+            if checkpoints and checkpoints.offer(engine, best, records, milestone=ends):
+                raise KeyboardInterrupt
+            if stopped:
                 break
         collapsed = bool(scored and collapse_after) and best.at_chance
-        if best.weights is not None:
-            weights = {name: weight.cpu() for name, weight in best.weights.items()}
-            return Trained(weights, best.step, best.score, collapsed)
-        return Trained(engine.weights(), record.step, None, collapsed)
+        if best.weights is None:
+            return Trained(engine.weights(), len(records), None, collapsed)
+        return Trained({name: it.cpu() for name, it in best.weights.items()}, best.step, best.score, collapsed)
     finally:
         engine.close()
 
@@ -149,6 +158,17 @@ class BestCheckpoint:
         self.at_chance = True
         self._worse = 0
 
+    def state(self) -> dict[str, Any]:
+        """All but the weights, as JSON can hold it."""
+        own = {"score": self.score, "step": self.step, "at_chance": self.at_chance, "worse": self._worse}
+        return own if self.step else {}
+
+    def restore(self, state: Mapping[str, Any], weights: dict[str, Tensor] | None) -> None:
+        """Go back to an earlier ``state`` and the weights of then."""
+        if state:
+            self.score, self.step, self.at_chance = state["score"], state["step"], state["at_chance"]
+            self._worse, self.weights = state["worse"], weights
+
     def offer(self, result: DevResult, step: int, weights: Callable[[], dict[str, Tensor]]) -> bool:
         """Take the weights of this step (1-based) if they are better; true when training is to stop."""
         self.at_chance = self.at_chance and result.at_chance
@@ -158,6 +178,10 @@ class BestCheckpoint:
             self.weights = None if self.patience is None else weights()
         else:
             self._worse += 1
+        return self.stops(step)
+
+    def stops(self, step: int) -> bool:
+        """Whether training is to stop at this step (1-based), by the scores so far."""
         impatient = self.patience is not None and self._worse >= self.patience
         return impatient or (self.at_chance and 0 < self.collapse_step <= step)
 

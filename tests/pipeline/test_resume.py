@@ -1,0 +1,198 @@
+"""Checkpoints inside a training: what goes on from one has the bits of what was never interrupted."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.processes import run_together
+from tests.train.test_graph import KEYS, RECIPE, fresh, stream
+from xlt.errors import UsageFault
+from xlt.model.encoder import PackedModel
+from xlt.pipeline.resume import RunCheckpoints
+from xlt.runtime import start_process_group
+from xlt.tasks.record import Recipe
+from xlt.train.engine import EngineSettings
+from xlt.train.loop import DevResult, StepRecord, Trained, train
+from xlt.train.seeding import seed_everything
+
+EVERY_STEP = {"checkpoint_seconds": 0.0}
+
+
+class KilledError(Exception):
+    """What stands for the end of a process."""
+
+
+def training(
+    *keys: str,
+    settings: EngineSettings,
+    folder: Path | None = None,
+    killed_after: int = 0,
+    recipe: Recipe = RECIPE,
+    dev_score: Any = None,
+) -> tuple[list[StepRecord], Trained, RunCheckpoints | None]:
+    """A training with dropout, which goes on from the newest checkpoint in ``folder``, and may be killed."""
+    start_process_group()
+    model = fresh(*keys, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1)
+    seed_everything(7)
+    records: list[StepRecord] = []
+
+    def on_step(record: StepRecord) -> None:
+        records.append(record)
+        if record.step == killed_after:
+            raise KilledError
+
+    checkpoints = RunCheckpoints(folder, settings) if folder else None
+    batches = stream(*keys, recipe=recipe)
+    trained = train(model, batches, settings, on_step=on_step, dev_score=dev_score, checkpoints=checkpoints)
+    return records, trained, checkpoints
+
+
+def same(one: tuple[list[StepRecord], Trained, Any], other: tuple[list[StepRecord], Trained, Any]) -> bool:
+    weights = one[1].weights.keys() == other[1].weights.keys() and all(
+        torch.equal(value, other[1].weights[name]) for name, value in one[1].weights.items()
+    )
+    return one[0] == other[0] and weights and one[1].step == other[1].step
+
+
+@pytest.mark.parametrize(
+    ("keys", "options"),
+    [
+        *[((key,), {}) for key in KEYS],
+        (KEYS, {}),
+        (KEYS, {"accumulation": 2}),
+        (KEYS, {"zero": "1"}),
+        (KEYS, {"zero": "2"}),
+        (KEYS, {"zero": "3"}),
+        (("mnli",), {"precision": "bf16"}),
+        (("mnli",), {"engine": "graph"}),
+        (KEYS, {"engine": "graph", "precision": "bf16"}),
+    ],
+    ids=str,
+)
+def test_it_goes_on_with_the_bits_of_a_training_that_was_never_killed(
+    keys: tuple[str, ...], options: dict[str, Any], tmp_path: Path
+) -> None:
+    settings = EngineSettings(**options, **EVERY_STEP)
+    whole = training(*keys, settings=settings)
+    for killed in (9, 17):
+        with pytest.raises(KilledError):
+            training(*keys, settings=settings, folder=tmp_path, killed_after=killed)
+    *resumed, checkpoints = training(*keys, settings=settings, folder=tmp_path)
+    assert checkpoints is not None
+    # The graph engine reads losses, and writes checkpoints, at the end of a block of steps alone.
+    assert [each["step"] for each in checkpoints.resumed] == ([] if settings.engine == "graph" else [16])
+    assert same(whole, (*resumed, None))
+
+
+def test_captured_blocks_end_where_a_checkpoint_is_kept(tmp_path: Path) -> None:
+    settings = EngineSettings(engine="graph", keep_checkpoints=2, checkpoint_seconds=1e9)
+    whole = training("squad", settings=settings)
+    start_process_group()
+    checkpoints = RunCheckpoints(tmp_path / "own", settings)
+    checkpoints.keep(RECIPE.steps)
+    batches = stream("squad")
+    model = fresh("squad", hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1)
+    seed_everything(7)
+    train(model, batches, settings, on_step=lambda _: None, checkpoints=checkpoints)
+    assert sorted(path.name for path in (tmp_path / "own").iterdir()) == ["step-00000008", "step-00000016"]
+    *resumed, again = training("squad", settings=settings, folder=tmp_path / "own")
+    assert again is not None
+    assert again.resumed == [{"step": 16, "changed": {}}]
+    assert same(whole, (*resumed, None))
+    again.keep(RECIPE.steps)
+    again.move_kept(tmp_path)
+    again.remove()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints"]
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 2
+
+
+def rising_and_falling(scores: list[float]) -> Any:
+    left = iter(scores)
+
+    def dev_score(model: PackedModel) -> DevResult:
+        return DevResult(next(left))
+
+    return dev_score
+
+
+@pytest.mark.parametrize("killed", [5, 7, 13, 16])
+def test_the_best_weights_and_the_patience_are_kept(killed: int, tmp_path: Path) -> None:
+    recipe = Recipe(batch_size=8, steps=24, learning_rate=3e-3, evaluate_every=4, patience=2)
+    settings = EngineSettings(**EVERY_STEP)
+    scores = [50.0, 60.0, 55.0, 54.0, 99.0]
+    whole = training("mnli", settings=settings, recipe=recipe, dev_score=rising_and_falling(scores))
+    assert (whole[1].step, len(whole[0])) == (8, 16)
+    with pytest.raises(KilledError):
+        training(
+            "mnli",
+            settings=settings,
+            recipe=recipe,
+            dev_score=rising_and_falling(scores),
+            folder=tmp_path,
+            killed_after=killed,
+        )
+    left = rising_and_falling(scores[(killed - 1) // 4 :])
+    *resumed, checkpoints = training("mnli", settings=settings, recipe=recipe, dev_score=left, folder=tmp_path)
+    assert same(whole, (*resumed, None))
+    assert checkpoints is not None
+    assert checkpoints.resumed[0]["step"] == killed - 1
+
+
+def test_after_the_end_nothing_is_trained_again(tmp_path: Path) -> None:
+    settings = EngineSettings(**EVERY_STEP)
+    whole = training("mnli", settings=settings, folder=tmp_path)
+    *resumed, checkpoints = training("mnli", settings=settings, folder=tmp_path)
+    assert checkpoints is not None
+    assert checkpoints.resumed[0]["step"] == RECIPE.steps
+    assert same(whole, (*resumed, None))
+
+
+def damaged(folder: Path) -> None:
+    path = folder / "engine.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_it(tmp_path: Path) -> None:
+    settings = EngineSettings(**EVERY_STEP)
+    whole = training("mnli", settings=settings)
+    with pytest.raises(KilledError):
+        training("mnli", settings=settings, folder=tmp_path, killed_after=12)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000010", "step-00000011"]
+    damaged(tmp_path / "step-00000011")
+    # What a process that was killed while it wrote leaves behind.
+    shutil.copytree(tmp_path / "step-00000010", tmp_path / "step-00000012.tmp")
+    (tmp_path / "step-00000099").mkdir()
+    *resumed, checkpoints = training("mnli", settings=settings, folder=tmp_path)
+    assert checkpoints is not None
+    assert checkpoints.resumed[0]["step"] == 10
+    assert same(whole, (*resumed, None))
+
+
+def test_what_changed_since_is_told_and_another_stage_is_refused(tmp_path: Path) -> None:
+    settings = EngineSettings(**EVERY_STEP)
+    with pytest.raises(KilledError):
+        training("mnli", settings=settings, folder=tmp_path, killed_after=12)
+    with pytest.raises(UsageFault, match="has done 11 steps with 1 processes, ZeRO stage 0"):
+        training("mnli", settings=EngineSettings(zero="2"), folder=tmp_path)
+    *_, checkpoints = training("mnli", settings=EngineSettings(accumulation=2), folder=tmp_path)
+    assert checkpoints is not None
+    assert checkpoints.resumed == [{"step": 11, "changed": {"accumulation": [1, 2]}}]
+
+
+def test_by_default_short_trainings_write_none(tmp_path: Path) -> None:
+    training("mnli", settings=EngineSettings(), folder=tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_too() -> None:
+    for printed in run_together("tests.pipeline.resume_processes"):
+        assert json.loads(printed) == {"1": [True, 8], "2": [True, 8], "3": [True, 8], "0": [True, 8]}
