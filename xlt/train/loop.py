@@ -102,11 +102,10 @@ def train(
     """
     recipe, steps, keep = stream.recipe, stream.steps, where_to_keep(model)
     engine: Engine = (GraphEngine if settings.engine == "graph" else DeepSpeedEngine)(model, recipe, steps, settings)
-    shard = own_shard(settings.accumulation)
+    shard, waiting = own_shard(settings.accumulation), list[_Waiting]()
     best = BestCheckpoint(recipe.patience if recipe.evaluate_every else None, collapse_step=collapse_after * steps)
     scored = scored_steps(recipe, stream.examples, steps, collapse_after) if dev_score else set()
     read_at = {*scored, steps, *(checkpoints.kept if checkpoints else ())}
-    waiting: list[_Waiting] = []
     try:
         records = checkpoints.resume(engine, best) if checkpoints else []
         for record in records:
