@@ -30,6 +30,8 @@ def test_parts_share_a_folder_and_each_is_scored_on_its_own_rows(
     first = invoke(*command, "--part", "grid", "--results", str(results))
     assert first.code == 0, first.err
     assert "Part grid: some rows of each language." in first.err + first.out
+    assert "Runs made at a time: 1 (" in first.err + first.out
+    assert "Nothing was judged (exit code 0; that of verify and report: 5): " in first.out
     held = json.loads((results / "grid.json").read_text("utf-8"))
     assert (held["parts"], {run["arm"] for run in held["runs"]}) == (["grid"], {"", "small"})
 
@@ -59,6 +61,13 @@ def test_parts_share_a_folder_and_each_is_scored_on_its_own_rows(
     verified = json.loads(invoke("verify", *data[2:], "--results", str(own), "--json").out)
     assert not verified["problems"]
     assert "--model FOLDER --part A1" in verified["command"]
-    refused = invoke(*command, "--results", str(own))
+    assert f"  {held['model']}; " in third.err + third.out
+    # The folder of a run is the model that it trained.
+    for folder in (pretrained / "model", pretrained):
+        planned = invoke("plan", *given[1:-1], str(folder), "--results", str(own), "--json").document
+        assert {run["state"] for run in planned["runs"]} == {"done"}
+        assert [part["backbone"] for part in planned["parts"]] == [held["model"]]
+    refused = invoke(*command, "--golden", "--results", str(own))
     assert refused.code == 2
-    assert "holds results of model folder:" in refused.err
+    assert f"holds results of model {held['model']}; asked for is model (the tier's own)." in refused.err
+    assert "golden" not in refused.err  # it takes a while, and the command was wrong

@@ -121,7 +121,7 @@ def test_the_plain_reading_of_tatoeba_is_what_retrieve_gives(
     printed = f"{plain[1]['mean']:.1f}"
     shown = _retrieve(invoke, "tatoeba", tmp_path, *model, "--readings", "--printed", printed)
     assert shown.code == ExitCode.OK
-    assert f"of 384 values round to {printed}" in shown.out
+    assert f"of 192 values round to {printed}" in shown.out
     assert "by chance" in shown.out
     assert shown.out.count("as xlt retrieve reads") == 2
     unknown = _retrieve(invoke, "tatoeba", tmp_path, *model, "--readings", "--printed", "mine")

@@ -19,7 +19,7 @@ from xlt.data.files.source import FilesSource
 from xlt.data.predictions import read_predictions
 from xlt.errors import IncompleteFault, UsageFault
 from xlt.evaluate.metrics import score
-from xlt.pipeline.executor import Executor, current_attempt, parent_model
+from xlt.pipeline.executor import Executor, current_attempt, held_parts, parent_model, refuse_another
 from xlt.pipeline.grid import GridBuilder
 from xlt.pipeline.run import execute_run
 from xlt.pipeline.single import SingleOptions, find_model, single_spec
@@ -119,6 +119,20 @@ def test_a_folder_of_another_seed_is_refused_and_stays_as_it_is(
     for damaged in (b"{", b"[]", b'{"tier": 1}'):
         (store.root / "grid.json").write_bytes(damaged)
         assert executor.run_grid(tiny_grid.grid()).made == 0
+
+
+def test_a_first_command_that_failed_locks_no_folder(tiny_grid: TinyGrid, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "pretrain" / "mlm-0123456789ab"
+    folder.mkdir(parents=True)
+    first = replace(tiny_grid.grid(), model="somebody/wrong", parts=("A1",))
+    (tmp_path / "grid.json").write_text(first.text(), "utf-8")
+    asked = ("tiny", first.source, 0, "somebody/right")
+    refuse_another(tmp_path, *asked)
+    assert held_parts(tmp_path) == []
+    (folder / "MANIFEST.json").write_text("{}", "utf-8")
+    with pytest.raises(UsageFault, match="of model somebody/wrong; asked for is model somebody/right"):
+        refuse_another(tmp_path, *asked)
+    assert held_parts(tmp_path) == ["A1"]
 
 
 def test_a_killed_grid_continues_where_it_was(finished: Finished, tiny_grid: TinyGrid, tmp_path: Path) -> None:
