@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -59,3 +60,7 @@ def test_what_computes_something_else_is_not_timed(monkeypatch: pytest.MonkeyPat
     (row,) = cpu.bench_cpu(1, rows=("dynamic padding",)).workloads
     assert all("computes something else" in each.not_run or "ours" in each.not_run for each in row.timings)
     assert all(each.seconds is None for each in row.timings)
+
+
+def test_what_else_the_machine_does_is_not_in_the_clock() -> None:
+    assert cpu._seconds(False, lambda: time.sleep(0.3)) < 0.2

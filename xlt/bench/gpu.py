@@ -195,7 +195,10 @@ def profile(size: Size) -> dict[str, Any]:
 
 def side_by_side(size: Size, rounds: int) -> dict[str, Any]:
     """Steps per second on MNLI of one process and of two at once on one GPU, in turn or through CUDA's MPS."""
-    found: dict[str, Any] = {"one process": _paces(size, rounds, 1, {}), "two processes": _paces(size, rounds, 2, {})}
+    found: dict[str, Any] = {}
+    for name, processes in (("one process", 1), ("two processes", 2)):
+        found[name] = _paces(size, rounds, processes, {})
+        print(name, found[name], flush=True)  # the end of what a step printed is kept, if it is stopped
     try:
         with _mps() as variables:
             found["two processes, MPS"] = _paces(size, rounds, 2, variables)

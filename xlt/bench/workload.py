@@ -37,6 +37,8 @@ BEFORE = "timed before, without the compiled ones"
 MATMUL = {"cpu": 2048, "cuda": 8192}  # the side of the square matrices that measure the product ceiling
 COPIED = {"cpu": 1 << 26, "cuda": 1 << 30}  # bytes; more than any cache
 Ceiling = Literal["matmul", "copy", ""]
+# Packages of which only the benchmarks use something, where they are installed.
+PEERS = ("sentence-transformers", "liger-kernel", "cut-cross-entropy", "flash-attn")
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +152,7 @@ def bench(name: str, settings: dict[str, Any], workloads: Sequence[Workload]) ->
         numerics=numerics(),
         load=round(os.getloadavg()[0], 1),
         commit=commit(),
-        versions=versions(),
+        versions=versions(*PEERS),
         settings=settings,
         ceilings=found,
         workloads=list(workloads),

@@ -36,10 +36,10 @@ def environment() -> dict[str, Any]:
 
 
 @cache
-def versions() -> dict[str, str]:
-    """The installed versions of the packages that matter to the numbers."""
+def versions(*others: str) -> dict[str, str]:
+    """The installed versions of the packages that matter to the numbers, and of ``others``."""
     found = {}
-    for package in PACKAGES:
+    for package in (*PACKAGES, *others):
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
