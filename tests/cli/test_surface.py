@@ -29,7 +29,9 @@ RECHECK = {"--recheck", "--recheck-seed"}
 OPTIONS = {
     "doctor": COMMON | {"--gpu"},
     "fetch": {"--model", "--tier", "--part", "--language", "--mirror", "--data-root", "--offline", "--json", "--debug"},
-    "plan": COMMON | SOURCE | {"--calibrate", "--engine", "--power", "--tier", "--part", "--model", "--seed"},
+    "plan": COMMON
+    | SOURCE
+    | {"--calibrate", "--record", "--engine", "--power", "--tier", "--part", "--model", "--seed"},
     "reproduce": COMMON
     | SOURCE
     | ENGINE
@@ -125,6 +127,7 @@ def test_without_a_command_the_first_screen_says_what_to_type(invoke: Invoke) ->
             "neither a number as it is printed nor a table",
         ),
         (["evaluate", "xnli", "--model", "./nowhere"], "There is no folder './nowhere'"),
+        (["plan", "--record"], "Add --calibrate"),
         (["reproduce", "--model", "xlt/cli"], "The folder 'xlt/cli' holds no model"),
         (["plan", "--model", "README.md"], "The file 'README.md' holds no model"),
     ],

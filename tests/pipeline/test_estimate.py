@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from xlt.data.features import Encoded, encode
@@ -23,6 +24,7 @@ from xlt.pipeline.calibration import calibrate
 from xlt.pipeline.estimate import Estimate, RunEstimate, ScoredRows, estimate
 from xlt.pipeline.grid import GridBuilder
 from xlt.pipeline.hours import Rate
+from xlt.pipeline.provenance import cpu_name
 from xlt.pipeline.sources import LimitedSource
 from xlt.pipeline.tiers import read_tier
 from xlt.pipeline.tokens import read_tokens
@@ -196,12 +198,21 @@ def test_a_calibration_trains_and_predicts_a_little_of_every_kind(
     assert whole.unknown_runs == []
     assert (found.gpu_bytes, whole.gpu_bytes) == (None, {})
     ((name, hours),) = whole.hours.items()
-    assert (name, hours.calibrated) == ("cpu, deepspeed engine, calibrated now", True)
+    threads = torch.get_num_threads()
+    here = f"{cpu_name() or 'cpu'}, {threads} thread{'s' * (threads > 1)}, one run at a time, deepspeed engine"
+    assert (name, hours.calibrated) == (f"{here}, calibrated now", True)
     assert hours.evaluation is not None
     assert 0 < hours.evaluation < 1
     # Its tokens at its rates: a run of a few steps takes seconds.
     assert hours.training is not None
     assert 0 < hours.training * 3600 < whole.training_tokens / min(found.rate.training.values()) * 1.01
+
+    # Recorded, it is found by later plans, of one run at a time.
+    path = calibration.record(found.rate.model_copy(update={"side_by_side": 2}))
+    assert path.parent == artifact / "measured"
+    assert path.name.startswith("rate-fresh-")
+    (known,) = estimate(grid, tier.plan("files"), source).hours
+    assert known == here
 
 
 @pytest.mark.parametrize("key", ["mnli", "qqp", "squad", "squad_v2", "hellaswag", "pawsx", "udpos", "panx"])

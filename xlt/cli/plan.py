@@ -1,7 +1,7 @@
 """``xlt plan``: the runs of a tier, which of them are done, and what all of them cost.
 
 xlt plan
-xlt plan --calibrate                           # hours on this machine, from a few steps
+xlt plan --calibrate                           # hours on this machine, from a few steps; --record keeps them
 xlt plan --source files --data-root DIR        # the same tier on real text
 xlt plan --tier core --power                   # how small a difference these seeds can show, and what claims need
 xlt plan --tier pocket --part A3               # one part of a tier; without --part all, with their costs
@@ -16,8 +16,8 @@ from typing import Annotated
 
 from xlt.cli import options
 from xlt.cli.lazy import lazily
-from xlt.cli.output import Shown, emit, table
-from xlt.errors import DataFault
+from xlt.cli.output import Shown, emit, say, table
+from xlt.errors import DataFault, UsageFault
 
 with lazily():
     from xlt.pipeline import calibration, executor, grid, parts, single, sources, store, tiers
@@ -113,11 +113,14 @@ def plan(
     results: options.Results = options.DEFAULT_RESULTS,
     engine: options.Engine = "auto",
     calibrate: Annotated[bool, "Time a few steps of every kind of task on this machine, to tell the hours."] = False,
+    record: Annotated[bool, "With --calibrate, keep these rates in artifact/measured, for later plans."] = False,
     power: Annotated[
         bool, "Tell how small a difference the grid can show, and how many seeds each claim needs."
     ] = False,
 ) -> None:
     """List a tier's runs: done, to do, and what they cost."""
+    if record and not calibrate:
+        raise UsageFault("--record keeps what a calibration measures.", fix="Add --calibrate.")
     described, runs = tiers.read_tier(tier), store.RunStore(results)
     named = data.source_options(next(iter(described.sources)))
     its_plan, instead = described.plan(named.name), single.backbone_name(model) if model else ""
@@ -148,6 +151,8 @@ def plan(
         parts=list(costs_of(calibration=rate, model=instead)),
     )
     emit(result, _shown(result))
+    if rate and record:
+        say(f"Recorded as artifact/measured/{calibration.record(rate.rate).name}")
 
 
 def _graph(
@@ -213,11 +218,16 @@ def part_lines(found: Iterable[parts.PartCost]) -> Iterator[str]:
             tokens = "tokens not known yet" if cost.unknown_runs else f"{_tokens(cost.training_tokens)} tokens"
             count = f"{total:,} training examples, {tokens}"
         hours = [
-            f"training {_hours(took.training)}, all {_hours(took.total)} on {on}" for on, took in cost.hours.items()
+            f"training {_hours(took.training)}, all {_hours(took.total)}{_how(took)} on {on}"
+            for on, took in cost.hours.items()
         ]
         timed = any(took.gpu and took.measured for took in cost.hours.values())
         hours += [] if timed else ["not timed on a GPU yet"]
         yield f"  {each.backbone}; {count}; {'; '.join(hours)}"
+
+
+def _how(took: durations.Hours) -> str:
+    return ", measured" if took.measured and not took.calibrated else ""
 
 
 def _costs(cost: costs.Estimate) -> Shown:

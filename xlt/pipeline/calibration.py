@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 import time
 from pathlib import Path
 
+import torch
+
+from xlt.artifact import artifact_root
 from xlt.data.source import Source, with_labels
 from xlt.errors import UsageFault
 from xlt.evaluate.predict import RepeatedPrediction
+from xlt.files import writable, write_text
 from xlt.pipeline.estimate import SAMPLE, Calibration
 from xlt.pipeline.grid import Grid
-from xlt.pipeline.hours import Rate
+from xlt.pipeline.hours import Rate, weights_of
 from xlt.pipeline.memory import peak_memory
-from xlt.pipeline.provenance import device_name
+from xlt.pipeline.provenance import cpu_name, device_name
 from xlt.pipeline.sources import LimitedSource
 from xlt.pipeline.spec import RunSpec
 from xlt.pipeline.tiers import Tier, use_threads
@@ -58,10 +63,12 @@ def calibrate(tier: Tier, grid: Grid, source: Source, at_once: int = 1) -> Calib
             tokens, seconds = tokens + read, seconds + took
             if read:
                 encoding[kind] = read / encoded
-    gpu = spec.precision == "bf16"
+    gpu, sizes = spec.precision == "bf16", model.backbone.config
     rate = Rate(
-        device=device_name(),
-        backbone=spec.backbone.name,
+        device=device_name() if gpu else cpu_name() or device_name(),
+        threads=0 if gpu else torch.get_num_threads(),
+        backbone=grid.runs[0].backbone.name,
+        weights=weights_of(sizes.num_hidden_layers, sizes.hidden_size),
         engine=spec.engine,
         training=training,
         inference=tokens / seconds if seconds else None,
@@ -70,6 +77,20 @@ def calibrate(tier: Tier, grid: Grid, source: Source, at_once: int = 1) -> Calib
         side_by_side=1 if gpu else at_once,
     )
     return Calibration(rate, tokenizer, peak_memory().get("device_bytes"))
+
+
+def record(rate: Rate) -> Path:
+    """Keep a rate in ``artifact/measured``, where ``xlt plan`` finds it, as that of one run alone; the file.
+
+    Raises:
+        EnvironmentFault: nothing can be written there.
+    """
+    measured = artifact_root() / "measured"
+    name = f"{rate.backbone.rpartition('/')[2] or 'fresh'} {rate.device} {rate.engine}"
+    path = measured / f"rate-{re.sub('[^a-z0-9]+', '-', name.lower()).strip('-')}.json"
+    with writable(measured):
+        write_text(path, rate.model_copy(update={"side_by_side": 1}).model_dump_json(indent=1) + "\n")
+    return path
 
 
 def _try(

@@ -67,12 +67,19 @@ class Hours:
 
 
 class Rate(Frozen):
-    """``artifact/measured/rate-*.json``: real tokens per second that a backbone reached on one device."""
+    """``artifact/measured/rate-*.json``: real tokens per second that a backbone reached on one device.
+
+    ``xlt plan --calibrate --record`` writes it.
+    """
 
     device: str
-    """The device's model name."""
+    """The model name of the GPU or of the processor."""
+    threads: int = 0
+    """The CPU threads of a run; 0 on a GPU."""
     backbone: str
     """The name of the backbone; empty for the one that phase 1 trains."""
+    weights: int = 0
+    """The weights of the matrices of its blocks; 0 where its name says how many they are."""
     engine: Literal["deepspeed", "graph"]
     """What computed the optimiser steps."""
     training: dict[Kind, float] = Field(min_length=1)
@@ -85,6 +92,13 @@ class Rate(Frozen):
     """Whether the device is a GPU."""
     side_by_side: int = 1
     """How many runs reach these rates at once; phase 1 is always alone."""
+
+    @property
+    def where(self) -> str:
+        """The device and what it did there, in words."""
+        runs = "one run" if self.side_by_side == 1 else f"{self.side_by_side} runs"
+        cpu = f", {self.threads} thread{'s' * (self.threads > 1)}, {runs} at a time" if self.threads else ""
+        return f"{self.device}{cpu}, {self.engine} engine"
 
     def seconds(self, spec: RunSpec, run: RunEstimate) -> Seconds:
         """How long those parts of a run take that have rates."""
@@ -217,7 +231,7 @@ def all_hours(
     for rate, now in _rates_of(backbone, rates, by_size=by_size):
         measured = [rate.seconds(*each) for each in zip(grid.runs, runs, strict=True)]
         hosts = [assumed[0].host_seconds(*each) if assumed else {} for each in zip(grid.runs, runs, strict=True)]
-        found[f"{rate.device}, {rate.engine} engine{', calibrated now' if now else ''}"] = _hours(
+        found[f"{rate.where}{', calibrated now' if now else ''}"] = _hours(
             [{**host, **its} for host, its in zip(hosts, measured, strict=True)],
             [1 if spec.phase == "pretrain" else rate.side_by_side for spec in grid.runs],
             measured=tuple(part for part in PARTS if all(part in its for its in measured)),
@@ -252,8 +266,8 @@ def _rates_of(backbone: Backbone, rates: Sequence[tuple[Rate, bool]], *, by_size
     own = [(rate, now) for rate, now in rates if _repository(rate.backbone) == _repository(backbone.name)]
     yield from own
     for rate, now in rates if by_size and not own else ():
-        other = Backbone(name=rate.backbone)
-        if (size := block_weights(backbone)) and (known := block_weights(other)):
+        known = rate.weights or block_weights(Backbone(name=rate.backbone))
+        if known and (size := block_weights(backbone)):
             changes = {
                 "device": f"{rate.device} (by size, from {rate.backbone})",
                 "training": {kind: value * known / size for kind, value in rate.training.items()},
@@ -281,5 +295,10 @@ def shape(backbone: Backbone) -> tuple[int, int, int]:
 def block_weights(backbone: Backbone) -> int:
     """The weights of the matrices of an encoder's blocks, which nearly all computing is; 0 if they are not known."""
     layers, width, _ = shape(backbone)
+    return weights_of(layers, width)
+
+
+def weights_of(layers: int, width: int) -> int:
+    """The weights of the matrices of so many blocks."""
     # Of a block 4 matrices of attention, and 2 that widen four times and narrow again.
     return 12 * layers * width**2
