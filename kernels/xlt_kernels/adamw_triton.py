@@ -11,12 +11,11 @@ from torch import Tensor
 
 from xlt_kernels.adamw import Entry
 
-# One row of XLM-R Large: a program moves 28 KB, 8 elements a thread in 16-byte accesses, and an unused row costs one
-# program that reads its flag. Every weight of that model is whole blocks.
+# A program moves 28 KB, 8 elements a thread in 16-byte accesses. Every matrix of XLM-R Large is whole blocks.
 _BLOCK, _WARPS = 1024, 4
-# All tensors are updated by one launch, whatever their sizes: each program looks its own up in a table [tensors, 7] of
-# int64 on the device. Its columns: addresses of the tensors of an Entry (0: none), width of a row, first block.
-_WEIGHT, _FIRST, _SECOND, _ROUNDED, _TOUCHED, _WIDTH, _START, _COLUMNS = (tl.constexpr(i) for i in range(8))
+# All tensors are updated by one launch, whatever their sizes: each program looks its own up in a table [tensors, 6] of
+# int64 on the device. Its columns: addresses of the tensors of an Entry (0: none), number of elements, first block.
+_WEIGHT, _FIRST, _SECOND, _ROUNDED, _SIZE, _START, _COLUMNS = (tl.constexpr(i) for i in range(7))
 _SCALARS = tl.constexpr(7)
 # Graphs whose gradients' addresses are kept, one graph a bucket of tokens.
 _GRAPHS = 256
@@ -25,18 +24,12 @@ _TYPES = {None: 0, torch.bfloat16: 1, torch.float16: 2}
 
 @triton.jit
 def _block_of(table, owners, BLOCK: tl.constexpr):
-    """The tensor of this program, its row of the table, where its block starts, its length, and whether it is used."""
+    """The tensor of this program, its row of the table, where its block starts, and its length."""
     block = tl.program_id(0)
     tensor = tl.load(owners + block)
     entry = table + tensor * _COLUMNS
-    width = tl.load(entry + _WIDTH)
-    local = block - tl.load(entry + _START)
-    pieces = tl.cdiv(width, BLOCK)
-    row = local // pieces
-    column = local % pieces * BLOCK
-    touched = tl.load(entry + _TOUCHED)
-    used = tl.load(touched.to(tl.pointer_type(tl.int32)) + row, mask=touched != 0, other=1)
-    return tensor, entry, row * width + column, tl.minimum(width - column, BLOCK), used
+    start = (block - tl.load(entry + _START)) * BLOCK
+    return tensor, entry, start, tl.minimum(tl.load(entry + _SIZE) - start, BLOCK)
 
 
 @triton.jit
@@ -84,7 +77,7 @@ def _update_block(entry, address, scalars, factor, start, count, KIND: tl.conste
 
 @triton.jit
 def update_kernel(
-    table,  # [tensors, 7] int64, see _WEIGHT
+    table,  # [tensors, 6] int64, see _WEIGHT
     addresses,  # [tensors] int64: of the gradients, 0 for none
     owners,  # [programs] int32: the tensor of each block
     scalars,  # [tensors, 7] fp32, as AdamW._advance orders them
@@ -92,12 +85,12 @@ def update_kernel(
     KIND: tl.constexpr,  # the type of gradients: 0 fp32, 1 bf16, 2 fp16
     BLOCK: tl.constexpr,
 ):
-    """AdamW on one block, unless its row waits for its first use or its tensor has no gradient."""
-    tensor, entry, start, count, used = _block_of(table, owners, BLOCK)
+    """AdamW on one block, unless its tensor has no gradient."""
+    tensor, entry, start, count = _block_of(table, owners, BLOCK)
     address = tl.load(addresses + tensor)
     scalars += tensor * _SCALARS
-    if (used != 0) & (address != 0):
-        if (count == BLOCK) & (start % 16 == 0):
+    if address != 0:
+        if count == BLOCK:
             # With BLOCK for count the mask is known to be true, and no access waits for it.
             _update_block(entry, address, scalars, factor, start, BLOCK, KIND, True, BLOCK)
         else:
@@ -106,7 +99,7 @@ def update_kernel(
 
 @triton.jit
 def square_sums_kernel(
-    table,  # [tensors, 7] int64, see _WEIGHT
+    table,  # [tensors, 6] int64, see _WEIGHT
     addresses,  # [tensors] int64: of the gradients, 0 for none
     owners,  # [programs] int32: the tensor of each block
     sums,  # [programs] fp32
@@ -114,66 +107,18 @@ def square_sums_kernel(
     BLOCK: tl.constexpr,
 ):
     """The sum of squares of one block's gradient; torch adds the blocks up, in a fixed order."""
-    tensor, _, start, count, used = _block_of(table, owners, BLOCK)
+    tensor, _, start, count = _block_of(table, owners, BLOCK)
     address = tl.load(addresses + tensor)
     total = 0.0
-    if (used != 0) & (address != 0):
+    if address != 0:
         offset = tl.arange(0, BLOCK)
-        if (count == BLOCK) & (start % 16 == 0):
+        if count == BLOCK:
             gradient = tl.load(_pointers(address, start + offset, KIND, True)).to(tl.float32)
         else:
             at = _pointers(address, start + offset, KIND, False)
             gradient = tl.load(at, mask=offset < count, other=0.0).to(tl.float32)
         total = tl.sum(gradient * gradient, axis=0)
     tl.store(sums + tl.program_id(0), total)
-
-
-@triton.jit
-def catch_up_kernel(
-    weights,  # [rows, width] fp32, contiguous
-    rounded,  # [rows, width] bf16 or fp16, contiguous; None where the weights are no masters
-    touched,  # [rows] int32
-    ids,  # [programs] int64: rows; None in a flush, where each row has a program
-    decays,  # [steps] fp32: the factor of each step
-    flushed,  # one fp64: the step that rows of no use yet were brought to
-    step,  # one fp64: the present
-    width,
-    BLOCK: tl.constexpr,
-):
-    """Multiply a row that was not touched yet by the decay of every step since the last flush, in their order.
-
-    One factor after the other and not their product: so the row has the bits that dense AdamW gives it.
-    """
-    if ids is None:
-        row = tl.program_id(0).to(tl.int64)
-        waits = tl.load(touched + row) == 0
-    else:
-        # One program of those that share a row sees the 0, and decays the row; which one makes no difference.
-        row = tl.load(ids + tl.program_id(0))
-        waits = tl.atomic_xchg(touched + row, 1) == 0
-    begin = tl.load(flushed).to(tl.int32)
-    end = tl.where(waits, tl.load(step).to(tl.int32), begin)
-    for column in range(0, width, BLOCK):
-        offset = column + tl.arange(0, BLOCK)
-        mask = waits & (offset < width)
-        weight = tl.load(weights + row * width + offset, mask=mask)
-        for first in range(begin, end, 16):
-            for i in tl.static_range(16):  # sixteen loads in flight; beyond the end, 1 changes nothing
-                weight *= tl.load(decays + first + i, mask=first + i < end, other=1.0)
-        tl.store(weights + row * width + offset, weight, mask=mask)
-        if rounded is not None:
-            tl.store(rounded + row * width + offset, weight.to(rounded.dtype.element_ty), mask=mask)
-
-
-def catch_up(entry: Entry, decays: Tensor, flushed: Tensor, step: Tensor, ids: Tensor | None) -> None:
-    """Decay the rows ``ids`` that are not touched yet and mark them; with no ``ids``, decay all that are not."""
-    weight, rounded, touched = entry.weight, entry.rounded, entry.touched
-    assert touched is not None
-    programs = len(weight) if ids is None else len(ids)
-    if programs:
-        catch_up_kernel[(programs,)](
-            weight, rounded, touched, ids, decays, flushed, step, weight.shape[1], BLOCK=_BLOCK, num_warps=_WARPS
-        )
 
 
 class Launcher:
@@ -188,11 +133,9 @@ class Launcher:
         owners: dict[int, list[Tensor]] = {}
         for index, entry in enumerate(entries):
             mine = owners.setdefault(_TYPES[None if entry.rounded is None else entry.rounded.dtype], [])
-            count, width = len(entry.weight) if entry.touched is not None else 1, entry.weight.numel()
-            width //= max(count, 1)
-            start = sum(len(part) for part in mine)
-            mine.append(torch.full((count * triton.cdiv(width, _BLOCK),), index, dtype=torch.int32))
-            rows.append([*(0 if tensor is None else tensor.data_ptr() for tensor in entry), width, start])
+            size, start = entry.weight.numel(), sum(len(part) for part in mine)
+            mine.append(torch.full((triton.cdiv(size, _BLOCK),), index, dtype=torch.int32))
+            rows.append([*(0 if tensor is None else tensor.data_ptr() for tensor in entry), size, start])
             if any(address % 16 for address in rows[-1][:4]):
                 raise ValueError("A parameter's memory does not start at a multiple of 16 bytes.")
         self._table = torch.tensor(rows, dtype=torch.int64, device=device)
@@ -208,17 +151,20 @@ class Launcher:
             gradient = parameter.grad
             if gradient is not None and (gradient.data_ptr() % 16 or not gradient.is_contiguous()):
                 parameter.grad = torch.empty_like(parameter).copy_(gradient)
-        addresses = torch.tensor([0 if p.grad is None else p.grad.data_ptr() for p in parameters])
-        capturing = self._table.is_cuda and torch.cuda.is_current_stream_capturing()
-        if capturing:
+        pointers = [0 if p.grad is None else p.grad.data_ptr() for p in parameters]
+        on_gpu = self._table.is_cuda
+        if on_gpu and torch.cuda.is_current_stream_capturing():
             # The graph copies the addresses of its own gradients from here at every replay.
-            addresses = self._pinned[self._captured].copy_(addresses)
+            addresses = self._pinned[self._captured].copy_(torch.tensor(pointers))
             self._captured += 1
-        self._addresses.copy_(addresses, non_blocking=capturing)
+        else:
+            # From pinned memory, which torch keeps until the copy is made: the host does not wait for the device.
+            addresses = torch.tensor(pointers, pin_memory=on_gpu)
+        self._addresses.copy_(addresses, non_blocking=on_gpu)
         return self._addresses
 
     def square_sums(self) -> Tensor:
-        """The sum of squares of each block of all gradients, rows that are not touched left out: fp32."""
+        """The sum of squares of each block of all gradients: fp32."""
         begin = 0
         for kind, owners in self._owners.items():
             part = self._sums[begin : begin + len(owners)]

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -107,15 +106,6 @@ def test_the_losses_and_weights_are_those_of_deepspeed(keys: tuple[str, ...]) ->
         assert torch.allclose(end.weights[name], weight, atol=5e-4), name
 
 
-def test_masked_lm_gives_unused_words_a_gradient_and_other_tasks_only_decay_them() -> None:
-    start = fresh("mnli").backbone.get_input_embeddings().weight.detach()[UNUSED]
-    for keys in (("mnli",), ("mlm",)):
-        end = run("graph", *keys)[1].weights["backbone.embeddings.word_embeddings.weight"][UNUSED]
-        shrunk = float((end / start).median())
-        spread = float((end / start).std())
-        assert (shrunk < 1 and spread < 1e-5) == (keys == ("mnli",))
-
-
 def test_bf16_computes_on_rounded_copies_of_full_precision_weights() -> None:
     recipe = dataclasses.replace(RECIPE, learning_rate=2e-4)
     plain, _ = run("deepspeed", "mnli", precision="bf16", recipe=recipe)
@@ -127,13 +117,12 @@ def test_bf16_computes_on_rounded_copies_of_full_precision_weights() -> None:
     assert not torch.equal(weight, weight.bfloat16().float())
 
 
-def test_scores_come_between_the_same_records_and_see_words_that_were_never_used() -> None:
+def test_scores_come_between_the_same_records_and_the_best_weights_are_kept() -> None:
     recipe = dataclasses.replace(RECIPE, evaluate_every=4, patience=2)
 
     def dev_score(seen: list[float], model: PackedModel) -> DevResult:
         assert not model.training
-        unused = model.backbone.get_input_embeddings().weight[UNUSED]
-        seen.append(float(unused.detach().norm()))
+        seen.append(float(model.backbone.get_input_embeddings().weight.detach().norm()))
         return DevResult([10.0, 30.0, 20.0, 10.0][len(seen) - 1])
 
     seen: list[float] = []
@@ -142,9 +131,8 @@ def test_scores_come_between_the_same_records_and_see_words_that_were_never_used
     records, end = run("graph", "mnli", recipe=recipe, dev_score=partial(dev_score, ours))
     assert [(each.step, each.dev_score) for each in records] == [(each.step, each.dev_score) for each in plain]
     assert (len(records), end.step, end.dev_score) == (16, 8, 30.0)
-    assert ours == pytest.approx(seen, rel=1e-6)
-    assert all(after < before for before, after in pairwise(ours))
-    assert float(end.weights["backbone.embeddings.word_embeddings.weight"][UNUSED].norm()) == ours[1]
+    assert ours == pytest.approx(seen, rel=1e-5)
+    assert float(end.weights["backbone.embeddings.word_embeddings.weight"].norm()) == ours[1]
 
 
 @pytest.mark.gpu

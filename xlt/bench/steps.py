@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from xlt.bench.batches import Policy, SameBatch, Shape, same_batch, sample_batches
-from xlt.bench.shapes import CONFIGS, Size, fresh_model, random_sequences
+from xlt.bench.operations import Operations
+from xlt.bench.shapes import CONFIGS, RESERVED, Size, fresh_model, random_sequences
 from xlt.bench.trainers import (
     DeepSpeedTrainer,
     GraphTrainer,
@@ -43,6 +44,7 @@ from xlt.data.packing import Encoded
 from xlt.model.encoder import PackedModel
 from xlt.tasks.catalogue import get_task
 from xlt.tasks.record import Task
+from xlt.train.used_rows import train_used_rows
 
 ROWS = {"issue": "mnli", "B1": "mnli", "B4": "mnli", "B2": "squad", "B3": "hellaswag"}
 OURS, BASELINE = "packed, graph engine", "Hugging Face, padded"
@@ -166,7 +168,8 @@ def _measure(
     if torch.cuda.is_available():
         entries = [(label, who, [tuple(b.pinned() for b in step) for step in steps]) for label, who, steps in entries]
     peaks: dict[str, int] = {}
-    candidates = [_candidate(label, who, partial(_round, steps=steps), peaks) for label, who, steps in entries]
+    issued: dict[str, Operations] = {}
+    candidates = [_candidate(label, who, partial(_round, steps=steps), peaks, issued) for label, who, steps in entries]
     batches = [batch for step in entries[0][2] for batch in step]
     quantity = {"steps": float(len(batches)), **work_of(batches, CONFIGS[found.size])}
     row = compare(name, about, candidates, rounds=found.rounds, quantity=quantity, ceiling="matmul", warm_up=2)
@@ -174,6 +177,9 @@ def _measure(
         if timing.seconds is not None:
             own = next((kept for label, kept in found.kept.items() if timing.name.startswith(label)), 0)
             timing.peak_bytes = peaks[timing.name] + own if timing.name in peaks else None
+        if timing.name in issued:
+            timing.operations = issued[timing.name].operations / len(entries[0][2])
+            timing.reads = issued[timing.name].reads / len(entries[0][2])
     if isinstance(mine := entries[0][1], GraphTrainer):
         row.quantity["optimizer_bytes"] = len(batches) * mine.optimizer_bytes()
     return row
@@ -189,10 +195,12 @@ def _candidate(
     trainer: Trainer | NotRun,
     run: Callable[[Trainer], Any],
     peaks: dict[str, int] | None = None,
+    issued: dict[str, Operations] | None = None,
     *,
     own_clock: bool = False,
 ) -> Candidate | NotRun | Deferred:
-    """The candidate after its first round, whose peak of memory beyond what lay there goes to ``peaks``."""
+    """The candidate after its first round, whose peak of memory beyond what lay there goes to ``peaks``, and after one
+    in which every shape is known, where it is not compiled; what that issues goes to ``issued``."""
     if isinstance(trainer, NotRun):
         return NotRun(label, trainer.why)
 
@@ -207,6 +215,10 @@ def _candidate(
             return NotRun(label, reason(error))
         if peaks is not None and torch.cuda.is_available():
             peaks[label] = torch.cuda.max_memory_allocated() - before
+        if issued is not None and not label.startswith((COMPILED, BASELINE_COMPILED)):
+            run(trainer)
+            with Operations() as issued[label]:
+                run(trainer)
         return Candidate(label, partial(run, trainer), own_clock)
 
     if label.startswith((COMPILED, BASELINE_COMPILED)):
@@ -221,9 +233,9 @@ def _candidates(key: str, size: Size, rounds: int) -> Candidates:
     recipe = task.recipe
     sequences = random_sequences(key, POOL * recipe.batch_size * task.choices, size, longest=recipe.max_length)
     found = Candidates(size, rounds, task, _labelled(sequences, task), {}, {})
-    model = partial(_model, task, size, device)
+    model = partial(_model, task, size, device, sequences)
     with library_modules():
-        plain = model()
+        plain = _model(task, size, device)
     mine, baseline = packed_trainer(plain, device), padded_trainer(plain, task.kind, device)
     makers: dict[str, Callable[[], Trainer]] = {
         OURS: lambda: GraphTrainer(model(), device),
@@ -270,12 +282,14 @@ def _allocated() -> int:
     return torch.cuda.memory_allocated() if torch.cuda.is_available() else 0
 
 
-def _model(task: Task, size: Size, device: torch.device) -> PackedModel:
-    """The same weights at every call."""
+def _model(task: Task, size: Size, device: torch.device, read: Sequence[Encoded] = ()) -> PackedModel:
+    """The same weights at every call; of the word embeddings, as in a run, those that stand in ``read``, if any do."""
     with device:
         model = fresh_model(size, dropout=DROPOUT)
         model.drop_masked_lm_head()
         model.add_head(task.kind, task.kind, len(task.labels))
+    if read:
+        train_used_rows(model, read, range(RESERVED))
     return model
 
 

@@ -127,7 +127,7 @@ class GraphTrainer:
         """See ``Trainer``; it makes a step. Shapes seen until here count as unseen."""
         loss, _ = self._engine.step([batch.packed])
         found = float(loss), _norm(self.model.parameters())
-        self._engine.close()
+        self._engine.forget_shapes()
         return found
 
     def step(self, *batches: SameBatch) -> None:
@@ -136,13 +136,12 @@ class GraphTrainer:
 
     def optimizer_bytes(self) -> float:
         """What one update must move: masters and moments read and written, gradients read for the norm and for the
-        update, rounded copies written; of word embeddings the rows used so far, and zeros for their whole gradient."""
-        total = 0.0
+        update, rounded copies written."""
+        total = 0
         for parameter, state in self._engine._optimizer.state.items():
-            size, touched = parameter.element_size(), state.get("touched")
-            share, zeros = (1.0, 0) if touched is None else (float(touched.float().mean()), size)
-            total += parameter.numel() * (share * (24 + 2 * size + size * ("master" in state)) + zeros)
-        return total
+            size = parameter.element_size()
+            total += parameter.numel() * (24 + 2 * size + size * ("master" in state))
+        return float(total)
 
 
 class DeepSpeedTrainer:

@@ -81,6 +81,10 @@ class Timing(BaseModel):
     ratio_p90: float | None = None
     peak_bytes: int | None = None
     """The most memory that tensors took on the GPU in a round, what lay there before included; None on a CPU."""
+    operations: float | None = None
+    """What Python issues to torch in a step, where it was counted; see ``xlt.bench.operations``."""
+    reads: float | None = None
+    """How often a step makes the host wait for a number of the device."""
     not_run: str = ""
 
 

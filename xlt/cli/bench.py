@@ -52,7 +52,7 @@ _known_row = options.one_of("row", lambda: CPU_ROWS)
 WORKLOADS = {
     "kernels": (20, "Time every kernel, forward and backward."),
     "mlm": (20, "Time masked-LM steps with a head that reads only the masked positions."),
-    "optimizer": (20, "Time AdamW updates that touch word embeddings by rows."),
+    "optimizer": (20, "Time AdamW updates, of the word embeddings that are used and of all of them."),
     "steps": (10, "Time whole training steps of each engine beside padded loops."),
     "embed": (10, "Time sentence vectors of packed batches beside padded ones."),
     "retrieval": (5, "Time neighbours in both directions, from one product or two."),
@@ -93,7 +93,7 @@ def _use_threads(count: int) -> None:
 
 
 def _workloads(result: workload.Bench) -> Shown:
-    columns = ("", "ms", "10-90 %", "times ours", "10-90 %", "peak GiB")
+    columns = ("", "ms", "10-90 %", "times ours", "10-90 %", "peak GiB", "operations", "reads")
     for row in result.workloads:
         yield table(columns, (_timing(each) for each in row.timings if each.seconds is not None), _rates(row))
         if row.about:
@@ -119,7 +119,8 @@ def _timing(each: workload.Timing) -> tuple[str | None, ...]:
     median, low, high = (f"{1000 * (value or 0):.3g}" for value in (each.seconds, each.seconds_p10, each.seconds_p90))
     peak = f"{each.peak_bytes / 2**30:.2f}" if each.peak_bytes else None
     ratio, spread = f"{each.ratio:.2f}", f"{each.ratio_p10:.2f}-{each.ratio_p90:.2f}"
-    return each.name, median, f"{low}-{high}", ratio, spread, peak
+    issued = [None if value is None else f"{value:,.0f}" for value in (each.operations, each.reads)]
+    return each.name, median, f"{low}-{high}", ratio, spread, peak, *issued
 
 
 def cpu(

@@ -96,7 +96,7 @@ def _check_graph_engine(where: str) -> str:
         losses = []
         for step in range(8):
             if not shared:
-                engine.close()
+                engine.forget_shapes()
             losses.append(engine.step([_pairs(4 + 8 * (step % 2), step)])[0])
         results.append([torch.stack(losses).cpu(), *engine.weights().values()])
         graphs.append(engine.graphs)

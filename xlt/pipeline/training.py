@@ -99,11 +99,8 @@ def train_run(
     steps = start.stream.steps
     if checkpoints:
         checkpoints.keep(steps)
-    # The graph engine's optimiser leaves rows that were not read alone by itself.
-    used = None
-    if settings.engine == "deepspeed":
-        read = chain(start.stream.sequences, *(each.sequences for each in dev))
-        used = train_used_rows(start.model, read, start.tokenizer.all_special_ids)
+    read = chain(start.stream.sequences, *(each.sequences for each in dev))
+    used = train_used_rows(start.model, read, start.tokenizer.all_special_ids)
     with stop_request.heard() if checkpoints else nullcontext():
         trained = train(
             start.model,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,17 @@ from xlt_kernels.switch import serves
 
 from xlt.data.packing import PackedBatch
 from xlt.model.encoder import PackedModel
-from xlt.runtime import device
+from xlt.runtime import device, start_process_group
 from xlt.tasks.record import Recipe
-from xlt.train.engine import EngineSettings, check_settings, parameter_groups
-from xlt.train.state import TrainedParameter, load_optimizer, save_optimizer
+from xlt.train.engine import (
+    EngineSettings,
+    build_engine,
+    check_settings,
+    fill_missing_gradients,
+    our_optimizer,
+    trained_parameters,
+)
+from xlt.train.state import load_optimizer, save_optimizer
 
 IGNORED = -100
 # What ``max_seqlen`` is rounded up to: it decides how many programs the attention kernel starts, and which. Every value
@@ -94,9 +102,10 @@ class _Bucket:
 class GraphEngine:
     """Training steps at fixed shapes and addresses; on a GPU each is one CUDA graph, everywhere else it just runs.
 
-    bf16 computes on rounded copies of fp32 master weights, as DeepSpeed's stage 0 does; task heads have no copies. The
-    learning rate, the step count and the state of the random generator lie on the device. A shape is run the first time
-    it comes, which compiles its kernels, and captured the second time.
+    A captured step is the one that DeepSpeed's engine at stage 0 would issue: forward and backward pass of the model,
+    and a step of the optimiser that it was handed. bf16 computes on rounded copies of fp32 master weights; task heads
+    have no copies. The learning rate, the step count and the state of the random generator lie on the device. A shape
+    is run the first time it comes, which compiles its kernels, and captured the second time.
 
     Raises:
         UsageFault: ZeRO, several processes or micro-batches.
@@ -106,31 +115,21 @@ class GraphEngine:
 
     def __init__(self, model: PackedModel, recipe: Recipe, steps: int, settings: EngineSettings) -> None:
         check_settings(settings, torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1)
-        rounded = settings.precision == "bf16"
-        originals = [parameter.detach() for parameter in model.parameters()]
-        self._model = model.compute_in(device(), settings.precision).train()
-        self._recipe, self._steps, self._done = recipe, steps, 0
-        # Masked LM gives every row of the word embeddings, which are its last layer too, a gradient.
-        lazy = model.backbone.get_input_embeddings().weight if model.packed and model.lm_head is None else None
-        self._optimizer = AdamW(
-            parameter_groups(model, recipe.weight_decay),
-            lr=recipe.learning_rate,
-            betas=(0.9, recipe.adam_beta2),
-            eps=recipe.adam_epsilon,
-            max_norm=recipe.gradient_clipping,
-            lazy=lazy,
-            steps=steps,
-        )
-        # Not what AdamW has made of the rounded weights.
-        for parameter, original in zip(model.parameters(), originals, strict=True):
-            if (master := self._optimizer.state[parameter].get("master")) is not None:
-                master.copy_(original)
+        self._model, self._recipe, self._steps, self._done = model.train(), recipe, steps, 0
+        self._engine: Any = None
+        if find_spec("deepspeed"):
+            start_process_group()
+            self._engine = build_engine(model.to(device()), recipe, steps, replace(settings, engine="graph"))
+            self._optimizer: AdamW = self._engine.optimizer
+        else:  # an image for benchmarks alone: the two that a step needs are made without it
+            self._optimizer = our_optimizer(model, recipe, settings.precision)
         self._buckets: dict[Hashable, _Bucket] = {}
         self.graphs = 0
         self._stream = torch.cuda.Stream() if model.device.type == "cuda" else None
         self._pool = torch.cuda.graph_pool_handle() if self._stream else None
         # Without these the host decides within a step: fp32 attention plans its blocks, AdamW reads its scalars.
-        self.captures = bool(self._stream) and rounded and model.packed and serves("adamw", next(model.parameters()))
+        rounded, has_kernel = settings.precision == "bf16", serves("adamw", next(model.parameters()))
+        self.captures = bool(self._stream) and rounded and model.packed and has_kernel
         if self._stream and not self.captures:
             warnings.warn(
                 "The graph engine runs without graphs: fp32, a padded model, or no AdamW kernel.", stacklevel=2
@@ -151,41 +150,35 @@ class GraphEngine:
         return loss, rate
 
     def synced_model(self) -> PackedModel:
-        """The model, with the decay of its unused word embeddings made up for."""
-        self._optimizer.flush()
+        """See ``Engine``."""
         return self._model
 
     def weights(self, where: torch.device | str = "cpu") -> dict[str, Tensor]:
         """Copies on ``where`` of all weights in fp32: of the masters, where there are rounded ones."""
-        self._optimizer.flush()
-        states = {name: (self._optimizer.state[each], each) for name, each in self._model.named_parameters()}
-        return {name: state.get("master", each.detach()).to(where, copy=True) for name, (state, each) in states.items()}
+        full = self._optimizer.full_precision
+        return {name: full(each).to(where, copy=True) for name, each in self._model.named_parameters()}
 
     def save(self, folder: Path) -> None:
         """See ``Engine``."""
-        self._optimizer.flush()
-        save_optimizer(folder, self._parameters())
+        save_optimizer(folder, trained_parameters(self._model, self._optimizer))
 
     def load(self, folder: Path, step: int) -> None:
         """See ``Engine``."""
-        load_optimizer(folder, self._parameters())
-        self._optimizer.mark_flushed()
+        load_optimizer(folder, trained_parameters(self._model, self._optimizer))
         self._done = step
 
-    def _parameters(self) -> Iterator[TrainedParameter]:
-        for name, parameter in self._model.named_parameters():
-            moments = {**self._optimizer.state[parameter]}
-            master = moments.pop("master", None)
-            rounded = parameter if master is not None else None
-            yield TrainedParameter(name, parameter if master is None else master, rounded, moments)
-
-    def close(self) -> None:
-        """Give the graphs and their memory back."""
+    def forget_shapes(self) -> None:
+        """Give the graphs and their memory back; every shape counts as new."""
         self._buckets.clear()
 
+    def close(self) -> None:
+        """See ``Engine``."""
+        self.forget_shapes()
+        if self._engine:
+            self._engine.destroy()
+
     def _run(self, batch: PackedBatch, rate: float) -> Tensor:
-        for group in self._optimizer.param_groups:
-            group["lr"].fill_(rate)
+        self._optimizer.set_rate(rate)
         key = (batch.task, batch.max_seqlen, batch.max_group, *(each.shape for _, each in _tensors(batch)))
         bucket = self._buckets.get(key)
         if bucket is None:
@@ -222,14 +215,10 @@ class GraphEngine:
 
     def _compute(self, batch: PackedBatch) -> Tensor:
         self._optimizer.zero_grad()
-        self._optimizer.touch(batch.input_ids)
         loss = bucket_loss(self._model, batch)
         # Up to 3,072 tokens torch adds the gradients of an embedding's row in bf16: frequent rows are off by up to 1 %.
         loss.backward()
-        for parameter in self._model.parameters():
-            # Heads that this step leaves out: DeepSpeed lets their moments decay, and move them.
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
+        fill_missing_gradients(self._model)
         self._optimizer.step()
         return loss.detach()
 

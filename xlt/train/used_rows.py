@@ -73,7 +73,8 @@ class UsedRows:
         whole[self.rows] = trained.weights[name]
         with torch.no_grad():
             self.whole.weight.copy_(whole)
-        self.model.backbone.set_input_embeddings(self.whole)
+        own = self.model.backbone.get_input_embeddings().weight
+        self.model.backbone.set_input_embeddings(self.whole.to(own.device, own.dtype))
         return replace(trained, weights={**trained.weights, name: whole})
 
 

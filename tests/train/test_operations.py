@@ -1,0 +1,88 @@
+"""What an optimiser step issues: no more operations than a plain loop of torch, and no read of the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from tests.train.test_loop import CONFIG, batch_stream
+from xlt.bench.operations import Operations
+from xlt.data.packing import PackedBatch
+from xlt.model.encoder import PackedModel
+from xlt.runtime import device, start_process_group
+from xlt.train.batches import StepShard
+from xlt.train.engine import DeepSpeedEngine, EngineSettings, parameter_groups
+from xlt.train.graph import GraphEngine, in_bucket
+
+Step = Callable[[PackedBatch], object]
+BF16 = EngineSettings(precision="bf16")
+
+
+def model() -> PackedModel:
+    torch.manual_seed(0)
+    made = PackedModel.fresh({**CONFIG, "num_hidden_layers": 24})
+    made.drop_masked_lm_head()
+    made.add_head("mnli", "pair_classification", 3)
+    return made
+
+
+def issued(step: Step, lay_out: Callable[[PackedBatch], PackedBatch] = lambda batch: batch) -> Operations:
+    """What the second of two steps issues, on a batch that ``lay_out`` made on the host."""
+    batch = lay_out(*batch_stream().micro_batches(0, StepShard()))
+    step(batch)
+    with Operations() as found:
+        step(batch)
+    return found
+
+
+@pytest.fixture(scope="module")
+def plain() -> Operations:
+    """A loop as one would write it, with torch's own optimiser and clipping."""
+    trained = model().compute_in(device(), "bf16").train()
+    optimizer = torch.optim.AdamW(parameter_groups(trained, 0.1), fused=True)
+
+    def step(batch: PackedBatch) -> None:
+        trained(batch.to(device()))[0].backward()
+        nn.utils.clip_grad_norm_(trained.parameters(), 1.0, foreach=True)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return issued(step)
+
+
+def test_deepspeed_issues_little_more_than_a_plain_loop_and_reads_nothing(plain: Operations) -> None:
+    start_process_group()
+    engine = DeepSpeedEngine(model(), batch_stream().recipe, 12, BF16)
+    found = issued(lambda batch: engine.step([batch]))
+    engine.close()
+    assert 1000 < found.operations <= 1.3 * plain.operations
+    assert found.reads == 0
+
+
+def test_what_the_graph_engine_captures_reads_nothing(plain: Operations) -> None:
+    engine = GraphEngine(model(), batch_stream().recipe, 12, EngineSettings(precision="bf16", engine="graph"))
+    found = issued(lambda batch: engine._run(batch, 1e-3), in_bucket)
+    engine.close()
+    assert found.operations <= 1.3 * plain.operations
+    assert found.reads == 0
+
+
+def test_the_losses_of_a_gpu_are_read_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert GraphEngine.block == 32
+    start_process_group()
+    engine: Any = DeepSpeedEngine(model(), batch_stream().recipe, 12, BF16)
+    assert engine.block == (32 if device().type == "cuda" else 1)
+    engine.close()
+
+
+def test_a_read_is_counted_and_a_view_is_not() -> None:
+    value = torch.ones(4)
+    with Operations() as found:
+        float(value.view(2, 2)[0, 0])
+        value.add(1).nonzero()
+        torch.empty(3)
+    assert (found.operations, found.reads) == (1, 2)
