@@ -174,13 +174,13 @@ class LayerNorm(torch.autograd.Function):
                 _least(dropout_p), 1 / (1 - dropout_p), eps, bool(dropout_p), block, num_warps=_warps(block),
             )  # fmt: skip
         # The sum is not kept but made again: x and residual are as many bytes, and residual lives on anyway.
-        ctx.save_for_backward(x, residual, weight, bias, mean, rstd, seed)
+        ctx.save_for_backward(x, residual, weight, mean, rstd, seed)
         ctx.dropout_p = dropout_p
         return y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, residual, weight, bias, mean, rstd, seed = ctx.saved_tensors
+        x, residual, weight, mean, rstd, seed = ctx.saved_tensors
         hidden = x.shape[-1]
         rows, block = x.numel() // hidden, triton.next_power_of_2(hidden)
         programs = min(triton.cdiv(rows, ROWS), RESIDENT * multiprocessors(x))
@@ -193,8 +193,8 @@ class LayerNorm(torch.autograd.Function):
                 seed if ctx.dropout_p else None, rows, hidden, _least(ctx.dropout_p), 1 / (1 - ctx.dropout_p),
                 bool(ctx.dropout_p), block, num_warps=_warps(block),
             )  # fmt: skip
-        dweight, dbias = partial.sum(1)
-        return dx.to(x.dtype), dresidual, dweight.to(weight.dtype), dbias.to(bias.dtype), None, None, None
+        dweight, dbias = partial.sum(1).to(weight.dtype)
+        return dx.to(x.dtype), dresidual, dweight, dbias, None, None, None
 
 
 def layer_norm_mask(rows: int, hidden: int, dropout_p: float, seed: Tensor) -> Tensor:

@@ -169,9 +169,9 @@ def _keys_of(
         dk = tl.dot(tl.trans(dscores), q, dk, input_precision="ieee")
         if WHOLE:
             dq = tl.dot(dscores, k, input_precision="ieee")
-            _store(dquery, rows, length, packed_stride, dq * (scale * _LN2), DIM)
-    _store(dkey, columns, length, packed_stride, dk * (scale * _LN2), DIM)
-    _store(dvalue, columns, length, packed_stride, dv * rescale, DIM)
+            _store(dquery, rows, length, 3 * packed_stride, dq * (scale * _LN2), DIM)
+    _store(dkey, columns, length, 3 * packed_stride, dk * (scale * _LN2), DIM)
+    _store(dvalue, columns, length, 3 * packed_stride, dv * rescale, DIM)
 
 
 @triton.jit(**_ANY)
@@ -179,8 +179,8 @@ def backward_keys_kernel(
     query,  # [total, heads, DIM]; strides (token_stride, head_stride, 1), as key and value
     key,
     value,
-    dout,  # [total, heads, DIM], contiguous, as are dquery, dkey and dvalue
-    dquery,  # written here for sequences of one tile
+    dout,  # [total, heads, DIM], contiguous
+    dquery,  # slice [total, heads, DIM] of [total, 3, heads, DIM], as dkey and dvalue; for sequences of one tile
     dkey,
     dvalue,
     logsumexp,  # [heads, total] fp32, to base 2
@@ -202,27 +202,28 @@ def backward_keys_kernel(
     start, length, rest = _bounds(cu_seqlens, total)
     packed_stride = tl.num_programs(1) * DIM
     packed = start.to(tl.int64) * packed_stride + head * DIM
-    dkey += packed
-    dvalue += packed
+    own = start.to(tl.int64) * 3 * packed_stride + head * DIM
+    dkey += own
+    dvalue += own
     if rest:
         step = tl.num_programs(2) * BLOCK
-        _clear(dkey, first, length, step, packed_stride, BLOCK, DIM)
-        _clear(dvalue, first, length, step, packed_stride, BLOCK, DIM)
+        _clear(dkey, first, length, step, 3 * packed_stride, BLOCK, DIM)
+        _clear(dvalue, first, length, step, 3 * packed_stride, BLOCK, DIM)
         if ONE_TILE:
-            _clear(dquery + packed, first, length, step, packed_stride, BLOCK, DIM)
+            _clear(dquery + own, first, length, step, 3 * packed_stride, BLOCK, DIM)
     elif first < length:
         at = start.to(tl.int64) * token_stride + head * head_stride
         row = head * total + start
         drawn = tl.load(seed) if DROPOUT else 0
         if ONE_TILE or length <= BLOCK:
             _keys_of(
-                query + at, key + at, value + at, dout + packed, dquery + packed, dkey, dvalue, logsumexp + row,
+                query + at, key + at, value + at, dout + packed, dquery + own, dkey, dvalue, logsumexp + row,
                 delta, drawn, scale, threshold, start, first, length, head, token_stride, packed_stride,
                 DIM, BLOCK, True, DROPOUT,
             )  # fmt: skip
         else:
             _keys_of(
-                query + at, key + at, value + at, dout + packed, dquery + packed, dkey, dvalue, logsumexp + row,
+                query + at, key + at, value + at, dout + packed, dquery + own, dkey, dvalue, logsumexp + row,
                 delta + row, drawn, scale, threshold, start, first, length, head, token_stride, packed_stride,
                 DIM, BLOCK, False, DROPOUT,
             )  # fmt: skip
@@ -233,9 +234,9 @@ def backward_queries_kernel(
     query,  # [total, heads, DIM]; strides (token_stride, head_stride, 1), as key and value
     key,
     value,
-    out,  # [total, heads, DIM], contiguous, as are dout and dquery
+    out,  # [total, heads, DIM], contiguous, as dout
     dout,
-    dquery,
+    dquery,  # slice [total, heads, DIM] of [total, 3, heads, DIM]
     logsumexp,  # [heads, total] fp32, to base 2
     delta,  # [heads, total] fp32: written here, for backward_keys_kernel
     cu_seqlens,  # [sequences + 1] int32
@@ -258,8 +259,9 @@ def backward_queries_kernel(
     at = start.to(tl.int64) * token_stride + head * head_stride
     packed_stride = tl.num_programs(1) * DIM
     packed = start.to(tl.int64) * packed_stride + head * DIM
+    dquery += start.to(tl.int64) * 3 * packed_stride + head * DIM
     if rest:
-        _clear(dquery + packed, first, length, tl.num_programs(2) * BLOCK, packed_stride, BLOCK, DIM)
+        _clear(dquery, first, length, tl.num_programs(2) * BLOCK, 3 * packed_stride, BLOCK, DIM)
     elif first < length and length > BLOCK:
         rows = first + tl.arange(0, BLOCK)
         q = _load(query + at, rows, length, token_stride, DIM)
@@ -283,7 +285,7 @@ def backward_queries_kernel(
             dweights = tl.dot(do, tl.trans(v), input_precision="ieee") * rescale
             dscores = tl.abs(weights) * (tl.where(weights > 0, dweights, 0.0) - mean[:, None])
             dq = tl.dot(dscores.to(k.dtype), k, dq, input_precision="ieee")
-        _store(dquery + packed, rows, length, packed_stride, dq * (scale * _LN2), DIM)
+        _store(dquery, rows, length, 3 * packed_stride, dq * (scale * _LN2), DIM)
 
 
 class VarlenAttention(torch.autograd.Function):
@@ -317,7 +319,9 @@ class VarlenAttention(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, out, logsumexp, cu_seqlens, seed = ctx.saved_tensors
         dout = grads[0].contiguous()
-        dquery, dkey, dvalue = (torch.empty_like(dout) for _ in range(3))
+        total, heads, dim = dout.shape
+        # Slices of one tensor: where all three are parts of one projection it takes that as its gradient.
+        dquery, dkey, dvalue = dout.new_empty((total, 3, heads, dim)).unbind(1)
         delta = None if ctx.one_tile else torch.empty_like(logsumexp)
         grid, options = _launch(query, cu_seqlens, ctx.max_seqlen, seed, _BACKWARD_STAGES)
         if not ctx.one_tile:

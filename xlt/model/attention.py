@@ -52,7 +52,8 @@ def _attend(
     if cu_seqlens is None or max_seqlen is None or query.shape[0] != 1:
         # Without the bounds every token would see every other one; of several rows only one would be read.
         raise ValueError(f"{IMPLEMENTATION} needs cu_seqlens= and max_seqlen=, of a batch without padding.")
-    q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
+    # Not [0], whose backward pass fills a tensor with zeros and copies into it.
+    q, k, v = (tensor.squeeze(0).transpose(0, 1) for tensor in (query, key, value))
     plan = None if lazy_plan is None or ragged_attention(q) else lazy_plan.plan
     out = packed_attention(q, k, v, cu_seqlens, max_seqlen, scale=scaling, dropout_p=dropout, plan=plan)
     return out.unsqueeze(0), None

@@ -18,6 +18,7 @@ from xlt.artifact import read_json
 from xlt.data.packing import PackedBatch
 from xlt.errors import UsageFault
 from xlt.model.encoder import PackedModel
+from xlt.model.projection import lay_together
 from xlt.runtime import device
 from xlt.tasks.record import Recipe
 from xlt.train.batches import StepShard
@@ -104,6 +105,8 @@ def our_optimizer(model: PackedModel, recipe: Recipe, precision: Precision) -> A
     """
     originals = [parameter.detach() for parameter in model.parameters()]
     model.compute_in(device(), precision)
+    if model.packed:
+        lay_together(model.backbone)
     optimizer = AdamW(
         parameter_groups(model, recipe.weight_decay),
         lr=recipe.learning_rate,
