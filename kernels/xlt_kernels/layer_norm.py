@@ -7,6 +7,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from xlt_kernels.case import Case, normal
+from xlt_kernels.seeds import next_seed
 from xlt_kernels.segments import at_least_fp32
 from xlt_kernels.switch import serves
 
@@ -57,7 +58,7 @@ def layer_norm(
     from xlt_kernels.layer_norm_triton import LayerNorm
 
     if dropout_p and seed is None:
-        seed = torch.randint(2**63 - 1, (1,), device=x.device)
+        seed = next_seed(x.device)
     out: Tensor = LayerNorm.apply(x, residual, weight, bias, eps, dropout_p, seed)
     return out
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from xlt_kernels.case import Case, normal
+from xlt_kernels.seeds import next_seed
 from xlt_kernels.segments import at_least_fp32
 from xlt_kernels.switch import serves
 
@@ -80,7 +81,7 @@ def varlen_attention(
     from xlt_kernels.varlen_attention_triton import VarlenAttention
 
     if dropout_p and seed is None:
-        seed = torch.randint(2**63 - 1, (1,), device=query.device)
+        seed = next_seed(query.device)
     out: Tensor = VarlenAttention.apply(query, key, value, cu_seqlens, max_seqlen, scale, dropout_p, seed)
     return out
 

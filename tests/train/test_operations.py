@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+import xlt_kernels.attention
 from torch import nn
+from xlt_kernels import switch
+from xlt_kernels.varlen_attention import varlen_attention
 
+import xlt.model.attention
 from tests.train.test_loop import CONFIG, batch_stream
 from xlt.bench.operations import Operations
 from xlt.data.packing import PackedBatch
@@ -19,12 +24,14 @@ from xlt.train.engine import DeepSpeedEngine, EngineSettings, parameter_groups
 from xlt.train.graph import GraphEngine, in_bucket
 
 Step = Callable[[PackedBatch], object]
+LAYERS = 24
 BF16 = EngineSettings(precision="bf16")
+GRAPH = EngineSettings(precision="bf16", engine="graph")
 
 
-def model() -> PackedModel:
+def model(**config: float) -> PackedModel:
     torch.manual_seed(0)
-    made = PackedModel.fresh({**CONFIG, "num_hidden_layers": 24})
+    made = PackedModel.fresh({**CONFIG, "num_hidden_layers": LAYERS, **config})
     made.drop_masked_lm_head()
     made.add_head("mnli", "pair_classification", 3)
     return made
@@ -64,10 +71,35 @@ def test_deepspeed_issues_little_more_than_a_plain_loop_and_reads_nothing(plain:
 
 
 def test_what_the_graph_engine_captures_reads_nothing(plain: Operations) -> None:
-    engine = GraphEngine(model(), batch_stream().recipe, 12, EngineSettings(precision="bf16", engine="graph"))
+    engine = GraphEngine(model(), batch_stream().recipe, 12, GRAPH)
     found = issued(lambda batch: engine._run(batch, 1e-3), in_bucket)
     engine.close()
     assert found.operations <= 1.3 * plain.operations
+    assert found.reads == 0
+
+
+def test_a_step_of_a_gpu_launches_few_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With kernels that are counted and not run, so that there need be no GPU: what they leave behind is of no use."""
+    pytest.importorskip("triton", reason="Triton is not installed")
+    from triton.runtime import interpreter, jit
+
+    launched: list[str] = []
+    # Other tests may have imported the kernels for the interpreter.
+    for kind in (jit.JITFunction, interpreter.InterpretedFunction):
+        monkeypatch.setattr(kind, "run", lambda function, *_, **__: launched.append(function.fn.__name__))
+    monkeypatch.setattr(switch, "INTERPRETED", True)
+    for module in (xlt_kernels.attention, xlt.model.attention):
+        monkeypatch.setattr(module, "ragged_attention", lambda _: varlen_attention)
+    rates = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
+    engine = GraphEngine(model(num_attention_heads=2, **rates), batch_stream().recipe, 12, GRAPH)
+    found = issued(lambda batch: [launched.clear(), engine._run(batch, 1e-3)], in_bucket)
+    engine.close()
+    counts = Counter(launched)
+    # Of each block: attention, two norms, GELU. Of the step: AdamW for weights in bf16 and for the head's in fp32.
+    assert counts["forward_kernel"] == counts["backward_kernel"] + counts["backward_keys_kernel"] == 4 * LAYERS
+    assert counts["update_kernel"] == counts["square_sums_kernel"] == 2
+    # 1,393 before query, key and value were one product and seeds one draw.
+    assert len(launched) + found.operations < 840
     assert found.reads == 0
 
 

@@ -10,7 +10,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 # They give the host a number or a shape that depends on numbers.
 _READS = {"aten::_local_scalar_dense", "aten::nonzero", "aten::_unique2", "aten::equal", "aten::masked_select"}
 # Nothing is computed: memory is taken, or a tensor handed on.
-_IDLE = ("aten::empty", "aten::new_empty", "aten::lift_fresh", "aten::_unsafe_view", "aten::detach")
+_IDLE = ("empty", "new_empty", "lift_fresh", "_unsafe_view", "detach", "promote_types")
+_IDLE_NAMES = ("profiler::", *(f"aten::{name}" for name in _IDLE))
 
 
 class Operations(TorchDispatchMode):
@@ -27,6 +28,6 @@ class Operations(TorchDispatchMode):
         name = func.name().partition(".")[0]
         if name in _READS:
             self.reads += 1
-        elif not (isinstance(func, torch._ops.OpOverload) and func.is_view) and not name.startswith(_IDLE):
+        elif not (name.startswith(_IDLE_NAMES) or (isinstance(func, torch._ops.OpOverload) and func.is_view)):
             self.operations += 1
         return func(*args, **(kwargs or {}))

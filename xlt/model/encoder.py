@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import MODEL_FOR_MASKED_LM_MAPPING
+from xlt_kernels.seeds import seeds_of_a_pass
 
 from xlt.data.packing import PackedBatch
 from xlt.errors import DataFault, UsageFault
@@ -29,6 +30,7 @@ from xlt.tasks.record import Kind
 
 HEADS_INDEX = "heads.json"
 HEADS_WEIGHTS = "heads.safetensors"
+DROPOUTS = 3  # of a block: of attention weights, and before each of its two residuals
 
 
 class PackedModel(nn.Module):
@@ -238,15 +240,16 @@ class PackedModel(nn.Module):
         return hidden
 
     def _packed_output(self, batch: PackedBatch, **asked: bool) -> Any:
-        return self.backbone(
-            input_ids=batch.input_ids.unsqueeze(0),
-            position_ids=batch.position_ids.unsqueeze(0),
-            cu_seqlens=batch.cu_seqlens,
-            max_seqlen=batch.max_seqlen,
-            lazy_plan=LazyPlan(batch.cu_seqlens),
-            **{name: tensor.unsqueeze(0) for name, tensor in self._segments(batch).items()},
-            **asked,
-        )
+        with seeds_of_a_pass(DROPOUTS * len(self.backbone.encoder.layer)):
+            return self.backbone(
+                input_ids=batch.input_ids.unsqueeze(0),
+                position_ids=batch.position_ids.unsqueeze(0),
+                cu_seqlens=batch.cu_seqlens,
+                max_seqlen=batch.max_seqlen,
+                lazy_plan=LazyPlan(batch.cu_seqlens),
+                **{name: tensor.unsqueeze(0) for name, tensor in self._segments(batch).items()},
+                **asked,
+            )
 
     def _padded_states(self, batch: PackedBatch, *, every: bool) -> tuple[Tensor, ...]:
         """The batch as ``[B, L]`` with an attention mask through the library's own model: the tokens ``[T, H]`` of its
