@@ -159,7 +159,7 @@ class EngineOptions:
         "Compute each step in N micro-batches, to save memory. Default on a CPU: as many as the tier says, else one.",
     ] = 0
     checkpoint_seconds: Annotated[int, "Write the state of a training this often; it goes on from there."] = 600
-    keep_checkpoints: Annotated[int, "Keep N states of each training, spread over it, for `verify --replay`."] = 0
+    keep_checkpoints: Annotated[int, "Keep N states of each training, spread over it, in the run's folder."] = 0
 
     def settings(self, sharing: int, micro_batches: int = 1) -> engines.EngineSettings:
         """How runs are computed, each by ``sharing`` processes. Each run says its numeric type itself.
