@@ -15,6 +15,7 @@ import pytest
 from tests.cli.conftest import Invoke
 from tests.conftest import PROJECT
 from xlt.pipeline.store import read_provenance
+from xlt.runtime import PLACE
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,8 @@ def command(tmp_path_factory: pytest.TempPathFactory, tiny_tier: Path, tiny_file
 
 
 def xlt(arguments: list[str]) -> subprocess.Popen[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    # Another test may have joined a process group in this process: the one that is started is no member of it.
+    environment = {name: value for name, value in os.environ.items() if name not in PLACE} | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [sys.executable, "-m", "xlt", *arguments], cwd=PROJECT, env=environment, stderr=subprocess.PIPE, text=True
     )
