@@ -20,9 +20,13 @@ from xlt.runtime import PLACE
 
 @pytest.fixture(scope="module")
 def command(tmp_path_factory: pytest.TempPathFactory, tiny_tier: Path, tiny_files: Path) -> list[str]:
-    """Training on MNLI from a small model, with a checkpoint every second."""
+    """Training on MNLI from a small model, with a checkpoint at every dev score if a tenth of a second has passed."""
     folder = tmp_path_factory.mktemp("start")
-    data = ["--source", "files", "--data-root", str(tiny_files), "--tier", str(tiny_tier)]
+    tier = folder / "tier.toml"
+    recipes = "[sources.files.recipes]\n"
+    scored = f"{recipes}mnli = {{ batch_size = 8, evaluate_every = 4, patience = 99 }}\n"
+    tier.write_text(tiny_tier.read_text("utf-8").replace(recipes, scored), "utf-8")
+    data = ["--source", "files", "--data-root", str(tiny_files), "--tier", str(tier)]
     finished(["train", "mlm", *data, "--results", str(folder)])
     (model,) = (folder / "runs" / "pretrain").iterdir()
     often = ["--checkpoint-seconds", "1", "--steps", "200"]
