@@ -65,10 +65,16 @@ def test_tokenized_rows_are_kept_of_a_public_model_alone_and_only_in_the_run(
 ) -> None:
     monkeypatch.setenv("XLT_ENCODINGS", "folder")
     seen = []
-    monkeypatch.setattr("xlt.pipeline.run._execute", lambda *_: seen.append(encodings._folder))
+
+    def stopped(*_: object) -> None:
+        seen.append(encodings._folder)
+        raise InterruptedError
+
+    monkeypatch.setattr("xlt.pipeline.run.train_run", stopped)
     spec = tiny_grid.grid().runs[0]
     spec = spec.model_copy(update={"backbone": spec.backbone.model_copy(update={"name": model})})
-    execute_run(spec, None, tiny_grid.source, RunStore(tmp_path), EngineSettings(), Watcher())
+    with pytest.raises(InterruptedError):
+        execute_run(spec, None, tiny_grid.source, RunStore(tmp_path), EngineSettings(), Watcher())
     assert seen == [Path(kept) if kept else None]
     assert encodings._folder is None
 

@@ -133,7 +133,10 @@ class RunCheckpoints:
         self._longest = max(self._longest, self._last - began)
 
     def keep(self, steps: int) -> None:
-        """Keep as many states as the settings say, spread over ``steps``; the start and the end are kept anyway."""
+        """Keep as many states as the settings say, spread over ``steps``.
+
+        The start follows from the parent's model and the seed, and the end is the run's own model.
+        """
         count = self._settings.keep_checkpoints
         self.kept = {step for part in range(1, count + 1) if 0 < (step := part * steps // (count + 1)) < steps}
 

@@ -63,49 +63,38 @@ def execute_run(
     In a process group of several all train, and only the first writes and scores. What a public model's tokenizer makes
     of the rows is kept on the disk; one that was trained on the spot is rarely met again, and its sets are small.
     """
-    with keeping(encodings_folder() if spec.backbone.name else None):
-        _execute(spec, parent_model, source, store, settings, progress)
-
-
-def _execute(
-    spec: RunSpec,
-    parent_model: Path | None,
-    source: Source,
-    store: RunStore,
-    settings: EngineSettings,
-    progress: Progress,
-) -> None:
     start_process_group()
     settings = replace(settings, precision=spec.precision, engine=spec.engine)
     checkpoints = RunCheckpoints(store.path(f"{spec.folder}.checkpoints"), settings)
-    if torch.distributed.get_rank() != 0:
-        with tempfile.TemporaryDirectory() as tokenizer_folder:
-            train_run(spec, parent_model, source, Path(tokenizer_folder), settings, lambda *_: None, checkpoints)
-        stop_process_group()
-        return
-    release()
-    reset_peak()
-    seconds: dict[str, float] = {}
-    lap = partial(_lap, seconds, time.perf_counter())
-    world = torch.distributed.get_world_size()
-    with store.writing(spec) as folder:
-        model, tokenizer, made = _train(spec, parent_model, source, folder, settings, progress, lap, checkpoints)
-        metrics = score_run(spec, model, tokenizer, source, folder, progress.cell)
-        lap("evaluate")
-        provenance = {
-            **environment(),
-            "world_size": world,
-            **asdict(settings),
-            **made,
-            "seconds": seconds,
-            "peak_memory": peak_memory(),
-            **_weights(folder, parent_model if spec.parent else None),
-            **checkpoints.provenance(),
-        }
-        for name, document in ((METRICS, metrics), (PROVENANCE, provenance)):
-            write_text(folder / name, json.dumps(document, indent=1, sort_keys=True) + "\n")
-        checkpoints.move_kept(folder)
-    checkpoints.remove()
+    with keeping(encodings_folder() if spec.backbone.name else None):
+        if torch.distributed.get_rank() != 0:
+            with tempfile.TemporaryDirectory() as tokenizer_folder:
+                train_run(spec, parent_model, source, Path(tokenizer_folder), settings, lambda *_: None, checkpoints)
+            stop_process_group()
+            return
+        release()
+        reset_peak()
+        seconds: dict[str, float] = {}
+        lap = partial(_lap, seconds, time.perf_counter())
+        world = torch.distributed.get_world_size()
+        with store.writing(spec) as folder:
+            model, tokenizer, made = _train(spec, parent_model, source, folder, settings, progress, lap, checkpoints)
+            metrics = score_run(spec, model, tokenizer, source, folder, progress.cell)
+            lap("evaluate")
+            provenance = {
+                **environment(),
+                "world_size": world,
+                **asdict(settings),
+                **made,
+                "seconds": seconds,
+                "peak_memory": peak_memory(),
+                **_weights(folder, parent_model if spec.parent else None),
+                **checkpoints.provenance(),
+            }
+            for name, document in ((METRICS, metrics), (PROVENANCE, provenance)):
+                write_text(folder / name, json.dumps(document, indent=1, sort_keys=True) + "\n")
+            checkpoints.move_kept(folder)
+        checkpoints.remove()
 
 
 def _lap(seconds: dict[str, float], began: float, name: str) -> None:
