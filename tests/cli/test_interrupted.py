@@ -96,7 +96,11 @@ def test_kept_checkpoints_are_files_of_the_run(command: list[str], tmp_path: Pat
     for step in (66, 133):
         assert f"checkpoints/step-{step:08d}/engine.safetensors" in listed
     data = command[command.index("--data-root") :][:2]
-    assert "problems" not in invoke("verify", *data, "--recheck", "0", "--results", str(tmp_path)).out
+    verify = ["verify", *data, "--recheck", "0", "--json", "--results", str(tmp_path)]
+    assert not invoke(*verify).document["problems"]
+    kept = run / "checkpoints" / "step-00000066" / "engine.safetensors"
+    kept.write_bytes(kept.read_bytes()[:-1] + b"?")
+    assert "step-00000066/engine.safetensors" in str(invoke(*verify).document["problems"])
 
 
 @pytest.mark.parametrize("given", [["--checkpoint-seconds", "0"], ["--keep-checkpoints", "-1"]], ids=" ".join)
