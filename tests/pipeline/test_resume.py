@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import torch
 
 from tests.processes import run_together
 from tests.train.test_graph import KEYS, RECIPE, fresh, stream
-from xlt.errors import UsageFault
+from xlt.errors import DataFault, UsageFault
 from xlt.model.encoder import PackedModel
 from xlt.pipeline.resume import RunCheckpoints
+from xlt.pipeline.store import write_manifest
 from xlt.runtime import start_process_group
 from xlt.tasks.record import Recipe
 from xlt.train.engine import EngineSettings
@@ -35,10 +37,11 @@ def training(
     killed_after: int = 0,
     recipe: Recipe = RECIPE,
     dev_score: Any = None,
+    dropout: float = 0.1,
 ) -> tuple[list[StepRecord], Trained, RunCheckpoints | None]:
-    """A training with dropout, which goes on from the newest checkpoint in ``folder``, and may be killed."""
+    """A training, which goes on from the newest checkpoint in ``folder``, and may be killed."""
     start_process_group()
-    model = fresh(*keys, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1)
+    model = fresh(*keys, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
     seed_everything(7)
     records: list[StepRecord] = []
 
@@ -69,6 +72,8 @@ def same(one: tuple[list[StepRecord], Trained, Any], other: tuple[list[StepRecor
         (KEYS, {"zero": "1"}),
         (KEYS, {"zero": "2"}),
         (KEYS, {"zero": "3"}),
+        (("mnli",), {"zero": "3_offload"}),
+        *[(("mnli",), {"zero": zero, "precision": "bf16"}) for zero in ("1", "2", "3")],
         (("mnli",), {"precision": "bf16"}),
         (("mnli",), {"engine": "graph"}),
         (KEYS, {"engine": "graph", "precision": "bf16"}),
@@ -176,15 +181,76 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_it(tmp_path: Pat
     assert same(whole, (*resumed, None))
 
 
-def test_what_changed_since_is_told_and_another_stage_is_refused(tmp_path: Path) -> None:
+def close(one: list[StepRecord], other: list[StepRecord], tolerance: float) -> None:
+    """The same batches in the same order, with losses that differ by the order of sums alone."""
+    assert [each.examples for each in one] == [each.examples for each in other]
+    assert [each.loss for each in one] == pytest.approx([each.loss for each in other], abs=tolerance)
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-4), ("bf16", 0.05)])
+def test_every_stage_and_accumulation_goes_on_from_every_other_with_the_same_batches(
+    precision: Any, tolerance: float, tmp_path: Path
+) -> None:
+    ways: list[dict[str, Any]] = [
+        *({"zero": zero} for zero in "1230"),
+        {"accumulation": 4},
+        {"zero": "2", "accumulation": 2},
+        {"engine": "graph"},
+    ]
+    settings = EngineSettings(precision=precision)
+    records, *_ = training(*KEYS, settings=settings, dropout=0.0)
+    settings = EngineSettings(precision=precision, **EVERY_STEP)
+    for end, way in enumerate(ways, start=1):
+        if "engine" in way:
+            break
+        with pytest.raises(KilledError):
+            training(*KEYS, settings=replace(settings, **way), folder=tmp_path, killed_after=3 * end, dropout=0.0)
+    last, _, checkpoints = training(*KEYS, settings=replace(settings, **way), folder=tmp_path, dropout=0.0)
+    close(last, records, tolerance)
+    assert checkpoints is not None
+    changed = {"zero": ["2", "0"], "engine": ["deepspeed", "graph"], "accumulation": [2, 1]}
+    assert checkpoints.resumed == [{"step": 17, "changed": changed}]
+
+
+def test_a_batch_that_cannot_be_divided_is_refused_and_the_checkpoint_stays(tmp_path: Path) -> None:
     settings = EngineSettings(**EVERY_STEP)
     with pytest.raises(KilledError):
         training("mnli", settings=settings, folder=tmp_path, killed_after=12)
-    with pytest.raises(UsageFault, match="has done 11 steps with 1 processes, ZeRO stage 0"):
-        training("mnli", settings=EngineSettings(zero="2"), folder=tmp_path)
+    with pytest.raises(UsageFault, match="A batch of 8 cannot be divided among 1 processes with 16 micro-batches"):
+        training("mnli", settings=EngineSettings(accumulation=16), folder=tmp_path)
     *_, checkpoints = training("mnli", settings=EngineSettings(accumulation=2), folder=tmp_path)
     assert checkpoints is not None
     assert checkpoints.resumed == [{"step": 11, "changed": {"accumulation": [1, 2]}}]
+
+
+class Harmful:
+    """An object whose pickle, once loaded, writes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("zero", ["0", "1", "2", "3"])
+def test_nothing_in_a_checkpoint_that_somebody_hands_over_is_run(zero: str, tmp_path: Path) -> None:
+    settings, folder = EngineSettings(zero=zero, **EVERY_STEP), tmp_path / "checkpoints"
+    with pytest.raises(KilledError):
+        training("mnli", settings=settings, folder=folder, killed_after=3)
+    place = folder / "step-00000002"
+    kinds = {path.suffix for path in place.iterdir()}
+    assert kinds == {".json", ".safetensors"}
+    (place / "engine").mkdir()  # as DeepSpeed names its own
+    named = ("mp_rank_00_model_states.pt", "zero_pp_rank_0_mp_rank_00_optim_states.pt")
+    for path in [*place.glob("*.safetensors"), *(place / "engine" / name for name in named)]:
+        torch.save(Harmful(tmp_path / "harmed"), path)
+    write_manifest(place)
+    with pytest.raises(DataFault, match="The checkpoint 'step-00000002' of 'checkpoints' is no state of this training"):
+        training("mnli", settings=settings, folder=folder)
+    assert not (tmp_path / "harmed").exists()
+    torch.load(place / "engine" / named[0], weights_only=False)  # as DeepSpeed does
+    assert (tmp_path / "harmed").exists()
 
 
 def test_by_default_short_trainings_write_none(tmp_path: Path) -> None:
@@ -193,6 +259,30 @@ def test_by_default_short_trainings_write_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_go_on_too() -> None:
+def test_two_processes_go_on_too_and_one_goes_on_from_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XLT_TEST_FOLDER", str(tmp_path))
+    for printed in run_together("tests.pipeline.resume_processes"):
+        assert json.loads(printed) == {"1": [True, 8], "2": [True, 8], "3": [True, 8], "0": [True, 8]}
+    records, *_ = training("mnli", "panx", "mlm", settings=EngineSettings(), dropout=0.0)
+    for zero in "1230":
+        settings = EngineSettings(zero="2" if zero == "0" else "0")
+        own, _, checkpoints = training(
+            "mnli", "panx", "mlm", settings=settings, folder=tmp_path / f"{zero}.plain", dropout=0.0
+        )
+        close(own, records, 1e-4)
+        assert checkpoints is not None
+        changed = {"world_size": [2, 1], "zero": [zero, settings.zero]}
+        assert checkpoints.resumed == [{"step": 8, "changed": changed}]
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_from_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records, *_ = training("mnli", "panx", "mlm", settings=EngineSettings(), dropout=0.0)
+    for zero in "1230":
+        settings = EngineSettings(zero="0" if zero == "2" else "2", **EVERY_STEP)
+        with pytest.raises(KilledError):
+            training("mnli", "panx", "mlm", settings=settings, folder=tmp_path / zero, killed_after=9, dropout=0.0)
+    monkeypatch.setenv("XLT_TEST_FOLDER", str(tmp_path))
+    monkeypatch.setenv("XLT_TEST_LOSSES", json.dumps([[each.examples, each.loss] for each in records]))
     for printed in run_together("tests.pipeline.resume_processes"):
         assert json.loads(printed) == {"1": [True, 8], "2": [True, 8], "3": [True, 8], "0": [True, 8]}

@@ -79,7 +79,7 @@ def load_tokenizer(name_or_folder: str) -> PreTrainedTokenizerBase:
             fix="Save the tokenizer beside the model: tokenizer.save_pretrained(folder)",
         )
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name_or_folder)
+        tokenizer = AutoTokenizer.from_pretrained(name_or_folder, trust_remote_code=False)
         path = cached_file(name_or_folder, "tokenizer.json", _raise_exceptions_for_missing_entries=False)
         stored = Tokenizer.from_file(path) if path else None
         if stored is not None:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from pydantic import TypeAdapter
+from safetensors import SafetensorError
 
-from xlt.errors import UsageFault
+from xlt.errors import DataFault
 from xlt.files import publish, write_text
 from xlt.frozen import Frozen
 from xlt.pipeline.provenance import environment
 from xlt.pipeline.store import check_folder, write_manifest
 from xlt.runtime import device
 from xlt.stopping import stop_request
-from xlt.strict_json import read_json
+from xlt.strict_json import read_json, reason
 from xlt.train.engine import Engine, EngineSettings
 from xlt.train.loop import BestCheckpoint, StepRecord
 from xlt.train.state import load_state, save_state
@@ -83,15 +83,21 @@ class RunCheckpoints:
     def resume(self, engine: Engine, best: BestCheckpoint) -> list[StepRecord]:
         """See ``Checkpoints``.
 
+        Another number of processes, ZeRO stage or engine goes on from it too: the batches are the same.
+
         Raises:
-            UsageFault: it was written by another number of processes, another ZeRO stage or another engine.
+            DataFault: its files are whole, and not the state of this training.
         """
         found = self._agreed(self._newest() if self._rank == 0 else 0)
         if not found:
             return []
         place = self._place(found)
         self._note_changes(found, place)
-        records = [StepRecord(**each) for each in load_state(place, engine, best, self._rank)]
+        try:
+            records = [StepRecord(**each) for each in load_state(place, engine, best, self._rank)]
+        except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+            what = f"The checkpoint '{place.name}' of '{self.folder.name}' is no state of this training."
+            raise DataFault(what, why=f"{reason(error)}.", fix=f"rm -r '{place}'") from error
         self._best, self._best_step = place, best.step
         return records
 
@@ -184,14 +190,6 @@ class RunCheckpoints:
     def _note_changes(self, step: int, place: Path) -> None:
         then, now = read_json(place / MADE_BY, _MADE_BY).model_dump(), self._made_by().model_dump()
         changed = {name: [value, now[name]] for name, value in then.items() if value != now[name]}
-        if {"world_size", "zero", "engine"} & {*changed}:
-            sharing = f"--processes {then['world_size']} --shard" if then["world_size"] > 1 else "without --shard"
-            raise UsageFault(
-                f"This training has done {step} steps with {_way(then)}, and would go on with {_way(now)}.",
-                why="Its states are divided among the processes that began it.",
-                fix=f"Give --zero {then['zero']} --engine {then['engine']} {sharing}, "
-                f"or begin it again: rm -r '{self.folder}'",
-            )
         self.resumed.append({"step": step, "changed": changed})
 
     def _agreed(self, value: int) -> int:
@@ -205,7 +203,3 @@ class RunCheckpoints:
     def _meet(self) -> None:
         if self._world > 1:
             torch.distributed.barrier()
-
-
-def _way(made_by: Mapping[str, Any]) -> str:
-    return f"{made_by['world_size']} processes, ZeRO stage {made_by['zero']} and the engine {made_by['engine']}"

@@ -22,12 +22,12 @@ from xlt.model.projection import lay_together
 from xlt.runtime import device
 from xlt.tasks.record import Recipe
 from xlt.train.batches import StepShard
-from xlt.train.state import TrainedParameter, load_optimizer, save_optimizer
+from xlt.train.state import TrainedParameter, load_optimizer, save_optimizer, stored_parameters
 
 Precision = Literal["fp32", "bf16"]
 EngineName = Literal["deepspeed", "graph"]
 ZERO_STAGES = ("0", "1", "2", "3", "3_offload")
-ENGINE_FOLDER = "engine"
+MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +167,8 @@ def build_engine(model: PackedModel, recipe: Recipe, steps: int, settings: Engin
         # does there, fill_missing_gradients does.
         engine.enable_backward_allreduce = False
     _set_masters(settings.zero, originals)
+    if settings.zero != "0":
+        _make_moments(engine.optimizer, settings.zero)
     return engine
 
 
@@ -181,17 +183,39 @@ def fill_missing_gradients(model: nn.Module) -> None:
 @torch.no_grad()
 def _set_masters(zero: str, weights: Sequence[tuple[nn.Parameter, Tensor]]) -> None:
     """Make ``weights`` the fp32 masters: ZeRO makes its own from the parameters after it has rounded them."""
-    from deepspeed.utils import safe_set_full_fp32_param, safe_set_local_fp32_param
-
-    rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
     for parameter, weight in weights:
-        if zero.startswith("3"):
-            # The accessor for whole weights fails where the last process has fewer of them than the others.
-            size = -(-weight.numel() // world)
-            padded = F.pad(weight.flatten(), (0, size * world - weight.numel()))
-            safe_set_local_fp32_param(parameter, padded[size * rank : size * (rank + 1)])
-        else:
-            safe_set_full_fp32_param(parameter, weight)
+        _set_divided(zero, parameter, weight)
+
+
+def _make_moments(optimizer: Any, zero: str) -> None:
+    """Make the moments of ZeRO's ``optimizer`` as torch's AdamW would at its first step.
+
+    DeepSpeed looks for them after the first step of the first group of parameters, and misses those of the others.
+    """
+    whole = zero.startswith("3")
+    for part in optimizer.fp32_partitioned_groups_flat if whole else optimizer.single_partition_of_fp32_groups:
+        moments = {kind: torch.zeros_like(part, requires_grad=False) for kind in MOMENTS}
+        optimizer.optimizer.state[part] = {"step": torch.zeros((), device=part.device), **moments}
+    if not whole:
+        optimizer._lazy_init_hp_params_optimizer_state()
+
+
+def _set_divided(zero: str, parameter: nn.Parameter, value: Tensor, moment: str = "") -> None:
+    """Set this process's part of the master weight of ``parameter``, or of a ``moment``, to its part of ``value``."""
+    from deepspeed import utils
+
+    if zero.startswith("3"):
+        # The accessor for whole weights fails where the last process has fewer of them than the others.
+        rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
+        size = -(-value.numel() // world)
+        value = F.pad(value.flatten(), (0, size * world - value.numel()))[size * rank : size * (rank + 1)]
+        to_weight, to_moment = utils.safe_set_local_fp32_param, utils.safe_set_local_optimizer_state
+    else:
+        to_weight, to_moment = utils.safe_set_full_fp32_param, utils.safe_set_full_optimizer_state
+    if moment:
+        to_moment(parameter, value, moment)
+    else:
+        to_weight(parameter, value)
 
 
 class DeepSpeedEngine:
@@ -235,19 +259,28 @@ class DeepSpeedEngine:
         return {name: full(each).detach().to(where, torch.float32, copy=True) for name, each in parameters}
 
     def save(self, folder: Path) -> None:
-        """See ``Engine``. With ZeRO the files are DeepSpeed's own, a part of the states in each."""
-        if self._settings.zero != "0":
-            self._engine.save_checkpoint(str(folder), tag=ENGINE_FOLDER, save_latest=False)
-        elif torch.distributed.get_rank() == 0:
-            save_optimizer(folder, trained_parameters(self._engine.module, self._engine.optimizer))
+        """See ``Engine``. The file is the same for every ZeRO stage and any number of processes.
+
+        DeepSpeed's own files are pickles, which run what whoever wrote them likes.
+        """
+        model = self._engine.module
+        if self._settings.zero == "0":
+            parts = trained_parameters(model, self._engine.optimizer)
+        else:
+            parts = _gathered_parameters(model, self._done)
+        if torch.distributed.get_rank() == 0:
+            save_optimizer(folder, parts)
+        else:
+            for _ in parts:
+                pass  # every process takes part in gathering
 
     def load(self, folder: Path, step: int) -> None:
         """See ``Engine``."""
         engine, self._done = self._engine, step
-        if self._settings.zero != "0":
-            engine.load_checkpoint(str(folder), tag=ENGINE_FOLDER)
-            return
-        load_optimizer(folder, trained_parameters(engine.module, engine.optimizer))
+        if self._settings.zero == "0":
+            load_optimizer(folder, trained_parameters(engine.module, engine.optimizer))
+        else:
+            _divide_stored(folder, engine, step, self._settings.zero)
         engine.global_steps, engine.micro_steps = step, step * self._settings.accumulation
         schedule = engine.lr_scheduler
         if schedule is None:
@@ -274,6 +307,33 @@ def _full_weight(parameter: nn.Parameter, settings: EngineSettings) -> Tensor:
         return master
     with deepspeed.zero.GatheredParameters([parameter], enabled=settings.zero.startswith("3")):
         return parameter.detach().clone()
+
+
+def _gathered_parameters(model: nn.Module, step: int) -> Iterator[TrainedParameter]:
+    """All parameters with ZeRO's states, put together one after another. All processes must go through it."""
+    from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
+
+    for name, parameter in model.named_parameters():
+        moments = {kind: safe_get_full_optimizer_state(parameter, kind) for kind in MOMENTS}
+        moments["step"] = torch.tensor(float(step))
+        yield TrainedParameter(name, safe_get_full_fp32_param(parameter), None, moments)
+
+
+@torch.no_grad()
+def _divide_stored(folder: Path, engine: Any, step: int, zero: str) -> None:
+    """Read what ``save_optimizer`` wrote into ZeRO's states, each process its part."""
+    import deepspeed
+
+    for state in engine.optimizer.optimizer.state.values():
+        state["step"].fill_(step)
+    found = stored_parameters(folder)
+    for name, parameter in engine.module.named_parameters():
+        stored = {kind: value.to(engine.device) for kind, value in found[name].items()}
+        _set_divided(zero, parameter, stored["weight"])
+        for kind in MOMENTS:
+            _set_divided(zero, parameter, stored[kind], kind)
+        with deepspeed.zero.GatheredParameters([parameter], modifier_rank=0, enabled=zero.startswith("3")):
+            parameter.copy_(stored["weight"])
 
 
 def trained_parameters(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[TrainedParameter]:

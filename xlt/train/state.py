@@ -76,7 +76,9 @@ def load_state(folder: Path, engine: Engine, best: BestCheckpoint, rank: int) ->
     found = json.loads((folder / STATE).read_text("utf-8"))
     engine.load(folder, found["step"])
     best.restore(found["best"], load_file(folder / BEST) if (folder / BEST).exists() else None)
-    _set_generators(load_file(folder / f"generators-{rank}.safetensors"))
+    own = folder / f"generators-{rank}.safetensors"
+    # All processes begin with the same generators: one that was not there takes those of process 0.
+    _set_generators(load_file(own if own.exists() else folder / "generators-0.safetensors"))
     records: list[dict[str, Any]] = found["records"]
     return records
 
@@ -98,18 +100,25 @@ def save_optimizer(folder: Path, parts: Iterable[TrainedParameter]) -> None:
     """Write the weights and the moments of all parameters, by their names."""
     tensors: dict[str, Tensor] = {}
     for name, weight, _, moments in parts:
-        tensors |= {f"{kind}/{name}": value for kind, value in [("weight", weight), *moments.items()]}
-    # Copies: tensors that share memory are refused.
-    save_file({name: value.detach().to("cpu", copy=True) for name, value in tensors.items()}, folder / ENGINE)
+        for kind, value in [("weight", weight), *moments.items()]:
+            # A copy: tensors that share memory are refused, and what was gathered from all processes is freed.
+            tensors[f"{kind}/{name}"] = value.detach().to("cpu", copy=True)
+    save_file(tensors, folder / ENGINE)
+
+
+def stored_parameters(folder: Path) -> dict[str, dict[str, Tensor]]:
+    """What ``save_optimizer`` wrote: of each parameter its ``weight`` and its moments."""
+    found: dict[str, dict[str, Tensor]] = defaultdict(dict)
+    for key, value in load_file(folder / ENGINE).items():
+        kind, _, name = key.partition("/")
+        found[name][kind] = value
+    return found
 
 
 @torch.no_grad()
 def load_optimizer(folder: Path, parts: Iterable[TrainedParameter]) -> None:
     """Read what ``save_optimizer`` wrote into the tensors that are there, which a CUDA graph may hold."""
-    found: dict[str, dict[str, Tensor]] = defaultdict(dict)
-    for key, value in load_file(folder / ENGINE).items():
-        kind, _, name = key.partition("/")
-        found[name][kind] = value
+    found = stored_parameters(folder)
     for name, weight, rounded, moments in parts:
         weight.copy_(found[name].pop("weight"))
         if rounded is not None:
@@ -118,7 +127,7 @@ def load_optimizer(folder: Path, parts: Iterable[TrainedParameter]) -> None:
             if kind in moments:
                 moments[kind].copy_(value)
             else:
-                moments[kind] = value.to(weight.device)
+                moments[kind] = value.to(weight)
 
 
 def _generators() -> dict[str, Tensor]:
