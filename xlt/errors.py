@@ -53,10 +53,25 @@ class EnvironmentFault(XltError):
     exit_code = ExitCode.ENVIRONMENT
 
 
+class DivergedFault(EnvironmentFault):
+    """A training whose numbers grew without bounds, or are none any more; ``what`` says since when."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            what,
+            why="Training diverged; its weights are of no use.",
+            fix="Lower the learning rate (--learning-rate) or try another seed (--seed).",
+        )
+
+
 class DataFault(XltError):
     """A data file is absent, damaged or not what its task expects."""
 
     exit_code = ExitCode.DATA
+
+
+class NotFiniteFault(DataFault):
+    """What a model computed is no finite number."""
 
 
 class IncompleteFault(XltError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import gzip
 import json
+import re
 import shutil
 import socket
 from dataclasses import replace
@@ -17,7 +18,7 @@ from safetensors.torch import load_file
 from tests.pipeline.conftest import TinyGrid, Watcher
 from xlt.data.files.source import FilesSource
 from xlt.data.predictions import read_predictions
-from xlt.errors import IncompleteFault, UsageFault
+from xlt.errors import DataFault, IncompleteFault, UsageFault
 from xlt.evaluate.metrics import score
 from xlt.pipeline.executor import Executor, current_attempt, held_parts, parent_model, refuse_another
 from xlt.pipeline.grid import GridBuilder
@@ -255,6 +256,36 @@ def test_a_single_run_that_collapses_is_made_once_more(finished: Finished, tiny_
     assert store.check(spec).state == store.check(second).state == "done"
     assert executor.run_single(spec, start.folder)
     assert len(watcher.finished) == 2
+
+
+def test_a_training_that_diverges_is_recorded_made_once_more_and_no_result(tiny_grid: TinyGrid, tmp_path: Path) -> None:
+    arms = 'baseline = { targets = ["tatoeba"] }\nhot = { intermediate = ["mnli"], targets = ["xquad"] }'
+    grid = tiny_grid.with_arms(tmp_path, arms, recipe="mnli = { learning_rate = 1e30 }")
+    watcher = Watcher()
+    store = grid.run(tmp_path, watcher)
+    # What starts from the second attempt, which diverges too, is not made; all else is.
+    assert watcher.finished == ["mlm", "hot", "baseline.tatoeba", "hot"]
+    document = json.loads((tmp_path / "grid.json").read_text("utf-8"))
+    second = next(run for run in document["runs"] if run["phase"] == "intermediate")
+    for run in (*document["collapsed"], second):
+        folder = store.path(run["folder"])
+        found = store.check(read_spec(folder))
+        assert found.state == "diverged"
+        assert found.problem == read_provenance(folder).diverged
+        last = int(re.fullmatch(r"The loss of step (\d+) is nan\.", found.problem)[1]) - 1  # type: ignore[index]
+        assert [json.loads(line)["step"] for line in (folder / "log.jsonl").read_text("utf-8").splitlines()] == [
+            *range(1, last + 1)
+        ]
+        assert sorted(path.name for path in folder.iterdir()) == [
+            *("MANIFEST.json", "log.jsonl", "provenance.json", "spec.json")
+        ]
+    assert not [*tmp_path.glob("runs/*/*.checkpoints")]
+
+    again = Watcher()
+    grid.run(tmp_path, again)
+    assert (again.started, json.loads((tmp_path / "grid.json").read_text("utf-8"))) == ([], document)
+    with pytest.raises(DataFault, match="has no usable model"):
+        find_model(str(store.path(second["folder"])))
 
 
 def test_a_run_without_its_parent_says_so(tiny_grid: TinyGrid, tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ import torch
 
 from tests.processes import run_together
 from xlt.data.packing import Encoded
-from xlt.errors import EnvironmentFault
-from xlt.model.encoder import PackedModel
+from xlt.errors import DivergedFault
+from xlt.model.encoder import PackedModel, check_finite
 from xlt.runtime import start_process_group
 from xlt.tasks.catalogue import get_task
 from xlt.tasks.record import Recipe
@@ -227,17 +227,49 @@ def test_a_training_that_was_above_chance_once_goes_on_to_its_end() -> None:
     assert (len(records), trained.collapsed, trained.step) == (12, False, 12)
 
 
-def test_a_diverged_loss_stops_the_run_with_advice(monkeypatch: pytest.MonkeyPatch) -> None:
-    forward = PackedModel.forward
+def exploding(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """From a step on (1-based) the gradients are infinite."""
+    engine_step = DeepSpeedEngine.step
 
-    def diverged(self: PackedModel, batch: Any) -> Any:
-        loss, scores = forward(self, batch)
-        return loss * float("nan"), scores
+    def explode(self: DeepSpeedEngine, batches: Any) -> Any:
+        if self._done + 1 >= step:
+            weight = self._engine.module.backbone.get_input_embeddings().weight
+            weight.register_hook(lambda gradient: gradient * math.inf)
+        return engine_step(self, batches)
 
-    monkeypatch.setattr(PackedModel, "forward", diverged)
-    with pytest.raises(EnvironmentFault, match="loss of step 1") as caught:
-        run(steps=2)
+    monkeypatch.setattr(DeepSpeedEngine, "step", explode)
+
+
+def test_exploding_gradients_stop_the_run_with_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+    exploding(monkeypatch, 3)
+    told: list[StepRecord] = []
+    with pytest.raises(DivergedFault, match="The loss of step 4 is nan") as caught:
+        train(fresh_model(), batch_stream(steps=9), EngineSettings(), on_step=told.append)
+    assert [record.step for record in told] == [1, 2, 3]
     assert "learning rate" in caught.value.fix
+
+
+def test_a_loss_without_bounds_is_one_of_a_training_that_diverged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DeepSpeedEngine, "step", lambda *_: (torch.tensor(2e6), 1e-3))
+    with pytest.raises(DivergedFault, match=r"The loss of step 1 is 2e\+06"):
+        run(steps=3)
+
+
+def test_what_the_last_step_makes_of_the_weights_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    exploding(monkeypatch, 3)
+    with pytest.raises(DivergedFault, match="The weights after step 3"):
+        run(steps=3)
+
+
+def test_a_model_that_cannot_be_scored_any_more_has_diverged(monkeypatch: pytest.MonkeyPatch) -> None:
+    exploding(monkeypatch, 3)
+
+    def dev_score(model: PackedModel) -> DevResult:
+        check_finite(model.backbone.get_input_embeddings().weight.detach().numpy(), "embeddings")
+        return DevResult(50.0)
+
+    with pytest.raises(DivergedFault, match="What the model computes after step 3"):
+        run(steps=3, evaluate_every=3, dev_score=dev_score)
 
 
 def test_a_training_at_chance_is_given_up_at_the_collapse_step_and_not_before() -> None:

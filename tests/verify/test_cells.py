@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -203,6 +204,19 @@ def test_a_missing_run_is_not_run_with_the_command_that_makes_it(results, state)
     assert found.counts == {"not run": 1, "not verifiable": 6}
     assert found.summary == "1 of 7 not run, 6 of 7 not verifiable"
     assert found.exit_code == ExitCode.INCOMPLETE
+
+
+def test_a_run_that_diverged_has_collapsed(results):
+    folder = results.run("mnli.xquad")
+    shutil.rmtree(folder / "predictions")
+    for name in ("metrics.json", "log.jsonl"):
+        (folder / name).unlink(missing_ok=True)
+    (folder / "provenance.json").write_text('{"diverged": "The loss of step 3 is nan."}', "utf-8")
+    results.seal("mnli.xquad")
+    found = verify(results.root, results.source)
+    assert only_problem(found).what == "The run is diverged: The loss of step 3 is nan."
+    assert words(found)["mnli", "xquad", "test"] == "collapsed"
+    assert found.exit_code == ExitCode.DEVIATES
 
 
 def test_a_run_taken_out_of_the_grid_is_still_promised_by_the_tier(results):

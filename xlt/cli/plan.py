@@ -193,7 +193,7 @@ def _shown(plan: Plan) -> Shown:
     columns = ("phase", "run", "starts from", "state", "training tokens", "folder")
     yield table(columns, rows, f"Tier {plan.tier} on {plan.source}, seed {plan.seed} (the tier's seeds: {seeds})")
     yield from (f"{name}: {why}." for name, why in plan.left_out.items())
-    yield from (f"{folder} collapsed; it has a second attempt." for folder in plan.collapsed)
+    yield from (f"{folder} collapsed or diverged; it has a second attempt." for folder in plan.collapsed)
     if plan.data_absent:
         yield f"Data is absent, so it is not known which runs are done: {plan.data_absent}"
         yield f"To get it: {plan.fetch}"

@@ -101,7 +101,7 @@ class RunBars(Display):
     def plan(self, runs: list[tuple[specs.RunSpec, store.Check]]) -> None:
         """Say what is done and what is to do. A grid is planned again when runs of it have collapsed."""
         self._started = self._done = 0
-        self._total = sum(check.state != "done" for _, check in runs)
+        self._total = sum(not check.ended for _, check in runs)
         say(f"{len(runs)} runs: {len(runs) - self._total} done, {self._total} to do.")
         for spec, check in runs:
             if check.state in ("unfinished", "damaged"):

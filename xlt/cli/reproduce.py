@@ -84,7 +84,7 @@ def reproduce(
         )
         done = made_by.run_grid(planned)
     for folder in done.collapsed:
-        say(f"At chance on English dev: {folder}")
+        say(f"Collapsed (at chance on English dev) or diverged: {folder}")
     took = progress.clock(time.monotonic() - began)
     say(f"{done.made} runs made and {done.found} found complete, after {took} minutes. Now they are verified.")
     verify.verify_and_report(results, source, checks)

@@ -11,7 +11,7 @@ from xlt.cli.doctor import gpu_self_test
 from xlt.cli.lazy import lazily
 from xlt.cli.options import DataOptions, EngineOptions, ScoringOptions, precision, use_search
 from xlt.cli.output import Shown, emit, say, table
-from xlt.errors import UsageFault
+from xlt.errors import DivergedFault, UsageFault
 from xlt.tasks.catalogue import get_task
 
 with lazily():
@@ -126,8 +126,10 @@ def make_run(
         found = made_by.run_single(run, start.folder if start else None)
     current = executor.current_attempt(run, runs)
     if current != run:
-        say(f"It collapsed and was made once more; the first attempt is in {runs.path(run.folder)}")
+        say(f"It collapsed or diverged, and was made once more; the first attempt is in {runs.path(run.folder)}")
     folder = runs.path(current.folder)
+    if runs.diverged(current):
+        raise DivergedFault(f"The training diverged in both attempts. {store.read_provenance(folder).diverged}")
     provenance = store.read_provenance(folder).model_dump(exclude_unset=True)
     report = RunReport(f"runs/{current.folder}", current.hash, found, store.read_metrics(folder), provenance)
     emit(report, _scores(report))

@@ -21,7 +21,7 @@ from transformers import MODEL_FOR_MASKED_LM_MAPPING
 from xlt_kernels.seeds import seeds_of_a_pass
 
 from xlt.data.packing import PackedBatch
-from xlt.errors import DataFault, UsageFault
+from xlt.errors import DataFault, NotFiniteFault, UsageFault
 from xlt.model import fused
 from xlt.model.attention import LazyPlan
 from xlt.model.backbone import LoadedBackbone, first_position, load_backbone, new_backbone
@@ -298,9 +298,9 @@ class PackedModel(nn.Module):
 
 
 def check_finite(values: npt.NDArray[Any], of: str) -> None:
-    """Raise ``DataFault`` if a value that the model computed is not a finite number; ``of`` names the values."""
+    """Raise ``NotFiniteFault`` if a value that the model computed is not a finite number; ``of`` names the values."""
     if not np.isfinite(values).all():
-        raise DataFault(
+        raise NotFiniteFault(
             f"The model's {of} are not finite numbers.",
             why="Its training diverged, or the checkpoint is damaged.",
             fix="Look at the losses in log.jsonl of the run that trained it.",

@@ -41,7 +41,7 @@ class GridProgress(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class GridResult:
-    """How many runs were found complete, how many were made now, and the folders of all that collapsed."""
+    """How many runs were found, how many were made now, and the folders of all that collapsed or diverged."""
 
     found: int
     made: int
@@ -54,12 +54,12 @@ def plan_grid(grid: Grid, store: RunStore) -> list[tuple[RunSpec, Check]]:
 
 
 def current_attempt(spec: RunSpec, store: RunStore) -> RunSpec:
-    """The retry with another seed, if the run was made and collapsed; otherwise the run itself."""
+    """The retry with another seed, if the run was made and collapsed or diverged; otherwise the run itself."""
     return spec.model_copy(update={"retry": 1}) if store.collapsed(spec) else spec
 
 
 def with_retries(grid: Grid, store: RunStore) -> Grid:
-    """The grid with a retry in the place of every run that was made and collapsed. There is no third attempt."""
+    """The grid with a retry in the place of every run that was made and collapsed or diverged; no third attempt."""
     while collapsed := [spec for spec in grid.runs if not spec.retry and store.collapsed(spec)]:
         grid = grid.retry(collapsed[0])
     return grid
@@ -143,7 +143,8 @@ class Executor:
     def run_grid(self, grid: Grid) -> GridResult:
         """Write ``RESULTS/grid.json``, then make every run that is not complete. The same call always resumes.
 
-        A run that collapses is made once more with another seed, and what starts from it waits for that.
+        A run that collapses or diverges is made once more with another seed, and what starts from it waits for that;
+        what starts from one that diverges again is not made.
 
         Raises:
             UsageFault: the folder holds the runs of another tier, source or seed.
@@ -155,8 +156,9 @@ class Executor:
             write_text(self.store.root / "grid.json", grid.text())
         states = plan_grid(grid, self.store)
         self.progress.plan(states)
-        waiting = [spec for spec, check in states if check.state != "done"]
-        found, made = len(states) - len(waiting), 0
+        lost = {each for spec, check in states if check.state == "diverged" for each in grid.below(spec.hash)}
+        waiting = [spec for spec, check in states if not check.ended and spec.hash not in lost]
+        found, made = sum(check.ended for _, check in states), 0
         unfinished = {spec.hash for spec in waiting}
         with Workers() as workers:
             while waiting or workers.busy:
@@ -175,7 +177,7 @@ class Executor:
                     self.progress.finish(done)
                 made += 1
                 unfinished.remove(done.hash)
-                if not done.retry and self.store.collapsed(done):
+                if self.store.diverged(done) if done.retry else self.store.collapsed(done):
                     superseded = grid.below(done.hash)
                     waiting = [spec for spec in waiting if spec.hash not in superseded]
         retried = with_retries(grid, self.store)
@@ -186,12 +188,12 @@ class Executor:
         return GridResult(found, made, tuple(spec.folder for spec in collapsed))
 
     def run_single(self, spec: RunSpec, parent: Path | None) -> bool:
-        """Make one run, from the model in ``parent`` if given, and once more if it collapses. True if the
-        ``current_attempt`` was found complete."""
+        """Make one run, from the model in ``parent`` if given, and once more if it collapses or diverges. True if the
+        ``current_attempt`` was found."""
         attempt = current_attempt(spec, self.store)
         check = self.store.check(attempt)
         self.progress.plan([(attempt, check)])
-        if check.state == "done":
+        if check.ended:
             return True
         self._run(attempt, parent)
         if current_attempt(spec, self.store) != attempt:

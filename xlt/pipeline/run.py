@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from xlt.data.encodings import encodings_folder, keeping
 from xlt.data.predictions import Prediction, write_predictions
 from xlt.data.source import EVALUATED_SPLITS, Source, needs_dev
-from xlt.errors import UsageFault
+from xlt.errors import DivergedFault, UsageFault
 from xlt.evaluate.metrics import Scored, score
 from xlt.evaluate.predict import predict
 from xlt.files import write_text
@@ -60,7 +61,8 @@ def execute_run(
 ) -> None:
     """Train and score as ``spec`` says, into its folder of ``store``.
 
-    In a process group of several all train, and only the first writes and scores. What a public model's tokenizer makes
+    In a process group of several all train, and only the first writes and scores. A training that diverges leaves its
+    log and its provenance, which says so, and neither a model nor scores. What a public model's tokenizer makes
     of the rows is kept on the disk; one that was trained on the spot is rarely met again, and its sets are small.
     """
     start_process_group()
@@ -69,7 +71,9 @@ def execute_run(
     with keeping(encodings_folder() if spec.backbone.name else None):
         if torch.distributed.get_rank() != 0:
             with tempfile.TemporaryDirectory() as tokenizer_folder:
-                train_run(spec, parent_model, source, Path(tokenizer_folder), settings, lambda *_: None, checkpoints)
+                place = Path(tokenizer_folder)
+                with suppress(DivergedFault):  # process 0 writes that down
+                    train_run(spec, parent_model, source, place, settings, lambda *_: None, checkpoints)
             stop_process_group()
             return
         release()
@@ -78,10 +82,16 @@ def execute_run(
         lap = partial(_lap, seconds, time.perf_counter())
         world = torch.distributed.get_world_size()
         with store.writing(spec) as folder:
-            model, tokenizer, made = _train(spec, parent_model, source, folder, settings, progress, lap, checkpoints)
-            metrics = score_run(spec, model, tokenizer, source, folder, progress.cell)
-            lap("evaluate")
-            provenance = {
+            documents: dict[str, Any] = {}
+            try:
+                model, tokenizer, made = _train(
+                    spec, parent_model, source, folder, settings, progress, lap, checkpoints
+                )
+                documents[METRICS] = score_run(spec, model, tokenizer, source, folder, progress.cell)
+                lap("evaluate")
+            except DivergedFault as fault:
+                made = _given_up(fault, folder)
+            documents[PROVENANCE] = {
                 **environment(),
                 "world_size": world,
                 **asdict(settings),
@@ -91,10 +101,18 @@ def execute_run(
                 **_weights(folder, parent_model if spec.parent else None),
                 **checkpoints.provenance(),
             }
-            for name, document in ((METRICS, metrics), (PROVENANCE, provenance)):
+            for name, document in documents.items():
                 write_text(folder / name, json.dumps(document, indent=1, sort_keys=True) + "\n")
             checkpoints.move_kept(folder)
         checkpoints.remove()
+
+
+def _given_up(fault: DivergedFault, folder: Path) -> dict[str, Any]:
+    """What provenance says of a training that came to nothing; of its model nothing stays."""
+    if torch.distributed.get_world_size() > 1:
+        stop_process_group()
+    shutil.rmtree(folder / "model", ignore_errors=True)
+    return {"diverged": fault.what}
 
 
 def _lap(seconds: dict[str, float], began: float, name: str) -> None:

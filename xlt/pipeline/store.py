@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -26,7 +26,7 @@ SPEC = "spec.json"
 PROVENANCE = "provenance.json"
 METRICS = "metrics.json"
 StoredMetrics = dict[str, dict[str, dict[str, dict[str, StrictFloat]]]]
-State = Literal["done", "unfinished", "absent", "damaged"]
+State = Literal["done", "diverged", "unfinished", "absent", "damaged"]
 # Bounds, because others may have written the file: a report shows these values.
 Words = Annotated[str, Field(max_length=200), AfterValidator(printable)]
 Count = Annotated[int, Field(ge=0, le=10**9)]
@@ -70,6 +70,8 @@ class Provenance(BaseModel):
     """The largest memory use during the run in bytes, resident and on the accelerator (``peak_memory``)."""
     collapsed: bool = False
     """Whether no English dev score was above chance."""
+    diverged: Words = ""
+    """Since when its numbers were none or without bounds, where they were: the run has no model and no scores then."""
     weights: dict[Words, Words] = {}
     """The SHA-256 of each file of weights that the run wrote. Runs that are older than this field have none."""
     parent_weights: dict[Words, Words] = {}
@@ -78,10 +80,15 @@ class Provenance(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """The state of a run's folder and, where it is damaged, why."""
+    """The state of a run's folder and, where it is damaged or diverged, why."""
 
     state: State
     problem: str = ""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run is not to be made: it is done, or came to nothing."""
+        return self.state in ("done", "diverged")
 
 
 class RunStore:
@@ -99,14 +106,21 @@ class RunStore:
         return check_folder(self.path(spec.folder), spec)
 
     def collapsed(self, spec: RunSpec) -> bool:
-        """Whether the run was made and its provenance says that no dev score was above chance."""
+        """Whether the run was made and its provenance says that no dev score was above chance, or that it diverged."""
+        made = self._provenance(spec)
+        return (bool(spec.collapse_after) and made.collapsed) or bool(made.diverged)
+
+    def diverged(self, spec: RunSpec) -> bool:
+        """Whether the run was made and its provenance says that it diverged."""
+        return bool(self._provenance(spec).diverged)
+
+    def _provenance(self, spec: RunSpec) -> Provenance:
+        """That of a run that was made; an empty one for all others, and for damaged ones: those will be made again."""
         folder = self.path(spec.folder)
-        if not spec.collapse_after or not (folder / MANIFEST).is_file():
-            return False
-        try:
-            return read_provenance(folder).collapsed
-        except DataFault:
-            return False  # damaged: it will be made again
+        with suppress(DataFault):
+            if (folder / MANIFEST).is_file():
+                return read_provenance(folder)
+        return Provenance()
 
     @contextmanager
     def writing(self, spec: RunSpec) -> Iterator[Path]:
@@ -181,7 +195,10 @@ def listed_weights(folder: Path) -> dict[str, str]:
 
 
 def check_folder(folder: Path, spec: RunSpec | None = None) -> Check:
-    """Whether a run's folder is whole: manifest there, no file missing, changed or added, spec as expected."""
+    """Whether a run's folder is whole: manifest there, no file missing, changed or added, spec as expected.
+
+    A whole one is done, or by its provenance diverged.
+    """
     try:
         if not folder.is_dir():
             return Check("absent")
@@ -194,7 +211,12 @@ def check_folder(folder: Path, spec: RunSpec | None = None) -> Check:
         problem = ": ".join(each.rstrip(".") for each in (fault.what, fault.why) if each)
     except OSError as error:
         problem = f"the folder cannot be read: {reason(error)}"
-    return Check("damaged", printable(problem)) if problem else Check("done")
+    if problem:
+        return Check("damaged", printable(problem))
+    with suppress(DataFault):  # checkpoints are such folders, too, and have none
+        if diverged := read_provenance(folder).diverged:
+            return Check("diverged", diverged)
+    return Check("done")
 
 
 def _damage(folder: Path, spec: RunSpec | None) -> str:

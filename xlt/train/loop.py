@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xlt.errors import EnvironmentFault
+from xlt.errors import DivergedFault, NotFiniteFault
 from xlt.model.encoder import PackedModel
 from xlt.runtime import device
 from xlt.stopping import stop_request
@@ -35,6 +36,8 @@ DevScore = Callable[[PackedModel], DevResult]
 # A GPU keeps the best weights itself where they take at most this share of its memory. To copy those of XLM-R Large,
 # 2.2 GB, to the CPU at every better score would keep it waiting.
 KEPT_SHARE = 1 / 16
+EXPLODED = 1e6
+"""A mean loss in nats that only weights without bounds give: a guess among 250,002 pieces costs 12.4."""
 # A step (0-based), its loss on the device, the tokens of this process, the learning rate.
 _Waiting = tuple[int, Tensor, int, float]
 
@@ -98,7 +101,7 @@ def train(
     tells ``on_step`` of all steps before it first. Every process of the group calls this with the same arguments.
 
     Raises:
-        EnvironmentFault: the loss is no longer a number.
+        DivergedFault: a loss, a score or a trained weight is no finite number, or a loss is above ``EXPLODED``.
     """
     recipe, steps, keep = stream.recipe, stream.steps, where_to_keep(model)
     engine: Engine = (GraphEngine if settings.engine == "graph" else DeepSpeedEngine)(model, recipe, steps, settings)
@@ -121,9 +124,10 @@ def train(
             *earlier, record = _records(stream, waiting, shard.world)
             waiting.clear()
             for each in earlier:
-                on_step(each)
+                on_step(_sound(each))
+            _sound(record)
             if dev_score and record.step in scored:
-                result = _evaluate(dev_score, engine.synced_model(), settings)
+                result = _evaluate(dev_score, engine.synced_model(), settings, record.step)
                 record = replace(record, dev_score=result.score, at_chance=result.at_chance if collapse_after else None)
                 stopped = best.offer(result, record.step, partial(engine.weights, keep))
             on_step(record)
@@ -133,10 +137,7 @@ def train(
                 raise KeyboardInterrupt
             if stopped:
                 break
-        collapsed = bool(scored and collapse_after) and best.at_chance
-        if best.weights is None:
-            return Trained(engine.weights(), len(records), None, collapsed)
-        return Trained({name: it.cpu() for name, it in best.weights.items()}, best.step, best.score, collapsed)
+        return _trained(engine, best, len(records), bool(scored and collapse_after) and best.at_chance)
     finally:
         engine.close()
 
@@ -195,17 +196,37 @@ def where_to_keep(model: PackedModel) -> torch.device:
     return where if fits else torch.device("cpu")
 
 
-def _evaluate(dev_score: DevScore, model: PackedModel, settings: EngineSettings) -> DevResult:
+def _trained(engine: Engine, best: BestCheckpoint, step: int, collapsed: bool) -> Trained:
+    """The best weights, or those after the last ``step``."""
+    if best.weights is not None:
+        return Trained({name: it.cpu() for name, it in best.weights.items()}, best.step, best.score, collapsed)
+    weights = engine.weights()
+    # What the last step made of them shows in no loss.
+    if not all(torch.isfinite(each).all() for each in weights.values()):
+        raise DivergedFault(f"The weights after step {step} are no finite numbers.")
+    return Trained(weights, step, None, collapsed)
+
+
+def _sound(record: StepRecord) -> StepRecord:
+    if not record.loss <= EXPLODED:  # NaN is not, either
+        raise DivergedFault(f"The loss of step {record.step} is {record.loss:g}.")
+    return record
+
+
+def _evaluate(dev_score: DevScore, model: PackedModel, settings: EngineSettings, step: int) -> DevResult:
     model.eval()
-    result = DevResult(0.0)
+    result = DevResult(math.nan)
     # With ZeRO stage 3 every process holds a part of the weights, and a forward pass needs all of them.
     if own_shard(1).rank == 0 or settings.zero.startswith("3"):
-        result = dev_score(model)
+        with suppress(NotFiniteFault):
+            result = dev_score(model)
     model.train()
     # All processes take the result of process 0: scores that differ in one bit would make them stop at different steps.
     told = torch.tensor([result.score, result.at_chance], dtype=torch.float64, device=device())
     torch.distributed.broadcast(told, 0)
     score, at_chance = told.tolist()
+    if not math.isfinite(score):
+        raise DivergedFault(f"What the model computes after step {step} is no finite number.")
     return DevResult(score, bool(at_chance))
 
 
@@ -218,10 +239,4 @@ def _records(stream: BatchStream | JointStream, waiting: Sequence[_Waiting], wor
         torch.distributed.all_reduce(sums)
         sums[0] /= world
     for step, value, tokens, rate in zip(steps, *sums.tolist(), rates, strict=True):
-        if not math.isfinite(value):
-            raise EnvironmentFault(
-                f"The loss of step {step + 1} is {value}.",
-                why="Training diverged; its weights are of no use.",
-                fix="Lower the learning rate (--learning-rate) or try another seed (--seed).",
-            )
         yield StepRecord(step + 1, stream.task_of(step), value, rate, int(tokens), stream.digest(step))

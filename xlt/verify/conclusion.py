@@ -30,7 +30,7 @@ def conclusions(found: Verification) -> Iterator[str]:
     if found.golden:
         yield summary(found.golden)
     if problems := sum(len(each.problems) for each in seeds):
-        yield f"{problems} problem{'s' if problems > 1 else ''}: something is damaged, missing or was edited."
+        yield f"{problems} problem{'s' if problems > 1 else ''}: something is damaged, missing, was edited or diverged."
     if missing := sum(run.state in ("absent", "unfinished") for each in seeds for run in each.runs):
         yield f"{missing} run{'s are' if missing > 1 else ' is'} not there."
     if failed := sum(verdict.verdict in FAILED for each in seeds for verdict in each.verdicts):

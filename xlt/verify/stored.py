@@ -288,7 +288,7 @@ def _check_place(results: Path) -> None:
 def read_runs(store: RunStore, grid: GridFile) -> tuple[list[StoredRun], list[Problem]]:
     """Every run of the grid as found, and what is wrong with those that cannot be trusted.
 
-    First attempts that collapsed may have been cleared away.
+    First attempts that collapsed or diverged may have been cleared away.
     """
     found = [_read_run(store, grid, entry) for entry in grid.runs]
     first = [each for each in (_read_run(store, grid, entry) for entry in grid.collapsed) if each[0].state == "damaged"]
@@ -323,8 +323,10 @@ def _read_run(store: RunStore, grid: GridFile, entry: GridRun) -> tuple[StoredRu
         else check_folder(folder)
     )
     if check.state != "done":
-        what = f"The run is {check.state}" + (f": {check.problem}." if check.problem else ".")
-        fault = Problem(kind="run", run=entry.folder, where="", what=what, fix=grid.command)
+        what = f"The run is {check.state}" + (f": {check.problem.rstrip('.')}." if check.problem else ".")
+        lower = f"Lower the learning rate in the tier's file, or choose another seed: {grid.command}"
+        fix = lower if check.state == "diverged" else grid.command
+        fault = Problem(kind="run", run=entry.folder, where="", what=what, fix=fix)
         return StoredRun(entry, check.state), fault
     try:
         spec, provenance = read_spec(folder), read_provenance(folder)
