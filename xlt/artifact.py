@@ -52,7 +52,7 @@ def read_record(shape: type[Record], *parts: str) -> Record:
     """
     try:
         return shape.model_validate((read_json if parts[-1].endswith(".json") else read_toml)(*parts))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise EnvironmentFault(
             f"The file 'artifact/{'/'.join(parts)}' cannot be read.",
             why=" ".join(str(error).split("\n")[:3]),

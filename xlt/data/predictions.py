@@ -81,9 +81,9 @@ def _lines(path: Path) -> Iterator[bytes]:
         while line := file.readline(min(left, LONGEST_LINE)):
             if len(line) == LONGEST_LINE:
                 raise ValueError(f"a line has more than {LONGEST_LINE} bytes")
-            yield line
             if (left := left - len(line)) <= 0:
                 raise ValueError(f"it unpacks to more than {MOST_BYTES} bytes")
+            yield line
 
 
 def _parse(line: bytes, where: str) -> Prediction:

@@ -17,7 +17,7 @@ from xlt.data.predictions import Prediction
 from xlt.data.rows import BitextRow, Row
 from xlt.errors import DataFault, UsageFault
 from xlt.evaluate.metrics import METRICS, Metrics, Scored, Seqeval, tag_f1
-from xlt.strict_json import parse_json, read_bytes, reason
+from xlt.strict_json import MOST_BYTES, parse_json, read_bytes, reason, regular
 from xlt.tasks.catalogue import TARGET
 from xlt.tasks.record import FITTED_ON_DEV, Task
 
@@ -178,7 +178,7 @@ def _score_file(
 
 
 def _lines(path: Path) -> list[str]:
-    with path.open(encoding="utf-8-sig") as stream:
+    with regular(path, MOST_BYTES).open(encoding="utf-8-sig") as stream:
         return [line.strip() for line in stream]
 
 

@@ -30,6 +30,7 @@ from xlt.tasks.record import Kind
 
 HEADS_INDEX = "heads.json"
 HEADS_WEIGHTS = "heads.safetensors"
+MOST_LABELS = 10_000  # a stored head asks for as many rows of memory
 DROPOUTS = 3  # of a block: of attention weights, and before each of its two residuals
 
 
@@ -324,6 +325,8 @@ def _labels(head: dict[str, Any]) -> Any:
     names = head.get("names", [])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError("the names of the labels are not a list of texts")
+    if not isinstance(head["labels"], int) or not 0 <= head["labels"] <= MOST_LABELS:
+        raise ValueError(f"a head has {head['labels']!r:.40} labels")
     if names and len(names) != head["labels"]:
         raise ValueError(f"{len(names)} names for {head['labels']} labels")
     return names or head["labels"]

@@ -17,7 +17,7 @@ from xlt.errors import UsageFault
 from xlt.frozen import Frozen
 from xlt.numerics import Numerics
 from xlt.pipeline.spec import Backbone
-from xlt.strict_json import reason
+from xlt.strict_json import read_bytes, reason
 from xlt.tasks.catalogue import MASKED_LM, TARGET, TASKS, get_task
 from xlt.tasks.record import Recipe
 
@@ -203,7 +203,7 @@ def read_tier(name: str) -> Tier:
             fix="xlt reproduce --tier smoke",
         )
     try:
-        tier = Tier.model_validate(tomllib.loads(path.read_text("utf-8")))
+        tier = Tier.model_validate(tomllib.loads(read_bytes(path).decode("utf-8")))
         for source, plan in tier.sources.items():
             for key in (key for arm in plan.arms.values() for key in (*arm.intermediate, *arm.targets)):
                 get_task(key)
@@ -216,7 +216,7 @@ def read_tier(name: str) -> Tier:
                     tier.recipe(key, source, arm)
                 if arm.part not in plan.parts and (arm.part or plan.parts):
                     raise ValueError(f"the arm {name} belongs to no part of the tier")
-    except (ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UsageFault(
             f"'{name}' is not a tier.",
             why=f"{reason(error)}.",

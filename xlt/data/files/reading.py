@@ -16,8 +16,11 @@ from typing import TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from xlt.errors import DataFault, encodable
+from xlt.strict_json import reason, regular
 from xlt.tasks.record import Split, Task
 
+# The largest official file, MNLI's training set, has a fifth of that.
+MOST_BYTES = 2**31
 _BYTE_ORDER_MARK = "\ufeff"
 
 
@@ -109,19 +112,24 @@ def read_lines(file: DataFile) -> list[str]:
     return [line.removesuffix("\r") for line in lines]
 
 
-def _read_bytes(file: DataFile) -> bytes:
+def _read_bytes(file: DataFile) -> bytes | bytearray:
     try:
         if file.path.suffix != ".gz":
-            return file.path.read_bytes()
-        with gzip.open(file.path, "rb") as stream:
-            return stream.read()
+            return regular(file.path, MOST_BYTES).read_bytes()
+        unpacked = bytearray()  # a small gzip file may unpack to more than memory holds
+        with gzip.open(regular(file.path), "rb") as stream:
+            while part := stream.read(2**20):
+                unpacked += part
+                if len(unpacked) > MOST_BYTES:
+                    raise file.fault(f"it unpacks to more than {MOST_BYTES} bytes, more than any official file.")
+        return unpacked
     except EOFError as error:
         raise file.fault("the gzip file is truncated: it ends before its end marker.") from error
     except (gzip.BadGzipFile, zlib.error) as error:
         raise file.fault(f"not a sound gzip file: {error}.") from error
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise file.fault(
-            f"the file cannot be read: {error.strerror or type(error).__name__}.",
+            f"the file cannot be read: {reason(error) or type(error).__name__}.",
             fix="Make the file readable for the user that runs xlt.",
         ) from error
 

@@ -52,7 +52,7 @@ def read_rows(paths: list[Path], kind: Kind, entry: HubTask, part: HubFiles, pre
                     yield from _pools(part.language, record, entry)
                 elif row := _FORMS[kind](name, record, entry):
                     yield row
-            except (LookupError, TypeError, ValueError) as error:
+            except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
                 raise DataFault(
                     f"Row {number} of '{path.name}' is not what artifact/hub.toml says.",
                     why=f"{type(error).__name__}: {error}",
@@ -75,7 +75,16 @@ def _records(path: Path, entry: HubTask, id_column: str) -> Iterator[Record]:
         _check_label_order(path, schema.metadata or {}, entry)
         for batch in pq.ParquetFile(path).iter_batches(_ROWS_AT_A_TIME, columns=sorted(wanted)):
             yield from batch.to_pylist()
-    except (pa.ArrowException, OSError) as error:
+    # What pyarrow cannot make Python's has no error of its own, and the metadata of a file may be anything.
+    except (
+        pa.ArrowException,
+        OSError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+    ) as error:
         raise _damaged(path, error) from error
 
 
@@ -117,7 +126,7 @@ def _choice(name: str, record: Record, entry: HubTask) -> Row | None:
     index = int(label) if letters is None else letters.index(label)
     if not 0 <= index < len(choices):
         raise ValueError(f"label {label} of {len(choices)} choices")
-    return ChoiceRow(name, _text(record, entry.column("prompt")), tuple(choices), index)
+    return ChoiceRow(name, _text(record, entry.column("prompt")), _texts(choices), index)
 
 
 def _span(name: str, record: Record, entry: HubTask) -> Row:
@@ -133,7 +142,7 @@ def _tagged(name: str, record: Record, entry: HubTask) -> Row | None:
     words, tags = record[entry.column("words")], record[entry.column("tags")]
     if len(words) != len(tags):
         raise ValueError(f"{len(words)} words with {len(tags)} tags")
-    return TagRow(name, tuple(words), tuple(_label(tag, entry) for tag in tags)) if words else None
+    return TagRow(name, _texts(words), tuple(_label(tag, entry) for tag in tags)) if words else None
 
 
 def _bitext(name: str, record: Record, entry: HubTask) -> Row | None:
@@ -189,3 +198,9 @@ def _text(record: Record, column: str) -> str:
     if not isinstance(text, str):
         raise TypeError(f"column '{column}' holds {text!r:.40}")
     return text
+
+
+def _texts(values: list[Any]) -> tuple[str, ...]:
+    if odd := [value for value in values if not isinstance(value, str)]:
+        raise TypeError(f"{odd[0]!r:.40} stands in the place of a text")
+    return tuple(values)
