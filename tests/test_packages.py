@@ -78,6 +78,7 @@ def test_only_what_needs_a_package_imports_it(package: str) -> None:
         ("pydantic", "xlt.cli.app", ["doctor"]),
         ("huggingface_hub", "xlt.data.hub.lock", ["fetch", "mnli"]),
         ("datasets", "xlt.bench.load", ["bench", "load"]),
+        ("submitit", "xlt.pipeline.cluster", ["reproduce", "--executor", "slurm", "--dry-run"]),
         (
             "deepspeed",
             "xlt.train.engine",

@@ -35,7 +35,8 @@ OPTIONS = {
     "reproduce": COMMON
     | SOURCE
     | ENGINE
-    | {"--search", "--shard", "--tier", "--part", "--model", "--seed", "--golden"},
+    | {"--search", "--shard", "--tier", "--part", "--model", "--seed", "--golden"}
+    | {"--executor", "--slurm", "--nodes", "--dry-run"},
     "train": COMMON | SOURCE | ENGINE | RECIPE | {"--model", "--phase", "--tier", "--seed"},
     "evaluate": COMMON | SOURCE | WHERE | {"--search"},
     "retrieve": COMMON
@@ -120,6 +121,9 @@ def test_without_a_command_the_first_screen_says_what_to_type(invoke: Invoke) ->
         (["train", "mnli", "--phase", "third", "--model", "x"], "'third' is not one of 'intermediate', 'target'"),
         (["train", "mlm", "--processes", "2", "--gpus", "2"], "exclude each other"),
         (["reproduce", "--shard", "--processes", "1"], "--shard needs several"),
+        (["reproduce", "--dry-run"], "are for jobs of SLURM"),
+        (["reproduce", "--executor", "slurm", "--nodes", "2"], "Add --shard"),
+        (["reproduce", "--executor", "slurm", "--slurm", "a b=c"], "'a b=c' is no parameter of sbatch"),
         (["retrieve", "xnli", "--model", "x"], "not a retrieval task"),
         (["retrieve", "tatoeba", "--model", "x", "--printed", "31.0"], "Add --readings"),
         (

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save
 
 pytest.importorskip("hypothesis", reason="hypothesis is not installed: make test installs it")
 
@@ -20,6 +22,7 @@ from hypothesis import strategies as st
 
 from tests.fuzz.targets import METADATA, RECORDS, Target, attempt, parquet, targets
 from xlt.strict_json import parse_json
+from xlt.train.state import _generators
 
 NAMES = sorted(targets())
 JSON_NAMES = [name for name in NAMES if targets()[name].path.endswith((".json", ".jsonl", ".lock"))]
@@ -116,6 +119,7 @@ CELLS = st.one_of(
     st.binary(max_size=3),
     st.lists(st.integers(-2, 3) | st.none(), max_size=3),
     st.lists(st.text(max_size=3) | st.none(), max_size=3),
+    st.lists(st.binary(max_size=2), max_size=3),
     st.fixed_dictionaries({"text": st.lists(st.text(max_size=3)), "answer_start": st.lists(st.integers(-2, 30))}),
     st.fixed_dictionaries({"text": st.none() | st.just(["a", "b"]), "label": st.none() | st.just(["A"])}),
 )
@@ -138,6 +142,20 @@ def test_columns_of_other_types_are_read_or_refused(key: str, tmp_path: Path) ->
 
     read()
     assert any(ended)
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        *[(name, b"a = " + b"[" * 100_000) for name in ("tier", "claims", "given")],
+        ("heads", b'{"mnli": {"kind": "pair_classification", "labels": 100000000}}'),
+        ("parquet/bucc2018", parquet([{**RECORDS["bucc2018"][0], "sentence1": [b"Eins", b"Zwei"]}])),
+        ("checkpoint/generators-0.safetensors", save(_generators() | {"numpy": torch.tensor([2**46, 0])})),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_was_found_once_is_refused(name: str, data: bytes, tmp_path: Path) -> None:
+    assert attempt(targets()[name], data, tmp_path) is not None
 
 
 @pytest.mark.parametrize("name", ["predictions", "files/xnli/dev-de.tsv.gz", "score/tatoeba", "files/xnli/dev-de.tsv"])

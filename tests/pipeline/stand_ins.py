@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -75,6 +76,37 @@ def have_a_child(job: Job, progress: Progress) -> None:
     child = subprocess.Popen(["sleep", "60"])
     (job.results / os.environ.get("RANK", "0")).write_text(f"{os.getpid()} {child.pid}")
     time.sleep(60)
+
+
+def be_stopped_twice(job: Job, progress: Progress) -> None:
+    """Be asked to stop at the first two attempts."""
+    attempts = len(list(job.results.iterdir()))
+    (job.results / str(attempts)).touch()
+    if attempts < 2:
+        os.kill(os.getpid(), signal.SIGUSR2)
+        time.sleep(60)
+
+
+def break_off(job: Job, progress: Progress) -> None:
+    """Be killed."""
+    print("a word of the last", file=sys.stderr, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def write_place(job: Job, progress: Progress) -> None:
+    """Write down the place in the process group."""
+    names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    text = " ".join(os.environ[name] for name in names)
+    (job.results / f"place-{os.environ['RANK']}").write_text(text, "utf-8")
+
+
+def be_preempted_once(job: Job, progress: Progress) -> None:
+    """Be killed by SLURM at the first attempt, and write down the place at the second."""
+    number = os.environ["SLURM_JOB_ID"]
+    if number == "1":
+        (Path(os.environ["STAND_IN_SLURM"]) / number).write_text("PREEMPTED", "utf-8")
+        os.kill(os.getpid(), signal.SIGKILL)
+    write_place(job, progress)
 
 
 def main(pickled: str) -> None:

@@ -7,6 +7,7 @@ makes of that what typer wants.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, fields, is_dataclass, replace
 from difflib import get_close_matches
@@ -23,7 +24,7 @@ from xlt.errors import EnvironmentFault, UsageFault
 with lazily():
     import torch
 
-    from xlt.pipeline import memory, parts, sources, tiers
+    from xlt.pipeline import cluster, memory, parts, sources, tiers
     from xlt.retrieval import search as searches
     from xlt.tasks import catalogue
     from xlt.train import engine as engines
@@ -161,20 +162,21 @@ class EngineOptions:
     checkpoint_seconds: Annotated[int, "Write the state of a training this often; it goes on from there."] = 600
     keep_checkpoints: Annotated[int, "Keep N states of each training, spread over it, in the run's folder."] = 0
 
-    def settings(self, sharing: int, micro_batches: int = 1) -> engines.EngineSettings:
+    def settings(self, sharing: int, micro_batches: int = 1, *, elsewhere: bool = False) -> engines.EngineSettings:
         """How runs are computed, each by ``sharing`` processes. Each run says its numeric type itself.
 
         ``micro_batches`` are those of a step that the tier has for a CPU; processes that share a step have a part each.
+        ``elsewhere`` says that what this machine has decides nothing.
 
         Raises:
             UsageFault: the engine cannot do that, or there are GPUs, but not one for each process.
         """
-        if sharing > (gpus := torch.cuda.device_count()) > 0:
+        if sharing > (gpus := torch.cuda.device_count()) > 0 and not elsewhere:
             raise UsageFault(
                 f"{sharing} processes cannot share a run on {gpus} GPU{'s' * (gpus > 1)}: each needs one of its own.",
                 fix="Independent runs can share a GPU: xlt reproduce --processes N, without --shard.",
             )
-        whole = torch.cuda.is_available() or self.engine == "graph"
+        whole = bool(self.gpus if elsewhere else torch.cuda.is_available()) or self.engine == "graph"
         accumulation = self.accumulation or (1 if whole else max(1, micro_batches // sharing))
         settings = engines.EngineSettings(
             zero=self.zero,
@@ -182,6 +184,8 @@ class EngineOptions:
             checkpoint_seconds=self.checkpoint_seconds,
             keep_checkpoints=self.keep_checkpoints,
         )
+        if self.engine == "auto" and elsewhere:
+            return settings  # by DeepSpeed: no self-test has shown there that graphs give the same
         if self.engine == "auto":
             return replace(settings, engine=engines.best_engine(settings, sharing))
         settings = replace(settings, engine=self.engine)
@@ -204,6 +208,45 @@ class EngineOptions:
         if torch.cuda.is_available():
             default = 1
         return self.gpus or self.processes or min(default, os.cpu_count() or 1)
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterOptions:
+    """Where the runs of a tier are made."""
+
+    executor: Annotated[
+        Literal["processes", "slurm"],
+        "Make runs in processes of this machine, or each as a job of SLURM, to which --gpus then belongs.",
+    ] = "processes"
+    slurm: Annotated[
+        list[str] | None,
+        "A parameter of sbatch as KEY=VALUE, such as partition=gpu, or python=COMMAND that starts Python (repeatable).",
+    ] = None
+    nodes: Annotated[int, "Share each training over N machines, with --executor slurm and --shard."] = 1
+    dry_run: Annotated[bool, "Print what --executor slurm would submit, and submit nothing."] = False
+
+    def queue(self, engine: EngineOptions, *, shard: bool) -> cluster.Queue | None:
+        """The queue that runs are put into, and what each asks for; None where this machine makes them.
+
+        Raises:
+            UsageFault: the options do not fit each other, or a parameter is none.
+        """
+        if self.executor == "processes":
+            if self.slurm or self.nodes > 1 or self.dry_run:
+                raise UsageFault("--slurm, --nodes and --dry-run are for jobs of SLURM.", fix="Add --executor slurm.")
+            return None
+        if self.nodes > 1 and not shard:
+            raise UsageFault("--nodes shares each training over several machines.", fix="Add --shard, or leave it out.")
+        if engine.gpus and engine.processes:
+            raise UsageFault("--gpus and --processes exclude each other.", fix="Give one of them.")
+        parameters: dict[str, str | bool] = {}
+        for each in self.slurm or ():
+            key, equals, value = each.partition("=")
+            if not re.fullmatch(r"[a-z][a-z_-]*", key) or not value.isprintable() or bool(equals) != bool(value):
+                raise UsageFault(f"'{each}' is no parameter of sbatch.", fix="--slurm KEY=VALUE, or --slurm KEY")
+            parameters[key] = value or True
+        processes = (engine.gpus or engine.processes or 1) if shard else 1
+        return cluster.Queue(parameters, self.nodes, processes, min(engine.gpus, processes))
 
 
 def _common(
@@ -250,9 +293,9 @@ def _typer_option(parameter: Parameter) -> Parameter:
     return parameter.replace(kind=Parameter.KEYWORD_ONLY, annotation=Annotated[kind, about])
 
 
-def precision() -> engines.Precision:
-    """The numeric type of this machine: bf16 on a GPU, fp32 on a CPU."""
-    return "bf16" if torch.cuda.is_available() else "fp32"
+def precision(queue: cluster.Queue | None = None) -> engines.Precision:
+    """The numeric type of this machine, or of those of a ``queue``: bf16 on a GPU, fp32 on a CPU."""
+    return "bf16" if (queue.gpus if queue else torch.cuda.is_available()) else "fp32"
 
 
 def runs_at_once(

@@ -3,12 +3,13 @@
 xlt reproduce                                  # smoke tier: no download
 xlt reproduce --source files --data-root DIR   # the same on real text
 xlt reproduce --seed 3 --results results-3
+xlt reproduce --tier core --executor slurm --gpus 1 --slurm partition=gpu --dry-run
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Annotated
@@ -16,7 +17,7 @@ from typing import Annotated
 from xlt.cli import options, plan, verify
 from xlt.cli.doctor import gpu_self_test
 from xlt.cli.lazy import lazily
-from xlt.cli.output import say
+from xlt.cli.output import emit, say
 from xlt.errors import UsageFault
 from xlt.numerics import request
 
@@ -24,7 +25,7 @@ with lazily():
     import torch
 
     from xlt.cli import progress
-    from xlt.pipeline import executor, grid, parts, provenance, single, sources, spec, store, tiers
+    from xlt.pipeline import cluster, executor, grid, parts, provenance, single, sources, spec, store, tiers
     from xlt.train import engine as engines
     from xlt.train import seeding
     from xlt.verify import evidence
@@ -40,6 +41,7 @@ def reproduce(
     search: options.Search = None,
     engine: options.EngineOptions,
     shard: Annotated[bool, "All GPUs or processes share one run, instead of making one each."] = False,
+    where: options.ClusterOptions,
     results: options.Results = options.DEFAULT_RESULTS,
     golden: verify.Golden = None,
 ) -> None:
@@ -57,37 +59,62 @@ def reproduce(
         named.name, executor.held_parts(results)
     )
     instead = single.backbone_name(model) if model else ""
-    count, why = options.runs_at_once(described, named.name, chosen, instead, engine)
-    spread, side_by_side = (count, 1) if shard else (1, count)
-    settings = engine.settings(spread, described.accumulation)
+    queue = where.queue(engine, shard=shard)
+    count, why = queue.asks() if queue else options.runs_at_once(described, named.name, chosen, instead, engine)
+    spread, side_by_side = (count, 1) if shard or queue else (1, count)
+    settings = engine.settings(spread, described.accumulation, elsewhere=bool(queue))
     if shard and count == 1:
         raise UsageFault("--shard needs several GPUs or processes.", fix="Add --gpus N or --processes N.")
     source = sources.open_source(named)
     read_from = spec.SourceSpec(name=source.name, settings=source.settings)
     executor.refuse_another(results, described.name, read_from, seed, instead)
-    precision = options.precision()
+    precision = options.precision(queue)
     costs = parts.part_costs(described, source, chosen, seed=seed, precision=precision, model=instead)
-    _introduce(described, named.name, costs, instead)
-    say(f"{f'Processes that share each run: {count}' if shard else f'Runs made at a time: {count}'} ({why}).")
-    settings = _tested(settings, auto=engine.engine == "auto")
+    _introduce(described, named.name, costs, instead, queue)
+    say(f"{'Processes that share each run' if shard or queue else 'Runs made at a time'}: {count} ({why}).")
+    settings = settings if queue else _tested(settings, auto=engine.engine == "auto")
     builder = partial(grid.GridBuilder, described, source, seed=seed, precision=precision, engine=settings.engine)
     planned = builder(parts=chosen, model=instead).grid()
     for name, reason in planned.left_out.items():
         say(f"{name}: {reason}.")
-    checks = verify.golden_checks([described], golden)  # it takes a while: after all that may be wrong with the command
+    if queue and where.dry_run:
+        _show_jobs(queue, planned, store.RunStore(results))
+        return
+    # It takes a while: after all that may be wrong with the command.
+    checks = verify.golden_checks([described], golden)
     if checks:
         say(evidence.summary(checks))
     seeding.deterministic(True)
+    runs, threads = store.RunStore(results), described.threads
     with progress.RunBars() as shown:
-        made_by = executor.Executor(
-            source, named, store.RunStore(results), settings, shown, described.threads, side_by_side, spread
-        )
+        made_by = executor.Executor(source, named, runs, settings, shown, threads, side_by_side, spread, queue)
         done = made_by.run_grid(planned)
+    _say_made(done, progress.clock(time.monotonic() - began))
+    verify.verify_and_report(results, source, checks)
+
+
+def _say_made(done: executor.GridResult, took: str) -> None:
     for folder in done.collapsed:
         say(f"Collapsed (at chance on English dev) or diverged: {folder}")
-    took = progress.clock(time.monotonic() - began)
     say(f"{done.made} runs made and {done.found} found complete, after {took} minutes. Now they are verified.")
-    verify.verify_and_report(results, source, checks)
+
+
+def _show_jobs(queue: cluster.Queue, planned: grid.Grid, runs: store.RunStore) -> None:
+    """Print which runs would be submitted, after which others, and as which scripts."""
+    names = {spec.hash: spec.name for spec in planned.runs}
+    left = [spec for spec, check in executor.plan_grid(planned, runs) if not check.ended]
+    jobs = [
+        {"run": spec.name, "after": names.get(spec.parent or "", ""), "script": queue.script(spec)} for spec in left
+    ]
+    kinds = {bool(spec.train): job for spec, job in zip(left, jobs, strict=True)}
+
+    def lines() -> Iterator[str]:
+        for job in jobs:
+            yield f"{job['run']}{', after ' if job['after'] else ''}{job['after']}"
+        for job in kinds.values():
+            yield f"\nThe script of {job['run']}; others of its kind differ by their names:\n\n{job['script']}"
+
+    emit({"jobs": jobs}, lines())
 
 
 def _tested(settings: engines.EngineSettings, *, auto: bool) -> engines.EngineSettings:
@@ -96,14 +123,18 @@ def _tested(settings: engines.EngineSettings, *, auto: bool) -> engines.EngineSe
     return replace(settings, engine=tested) if tested else settings
 
 
-def _introduce(tier: tiers.Tier, source: str, costs: Iterable[parts.PartCost], model: str) -> None:
+def _introduce(
+    tier: tiers.Tier, source: str, costs: Iterable[parts.PartCost], model: str, queue: cluster.Queue | None
+) -> None:
     """Say what will run, and on which device."""
     backbone = model or tier.plan(source).backbone.name
     say(f"Tier {tier.name} on the source '{source}': {tier.about}.")
     for line in plan.part_lines(costs):
         say(line)
     say(f"Model: {backbone or 'a small XLM-R, trained here from its first step (phase 1)'}.")
-    if torch.cuda.is_available():
+    if queue:
+        say(f"Device: {'GPUs, bf16' if queue.gpus else 'CPUs, fp32'}, of the machines that SLURM gives.")
+    elif torch.cuda.is_available():
         say(f"Device: {provenance.device_name()}, bf16.")
     elif tier.plan(source).parts:
         say("Device: CPU, fp32.")

@@ -13,6 +13,7 @@ from xlt.data.source import Source
 from xlt.errors import IncompleteFault, UsageFault
 from xlt.files import writable, write_text
 from xlt.pipeline.checkpoint import given_folder
+from xlt.pipeline.cluster import Jobs, Queue
 from xlt.pipeline.grid import Grid
 from xlt.pipeline.jobs import Job, Workers
 from xlt.pipeline.run import Progress, execute_run
@@ -127,6 +128,7 @@ class Executor:
 
     ``parallel_runs`` is the number of runs made at a time, each in a process of its own, and ``processes_per_run`` the
     number of processes that share one training. Other processes open the source again from ``source_options``.
+    With a ``queue`` every run is a job of it instead, and all that can be made are in it at the same time.
     ``threads`` gives the CPU threads of a run (0: as many as torch likes): its sums depend on them, and on nothing else
     here.
     """
@@ -139,6 +141,7 @@ class Executor:
     threads: int = 0
     parallel_runs: int = 1
     processes_per_run: int = 1
+    queue: Queue | None = None
 
     def run_grid(self, grid: Grid) -> GridResult:
         """Write ``RESULTS/grid.json``, then make every run that is not complete. The same call always resumes.
@@ -160,16 +163,17 @@ class Executor:
         waiting = [spec for spec, check in states if not check.ended and spec.hash not in lost]
         found, made = sum(check.ended for _, check in states), 0
         unfinished = {spec.hash for spec in waiting}
-        with Workers() as workers:
+        at_once = len(waiting) if self.queue else self.parallel_runs
+        with Jobs(self.queue) if self.queue else Workers() as workers:
             while waiting or workers.busy:
                 ready = [spec for spec in waiting if spec.parent not in unfinished]
                 # All others wait for phase 1. It is made in this process, with the machine to itself: workers would
                 # load their libraries meanwhile, which slows its threads down by more than the seconds that takes.
-                if ready and (self.parallel_runs == 1 or ready[0].phase == "pretrain"):
+                if ready and not self.queue and (at_once == 1 or ready[0].phase == "pretrain"):
                     waiting.remove(done := ready[0])
                     self._run(done, parent_model(grid, done, self.store))
                 else:
-                    for spec in ready[: self.parallel_runs - workers.busy]:
+                    for spec in ready[: at_once - workers.busy]:
                         waiting.remove(spec)
                         job = self._job(spec, parent_model(grid, spec, self.store), self.threads)
                         workers.submit(job, self.progress.start(spec))

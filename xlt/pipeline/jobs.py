@@ -75,7 +75,7 @@ class Workers:
     """Processes that make runs, one each at a time. They end with the ``with`` block, and when this process is killed.
 
     Not those of submitit's local executor: it starts two processes for every run, and its jobs outlive the command
-    that submitted them.
+    that submitted them. Runs on other machines are jobs of a queue (``xlt.pipeline.cluster``).
     """
 
     def __init__(self, make: Make = make_run, standstill: float = STANDSTILL_SECONDS) -> None:
@@ -246,11 +246,16 @@ def _serve_jobs(pipe: Connection, jobs: SimpleQueue[Job], make: Make, standstill
             with _ended_after(standstill):
                 make(job, _Report(pipe))
         except (XltError, ModuleNotFoundError) as error:
-            found = error if isinstance(error, XltError) else package_fault(error)
-            # Not the error itself: not every kind of it can be pickled.
-            fault = XltError(found.what, why=found.why, fix=found.fix)
-            fault.exit_code = found.exit_code
+            fault = sendable(error)
         pipe.send(fault)
+
+
+def sendable(error: XltError | ModuleNotFoundError) -> XltError:
+    """The error in a form that another process can take: not every kind of it can be pickled."""
+    found = error if isinstance(error, XltError) else package_fault(error)
+    fault = XltError(found.what, why=found.why, fix=found.fix)
+    fault.exit_code = found.exit_code
+    return fault
 
 
 def _receive(pipe: Connection, jobs: SimpleQueue[Job]) -> None:

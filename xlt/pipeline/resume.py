@@ -95,7 +95,7 @@ class RunCheckpoints:
         self._note_changes(found, place)
         try:
             records = [StepRecord(**each) for each in load_state(place, engine, best, self._rank)]
-        except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        except (OSError, LookupError, TypeError, ValueError, ArithmeticError, RuntimeError, SafetensorError) as error:
             what = f"The checkpoint '{place.name}' of '{self.folder.name}' is no state of this training."
             raise DataFault(what, why=f"{reason(error)}.", fix=f"rm -r '{place}'") from error
         self._best, self._best_step = place, best.step

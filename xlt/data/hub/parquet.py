@@ -154,7 +154,7 @@ def _bitext(name: str, record: Record, entry: HubTask) -> Row | None:
 def _pools(language: str, record: Record, entry: HubTask) -> list[Row]:
     """The sentences of both sides, named by their places in the lists, as the official files name them."""
     foreign, english = (
-        {f"{code}-{number:09}": text.strip() for number, text in enumerate(record[entry.column(side)], start=1)}
+        {f"{code}-{number:09}": text.strip() for number, text in enumerate(_texts(record[entry.column(side)]), start=1)}
         for code, side in ((language, "foreign"), (ENGLISH, "english"))
     )
     pairs = [(f"{language}-{one:09}", f"{ENGLISH}-{other:09}") for one, other in record[entry.column("gold")]]
