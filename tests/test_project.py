@@ -162,6 +162,20 @@ def test_everything_public_says_what_it_is() -> None:
     assert not silent, "\n".join(silent)
 
 
+def test_the_package_loads_no_pickles() -> None:
+    """They run what whoever wrote them likes; what submitit loads is what the same command's jobs have just written."""
+    loading = (
+        r"\b(pickle|cloudpickle|joblib|dill|shelve|marshal)\b|torch\.load\(|load_checkpoint\(|np\.load\(|yaml\.load\("
+    )
+    found = []
+    for name, tree in python_files("xlt", "kernels"):
+        calls = (
+            ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Call | ast.Import | ast.ImportFrom)
+        )
+        found += [f"{name}: {call}" for call in calls if re.search(loading, call)]
+    assert not found, "\n".join(found)
+
+
 def test_every_test_asserts_something() -> None:
     functions = {
         (name, node.name): node

@@ -7,10 +7,12 @@ import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import pandas as pd
 import pytest
+from pydantic import BaseModel
 from scipy.stats import t
 
 from xlt.artifact import artifact_root
@@ -111,6 +113,56 @@ def test_text_from_the_results_is_escaped(results, found):
     assert "&lt;script&gt;" in page
     assert Outline(page).open == []
     assert bad not in line_chart({bad: [(0, 1), (1, 2)]}, x_label=bad, y_label=bad)
+
+
+BAD = "<script>'\"&"
+# Texts by which other things are found.
+NAMES = {
+    ".verdicts[].verdict",
+    ".runs[].folder",
+    *(f".cells[].{part}{{k}}" for part in ("chance", "majority", "metrics")),
+}
+
+
+def strings(value: Any, path: str = "") -> Iterator[str]:
+    """Where texts stand in a value: the path to each."""
+    if isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from strings(getattr(value, name), f"{path}.{name}")
+    elif isinstance(value, tuple | list):
+        for each in value:
+            yield from strings(each, f"{path}[]")
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            yield from (*strings(key, f"{path}{{k}}"), *strings(each, f"{path}{{}}"))
+    elif isinstance(value, str):
+        yield path
+
+
+def with_markup(value: Any, where: str, path: str = "") -> Any:
+    """The value with markup at the end of all texts that stand at that path."""
+    if isinstance(value, BaseModel):
+        names = type(value).model_fields
+        changed = {name: with_markup(getattr(value, name), where, f"{path}.{name}") for name in names}
+        return value.model_copy(update=changed)
+    if isinstance(value, tuple | list):
+        return type(value)(with_markup(each, where, f"{path}[]") for each in value)
+    if isinstance(value, dict):
+        both = ((f"{path}{{k}}", f"{path}{{}}"),) * len(value)
+        return {
+            with_markup(key, where, its): with_markup(each, where, there)
+            for (key, each), (its, there) in zip(value.items(), both, strict=True)
+        }
+    return value + BAD if path == where and isinstance(value, str) else value
+
+
+def test_every_text_of_a_verification_is_escaped(results, found):
+    shown = set()
+    for where in {*strings(found)} - NAMES:
+        page = render(with_markup(found, where), results.root)
+        assert BAD[:8] not in page, where
+        shown |= {where} if "&lt;script&gt;" in page else set()
+    assert {".runs[].arm", ".verdicts[].reason", ".platform{}{}", ".fingerprints{k}", ".command"} <= shown
 
 
 def test_the_report_is_the_same_each_time(results, found):

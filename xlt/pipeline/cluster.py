@@ -253,6 +253,8 @@ def _join() -> None:
 
     from xlt.runtime import PLACE
 
+    for name in PLACE:  # that of the command which submitted the job
+        os.environ.pop(name, None)
     here = JobEnvironment()
     if here.num_tasks > 1:
         # Not by its own name where there is one machine, which a container may not be able to resolve.
