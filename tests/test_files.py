@@ -24,6 +24,16 @@ def test_a_full_disk_is_named_as_such_by_whatever_library_it_stops(tmp_path: Pat
         raise error
 
 
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])
+def test_a_file_that_lies_elsewhere_is_named_itself(tmp_path: Path, number: int) -> None:
+    root = tmp_path / "results"
+    with pytest.raises(EnvironmentFault) as caught, writable(root):
+        raise OSError(number, "no", str(tmp_path / "home" / ".cache"))
+    assert caught.value.what == f"'{tmp_path}/home/.cache' cannot be written."
+    with pytest.raises(EnvironmentFault, match="results folder"), writable(root):
+        raise OSError(number, "no", str(root / "grid.json"))
+
+
 def test_other_errors_of_such_a_library_stay_as_they_are(tmp_path: Path) -> None:
     with pytest.raises(Exception, match=r"\(os error 2\)") as other, writable(tmp_path):
         Tokenizer(models.BPE()).save(str(tmp_path / "absent" / "tokenizer.json"))

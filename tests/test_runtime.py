@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,19 @@ def test_a_build_waits_for_another_but_not_for_one_that_was_killed(tmp_path: Pat
     mine = BuildLock(str(lock))
     assert mine.try_acquire()
     mine.release()
+
+
+def test_where_the_home_cannot_be_written_torch_builds_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "home").touch()  # a file: nothing can be made below it, by root either
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "home" / "extensions"))
+    prepare_deepspeed()
+    own = Path(os.environ["TORCH_EXTENSIONS_DIR"])
+    assert own.is_dir()
+    assert own.stat().st_mode & 0o77 == 0
+    prepare_deepspeed()
+    assert Path(os.environ["TORCH_EXTENSIONS_DIR"]) == own
 
 
 def test_torch_builds_although_a_killed_process_left_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

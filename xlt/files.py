@@ -12,21 +12,33 @@ from pathlib import Path
 
 from xlt.errors import EnvironmentFault, UsageFault
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_CLOSED = (errno.EACCES, errno.EROFS, errno.EPERM)
+
 
 @contextmanager
 def writable(root: Path, option: str = "--results", what: str = "the results folder") -> Iterator[None]:
-    """Turn the errors of a full disk or a read-only folder into one clear message about ``what`` ``option`` names."""
+    """Turn the errors of a full disk or a read-only folder into one clear message about ``what`` ``option`` names.
+
+    An error about a file that lies elsewhere is told of that file.
+    """
     try:
         yield
     except Exception as error:
         number = _error_number(error)
-        if number in (errno.ENOSPC, errno.EDQUOT):
+        if number in (*_FULL, *_CLOSED) and (other := _outside(error, root)):
+            raise EnvironmentFault(
+                f"'{other}' cannot be written.",
+                why=os.strerror(number),
+                fix="Free space there, or change its permissions.",
+            ) from error
+        if number in _FULL:
             raise EnvironmentFault(
                 f"The disk that holds {what} '{root}' is full.",
                 why="Finished runs are kept; what was being written is not.",
                 fix="Free space and give the same command again.",
             ) from error
-        if number in (errno.EACCES, errno.EROFS, errno.EPERM):
+        if number in _CLOSED:
             raise EnvironmentFault(
                 f"{what[0].upper()}{what[1:]} '{root}' cannot be written.",
                 why=os.strerror(number),
@@ -38,6 +50,14 @@ def writable(root: Path, option: str = "--results", what: str = "the results fol
                 way = f"the folder '{Path(error.filename2 or error.filename).name}' stands in the place of a file"
             raise UsageFault(f"'{root}' cannot be {what}: {way}.", fix=f"Choose another with {option}.") from error
         raise
+
+
+def _outside(error: Exception, root: Path) -> str:
+    """The file that an error is about, if it lies outside of ``root``; else nothing."""
+    names = [each for each in (getattr(error, "filename", None), getattr(error, "filename2", None)) if each]
+    paths = [Path(os.path.abspath(os.fsdecode(each))) for each in names if isinstance(each, str | bytes | os.PathLike)]
+    inside = any(path.is_relative_to(place) for path in paths for place in (root.absolute(), root.resolve()))
+    return "" if inside or not paths else str(paths[0])
 
 
 def _error_number(error: Exception) -> int:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import atexit
 import fcntl
 import os
+import shutil
 import socket
+import tempfile
 from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import IO
 
 import torch
@@ -25,7 +28,8 @@ def device() -> torch.device:
 
 
 def prepare_deepspeed() -> None:
-    """Set what DeepSpeed must find before it is imported: the accelerator, and a lock that a killed process gives up.
+    """Set what DeepSpeed must find before it is imported: the accelerator, a folder to compile into, and a lock that a
+    killed process gives up.
 
     torch compiles DeepSpeed's operators on first use and marks a build under way by a file. A process that is killed
     meanwhile leaves the file behind, and every later one waits for it to go, without end.
@@ -33,9 +37,22 @@ def prepare_deepspeed() -> None:
     from torch.utils import cpp_extension
 
     cpp_extension.FileBaton = BuildLock  # type: ignore[attr-defined]
+    _find_build_folder(Path(os.environ.get("TORCH_EXTENSIONS_DIR") or cpp_extension.get_default_build_root()))
     # Without this DeepSpeed searches for a GPU, and warns.
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
+
+
+def _find_build_folder(folder: Path) -> None:
+    """Where nothing can be written to ``folder``, such as in a home that is read-only, compile into one that this
+    process makes and removes."""
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return
+    own = tempfile.mkdtemp(prefix="xlt-extensions-")
+    atexit.register(shutil.rmtree, own, ignore_errors=True)
+    os.environ["TORCH_EXTENSIONS_DIR"] = own  # for other processes of this command, too
 
 
 class BuildLock(FileBaton):

@@ -42,7 +42,16 @@ class StopRequest:
 stop_request = StopRequest()
 
 
+ASKING = (signal.SIGTERM, signal.SIGINT)
+
+
 def hear_signals() -> None:
     """Have SIGTERM and Ctrl-C ask this process to end."""
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in ASKING:
         signal.signal(number, stop_request.receive)
+
+
+def default_signals() -> None:
+    """Have them end this process at once."""
+    for number in ASKING:
+        signal.signal(number, signal.SIG_DFL)

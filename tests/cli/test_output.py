@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,6 +99,26 @@ def test_what_was_not_expected_is_told_too(capfd: pytest.CaptureFixture[str], mo
     log = Path(err.partition("The traceback is in ")[2].partition("\n")[0])
     assert "LookupError" in log.read_text("utf-8")
     log.unlink()
+
+
+def test_a_traceback_is_kept_on_the_volume_of_a_container_and_shown_where_nothing_can_be_kept(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise LookupError("lost")
+
+    monkeypatch.setattr(app, "app", fail)
+    monkeypatch.setenv("XLT_VOLUME", str(tmp_path))
+    assert app.run(["verify"]) == ExitCode.ENVIRONMENT
+    (log,) = tmp_path.iterdir()
+    assert "LookupError: lost" in log.read_text("utf-8")
+    assert str(log) in capfd.readouterr().err
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", lambda *_, **__: tempfile.mkstemp(dir=tmp_path / "absent"))
+    assert app.run(["verify"]) == ExitCode.ENVIRONMENT
+    err = capfd.readouterr().err
+    assert "There is no folder for temporary files" in err
+    assert "TMPDIR" in err
+    assert "LookupError: lost" in err
 
 
 @pytest.mark.parametrize("as_json", [False, True])

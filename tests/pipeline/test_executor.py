@@ -18,8 +18,9 @@ from safetensors.torch import load_file
 from tests.pipeline.conftest import TinyGrid, Watcher
 from xlt.data.files.source import FilesSource
 from xlt.data.predictions import read_predictions
-from xlt.errors import DataFault, IncompleteFault, UsageFault
+from xlt.errors import DataFault, EnvironmentFault, IncompleteFault, UsageFault
 from xlt.evaluate.metrics import score
+from xlt.files import locked
 from xlt.pipeline.executor import Executor, current_attempt, held_parts, parent_model, refuse_another
 from xlt.pipeline.grid import GridBuilder
 from xlt.pipeline.run import execute_run
@@ -286,6 +287,19 @@ def test_a_training_that_diverges_is_recorded_made_once_more_and_no_result(tiny_
     assert (again.started, json.loads((tmp_path / "grid.json").read_text("utf-8"))) == ([], document)
     with pytest.raises(DataFault, match="has no usable model"):
         find_model(str(store.path(second["folder"])))
+
+
+def test_a_second_grid_in_one_results_folder_is_refused_at_once(
+    finished: Finished, tiny_grid: TinyGrid, tmp_path: Path
+) -> None:
+    results, watcher = tmp_path / "results", Watcher()
+    shutil.copytree(finished[0].root, results)
+    with locked(results), pytest.raises(EnvironmentFault, match="Another process is at work") as caught:
+        tiny_grid.run(results, watcher)
+    assert "when that process has ended" in caught.value.fix
+    # Of a lock whose process ended, however it ended, nothing is left.
+    tiny_grid.run(results, watcher)
+    assert watcher.started == []
 
 
 def test_a_run_without_its_parent_says_so(tiny_grid: TinyGrid, tmp_path: Path) -> None:

@@ -191,7 +191,16 @@ def test_a_file_system_that_cannot_sync_a_folder_is_no_fault(tmp_path: Path, mon
     assert written(tmp_path)[0].check(SPEC).state == "done"
     number = errno.ENOSPC
     with pytest.raises(EnvironmentFault, match="is full"):
+        written(tmp_path / "other")
+
+
+def test_a_run_that_another_process_has_made_meanwhile_stays_as_it_is(tmp_path: Path) -> None:
+    store, folder = written(tmp_path)
+    inode = (folder / MANIFEST).stat().st_ino
+    with pytest.raises(EnvironmentFault, match="Another process has made the run"):
         written(tmp_path)
+    assert store.check(SPEC).state == "done"
+    assert (folder / MANIFEST).stat().st_ino == inode
 
 
 @pytest.mark.parametrize("what", ["file", "link", "dangling link"])

@@ -17,10 +17,10 @@ import xlt_kernels
 from xlt.cli import bench, doctor, evaluate, fetch, plan, report, reproduce, retrieve, score, tasks, train, verify
 from xlt.cli.container import volume_warning
 from xlt.cli.options import command
-from xlt.cli.output import report_error, results_only_on_stdout, settings, show_traceback
-from xlt.errors import ExitCode, UsageFault, XltError, package_fault
+from xlt.cli.output import report_error, results_only_on_stdout, settings, show_traceback, until_nobody_reads
+from xlt.errors import EnvironmentFault, ExitCode, UsageFault, XltError, package_fault
 from xlt.numerics import follow_request
-from xlt.stopping import hear_signals
+from xlt.stopping import default_signals
 
 ABOUT = 'Reproduce "English Intermediate-Task Training Improves Zero-Shot Cross-Lingual Transfer Too" (X-STILTs).'
 FIRST_SCREEN = f"""\
@@ -43,6 +43,7 @@ ENVIRONMENT = {
     # cuBLAS is deterministic only with a workspace of fixed size, set before CUDA starts.
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
 }
+TEMPORARY = "Set TMPDIR to a folder that can be written; for a container: docker run --tmpfs /tmp ..."
 TYPER_INTERRUPTED = 130  # what typer returns where it has caught the interruption itself
 
 app = typer.Typer(
@@ -103,12 +104,14 @@ app.add_typer(of_bench, name="bench")
 
 def main() -> NoReturn:
     """Run the command line and exit with one of the documented codes."""
-    hear_signals()
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     follow_request()
     sys.stderr.write(volume_warning())
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    # Nothing is left to be saved, and what Python does at its end would show a traceback.
+    default_signals()
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
@@ -117,7 +120,7 @@ def run(arguments: list[str]) -> int:
     settings.as_json = "--json" in arguments
     settings.debug = "--debug" in arguments
     prints_help = not arguments or {"-h", "--help", "--version"} & set(arguments)
-    with contextlib.nullcontext() if prints_help else results_only_on_stdout():
+    with contextlib.nullcontext() if prints_help else results_only_on_stdout(), until_nobody_reads():
         return _run(arguments)
 
 
@@ -141,7 +144,7 @@ def _run(arguments: list[str]) -> int:
     except XltError as error:
         report_error(error)
         return int(error.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
+    except (KeyboardInterrupt, typer.Abort, SystemExit):  # the last is typer's answer where nobody reads its help
         return _interrupted()
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
@@ -164,12 +167,28 @@ def _interrupted() -> int:
     return int(ExitCode.INCOMPLETE)
 
 
+def _keep_traceback(error: BaseException) -> str:
+    """The path of a file with the traceback: on the volume of a container, which outlives it, if there is one."""
+    text = "".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace")
+    volume = os.environ.get("XLT_VOLUME")
+    folder = volume if volume and os.path.isdir(volume) and os.access(volume, os.W_OK) else None
+    with tempfile.NamedTemporaryFile("wb", dir=folder, prefix="xlt-error-", suffix=".log", delete=False) as log:
+        log.write(text)
+    return log.name
+
+
 def _unexpected(error: BaseException, fix: str) -> int:
     """One clear message; the traceback goes to a file, whose path is printed."""
-    with tempfile.NamedTemporaryFile("wb", prefix="xlt-error-", suffix=".log", delete=False) as log:
-        log.write("".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace"))
+    try:
+        where = f"in {_keep_traceback(error)}"
+    except OSError as none:
+        # Libraries need such a folder, too: this may be why the command failed.
+        report_error(EnvironmentFault("There is no folder for temporary files.", why=str(none), fix=TEMPORARY))
+        if settings.debug or str(error) != str(none):
+            show_traceback(error)
+        return int(ExitCode.ENVIRONMENT)
     what = f"{type(error).__name__}: {error}".split("\n")[0]
-    report_error(XltError(what, why=f"xlt did not expect this error. The traceback is in {log.name}", fix=fix))
+    report_error(XltError(what, why=f"xlt did not expect this error. The traceback is {where}", fix=fix))
     if settings.debug:
         show_traceback(error)
     return int(ExitCode.ENVIRONMENT)

@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal, get_args
 import typer
 
 from xlt.cli.lazy import lazily
+from xlt.cli.output import until_nobody_reads
 from xlt.errors import EnvironmentFault, UsageFault
 
 with lazily():
@@ -266,7 +267,8 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     def typed(*, json: bool, debug: bool, **values: Any) -> None:
         for name, group in groups.items():
             values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
-        function(**values)
+        with until_nobody_reads():
+            function(**values)
 
     # typer looks at the signature alone.
     typed.__signature__ = Signature(list(map(_typer_option, [*flat, *_parameters(_common)])))  # type: ignore[attr-defined]

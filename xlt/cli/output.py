@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from select import poll
 from typing import Any, TextIO, TypeAlias
 
 from xlt.cli.lazy import lazily
@@ -66,11 +67,38 @@ def results_only_on_stdout() -> Iterator[None]:
         with redirect_stdout(sys.stderr):
             yield
     finally:
-        sys.stdout.flush()
-        _results.flush()
+        for stream in (sys.stdout, _results):
+            _drop_what_nobody_reads(stream)
         os.dup2(kept, 1)
         _results.close()
         _results = None
+
+
+@contextmanager
+def until_nobody_reads() -> Iterator[None]:
+    """A block that ends as by Ctrl-C when whoever reads its output, such as ``head``, has gone."""
+    try:
+        yield
+    except BrokenPipeError:
+        for stream in (_stream(), sys.stderr):
+            _drop_what_nobody_reads(stream)
+        raise KeyboardInterrupt from None
+
+
+def _drop_what_nobody_reads(stream: TextIO) -> None:
+    """Bring what a stream holds to its reader; where there is none, it and all that follows goes nowhere."""
+    state = poll()
+    state.register(stream.fileno(), 0)  # for errors alone: of a pipe, that its other end is closed
+    try:
+        stream.flush()
+        gone = bool(state.poll(0))
+    except OSError:
+        gone = True
+    if gone:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+        stream.flush()
 
 
 def _stream() -> TextIO:
@@ -116,6 +144,9 @@ def console(stream: TextIO) -> rich_console.Console:
     class PlainConsole(rich_console.Console):
         def render_str(self, text: str, **options: Any) -> rich_text.Text:
             return super().render_str(_lines(text), **options | {"markup": False, "emoji": False})
+
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # the library's own answer is exit code 1, which means something else here
 
     # Off a terminal, rich would fold tables to 80 columns.
     return PlainConsole(file=stream, width=None if stream.isatty() else 140, highlight=False)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from xlt.data.source import Source
-from xlt.errors import IncompleteFault, UsageFault
-from xlt.files import writable, write_text
+from xlt.errors import EnvironmentFault, IncompleteFault, UsageFault
+from xlt.files import locked, writable, write_text
 from xlt.pipeline.checkpoint import given_folder
 from xlt.pipeline.cluster import Jobs, Queue
 from xlt.pipeline.grid import Grid
@@ -154,8 +155,26 @@ class Executor:
         """
         grid = with_retries(grid, self.store)
         refuse_another(self.store.root, grid.tier, grid.source, grid.seed, grid.model)
+        with self._alone():
+            return self._run_grid(grid)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """The results folder without another process that runs a grid in it."""
+        with ExitStack() as lock:
+            try:
+                with writable(self.store.root):
+                    self.store.root.mkdir(parents=True, exist_ok=True)
+                    lock.enter_context(locked(self.store.root))
+            except BlockingIOError as error:
+                raise EnvironmentFault(
+                    f"Another process is at work in the results folder '{self.store.root}'.",
+                    fix="Give the same command again when that process has ended, or choose another with --results.",
+                ) from error
+            yield
+
+    def _run_grid(self, grid: Grid) -> GridResult:
         with writable(self.store.root):
-            self.store.root.mkdir(parents=True, exist_ok=True)
             write_text(self.store.root / "grid.json", grid.text())
         states = plan_grid(grid, self.store)
         self.progress.plan(states)
@@ -186,7 +205,7 @@ class Executor:
                     waiting = [spec for spec in waiting if spec.hash not in superseded]
         retried = with_retries(grid, self.store)
         if retried != grid:
-            rest = self.run_grid(retried)
+            rest = self._run_grid(retried)
             return GridResult(found, made + rest.made, rest.collapsed)
         collapsed = [*grid.collapsed, *(spec for spec in grid.runs if self.store.collapsed(spec))]
         return GridResult(found, made, tuple(spec.folder for spec in collapsed))

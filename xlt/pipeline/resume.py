@@ -127,6 +127,8 @@ class RunCheckpoints:
         self._meet()
         if self._rank == 0:
             write_text(temporary / MADE_BY, self._made_by().model_dump_json(indent=1) + "\n")
+            for path in temporary.rglob("*.safetensors"):  # the library's files are readable for their owner alone
+                shutil.copymode(temporary / MADE_BY, path)
             write_manifest(temporary)
             shutil.rmtree(place, ignore_errors=True)
             publish(temporary, place)

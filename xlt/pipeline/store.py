@@ -132,14 +132,14 @@ class RunStore:
             EnvironmentFault: the disk is full, the folder cannot be written, or another process is writing it.
         """
         folder = self.path(spec.folder)
-        with writable(self.root), _held(folder):
+        with writable(self.root), _held(folder, spec):
             write_text(folder / SPEC, spec.canonical() + "\n")
             yield folder
             write_manifest(folder)
 
 
 @contextmanager
-def _held(folder: Path) -> Iterator[None]:
+def _held(folder: Path, spec: RunSpec) -> Iterator[None]:
     """An empty folder of this process alone: another one that wants it is refused until the block ends."""
     if folder.is_symlink() or folder.is_file():
         folder.unlink()
@@ -153,6 +153,12 @@ def _held(folder: Path) -> Iterator[None]:
             fix="Give the same command again when that process has ended: it finds the run made.",
         ) from error
     with lock:
+        if check_folder(folder, spec).ended:
+            # By another process, after this one had looked: what starts from the run may be reading it.
+            raise EnvironmentFault(
+                f"Another process has made the run '{folder.name}' in this results folder.",
+                fix="Give the same command again: it finds the run made.",
+            )
         _empty(folder)
         yield
 
