@@ -44,6 +44,7 @@ NEEDING = {
         "xlt.verify.losses",
         "xlt.verify.power",
         "xlt.verify.recheck",
+        "xlt.verify.replay",
         "xlt.verify.trainings",
     ),
 }

@@ -48,6 +48,22 @@ def test_without_data_the_graph_is_shown_and_how_to_get_the_data(
     assert not [part for part in parts if part not in text]
 
 
+def test_what_kept_states_cost_is_said_before_anything_is_kept(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_home(tmp_path, monkeypatch)
+    shutil.copytree(PROJECT / "artifact" / "expected", tmp_path / "artifact" / "expected")
+    arguments = ("plan", "--tier", "core", "--keep-checkpoints", "1", "--results", str(tmp_path / "results"))
+    document = invoke(*arguments, "--json").document
+    kept, hours = document["kept"], document["estimate"]["hours"]
+    # DERIVED: 558,840,832 weights of XLM-R Large in fp32, four times over, of each of 39 trainings.
+    assert (kept["checkpoints"], kept["bytes"], kept["stretches"]) == (1, 39 * 4 * 4 * 558_840_832, 78)
+    assert kept["stretch_hours"] == {on: pytest.approx(took["training"] / 78) for on, took in hours.items()}
+    text = invoke(*arguments).out
+    assert "18 GB in a training" in text
+    assert "1 of each training, 349 GB: 78 stretches, on average " in text
+
+
 def test_what_the_seeds_can_show_is_said_before_anything_is_fetched(
     invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,13 +25,13 @@ ENGINE = {"--engine", "--zero", "--gpus", "--processes", "--accumulation"}
 ENGINE |= {"--checkpoint-seconds", "--keep-checkpoints"}
 RECIPE = {"--steps", "--epochs", "--learning-rate", "--batch-size"}
 WHERE = {"--model", "--tier", "--language", "--split"}
-RECHECK = {"--recheck", "--recheck-seed"}
+RECHECK = {"--recheck", "--recheck-seed", "--replay", "--replay-seed", "--model"}
 OPTIONS = {
     "doctor": COMMON | {"--gpu"},
     "fetch": {"--model", "--tier", "--part", "--language", "--mirror", "--data-root", "--offline", "--json", "--debug"},
     "plan": COMMON
     | SOURCE
-    | {"--calibrate", "--record", "--engine", "--power", "--tier", "--part", "--model", "--seed"},
+    | {"--calibrate", "--record", "--engine", "--keep-checkpoints", "--power", "--tier", "--part", "--model", "--seed"},
     "reproduce": COMMON
     | SOURCE
     | ENGINE

@@ -152,6 +152,7 @@ def test_without_data_models_and_downloads_are_counted(artifact: Path, tmp_path:
     # 8 single tasks, multi8, 4 with masked LM; from each and the baseline 6 trainings on targets; 2 are shared.
     assert whole.models == sum(run.tokens != 0 for run in runs.values()) == 13 + 14 * 6 - 2
     assert whole.disk_bytes == whole.models * 558_840_832 * 4
+    assert whole.state_bytes == 4 * 558_840_832 * 4
     assert (whole.download_bytes, whole.unknown_downloads) == (0, ["FacebookAI/xlm-roberta-large"])
 
 

@@ -19,16 +19,17 @@ from typing import Annotated, Any, Literal, get_args
 import typer
 
 from xlt.cli.lazy import lazily
-from xlt.cli.output import until_nobody_reads
+from xlt.cli.output import say, until_nobody_reads
 from xlt.errors import EnvironmentFault, UsageFault
 
 with lazily():
     import torch
 
-    from xlt.pipeline import cluster, memory, parts, sources, tiers
+    from xlt.pipeline import cluster, memory, parts, single, sources, tiers
     from xlt.retrieval import search as searches
     from xlt.tasks import catalogue
     from xlt.train import engine as engines
+    from xlt.verify import checks
 
 Names = str | list[str] | None
 DEFAULT_RESULTS = Path(os.environ.get("XLT_RESULTS") or "results")
@@ -69,19 +70,6 @@ SomeTasks = Annotated[list[str] | None, "Only this task (repeatable).", _known_t
 Model = Annotated[str, "The folder of a run or of a saved model, or the name of a model on the hub."]
 Results = Annotated[Path, "The results folder."]
 Folders = Annotated[list[Path] | None, "The results folder; one for each seed."]
-Recheck = Annotated[
-    int | None,
-    typer.Option(
-        "--recheck",
-        metavar="N",
-        min=0,
-        help="Predict N cells again from the stored models and compare; 0: none. Default: all of a small model made "
-        "on the spot, a random sample of a public one.",
-    ),
-]
-RecheckSeed = Annotated[
-    int | None, typer.Option("--recheck-seed", metavar="N", min=0, help="Draw the sample of an earlier verification.")
-]
 Seed = Annotated[int, "The seed of training. Default: 0."]
 Threads = Annotated[int, "Use N CPU threads. Default: as many as torch chooses."]
 Parts = Annotated[list[str] | None, "Only this part of the tier, if it has parts (repeatable)."]
@@ -142,6 +130,50 @@ class ScoringOptions:
     ] = None
     search: Search = None
     tier: RecipeTier = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AgainOptions:
+    """What a verification makes again from what is stored."""
+
+    recheck: Annotated[
+        int | None,
+        typer.Option(
+            "--recheck",
+            metavar="N",
+            min=0,
+            help="Predict N cells again from the stored models and compare; 0: none. Default: all of a small model "
+            "made on the spot, a random sample of a public one.",
+        ),
+    ] = None
+    recheck_seed: Annotated[
+        int | None,
+        typer.Option("--recheck-seed", metavar="N", min=0, help="Draw the sample of an earlier verification."),
+    ] = None
+    replay: Annotated[
+        int,
+        typer.Option(
+            "--replay",
+            metavar="K",
+            min=0,
+            help="Train K stretches of trainings again, drawn at random, and compare weights and log. A stretch is "
+            "a whole training, or what lies between two states that --keep-checkpoints kept.",
+        ),
+    ] = 0
+    replay_seed: Annotated[
+        int | None, typer.Option("--replay-seed", metavar="N", min=0, help="Draw the stretches with this seed.")
+    ] = None
+    model: Annotated[str, "The model in a folder that the results started from, which they name by its digest."] = ""
+
+    def __post_init__(self) -> None:
+        if self.replay_seed is not None and not self.replay:
+            raise UsageFault("--replay-seed draws stretches, and none were asked for.", fix="Add --replay K.")
+
+    def again(self) -> checks.Again:
+        """What is to be made again. A model that was given is found by its digest from now on."""
+        if self.model:
+            single.backbone_name(self.model)
+        return checks.Again(self.recheck, self.recheck_seed, self.replay, self.replay_seed, say)
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,20 @@ class PlannedRun:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """What it costs to keep states of each training, and to make a stretch between two of them again."""
+
+    checkpoints: int
+    """How many of each training."""
+    bytes: int | None
+    """How much disk they take at most; null where the size of the model is not known."""
+    stretches: int
+    """How many stretches ``xlt verify --replay`` can draw from."""
+    stretch_hours: dict[str, float]
+    """How long one takes on average, by device and engine; none that nobody timed."""
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What ``xlt plan`` found."""
 
@@ -101,6 +115,8 @@ class Plan:
     """How many runs this machine makes in parallel."""
     at_once_why: str
     """Why so many, in words."""
+    kept: Kept | None = None
+    """With ``--keep-checkpoints``, what kept states cost; else null."""
 
 
 def plan(
@@ -114,6 +130,7 @@ def plan(
     engine: options.Engine = "auto",
     calibrate: Annotated[bool, "Time a few steps of every kind of task on this machine, to tell the hours."] = False,
     record: Annotated[bool, "With --calibrate, keep these rates in artifact/measured, for later plans."] = False,
+    keep_checkpoints: Annotated[int, "Tell what N kept states of each training cost, and a stretch between two."] = 0,
     power: Annotated[
         bool, "Tell how small a difference the grid can show, and how many seeds each claim needs."
     ] = False,
@@ -134,6 +151,7 @@ def plan(
     at_once, why = options.runs_at_once(described, named.name, chosen, instead)
     rate = calibration.calibrate(described, planned, source, at_once) if calibrate else None
     costs_of = partial(parts.part_costs, described, source, part or its_plan.parts, seed=seed, precision=precision)
+    cost = costs.estimate(planned, parts.started_from(its_plan, instead), source, rate)
     result = Plan(
         tier=planned.tier,
         source=named.name,
@@ -144,9 +162,10 @@ def plan(
         collapsed=[run.folder for run in planned.collapsed],
         data_absent=f"{fault.what} {fault.why}".strip() if fault else "",
         fetch=_fetch(fault, tier, named.name, part or ()) if fault else "",
-        estimate=costs.estimate(planned, parts.started_from(its_plan, instead), source, rate),
+        estimate=cost,
         at_once=at_once,
         at_once_why=why,
+        kept=_kept(cost, keep_checkpoints) if keep_checkpoints else None,
         power=powers.grid_power(described, source, named.name) if power else None,
         parts=list(costs_of(calibration=rate, model=instead)),
     )
@@ -166,6 +185,13 @@ def _graph(
         # The graph and its costs are known even so; hashes, and with them what is done, are not.
         planned = builder(fingerprints=False).grid()
         return planned, [(UNKNOWN, "data absent")] * len(planned.runs), fault
+
+
+def _kept(cost: costs.Estimate, count: int) -> Kept:
+    stretches = (count + 1) * cost.models
+    size = None if cost.state_bytes is None else count * cost.models * cost.state_bytes
+    timed = {on: took.training / stretches for on, took in cost.hours.items() if took.training and stretches}
+    return Kept(count, size, stretches, timed)
 
 
 def _fetch(fault: DataFault, tier: str, source: str, asked: Sequence[str]) -> str:
@@ -199,6 +225,12 @@ def _shown(plan: Plan) -> Shown:
         yield f"To get it: {plan.fetch}"
     yield from _costs(plan.estimate)
     yield f"  runs at a time   {plan.at_once} ({plan.at_once_why})"
+    if kept := plan.kept:
+        size = "of unknown size" if kept.bytes is None else f"{kept.bytes / 1e9:.0f} GB"
+        timed = [f"{_hours(hours)} on {on}" for on, hours in kept.stretch_hours.items()]
+        took = f", on average {'; '.join(timed)}" if timed else ", not timed here yet: add --calibrate"
+        yield f"  kept states      {kept.checkpoints} of each training, {size}: {kept.stretches} stretches{took}"
+        yield "                   (xlt verify --replay K makes K of them again)"
     yield from part_lines(plan.parts)
     if plan.power:
         yield from _power(plan.power)
@@ -251,7 +283,8 @@ def _costs(cost: costs.Estimate) -> Shown:
     yield f"  training tokens  {'; '.join(tokens)}"
     yield f"  time             {'see the table below' if cost.hours else 'not measured here yet: add --calibrate'}"
     yield f"  GPU memory       {'; '.join(memory) or 'not measured: add --calibrate on a GPU'}"
-    yield f"  disk             {disk} for {cost.models} models in fp32"
+    states = f", and {2 * cost.state_bytes / 1e9:.0f} GB in a training" if cost.state_bytes else ""
+    yield f"  disk             {disk} for {cost.models} models in fp32{states}"
     yield f"  download         {'; '.join(download)}"
     if cost.hours:
         yield from _time(cost)

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from xlt.cli.lazy import lazily
-from xlt.cli.options import DEFAULT_RESULTS, DataRoot, Folders, Recheck, RecheckSeed
+from xlt.cli.options import DEFAULT_RESULTS, AgainOptions, DataRoot, Folders
 from xlt.cli.output import emit
 from xlt.cli.verify import recomputed
 from xlt.errors import UsageFault
@@ -42,14 +42,14 @@ class ReportFiles:
 
 
 def report(
+    *,
     results: Folders = None,
     data_root: DataRoot = None,
     ship: Annotated[
         Path | None,
         typer.Option("--ship", metavar="FILE", help="Pack all that verify needs, without models and texts: x.tar.gz"),
     ] = None,
-    recheck: Recheck = None,
-    recheck_seed: RecheckSeed = None,
+    again: AgainOptions,
 ) -> None:
     """Write the report below the (first) results folder: a page for people; report.json, cells.csv and an RO-Crate.
 
@@ -62,7 +62,7 @@ def report(
         if (folder / store.SPEC).is_file():
             fix = f"xlt report --results {folder.resolve().parents[2]}; xlt verify --results takes the run alone"
             raise UsageFault(f"'{folder}' is the folder of one run; a report is of a results folder.", fix=fix)
-    found, folders = recomputed(folders, data_root, recheck, recheck_seed)
+    found, folders = recomputed(folders, data_root, again.again())
     verification = judge.join(found)
     page = reports.write_report(verification, *folders)
     if ship:

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from xlt.cli.lazy import lazily
-from xlt.cli.options import DEFAULT_RESULTS, DataRoot, Folders, Recheck, RecheckSeed, one_of
+from xlt.cli.options import DEFAULT_RESULTS, AgainOptions, DataRoot, Folders, one_of
 from xlt.cli.output import Shown, emit, say
 from xlt.cli.output import table as table_of
 from xlt.errors import ExitCode
@@ -64,6 +64,7 @@ _known_table = one_of("table", lambda: (table.name for table in claims.read_lite
 
 
 def verify(
+    *,
     results: Folders = None,
     data_root: DataRoot = None,
     claim: Annotated[list[str] | None, "Judge only this claim of the paper or anchor: C3, A1.", _known_claim] = None,
@@ -82,8 +83,7 @@ def verify(
         list[Path] | None,
         typer.Option("--with", metavar="FILE", help="Add a reference run of others: what their --record wrote."),
     ] = None,
-    recheck: Recheck = None,
-    recheck_seed: RecheckSeed = None,
+    again: AgainOptions,
     golden: Golden = None,
 ) -> None:
     """Recompute every number from stored predictions and gold labels, compare what the stored models say, and judge.
@@ -99,9 +99,11 @@ def verify(
     known = [tiers.read_tier(name) for name in names]
     for tier in sorted(known, key=lambda tier: tier.numerics != "portable"):  # the first that is asked for counts
         request(tier.numerics)  # before torch is loaded
+    if again.replay:
+        request(stored.numerics_of(folders[0]))
     compared = golden_checks(known, golden)
     runs = [run for path in others or () for run in added.read_added(path, data_root)]
-    found, folders = recomputed(folders, data_root, recheck, recheck_seed, runs)
+    found, folders = recomputed(folders, data_root, again.again(), runs)
     verification = judge.join(found, given, compared)
     if claim or table or cell:
         verification = selection.select(verification, *(names or () for names in (claim, table, cell)))
@@ -119,17 +121,15 @@ def verify(
 def recomputed(
     folders: Sequence[Path],
     data_root: Path | None,
-    recheck: int | None,
-    recheck_seed: int | None,
+    again: checks.Again,
     runs: Sequence[sites.AddedRun] = (),
 ) -> tuple[list[judge.Verification], list[Path]]:
-    """The verifications of all folders beside ``runs`` of others, and the folder of each; their models predict
-    ``recheck`` cells again.
+    """The verifications of all folders beside ``runs`` of others, and the folder of each; of each is made ``again``
+    what that says.
 
     Single runs give one for each source and seed.
     """
-    again = checks.Again(recheck, recheck_seed)
-    if recheck != 0:
+    if again.cells != 0:
         say("Where models are stored, they predict again; --recheck 0 leaves that out.")
     found: list[tuple[judge.Verification, Path]] = []
     for folder in folders:

@@ -15,7 +15,7 @@ from xlt.data.rows import MiningRow, Row
 from xlt.data.source import EVALUATED_SPLITS, Source, evaluated, training_rows
 from xlt.errors import DataFault, XltError
 from xlt.pipeline.grid import Grid
-from xlt.pipeline.hours import BYTES_PER_PARAMETER, Hours, Rate, all_hours, read_assumptions
+from xlt.pipeline.hours import BYTES_PER_PARAMETER, STATE_TENSORS, Hours, Rate, all_hours, read_assumptions
 from xlt.pipeline.spec import RunSpec
 from xlt.pipeline.tiers import SourcePlan
 from xlt.pipeline.tokens import TokenTable, read_tokens
@@ -99,6 +99,9 @@ class Estimate:
     """How many models are stored."""
     disk_bytes: int | None
     """Their size."""
+    state_bytes: int | None
+    """The most that the state of a training takes: weights, two moments, and the best weights so far. Two of them are
+    there while it runs, beside those that are kept."""
     gpu_bytes: dict[str, int]
     """The GPU memory that a calibration took, by ZeRO stage; empty without one."""
     download_bytes: int
@@ -157,6 +160,7 @@ def estimate(
         hours=all_hours(plan.backbone, rates, grid, runs, by_size=by_size),
         models=models,
         disk_bytes=models * parameters * BYTES_PER_PARAMETER if parameters else None,
+        state_bytes=STATE_TENSORS * parameters * BYTES_PER_PARAMETER if parameters else None,
         gpu_bytes={"0": calibration.gpu_bytes} if calibration and calibration.gpu_bytes else {},
         download_bytes=downloaded,
         unknown_downloads=unknown,

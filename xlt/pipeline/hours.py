@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # The parts that the time of a grid has, in the order in which a run comes to them.
 PARTS = ("encoding", "training", "dev", "saving", "evaluation", "retrieval")
 BYTES_PER_PARAMETER = 4  # Models are stored in fp32.
+STATE_TENSORS = 4  # A training's state: weights, two moments, and the best weights so far.
 # The steps between which the share that products reach rises, in tokens.
 SMALL_STEP, LARGE_STEP = 1000, 13_000
 # A run writes its weights once and reads them to score them; they are hashed for its provenance, for its manifest, and

@@ -60,6 +60,8 @@ class Provenance(BaseModel):
     """The number of processes that shared the training."""
     zero: Words | None = None
     """The ZeRO stage, and whether states were offloaded."""
+    accumulation: Count | None = None
+    """The number of micro-batches per step."""
     precision: Words | None = None
     """The numeric type, as in the spec."""
     engine: Words | None = None
@@ -193,11 +195,20 @@ def weight_digests(folder: Path) -> dict[str, str]:
     return {path.name: describe(path)["sha256"] for path in sorted(folder.glob("*.safetensors"))}
 
 
+def listed_digests(folder: Path) -> dict[str, str]:
+    """The SHA-256 of each file that the manifest of a run lists, those that were pruned included.
+
+    Raises:
+        DataFault: it has no manifest.
+    """
+    return {name: entry.sha256 for name, entry in sorted(read_json(folder / MANIFEST, _MANIFEST).files.items())}
+
+
 def listed_weights(folder: Path) -> dict[str, str]:
-    """The same as the manifest of a run lists it, models that were pruned included; ``DataFault`` if it has none."""
-    files = read_json(folder / MANIFEST, _MANIFEST).files
-    names = [name for name in sorted(files) if name.startswith("model/") and name.endswith(".safetensors")]
-    return {name.removeprefix("model/"): files[name].sha256 for name in names}
+    """The same of the files of weights in its model."""
+    listed = listed_digests(folder)
+    names = [name for name in listed if name.startswith("model/") and name.endswith(".safetensors")]
+    return {name.removeprefix("model/"): listed[name] for name in names}
 
 
 def check_folder(folder: Path, spec: RunSpec | None = None) -> Check:

@@ -34,7 +34,6 @@ from xlt.model.backbone import first_position, outline, positions
 from xlt.model.encoder import PackedModel
 from xlt.pipeline.checkpoint import checkpoint_folder
 from xlt.pipeline.memory import release
-from xlt.pipeline.resume import RunCheckpoints
 from xlt.pipeline.spec import RunSpec
 from xlt.runtime import device
 from xlt.stopping import stop_request
@@ -44,6 +43,7 @@ from xlt.train.engine import EngineSettings
 from xlt.train.loop import DevResult, DevScore, StepRecord, Trained, train
 from xlt.train.masking import Vocabulary
 from xlt.train.seeding import derive_seed, seed_everything
+from xlt.train.state import Checkpoints
 from xlt.train.used_rows import train_used_rows
 
 # Tokens of one forward pass without gradients. On a CPU more is not faster, it only takes more memory.
@@ -88,7 +88,7 @@ def train_run(
     tokenizer_folder: Path,
     settings: EngineSettings,
     on_step: Callable[[StepRecord, int], None],
-    checkpoints: RunCheckpoints | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> TrainedModel:
     """Make the run's starting model and train it if the run trains, from the newest of its ``checkpoints`` on."""
     if not spec.train:

@@ -32,6 +32,9 @@ class Checkpoints(Protocol):
     kept: Collection[int]
     """The steps (1-based) whose states stay when the run is complete."""
 
+    def keep(self, steps: int) -> None:
+        """Choose the steps to be kept of a training of so many ``steps``."""
+
     def resume(self, engine: Engine, best: BestCheckpoint) -> list[StepRecord]:
         """Bring ``engine``, ``best`` and all generators to the newest whole checkpoint; the records up to it.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from xlt.data.source import Source
@@ -14,7 +14,9 @@ from xlt.verify.cells import Recomputed, copied_predictions
 from xlt.verify.stored import GridFile, Problem, StoredRun
 from xlt.verify.tier import smaller_runs
 
-NO_TRAINING = "training: nothing was trained again, so that the other losses in the logs are as the results say"
+NO_TRAINING = (
+    "training: nothing was made again (--replay K), so that the other losses in the logs are as the results say"
+)
 NO_ORIGIN = "origin: nothing in a folder without a signature proves who made it, or that all of it is not made up"
 
 
@@ -35,6 +37,30 @@ class Recheck(Frozen):
     """The seed that cells and rows were drawn with; null where all were predicted."""
 
 
+class Replay(Frozen):
+    """What was trained again."""
+
+    stretches: int
+    """How many stretches of trainings, each from one state that is known to the next."""
+    of: int
+    """How many of them can be trained again."""
+    steps: int
+    """How many steps were made."""
+    only_begun: int
+    """Of how many only the first steps were made, because another platform's rounding grows with every step."""
+    identical: int
+    """How many stretches gave the stored bits: weights, moments, random states and log."""
+    apart: float | None
+    """How far the weights at an end were from those stored, as a share of the way that the stretch moved them; null
+    where the two cannot be compared."""
+    platforms: tuple[str, ...]
+    """In what this platform differs from those of the runs; empty where every bit must be the same."""
+    seed: int
+    """The seed that they were drawn with."""
+    chances: dict[str, float]
+    """The probability that one of the forged stretches was drawn, by the share of all that are forged."""
+
+
 class Checks(Frozen):
     """What was checked, in words, and what was not."""
 
@@ -44,14 +70,20 @@ class Checks(Frozen):
     """What was not checked, and why."""
     recheck: Recheck | None
     """What was predicted again; null where nothing was."""
+    replay: Replay | None = None
+    """What was trained again; null where nothing was."""
 
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """What is to be predicted again: so many ``cells`` (None: as many as take about a minute), drawn with ``seed``."""
+    """What is to be made again: predictions of so many ``cells`` (None: as many as take about a minute), and so many
+    ``stretches`` of trainings, each drawn with a seed. ``tell`` is told what comes next."""
 
     cells: int | None = 0
     seed: int | None = None
+    stretches: int = 0
+    stretch_seed: int | None = None
+    tell: Callable[[str], None] = lambda line: None
 
 
 NOTHING_AGAIN = Again()
@@ -65,6 +97,7 @@ class _Notes:
     left_out: list[str]
     problems: list[Problem]
     recheck: Recheck | None = None
+    replay: Replay | None = None
 
 
 def check_deeper(
@@ -89,11 +122,13 @@ def check_deeper(
     try:
         _check_with_torch(notes, store, source, grid, runs, again)
     except ModuleNotFoundError as error:
-        if again.cells:
+        if again.cells or again.stretches:
             raise
         notes.left_out.append(f"training logs and predictions: the Python package '{error.name}' is not installed")
-    not_checked = (*notes.left_out, *_without_model(store, runs), NO_TRAINING, NO_ORIGIN)
-    return Checks(checked=tuple(notes.checked), not_checked=not_checked, recheck=notes.recheck), notes.problems
+    untrained = () if notes.replay else (NO_TRAINING,)
+    not_checked = (*notes.left_out, *_without_model(store, runs), *untrained, NO_ORIGIN)
+    checks = Checks(checked=tuple(notes.checked), not_checked=not_checked, recheck=notes.recheck, replay=notes.replay)
+    return checks, notes.problems
 
 
 def _check_with_torch(
@@ -115,6 +150,8 @@ def _check_with_torch(
         )
         silent = trained - logs.count - len(logs.problems)
         notes.left_out += [f"training logs of {silent}: {why}" for why in logs.left_out]
+    if again.stretches:
+        _replay(notes, store, source, grid, runs, again)
     if again.cells == 0:
         notes.left_out.append("predictions: the stored models were not asked again (--recheck)")
         return
@@ -146,6 +183,37 @@ def _check_with_torch(
             notes.left_out.append(f"losses of {trained - count} trainings: {why}")
     if absent := sum(len(run.cells) for run in runs) - (done.of if done else 0):
         notes.left_out.append(f"predictions of {absent} cells: the model that made them is not here")
+
+
+def _replay(
+    notes: _Notes, store: RunStore, source: Source, grid: GridFile, runs: Sequence[StoredRun], again: Again
+) -> None:
+    from xlt.verify.replay import replay
+
+    seed = secrets.randbelow(2**32) if again.stretch_seed is None else again.stretch_seed
+    done, found, left_out = replay(store, source, grid, runs, again.stretches, seed, again.tell)
+    notes.problems += found
+    notes.left_out += left_out
+    notes.replay = done
+    if done is None:
+        raise UsageFault(
+            "There is no training here that can be made again.",
+            why=left_out[0] if left_out else "No whole run here trained anything.",
+            fix=f"{grid.verify_command}, without --replay",
+        )
+    same = f"{done.identical} bit for bit"
+    if done.platforms:
+        same += f"; this is another platform ({'; '.join(done.platforms)})"
+        same += "" if done.apart is None else f", and weights are at most {done.apart:.2g} of their way off"
+    if done.only_begun:
+        same += f"; of {done.only_begun} only the losses of the first steps, as long as they can be compared there"
+    chances = done.chances.items()
+    odds = ", ".join(f"{100 * chance:.0f} % if {100 * float(share):g} % are forged" for share, chance in chances)
+    drawn = "all there are" if done.stretches == done.of else f"a forged one is among them with {odds}"
+    notes.checked.append(
+        f"training: {done.stretches} of {done.of} stretches made again, drawn with --replay-seed {done.seed}, "
+        f"{done.steps} steps: {same}; {drawn}"
+    )
 
 
 def _beside(store: RunStore, grid: GridFile) -> Iterator[str]:

@@ -9,13 +9,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, TypeAdapter, model_validator
 
 from xlt.data.source import EVALUATED_SPLITS, Source
 from xlt.errors import DataFault, IncompleteFault, UsageFault, XltError
 from xlt.frozen import Frozen
+from xlt.numerics import Numerics
 from xlt.pipeline.checkpoint import known_sizes
 from xlt.pipeline.sources import SourceOptions, open_source
 from xlt.pipeline.spec import Phase, RunSpec, SourceSpec
@@ -36,11 +37,12 @@ from xlt.strict_json import read_json
 from xlt.tasks.record import Split
 from xlt.verify.log import read_log
 
-ProblemKind = Literal["grid", "run", "spec", "gold", "predictions", "disagreement", "log", "recheck"]
+ProblemKind = Literal["grid", "run", "spec", "gold", "predictions", "disagreement", "log", "recheck", "replay"]
 CellKey = tuple[str, Split, str]
 DATA_KEY = re.compile(r"[^/]{1,100}/(train|dev|test)/[^/]{1,300}")
 # Where the results lie is written nowhere; who shows a command puts the folder in.
 IN_RESULTS = " --results DIR"
+NUMERICS: tuple[Numerics, ...] = get_args(Numerics)
 AGAIN = "The xlt reproduce command that made the results writes it again and keeps the finished runs."
 RUN_FOLDER = re.compile(r"[a-z]+/[^/]{1,200}-[0-9a-f]{12}")
 
@@ -67,8 +69,8 @@ class Problem(Frozen):
     """Something in the results that is missing or cannot be trusted."""
 
     kind: ProblemKind
-    """What is concerned: the grid file, a run, its spec, gold, predictions, recomputed numbers, a training log, or
-    predicting again."""
+    """What is concerned: the grid file, a run, its spec, gold, predictions, recomputed numbers, a training log,
+    predicting again, or training again."""
     run: Shown
     """The folder of the run; empty if all runs are meant."""
     where: Shown
@@ -283,6 +285,16 @@ def _check_place(results: Path) -> None:
         f"'{results}' is a file; results are a folder.",
         fix=unpack if results.name.endswith((".tar.gz", ".tgz")) else "--results DIR, the folder that holds grid.json",
     )
+
+
+def numerics_of(results: Path) -> Numerics:
+    """How the first run computed that says so; native if none does."""
+    for path in sorted(results.glob(f"runs/*/*/{PROVENANCE}")):
+        with suppress(XltError):
+            made = read_provenance(path.parent).numerics
+            if made in NUMERICS:
+                return NUMERICS[NUMERICS.index(made)]
+    return "native"
 
 
 def read_runs(store: RunStore, grid: GridFile) -> tuple[list[StoredRun], list[Problem]]:

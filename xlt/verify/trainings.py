@@ -75,6 +75,19 @@ class OtherData(Exception):
     """The rows that a run was trained on are not those of the source."""
 
 
+def check_data(spec: RunSpec, source: Source) -> None:
+    """Raise ``OtherData`` if ``source`` has other rows than those that a run was trained on."""
+    for key in spec.train:
+        task = with_labels(spec.task(key), source)
+        _check_fingerprint(spec, task, fingerprint(training_rows(source, task, spec.translated)))
+
+
+def _check_fingerprint(spec: RunSpec, task: Task, found: str) -> None:
+    language = "all" if task.kind == "masked_lm" else "+".join(spec.translated) or ENGLISH
+    if spec.data.get(f"{task.key}/train/{language}") != found:
+        raise OtherData(f"{task.key}.train.{language}")
+
+
 @dataclass
 class Examples:
     """The ids of all training examples in their order, read once for each set."""
@@ -111,16 +124,13 @@ class Examples:
         return batch_stream(spec, tasks, examples, first_position, vocabulary_of(tokenizer))
 
     def _of(self, task: Task, spec: RunSpec) -> tuple[list[Encoded], list[Row]]:
-        language = "all" if task.kind == "masked_lm" else "+".join(spec.translated) or ENGLISH
         length = () if task.kind in ONE_EXAMPLE else (task.recipe.max_length, task.recipe.stride)
-        key = (task.key, language, task.recipe.train_examples, *length)
+        key = (task.key, tuple(spec.translated), task.recipe.train_examples, *length)
         if key not in self._known:
             rows = training_rows(self.source, task, spec.translated)
             taught = [row for row in rows if is_trainable(row)]
             self._known[key] = fingerprint(rows), self._encoded(taught, task, spec), taught
-        name, found = f"{task.key}/train/{language}", self._known[key][0]
-        if spec.data.get(name) != found:
-            raise OtherData(name.replace("/", "."))
+        _check_fingerprint(spec, task, self._known[key][0])
         return self._known[key][1:]
 
     def _encoded(self, rows: Sequence[Row], task: Task, spec: RunSpec) -> list[Encoded]:
