@@ -157,6 +157,8 @@ def _cannot(store: RunStore, source: Source, run: StoredRun, runs: Sequence[Stor
     assert run.spec is not None
     if made is None or made.accumulation is None or made.zero is None:
         return "their provenance does not say how they were computed"
+    if made.diverged:
+        return "they diverged, and no model came of them"
     if made.zero != "0" or made.world_size != 1:
         return "several processes shared them, or ZeRO divided their states"
     if run.spec.precision == "bf16" and difference(made):
