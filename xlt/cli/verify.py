@@ -28,7 +28,7 @@ with lazily():
     from xlt import artifact
     from xlt.data import source as rows
     from xlt.evaluate import metrics
-    from xlt.pipeline import tiers
+    from xlt.pipeline import store, tiers
     from xlt.verify import (
         added,
         cells,
@@ -100,7 +100,7 @@ def verify(
     for tier in sorted(known, key=lambda tier: tier.numerics != "portable"):  # the first that is asked for counts
         request(tier.numerics)  # before torch is loaded
     if again.replay:
-        request(stored.numerics_of(folders[0]))
+        request(store.RunStore(folders[0]).numerics())
     compared = golden_checks(known, golden)
     runs = [run for path in others or () for run in added.read_added(path, data_root)]
     found, folders = recomputed(folders, data_root, again.again(), runs)

@@ -10,19 +10,21 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictFloat, TypeAdapter
 
 from xlt.errors import DataFault, EnvironmentFault
 from xlt.files import locked, writable, write_text
 from xlt.frozen import Frozen
+from xlt.numerics import Numerics
 from xlt.pipeline.spec import RunSpec
 from xlt.printable import printable
 from xlt.strict_json import read_json, reason, regular
 
 MANIFEST = "MANIFEST.json"
 SPEC = "spec.json"
+NUMERICS: tuple[Numerics, ...] = get_args(Numerics)
 PROVENANCE = "provenance.json"
 METRICS = "metrics.json"
 StoredMetrics = dict[str, dict[str, dict[str, dict[str, StrictFloat]]]]
@@ -123,6 +125,15 @@ class RunStore:
             if (folder / MANIFEST).is_file():
                 return read_provenance(folder)
         return Provenance()
+
+    def numerics(self) -> Numerics:
+        """How the first run computed that says so; native if none does."""
+        for path in sorted(self.root.glob(f"runs/*/*/{PROVENANCE}")):
+            with suppress(DataFault):
+                made = read_provenance(path.parent).numerics
+                if found := [name for name in NUMERICS if name == made]:
+                    return found[0]
+        return "native"
 
     @contextmanager
     def writing(self, spec: RunSpec) -> Iterator[Path]:

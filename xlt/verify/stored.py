@@ -9,14 +9,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, TypeAdapter, model_validator
 
 from xlt.data.source import EVALUATED_SPLITS, Source
 from xlt.errors import DataFault, IncompleteFault, UsageFault, XltError
 from xlt.frozen import Frozen
-from xlt.numerics import Numerics
 from xlt.pipeline.checkpoint import known_sizes
 from xlt.pipeline.sources import SourceOptions, open_source
 from xlt.pipeline.spec import Phase, RunSpec, SourceSpec
@@ -42,7 +41,6 @@ CellKey = tuple[str, Split, str]
 DATA_KEY = re.compile(r"[^/]{1,100}/(train|dev|test)/[^/]{1,300}")
 # Where the results lie is written nowhere; who shows a command puts the folder in.
 IN_RESULTS = " --results DIR"
-NUMERICS: tuple[Numerics, ...] = get_args(Numerics)
 AGAIN = "The xlt reproduce command that made the results writes it again and keeps the finished runs."
 RUN_FOLDER = re.compile(r"[a-z]+/[^/]{1,200}-[0-9a-f]{12}")
 
@@ -285,16 +283,6 @@ def _check_place(results: Path) -> None:
         f"'{results}' is a file; results are a folder.",
         fix=unpack if results.name.endswith((".tar.gz", ".tgz")) else "--results DIR, the folder that holds grid.json",
     )
-
-
-def numerics_of(results: Path) -> Numerics:
-    """How the first run computed that says so; native if none does."""
-    for path in sorted(results.glob(f"runs/*/*/{PROVENANCE}")):
-        with suppress(XltError):
-            made = read_provenance(path.parent).numerics
-            if made in NUMERICS:
-                return NUMERICS[NUMERICS.index(made)]
-    return "native"
 
 
 def read_runs(store: RunStore, grid: GridFile) -> tuple[list[StoredRun], list[Problem]]:
