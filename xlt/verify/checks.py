@@ -204,7 +204,7 @@ def _replay(
     same = f"{done.identical} bit for bit"
     if done.platforms:
         same += f"; this is another platform ({'; '.join(done.platforms)})"
-        same += "" if done.apart is None else f", and weights are at most {done.apart:.2g} of their way off"
+        same += "" if not done.apart else f", and weights are at most {done.apart:.2g} of their way off"
     if done.only_begun:
         same += f"; of {done.only_begun} only the losses of the first steps, as long as they can be compared there"
     chances = done.chances.items()

@@ -108,7 +108,7 @@ def replay(
     drawn = sorted(Random(seed).sample(range(len(stretches)), min(count, len(stretches))))
     chosen = [stretches[place] for place in drawn]
     steps, seconds = sum(each.end - each.begin for each in chosen), sum(each.seconds for each in chosen)
-    took = "" if math.isnan(seconds) else f", {seconds / 60:.1f} minutes where they were made"
+    took = "" if math.isnan(seconds) else f", {math.ceil(seconds)} seconds where they were made"
     tell(f"Training {len(chosen)} of {len(stretches)} stretches again, {steps} of their steps{took}.")
     found = []
     for each in chosen:
