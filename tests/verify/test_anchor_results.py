@@ -19,7 +19,7 @@ from xlt.pipeline.spec import RunSpec
 from xlt.pipeline.tiers import read_tier
 from xlt.tasks.record import Split, Task
 from xlt.verify.claims import read_literature
-from xlt.verify.judge import join, recompute
+from xlt.verify.judge import join, recompute, scores_of
 from xlt.verify.selection import select
 
 from .built import said, write_results
@@ -85,6 +85,15 @@ def test_a_part_that_was_run_is_judged_and_those_that_were_not_fail_nothing(whol
     # Of the part that was run nothing is said twice.
     assert asked.paper.claims[0].fix.count("--part") == 1
     assert "--part A3" in asked.paper.claims[0].fix
+
+
+def test_the_arms_of_a_tier_of_anchors_are_not_those_of_the_paper(whole: Path):
+    """Its multi8 may lack another task than the paper's reading of that name, and it has gains all the same."""
+    found = join([recompute(whole, Tatoeba())])
+    own = found.runs[0].model_copy(update={"phase": "intermediate", "arm": "multi8", "train": ("mnli", "squad")})
+    trained = found.model_copy(update={"runs": (*found.runs, own)})
+    assert not scores_of(trained).excluded
+    assert ("multi8", "") in scores_of(trained.model_copy(update={"tier": "core"})).excluded
 
 
 def test_where_no_anchor_can_be_judged_nothing_was(tmp_path: Path):

@@ -15,6 +15,8 @@ def test_a_row_says_its_numbers_and_links_to_its_runs():
     plot = forest_plot(rows, x_label="points & more")
     assert "+7.5 (+6.0 to +9.0), expected +8.2" in plot
     assert "-1.0 (-2.0 to +0.5)</text>" in plot
+    # One seed has no interval.
+    assert '"end">+2.0</text>' in forest_plot([Delta("a", 2.0, 2.0, 2.0)], x_label="x")
     assert '<a href="#means">mnli</a>' in plot
     assert "&lt;b&gt;" in plot
     assert "points &amp; more" in plot

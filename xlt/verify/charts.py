@@ -151,7 +151,9 @@ def _tick(x: float, value: float, bottom: int) -> str:
 
 def _row(delta: Delta, top: int, axis: Axis) -> Iterator[str]:
     y = top + 22
-    name, numbers = escape(delta.name), f"{delta.value:+.1f} ({delta.low:+.1f} to {delta.high:+.1f})"
+    name, numbers = escape(delta.name), f"{delta.value:+.1f}"
+    if delta.low < delta.high:
+        numbers += f" ({delta.low:+.1f} to {delta.high:+.1f})"
     if delta.expected:
         numbers += f", expected {delta.expected:+.1f}"
     if delta.expected is not None:

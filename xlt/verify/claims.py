@@ -126,6 +126,15 @@ class Claims(Frozen):
     arms: dict[str, tuple[str, ...]]
     claims: tuple[Claim, ...]
 
+    def of(self, tier: str) -> list[Claim]:
+        """Those that are judged by results of a tier."""
+        return [claim for claim in self.claims if tier in claim.tiers]
+
+    def only_anchors(self, tier: str) -> bool:
+        """Whether these are all anchors, of models of their own: the tier shows nothing of the paper."""
+        asked = self.of(tier)
+        return bool(asked) and all(tier in claim.measured_by for claim in asked)
+
 
 class PaperRow(Frozen):
     """A line of a printed table: ``values`` by quantity, ``by_language`` by quantity; ``layer``, where it differs.

@@ -40,7 +40,7 @@ def conclusions(found: Verification) -> Iterator[str]:
         if each.overall and each.overall.verdict in FAILED:
             yield f"All means{named} together deviate: {each.overall.reason}."
     if found.nothing_judged:
-        yield f"Nothing was judged: {found.nothing_judged}."
+        yield f"Nothing was judged, which is no success: {found.nothing_judged}."
     for each in seeds if found.paper is None else ():
         yield from _shown(each, f" of seed {each.seed}" if found.further else "")
 

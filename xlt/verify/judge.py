@@ -277,12 +277,11 @@ def with_code(verification: Verification, code: int) -> Verification:
 
 def _judge_paper(joined: Verification, backbone: Backbone, given: Given | None) -> Paper:
     claims = read_claims()
-    asked = [claim for claim in claims.claims if joined.tier in claim.tiers]
+    asked = claims.of(joined.tier)
     cells, why = read_literature().cells(given), ""
     if limit := joined.source.settings.get("limit"):
         why = f"the results are of the first {limit} rows of each split (--limit)"
-    anchors = bool(asked) and all(joined.tier in claim.measured_by for claim in asked)
-    if anchors:
+    if claims.only_anchors(joined.tier):
         of = joined.backbones
         return judge_anchors(asked, scores_of(joined), cells, of, joined.tier, joined.command, but=why)
     cells = [cell for cell in cells if cell.backbone in ("", claims.backbone)]
@@ -309,6 +308,8 @@ def _excluded_arms(joined: Verification, claims: Claims) -> Iterator[tuple[tuple
         for run in each.runs:
             if how := each.tier_mismatches.get(run.folder):
                 yield from (((run.arm, task), f"{run.folder}: {how}") for task in run.evaluate)
+        if claims.only_anchors(joined.tier):
+            continue  # the names of its arms are its own
         trained = {run.arm: run.train for run in each.runs if run.phase == "intermediate"}
         for arm, tasks in claims.arms.items():
             found = trained.get(arm, ())

@@ -210,8 +210,6 @@ def _notices(verification: Verification) -> Iterator[str]:
         )
     if limit := verification.source.settings.get("limit"):
         yield f"Only the first {limit} rows of each split were read (--limit)."
-    if verification.nothing_judged:
-        yield f"Nothing was judged, which is no success (exit code 5): {verification.nothing_judged}."
     for each in verification.seeds:
         if each.tier_mismatches:
             what = f"{len(each.tier_mismatches)} of {len(each.runs)} runs of seed {each.seed} are not made as it says"
