@@ -53,6 +53,7 @@ WORKLOADS = {
     "kernels": (20, "Time every kernel, forward and backward."),
     "mlm": (20, "Time masked-LM steps with a head that reads only the masked positions."),
     "optimizer": (20, "Time AdamW updates, of the word embeddings that are used and of all of them."),
+    "checkpoint": (5, "Time writing and reading the state of a training beside DeepSpeed's own."),
     "steps": (10, "Time whole training steps of each engine beside padded loops."),
     "embed": (10, "Time sentence vectors of packed batches beside padded ones."),
     "retrieval": (5, "Time neighbours in both directions, from one product or two."),
