@@ -23,7 +23,7 @@ def made(seed: int, gain: float, recipe: str = "r") -> ReferenceRun:
     means, cells = {}, {}
     for arm, more in (("baseline", 0.0), ("mnli", gain)):
         for task in TARGET:
-            name = f"{arm}/{task.key}/test"
+            name = f"{arm}/{task.key}/{'dev' if task.key == 'mlqa' else 'test'}"
             means[name] = MeasuredMean(value=45.0 + more, chance=20.0, recipe=recipe, data="d")
             for code, value in (("en", 50.0 + more), ("de", 40.0 + more)):
                 metrics = dict.fromkeys(METRICS[task.metric], value)
@@ -43,7 +43,8 @@ def test_arms_beside_the_baseline_with_paired_gains(monkeypatch: pytest.MonkeyPa
     assert page is not None
     assert page["arms"] == ["baseline", "mnli"]
     *rows, average = page["rows"]
-    assert [row["task"] for row in rows] == [task.name for task in TARGET]
+    assert [row["task"].replace(" (dev)", "") for row in rows] == [task.name for task in TARGET]
+    assert [row["task"] for row in rows if "(dev)" in row["task"]] == ["MLQA (dev)"]
     for row in (*rows, average):
         assert row["scores"] == {"baseline": [45.0] * 3, "mnli": [46.0, 48.0, 47.0]}
         # Mean 2, standard deviation 1 over 3 seeds: the 97.5 % quantile of t with 2 degrees is 4.3027.
