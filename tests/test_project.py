@@ -163,7 +163,8 @@ def test_everything_public_says_what_it_is() -> None:
 
 
 def test_the_package_loads_no_pickles() -> None:
-    """They run what whoever wrote them likes; what submitit loads is what the same command's jobs have just written."""
+    """They run what whoever wrote them likes. What submitit loads, the same command's jobs have just written; and what
+    the benchmark of checkpoints loads by DeepSpeed, that benchmark itself."""
     loading = (
         r"\b(pickle|cloudpickle|joblib|dill|shelve|marshal)\b|torch\.load\(|load_checkpoint\(|np\.load\(|yaml\.load\("
     )
@@ -173,7 +174,7 @@ def test_the_package_loads_no_pickles() -> None:
             ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Call | ast.Import | ast.ImportFrom)
         )
         found += [f"{name}: {call}" for call in calls if re.search(loading, call)]
-    assert not found, "\n".join(found)
+    assert found == ["xlt/bench/checkpoint.py: deepspeed.load_checkpoint(str(theirs), tag='state')"]
 
 
 def test_every_test_asserts_something() -> None:

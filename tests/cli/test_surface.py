@@ -57,7 +57,7 @@ def test_commands_and_options_are_those_documented() -> None:
     commands = group.commands  # type: ignore[attr-defined]
     assert set(commands) == {*OPTIONS, "tasks", "bench"}
     assert set(commands["tasks"].commands) == {"ls", "show", "check"}
-    timed = {"cpu", "train", "steps", "mlm", "optimizer", "embed", "retrieval", "kernels", "load"}
+    timed = {"cpu", "train", "steps", "checkpoint", "mlm", "optimizer", "embed", "retrieval", "kernels", "load"}
     assert set(commands["bench"].commands) == timed | {"controls", "tasks"}
     for name, expected in OPTIONS.items():
         options = {text for option in commands[name].params for text in option.opts if text.startswith("--")}
