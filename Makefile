@@ -19,7 +19,7 @@ LOCKED := DS_ACCELERATOR=cpu DS_BUILD_OPS=0 \
 	$(PIP) install --quiet --no-deps --require-hashes --no-build-isolation --use-pep517 -r
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce verify report expected golden statistics world test mutants fuzz lint lock image clean
+.PHONY: help install reproduce verify report expected golden statistics world test mutants fuzz soak lint lock image clean
 
 define PREREQUISITES
 import os, shutil, sys, sysconfig
@@ -44,7 +44,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "  TIER=$(TIER) RESULTS=$(RESULTS) VENV=$(VENV) PYTHON=$(PYTHON) WORKERS=$(WORKERS) can be set on the command line;"
-	@echo "  ARGS='...' adds options to reproduce, verify, report (of xlt), test (of pytest), mutants (names), fuzz, lock (of uv) and image (of docker build)."
+	@echo "  ARGS='...' adds options to reproduce, verify, report (of xlt), test (of pytest), mutants (names), fuzz, soak, lock (of uv) and image (of docker build)."
 
 install: $(VENV)/.installed ## make .venv: torch, the locked dependencies, xlt
 
@@ -102,6 +102,9 @@ mutants: $(VENV)/.installed-dev ## plant small faults in verify, evaluate and th
 fuzz: $(VENV)/.installed-dev ## damage the files of every reader under a coverage-guided fuzzer, 20 s each; ARGS='--seconds 60 NAME'
 	@$(PIP) install --quiet atheris==3.0.0
 	$(BIN)/python -m tests.fuzz $(ARGS)
+
+soak: $(VENV)/.installed-dev ## kill, stop, starve and damage the smoke tier at random, half an hour; ARGS=--short: a tier of a few steps
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m tests.soak $(ARGS)
 
 lint: $(VENV)/.installed-dev ## check style, types, which room imports which, and the Dockerfile
 	$(BIN)/ruff check .

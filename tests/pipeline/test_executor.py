@@ -10,6 +10,7 @@ import shutil
 import socket
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -30,7 +31,8 @@ from xlt.pipeline.spec import SourceSpec
 from xlt.pipeline.store import RunStore, read_metrics, read_provenance, read_spec
 from xlt.pipeline.tiers import read_tier
 from xlt.tasks.catalogue import get_task
-from xlt.train.engine import EngineSettings
+from xlt.train.engine import DeepSpeedEngine, EngineName, EngineSettings
+from xlt.train.graph import GraphEngine
 
 Finished = tuple[RunStore, Watcher]
 
@@ -300,6 +302,59 @@ def test_a_second_grid_in_one_results_folder_is_refused_at_once(
     # Of a lock whose process ended, however it ended, nothing is left.
     tiny_grid.run(results, watcher)
     assert watcher.started == []
+
+
+@pytest.mark.parametrize("engine", ["deepspeed", "graph"])
+def test_a_device_without_memory_computes_smaller_parts_of_the_same_steps(
+    engine: EngineName, tiny_grid: TinyGrid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = tiny_grid.grid(engine=engine).runs[0]
+    spec = start.model_copy(update={"recipe": {**start.recipe, "steps": 6, "warmup": 0.0}})
+
+    def made(settings: EngineSettings, name: str) -> tuple[list[dict[str, object]], dict[str, object], Path]:
+        store = RunStore(tmp_path / name)
+        execute_run(spec, None, tiny_grid.source, store, settings, Watcher())
+        folder = store.path(spec.folder)
+        log = [json.loads(line) for line in (folder / "log.jsonl").read_text("utf-8").splitlines()]
+        return log, json.loads((folder / "provenance.json").read_text("utf-8")), folder
+
+    asked, _, plain = made(EngineSettings(accumulation=4), "asked") if engine == "deepspeed" else ([], {}, tmp_path)
+    whole, _, _ = made(EngineSettings(), "whole")
+    for kind in (DeepSpeedEngine, GraphEngine):
+        monkeypatch.setattr(kind, "step", out_of_memory_beyond(4, kind.step))
+    with pytest.warns(UserWarning, match="out of memory: each step is computed in 4 parts"):
+        log, provenance, folder = made(EngineSettings(), "short")
+    assert (provenance["accumulation"], provenance["accumulation_asked"]) == (4, 1)
+    assert [line["examples"] for line in log] == [line["examples"] for line in whole]
+    # Dropout draws otherwise: near, and no more.
+    assert [line["loss"] for line in log] == pytest.approx([line["loss"] for line in whole], abs=0.05)
+    if asked:
+        assert log == asked
+        assert read_provenance(folder).weights == read_provenance(plain).weights
+
+
+def out_of_memory_beyond(size: int, step: Any) -> Any:
+    """A step on a device that, from the third step on, has the memory for micro-batches of so many examples."""
+
+    def limited(self: Any, batches: Any) -> Any:
+        if self._done >= 2 and any(len(batch.cu_seqlens) - 1 > size for batch in batches):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return step(self, batches)
+
+    return limited
+
+
+def test_one_example_that_does_not_fit_is_an_error_with_advice(
+    tiny_grid: TinyGrid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DeepSpeedEngine, "step", out_of_memory_beyond(0, DeepSpeedEngine.step))
+    with (
+        pytest.warns(UserWarning, match="16 parts"),
+        pytest.raises(EnvironmentFault, match="with 16 micro-batches") as caught,
+    ):
+        tiny_grid.run(tmp_path, Watcher())
+    assert "CUDA out of memory" in caught.value.why
+    assert "--zero 3_offload" in caught.value.fix
 
 
 def test_a_run_without_its_parent_says_so(tiny_grid: TinyGrid, tmp_path: Path) -> None:

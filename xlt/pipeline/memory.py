@@ -8,10 +8,19 @@ import re
 import resource
 import sys
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
+from xlt.errors import EnvironmentFault
+
+if TYPE_CHECKING:
+    from xlt.train.engine import EngineSettings
+
+Result = TypeVar("Result")
 _PROC = Path("/proc")
 _CGROUPS = Path("/sys/fs/cgroup")
 _RESET_HIGH_WATER_MARK = "5"  # proc(5), /proc/pid/clear_refs
@@ -45,6 +54,39 @@ def _left_in_containers() -> Iterator[int]:
                 # Pages of files that were not read lately count as used, and are given up where memory is short.
                 counts = dict(line.split() for line in (folder / "memory.stat").read_text("utf-8").splitlines())
                 yield max(0, limit - used + int(counts.get("inactive_file", 0)))
+
+
+def train_in_parts(settings: EngineSettings, batch_size: int, make: Callable[[EngineSettings], Result]) -> Result:
+    """What ``make`` makes of a training, with half of the micro-batch as often as the device runs out of memory.
+
+    The batch of a step, and the order of all of them, stay as they are.
+
+    Raises:
+        EnvironmentFault: even one example takes too much, or several processes share the training: the others wait for
+            one that has no memory left.
+    """
+    import torch
+
+    while True:
+        try:
+            return make(settings)
+        except torch.OutOfMemoryError as error:
+            parts, why = 2 * settings.accumulation, str(error).split("\n")[0]
+            if torch.distributed.get_world_size() > 1 or parts > batch_size:
+                raise EnvironmentFault(
+                    f"The device has too little memory for this training with {settings.accumulation} micro-batches "
+                    "for each step.",
+                    why=why,
+                    fix=f"Use --accumulation {parts}, or a ZeRO stage that shares more (--zero 3)."
+                    if parts <= batch_size
+                    else "Use a device with more memory, or --zero 3_offload.",
+                ) from error
+        # Here, not above: until then the error keeps the frames that hold the device's memory.
+        warnings.warn(f"The device is out of memory: each step is computed in {parts} parts now. {why}", stacklevel=2)
+        settings = replace(settings, accumulation=parts)
+        release()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
 
 def release() -> None:

@@ -74,7 +74,8 @@ class RunCheckpoints:
         """The bytes of the largest one."""
         self.resumed: list[dict[str, object]] = []
         """The step that training went on from, and what had changed since the checkpoint was written."""
-        self._settings = settings
+        self.settings = settings
+        """How the training is computed; a device that is short of memory changes it."""
         self._rank, self._world = torch.distributed.get_rank(), torch.distributed.get_world_size()
         self._last, self._longest = time.monotonic(), 0.0
         self._best: Path | None = None  # the newest checkpoint that holds the best weights, and their step
@@ -105,7 +106,7 @@ class RunCheckpoints:
         """See ``Checkpoints``."""
         step = records[-1].step
         passed = time.monotonic() - self._last
-        due = step in self.kept or passed >= self._settings.checkpoint_seconds / (10 if milestone else 1)
+        due = step in self.kept or passed >= self.settings.checkpoint_seconds / (10 if milestone else 1)
         stop = stop_request.asked
         # Who asks to stop may not wait: without the time for another one the last checkpoint stands.
         fits = stop and self._longest <= GRACE_SECONDS
@@ -145,7 +146,7 @@ class RunCheckpoints:
 
         The start follows from the parent's model and the seed, and the end is the run's own model.
         """
-        count = self._settings.keep_checkpoints
+        count = self.settings.keep_checkpoints
         self.kept = {step for part in range(1, count + 1) if 0 < (step := part * steps // (count + 1)) < steps}
 
     def move_kept(self, run: Path) -> None:
@@ -186,7 +187,7 @@ class RunCheckpoints:
     def _made_by(self) -> MadeBy:
         its = environment()
         own = {name: its[name] for name in ("commit", "device", "numerics", "cpu_threads", "packages")}
-        used = self._settings
+        used = self.settings
         return MadeBy(world_size=self._world, zero=used.zero, engine=used.engine, accumulation=used.accumulation, **own)
 
     def _note_changes(self, step: int, place: Path) -> None:

@@ -24,12 +24,12 @@ from xlt.evaluate.metrics import Scored, score
 from xlt.evaluate.predict import predict
 from xlt.files import write_text
 from xlt.model.encoder import PackedModel
-from xlt.pipeline.memory import RegularTrim, peak_memory, release, reset_peak
+from xlt.pipeline.memory import RegularTrim, peak_memory, release, reset_peak, train_in_parts
 from xlt.pipeline.provenance import environment
 from xlt.pipeline.resume import RunCheckpoints
 from xlt.pipeline.spec import RunSpec
 from xlt.pipeline.store import METRICS, PROVENANCE, RunStore, StoredMetrics, prediction_name, weight_digests
-from xlt.pipeline.training import evaluation_tokens, load_model, train_run
+from xlt.pipeline.training import TrainedModel, evaluation_tokens, load_model, train_run
 from xlt.retrieval.embed import embed, encode_sentences
 from xlt.retrieval.mining import mine_translations
 from xlt.retrieval.search import Progress as SearchProgress
@@ -134,14 +134,19 @@ def _train(
     ``lap`` is told the end of each stage.
     """
     trim = RegularTrim()
-    with (folder / "log.jsonl").open("w", encoding="utf-8") as log:
 
-        def on_step(record: StepRecord, steps: int) -> None:
-            log.write(json.dumps(record.as_json()) + "\n")
-            progress.step(record, steps)
-            trim()
+    def attempt(settings: EngineSettings) -> TrainedModel:
+        checkpoints.settings = settings
+        with (folder / "log.jsonl").open("w", encoding="utf-8") as log:
 
-        result = train_run(spec, parent_model, source, folder / "model", settings, on_step, checkpoints)
+            def on_step(record: StepRecord, steps: int) -> None:
+                log.write(json.dumps(record.as_json()) + "\n")
+                progress.step(record, steps)
+                trim()
+
+            return train_run(spec, parent_model, source, folder / "model", settings, on_step, checkpoints)
+
+    result = train_in_parts(settings, spec.training_recipe().batch_size, attempt)
     if torch.distributed.get_world_size() > 1:
         # The others have nothing left to do; scoring may take longer than they would wait.
         stop_process_group()
@@ -150,6 +155,8 @@ def _train(
     made: dict[str, Any] = {"packed": model.packed, "steps": trained.step if trained else 0}
     if trained is not None:
         made |= {"collapsed": trained.collapsed} if spec.collapse_after else {}
+        if (parts := checkpoints.settings.accumulation) != settings.accumulation:
+            made |= {"accumulation": parts, "accumulation_asked": settings.accumulation}
         model.save(str(folder / "model"), state_dict=trained.weights)
         tokenizer.save_pretrained(str(folder / "model"))
         # What is scored is what was stored; what trained it is given up first, so that both do not add up.

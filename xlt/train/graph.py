@@ -114,7 +114,9 @@ class GraphEngine:
     block = 32
 
     def __init__(self, model: PackedModel, recipe: Recipe, steps: int, settings: EngineSettings) -> None:
-        check_settings(settings, torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1)
+        world = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+        # Micro-batches come only from a device whose memory was short: nobody can ask for them.
+        check_settings(replace(settings, accumulation=1), world)
         self._model, self._recipe, self._steps, self._done = model.train(), recipe, steps, 0
         self._engine: Any = None
         if find_spec("deepspeed"):
@@ -136,16 +138,15 @@ class GraphEngine:
             )
 
     def step(self, batches: Sequence[PackedBatch]) -> tuple[Tensor, float]:
-        """One optimiser step on one batch: its loss, still on the device, and the learning rate."""
-        (batch,) = batches
+        """One optimiser step: its loss, still on the device, and the learning rate. Of several: without graphs."""
         rate = self._recipe.learning_rate * self._recipe.learning_rate_factor(self._done, self._steps)
         self._done += 1
         if self._stream is None:
-            return self._run(in_bucket(batch), rate), rate
+            return self._issue(batches, rate), rate
         # All of it on one stream: autograd ties a gradient to the stream of its forward pass.
         self._stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._stream):
-            loss = self._run(in_bucket(batch), rate)
+            loss = self._issue(batches, rate)
         torch.cuda.current_stream().wait_stream(self._stream)
         return loss, rate
 
@@ -176,6 +177,12 @@ class GraphEngine:
         self.forget_shapes()
         if self._engine:
             self._engine.destroy()
+
+    def _issue(self, batches: Sequence[PackedBatch], rate: float) -> Tensor:
+        if len(batches) == 1:
+            return self._run(in_bucket(batches[0]), rate)
+        self._optimizer.set_rate(rate)
+        return self._compute(*(in_bucket(batch).to(self._model.device) for batch in batches))
 
     def _run(self, batch: PackedBatch, rate: float) -> Tensor:
         self._optimizer.set_rate(rate)
@@ -213,14 +220,20 @@ class GraphEngine:
         # The gradients are the graph's: other graphs use their memory for other things.
         self._optimizer.zero_grad()
 
-    def _compute(self, batch: PackedBatch) -> Tensor:
+    def _compute(self, *batches: PackedBatch) -> Tensor:
         self._optimizer.zero_grad()
-        loss = bucket_loss(self._model, batch)
-        # Up to 3,072 tokens torch adds the gradients of an embedding's row in bf16: frequent rows are off by up to 1 %.
-        loss.backward()
+        losses = []
+        for batch in batches:
+            loss = bucket_loss(self._model, batch)
+            if len(batches) > 1:
+                loss = loss / len(batches)
+            # Up to 3,072 tokens torch adds the gradients of an embedding's row in bf16: frequent rows are off by up to
+            # 1 %.
+            loss.backward()
+            losses.append(loss.detach())
         fill_missing_gradients(self._model)
         self._optimizer.step()
-        return loss.detach()
+        return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
 
 
 def _tensors(batch: PackedBatch) -> Iterator[tuple[str, Tensor]]:
