@@ -177,6 +177,43 @@ def test_weights_of_another_seed_are_found(forged: Made, other_seed: Made) -> No
     assert float(what.split("other weights, ")[1].split()[0]) > 10 * replay.WEIGHTS_APART
 
 
+@pytest.mark.usefixtures("same_platform")
+def test_a_state_kept_at_the_end_does_not_stand_for_the_model(forged: Made, other_seed: Made) -> None:
+    """Weights of another seed, beside a last state that is right."""
+    last = shutil.copytree(forged.run / "checkpoints" / "step-00000006", forged.run / "checkpoints" / "step-00000009")
+    state = json.loads((last / "state.json").read_text("utf-8"))
+    lines = (forged.run / "log.jsonl").read_text("utf-8").splitlines()
+    state["records"], state["step"] = [json.loads(line) for line in lines], 9
+    (last / "state.json").write_text(json.dumps(state), "utf-8")
+    shutil.copy(other_seed.run / "model" / "model.safetensors", forged.run / "model")
+    forged.seal()
+    ((where, what),) = forged.problems()
+    assert (where, "they give other weights" in what) == ("steps 7 to 9", True)
+
+
+@pytest.mark.usefixtures("same_platform")
+def test_models_that_were_left_out_are_told_by_their_hashes_on_the_same_platform_alone(
+    forged: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = json.loads((forged.run / "MANIFEST.json").read_text("utf-8"))
+    for name, entry in manifest["files"].items():
+        if name.startswith("model/"):
+            entry["pruned"] = True
+            (forged.run / name).unlink()
+    (forged.run / "MANIFEST.json").write_text(json.dumps(manifest), "utf-8")
+    found, done = forged.verify()
+    assert not found.problems
+    assert done.identical == done.of == 6
+    monkeypatch.setattr(replay, "difference", lambda made: "cpu")
+    found, done = forged.verify()
+    assert not found.problems
+    assert done.of == 3
+    assert found.checks is not None
+    assert any(
+        "training of 1 runs, not made again: their models were left out" in line for line in found.checks.not_checked
+    )
+
+
 @pytest.mark.usefixtures("either_platform")
 def test_a_training_with_fewer_steps_than_its_log_is_found(forged: Made) -> None:
     model, _ = load_model(forged.run / "model")
