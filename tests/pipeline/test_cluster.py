@@ -18,7 +18,6 @@ from xlt.pipeline import cluster
 from xlt.pipeline.cluster import Jobs, Queue
 from xlt.pipeline.jobs import Make, make_run
 from xlt.pipeline.store import RunStore, read_provenance
-from xlt.runtime import PLACE
 from xlt.train.engine import EngineSettings
 
 LOCAL = Queue(kind="local")
@@ -27,8 +26,6 @@ LOCAL = Queue(kind="local")
 @pytest.fixture(autouse=True)
 def jobs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XLT_JOBS", str(tmp_path / "jobs"))
-    for name in PLACE:  # of the tests before
-        monkeypatch.delenv(name, raising=False)
     return tmp_path / "jobs"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -79,6 +80,7 @@ def write_results(
     (root / "grid.json").write_text(grid.text(), "utf-8")
     for spec in grid.runs:
         if spec.name not in leave_out:
+            shutil.rmtree(RunStore(root).path(spec.folder), ignore_errors=True)  # of a grid that was written before
             with RunStore(root).writing(spec) as folder:
                 _write_run(spec, folder, source, partial(_marked, predict))
                 (folder / "provenance.json").write_text(json.dumps(provenance), "utf-8")

@@ -177,6 +177,23 @@ def test_weights_of_another_seed_are_found(forged: Made, other_seed: Made) -> No
     assert float(what.split("other weights, ")[1].split()[0]) > 10 * replay.WEIGHTS_APART
 
 
+@pytest.mark.parametrize(
+    ("changed", "left_out"),
+    [({"accumulation": [1, 2]}, "what shared their work changed in the middle"), ({"device": ["a GPU", "cpu"]}, "")],
+)
+def test_what_changed_in_the_middle_of_a_training_is_told(changed: dict[str, Any], left_out: str, forged: Made) -> None:
+    path = forged.run / "provenance.json"
+    provenance = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps(provenance | {"resumed": [{"step": 3, "changed": changed}]}), "utf-8")
+    forged.seal()
+    found, done = forged.verify()
+    assert not found.problems
+    assert found.checks is not None
+    assert done.of == (3 if left_out else 6)
+    assert any(left_out in line for line in found.checks.not_checked)
+    assert left_out or "device" in done.platforms[-1]
+
+
 @pytest.mark.usefixtures("same_platform")
 def test_a_state_kept_at_the_end_does_not_stand_for_the_model(forged: Made, other_seed: Made) -> None:
     """Weights of another seed, beside a last state that is right."""

@@ -35,6 +35,17 @@ Count = Annotated[int, Field(ge=0, le=10**9)]
 Amount = Annotated[int | float, Field(ge=0, le=1e30)]
 
 
+class Resumption(BaseModel):
+    """A training that went on from a checkpoint."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    step: Count
+    """The step that it went on from."""
+    changed: dict[Words, Any] = {}
+    """By name, what the checkpoint was made with and what went on."""
+
+
 class Provenance(BaseModel):
     """What is read of ``provenance.json``. Every field may be absent, and the file may hold more."""
 
@@ -63,7 +74,9 @@ class Provenance(BaseModel):
     zero: Words | None = None
     """The ZeRO stage, and whether states were offloaded."""
     accumulation: Count | None = None
-    """The number of micro-batches per step."""
+    """The number of micro-batches per step, at the end."""
+    resumed: tuple[Resumption, ...] = ()
+    """Where it went on after an interruption."""
     precision: Words | None = None
     """The numeric type, as in the spec."""
     engine: Words | None = None

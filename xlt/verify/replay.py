@@ -45,6 +45,7 @@ from xlt.verify.trainings import OTHER_DATA, OtherData, check_data
 CLOSE_STEPS = 100
 WEIGHTS_APART = 0.05
 LOSSES_APART = 0.01
+SHARING = {"world_size", "zero", "engine", "accumulation"}
 FORGED_SHARES = (0.01, 0.05, 0.1, 0.25, 0.5)
 """For these shares of forged stretches a report says how likely one of them is drawn."""
 
@@ -161,6 +162,8 @@ def _cannot(store: RunStore, source: Source, run: StoredRun, runs: Sequence[Stor
         return "they diverged, and no model came of them"
     if made.zero != "0" or made.world_size != 1:
         return "several processes shared them, or ZeRO divided their states"
+    if SHARING & _changed(made):
+        return "what shared their work changed in the middle of them, memory having run out or by request"
     if run.spec.precision == "bf16" and difference(made):
         return "they are of bf16, and what the rounding of another platform does to that was not measured"
     if difference(made) and not (store.path(run.entry.folder) / "model" / "config.json").is_file():
@@ -359,12 +362,16 @@ def _alike(one: Step, other: Step) -> bool:
     return same and math.isclose(one.loss, other.loss, rel_tol=LOSSES_APART)
 
 
+def _changed(made: Provenance) -> set[str]:
+    """What was another at some checkpoint that a training went on from."""
+    return {name for each in made.resumed for name in each.changed}
+
+
 def difference(made: Provenance) -> str:
     """In what this platform differs from that of a run, as far as bits depend on it; empty if in nothing."""
-    here = environment()
-    differ = [
-        name for name in ("commit", "device", "cuda", "packages", "numerics") if getattr(made, name) != here[name]
-    ]
+    here, changed = environment(), _changed(made)
+    names = ("commit", "device", "cuda", "packages", "numerics")
+    differ = [name for name in names if name in changed or getattr(made, name) != here[name]]
     if here["device"] == "cpu" and here["numerics"] != "portable":
         # Even of one name: a virtual machine's often does not tell its instructions.
         differ.append("cpu")
