@@ -115,6 +115,6 @@ def test_the_cuda_build_on_a_machine_without_a_gpu_is_named_with_pips_own_settin
 def test_memory_is_what_is_free_not_what_the_machine_has(monkeypatch, tmp_path):
     monkeypatch.setattr(doctor, "free_memory", lambda: 2 * doctor.GIB)
     memory = next(check for check in doctor._checks(tmp_path) if check.name == "memory")
-    assert memory.status == "fail"
+    assert memory.status == "warn"
     assert memory.found.startswith("2.0 GiB free, the machine has ")
     assert "give the container more" in memory.fix

@@ -185,7 +185,9 @@ def _checks(results: Path) -> Iterator[DoctorCheck]:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     free = free_memory() or memory  # of a container that is limited, what is left of its limit
     fix = "The smoke tier needs 4 GiB: end other programs, or give the container more."
-    yield _check("memory", free >= 3.5 * GIB, f"{free / GIB:.1f} GiB free, the machine has {memory / GIB:.1f}", fix)
+    found, least = f"{free / GIB:.1f} GiB free, the machine has {memory / GIB:.1f}", 3.5 * GIB
+    # What other programs hold now may be free later.
+    yield _check("memory", free >= least, found, fix, otherwise="fail" if memory < least else "warn")
     place = next(folder for folder in (results.absolute(), *results.absolute().parents) if folder.exists())
     free = shutil.disk_usage(place).free
     fix = "The smoke tier writes about 0.2 GiB."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from xlt.data.source import Source
 from xlt.errors import UsageFault
@@ -13,6 +14,9 @@ from xlt.pipeline.store import SPEC, RunStore
 from xlt.verify.cells import Recomputed, copied_predictions
 from xlt.verify.stored import GridFile, Problem, StoredRun
 from xlt.verify.tier import smaller_runs
+
+if TYPE_CHECKING:
+    from xlt.verify.trainings import Examples
 
 NO_TRAINING = (
     "training: nothing was made again (--replay K), so that the other losses in the logs are as the results say"
@@ -151,7 +155,7 @@ def _check_with_torch(
         silent = trained - logs.count - len(logs.problems)
         notes.left_out += [f"training logs of {silent}: {why}" for why in logs.left_out]
     if again.stretches:
-        _replay(notes, store, source, grid, runs, again)
+        _replay(notes, store, grid, runs, examples, again)
     if again.cells == 0:
         notes.left_out.append("predictions: the stored models were not asked again (--recheck)")
         return
@@ -186,12 +190,12 @@ def _check_with_torch(
 
 
 def _replay(
-    notes: _Notes, store: RunStore, source: Source, grid: GridFile, runs: Sequence[StoredRun], again: Again
+    notes: _Notes, store: RunStore, grid: GridFile, runs: Sequence[StoredRun], examples: Examples, again: Again
 ) -> None:
     from xlt.verify.replay import replay
 
     seed = secrets.randbelow(2**32) if again.stretch_seed is None else again.stretch_seed
-    done, found, left_out = replay(store, source, grid, runs, again.stretches, seed, again.tell)
+    done, found, left_out = replay(store, grid, runs, examples, again.stretches, seed, again.tell)
     notes.problems += found
     notes.left_out += left_out
     notes.replay = done

@@ -36,7 +36,7 @@ from xlt.verify.checks import Replay
 from xlt.verify.log import Log, Step, read_log
 from xlt.verify.recheck import find_model
 from xlt.verify.stored import GridFile, Problem, StoredRun
-from xlt.verify.trainings import OTHER_DATA, OtherData, check_data
+from xlt.verify.trainings import OTHER_DATA, Examples, OtherData
 
 # Another platform rounds otherwise from the first step on, and training carries that along. In fp32, between portable,
 # native and fast numerics (artifact/LOG.md, 2026-11-30), losses differed by less than 1e-6 of themselves in the first
@@ -82,9 +82,9 @@ def chance_of_finding(of: int, drawn: int, forged: int) -> float:
 
 def replay(
     store: RunStore,
-    source: Source,
     grid: GridFile,
     runs: Sequence[StoredRun],
+    examples: Examples,
     count: int,
     seed: int,
     tell: Callable[[str], None],
@@ -99,7 +99,7 @@ def replay(
         if run.spec is None or not run.spec.train:
             continue
         problems += _other_records(store, grid, run)
-        if why := _cannot(store, source, run, runs):
+        if why := _cannot(store, examples, run, runs):
             left_out[why] = left_out.get(why, 0) + 1
         else:
             stretches += stretches_of(store, run)
@@ -114,7 +114,7 @@ def replay(
     found = []
     for each in chosen:
         tell(f"  {each.run.entry.folder}: {each.words}")
-        found.append(_compared(store, source, each, runs))
+        found.append(_compared(store, examples.source, each, runs))
     if rest := len(stretches) - len(chosen):
         words.append(f"training: the other {rest} of {len(stretches)} stretches were not made again (--replay N)")
     done = Replay(
@@ -152,7 +152,7 @@ def _kept(folder: Path) -> dict[int, Path]:
     return {int(name): path for name, path in names.items() if name.isdecimal() and (path / STATE).is_file()}
 
 
-def _cannot(store: RunStore, source: Source, run: StoredRun, runs: Sequence[StoredRun]) -> str:
+def _cannot(store: RunStore, examples: Examples, run: StoredRun, runs: Sequence[StoredRun]) -> str:
     """Why a run cannot be trained again here; empty if it can."""
     made = run.provenance
     assert run.spec is not None
@@ -172,7 +172,7 @@ def _cannot(store: RunStore, source: Source, run: StoredRun, runs: Sequence[Stor
         given = " (--model FOLDER)" if run.spec.backbone.name.startswith("folder:") else ""
         return f"the model that they start from is not here{given}"
     try:
-        check_data(run.spec, source)
+        examples.check(run.spec)
     except OtherData:
         return OTHER_DATA.rstrip(".")
     except XltError as fault:

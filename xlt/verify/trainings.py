@@ -75,27 +75,15 @@ class OtherData(Exception):
     """The rows that a run was trained on are not those of the source."""
 
 
-def check_data(spec: RunSpec, source: Source) -> None:
-    """Raise ``OtherData`` if ``source`` has other rows than those that a run was trained on."""
-    for key in spec.train:
-        task = with_labels(spec.task(key), source)
-        _check_fingerprint(spec, task, fingerprint(training_rows(source, task, spec.translated)))
-
-
-def _check_fingerprint(spec: RunSpec, task: Task, found: str) -> None:
-    language = "all" if task.kind == "masked_lm" else "+".join(spec.translated) or ENGLISH
-    if spec.data.get(f"{task.key}/train/{language}") != found:
-        raise OtherData(f"{task.key}.train.{language}")
-
-
 @dataclass
 class Examples:
-    """The ids of all training examples in their order, read once for each set."""
+    """The rows of all training sets, and the ids of their examples in their order, read once for each set."""
 
     store: RunStore
     source: Source
     runs: Sequence[StoredRun]
-    _known: dict[tuple[object, ...], tuple[str, list[Encoded], list[Row]]] = field(default_factory=dict)
+    _rows: dict[tuple[object, ...], tuple[str, list[Row]]] = field(default_factory=dict)
+    _examples: dict[tuple[object, ...], list[Encoded]] = field(default_factory=dict)
 
     def stream(self, spec: RunSpec) -> BatchStream | JointStream:
         """The batches of a training. Raises ``OtherData``, or ``XltError`` where data or tokenizer is not here."""
@@ -105,6 +93,11 @@ class Examples:
     def tasks(self, spec: RunSpec) -> list[Task]:
         """The tasks that a run trains, with their labels."""
         return [with_labels(spec.task(key), self.source) for key in spec.train]
+
+    def check(self, spec: RunSpec) -> None:
+        """Raise ``OtherData`` if a run was trained on other rows than the source has, ``XltError`` if it has none."""
+        for task in self.tasks(spec):
+            self._taught(task, spec)
 
     def filled(
         self, spec: RunSpec, steps: Sequence[int], tokenizer: PreTrainedTokenizerBase, first_position: int
@@ -126,12 +119,22 @@ class Examples:
     def _of(self, task: Task, spec: RunSpec) -> tuple[list[Encoded], list[Row]]:
         length = () if task.kind in ONE_EXAMPLE else (task.recipe.max_length, task.recipe.stride)
         key = (task.key, tuple(spec.translated), task.recipe.train_examples, *length)
-        if key not in self._known:
+        taught = self._taught(task, spec)
+        if key not in self._examples:
+            self._examples[key] = self._encoded(taught, task, spec)
+        return self._examples[key], taught
+
+    def _taught(self, task: Task, spec: RunSpec) -> list[Row]:
+        """The rows that a training takes its examples from; ``OtherData`` if they are not those that the run had."""
+        key = (task.key, tuple(spec.translated), task.recipe.train_examples)
+        if key not in self._rows:
             rows = training_rows(self.source, task, spec.translated)
-            taught = [row for row in rows if is_trainable(row)]
-            self._known[key] = fingerprint(rows), self._encoded(taught, task, spec), taught
-        _check_fingerprint(spec, task, self._known[key][0])
-        return self._known[key][1:]
+            self._rows[key] = fingerprint(rows), [row for row in rows if is_trainable(row)]
+        found, taught = self._rows[key]
+        language = "all" if task.kind == "masked_lm" else "+".join(spec.translated) or ENGLISH
+        if spec.data.get(f"{task.key}/train/{language}") != found:
+            raise OtherData(f"{task.key}.train.{language}")
+        return taught
 
     def _encoded(self, rows: Sequence[Row], task: Task, spec: RunSpec) -> list[Encoded]:
         if task.kind in ONE_EXAMPLE:
