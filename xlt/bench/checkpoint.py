@@ -29,8 +29,8 @@ def bench_checkpoint(size: Size, rounds: int) -> Bench:
     """Time the state of a training of a random XLM-R, ZeRO stage 0, fp32: weights, moments, counts.
 
     Ours are checkpoints as runs leave them: safetensors, with a manifest of SHA-256, brought to the disk before the
-    name appears; reading verifies the manifest. DeepSpeed's ``save_checkpoint`` pickles, hashes nothing, and leaves
-    the disk to the system.
+    name appears; reading verifies the manifest. DeepSpeed's ``save_checkpoint`` pickles, hashes nothing, and does
+    not wait until the disk has it.
     """
     start_process_group()
     model = fresh_model(size)
