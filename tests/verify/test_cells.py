@@ -233,8 +233,8 @@ def test_a_run_taken_out_of_the_grid_is_still_promised_by_the_tier(results):
 def test_other_gold_data_is_named_and_judges_nothing(results):
     found = verify(results.root, TinySource(change="!"))
     assert {problem.kind for problem in found.problems} == {"gold"}
-    assert len(found.problems) == 23 + 3
-    assert {problem.where for problem in found.problems[23:]} == {"mnli.train.en"}
+    assert len(found.problems) == 23 + 5
+    assert {problem.where for problem in found.problems[23:]} == {"mnli.train.en", "squad.train.en"}
     assert "not what the run was scored on" in found.problems[0].what
     assert set(words(found).values()) == {"not verifiable"}
     assert found.exit_code == ExitCode.DATA
