@@ -22,6 +22,7 @@ NEEDING = {
         "xlt.bench",
         "xlt.data.files",
         "xlt.data.hub",
+        "xlt.data.perturbed",
         "xlt.data.world",
         "xlt.frozen",
         "xlt.pipeline",

@@ -38,7 +38,7 @@ OPTIONS = {
     | {"--search", "--shard", "--tier", "--part", "--model", "--seed", "--golden"}
     | {"--executor", "--slurm", "--nodes", "--dry-run"},
     "train": COMMON | SOURCE | ENGINE | RECIPE | {"--model", "--phase", "--tier", "--seed"},
-    "evaluate": COMMON | SOURCE | WHERE | {"--search"},
+    "evaluate": COMMON | SOURCE | WHERE | {"--search", "--perturb"},
     "retrieve": COMMON
     | SOURCE
     | WHERE
@@ -154,6 +154,7 @@ def test_wrong_usage_is_one_clear_message(invoke: Invoke, arguments: list[str], 
         ["train", "mnli", "--model", "./nowhere"],
         ["evaluate", "xnli", "--model", "x", "--split", "tset"],
         ["evaluate", "xnli", "--model", "x"],
+        ["evaluate", "xnli", "--model", "x", "--perturb", "typos"],
         ["retrieve", "tatoeba", "--model", "x", "--search", "fais"],
         ["reproduce", "--engine", "x"],
         ["plan", "--tier", "smok"],

@@ -58,6 +58,27 @@ def test_texts_are_cut_where_the_model_has_no_more_positions(folder: Path, tiny_
     assert trained.training_recipe().max_length == 64
 
 
+def test_a_perturbed_evaluation_has_a_name_of_its_own(folder: Path, tiny_files: Path) -> None:
+    start, options = find_model(str(folder)), SingleOptions(None, 0, "fp32")
+    named = {
+        perturb: single_spec(
+            None,
+            "xnli",
+            open_source(SourceOptions(name="files", data_root=tiny_files, perturb=perturb)),
+            start,
+            options,
+            train=False,
+        )
+        for perturb in ("", "case:0.10", "case:0.2", "case:0.2:4")
+    }
+    assert [spec.name for spec in named.values()] == [
+        "evaluate.xnli", "evaluate.xnli.case-0.1", "evaluate.xnli.case-0.2", "evaluate.xnli.case-0.2-4",
+    ]  # fmt: skip
+    assert named["case:0.10"].source.settings == {"perturb": "case:0.1"}
+    assert "perturb" not in named[""].canonical()
+    assert len({spec.data["xnli/test/sw"] for spec in named.values()}) == 4
+
+
 def test_a_model_without_weights_or_of_no_known_name_is_refused(folder: Path) -> None:
     with pytest.raises(DataFault, match="The model 'somebody/some-model' was not fetched") as fault:
         find_model("somebody/some-model")

@@ -71,6 +71,7 @@ def plan_run(
     phase: spec.Phase | None = None,
     tier: str = "",
     seed: int = 0,
+    perturb: str = "",
     **chosen: Any,
 ) -> PlannedRun:
     """The run that the options ask for. ``chosen`` are further fields of ``SingleOptions``.
@@ -83,6 +84,7 @@ def plan_run(
         tier = scoring.tier
         chosen |= {"languages": scoring.language or (), "splits": scoring.split or ()}
     start, options = _checked(task, model, data, train, chosen.get("languages", ()), chosen.get("splits", ()))
+    options = replace(options, perturb=perturb)
     use_search(scoring.search if scoring else None)
     engine = engine or EngineOptions()
     sharing = engine.process_count()

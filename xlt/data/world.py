@@ -66,6 +66,8 @@ class WorldSource:
     """Rows of the constructed world. The items of a split are the same in every language."""
 
     name = "world"
+    root: Path
+    """The folder that holds its files."""
 
     def __init__(self, seed: int | None = None) -> None:
         """Opens the data set, which must be the world of ``seed`` if one is given.
@@ -81,13 +83,13 @@ class WorldSource:
                 f"The world of seed {seed} is not there: 'artifact/world' holds that of seed {self.settings['seed']}.",
                 fix=f"Write it in the place of the other one: python -m artifact.world.generator --seed {seed}",
             )
-        self._data = _root() / "data"
+        self.root = _root() / "data"
         for name, digest in self._about["sha256"].items():
-            path = self._data / name
+            path = self.root / name
             if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
                 state = "altered" if path.is_file() else "missing"
                 raise EnvironmentFault(f"The file 'artifact/world/data/{name}' is {state}.", fix=RESTORE)
-        self._files = FilesSource(self._data)
+        self._files = FilesSource(self.root)
 
     def languages(self, task: Task, split: Split) -> tuple[str, ...]:
         """The languages in which the world has that split; none where it lacks the task or the split."""
@@ -104,7 +106,7 @@ class WorldSource:
         rows = self._files.rows(in_world(task, self._about), split, language)
         if isinstance(rows[0], MiningRow):
             # BUCC has a file for each side, while the rows of the world are in one random order.
-            order = _lines(self._data / f"{MINING_ORDER.format(lang=language, split=split)}.gz")
+            order = _lines(self.root / f"{MINING_ORDER.format(lang=language, split=split)}.gz")
             place = {name: number for number, name in enumerate(order)}
             return sorted(rows, key=lambda row: place[row.id])
         # Where a layout has no ids, its reader numbers the rows from 1; ids of the world name the task, too.
@@ -113,7 +115,7 @@ class WorldSource:
 
     def pretraining_text(self) -> list[TextRow]:
         """Lines in all languages, shuffled; each is in one language and states known facts or invented ones."""
-        return [TextRow(**json.loads(line)) for line in _lines(self._data / f"{TEXT}.gz")]
+        return [TextRow(**json.loads(line)) for line in _lines(self.root / f"{TEXT}.gz")]
 
 
 def _lines(path: Path) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xlt.data.perturbed import PERTURB
 from xlt.data.source import Source
 from xlt.errors import DataFault, UsageFault
 from xlt.pipeline.checkpoint import checkpoint_folder, given_model, identified
@@ -149,8 +150,11 @@ def single_spec(
     builder = GridBuilder(tier, source, seed=options.seed, precision=options.precision, engine=options.engine)
     is_intermediate = any(task_key == intermediate.key for intermediate in INTERMEDIATE)
     default: Phase = "pretrain" if start is None else "intermediate" if is_intermediate else "target"
+    # A colon is no character for the names of files.
+    perturbed = str(source.settings.get(PERTURB, "")).replace(":", "-")
+    name = ".".join(filter(None, ("train" if train else "evaluate", task_key, perturbed)))
     return builder.spec(
-        *(phase or default, f"{'train' if train else 'evaluate'}.{task_key}", task_key),
+        *(phase or default, name, task_key),
         train=(trained,) if train else (),
         evaluate=() if task_key == MASKED_LM.key else (task_key,),
         parent=start.parent if start else None,

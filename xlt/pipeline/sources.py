@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from xlt.data.files.source import FilesSource, UserFiles
+from xlt.data.perturb import Perturbation
+from xlt.data.perturbed import PerturbedSource
 from xlt.data.rows import MiningRow, Row, TextRow
 from xlt.data.source import Source
 from xlt.data.world import WorldSource
@@ -16,12 +18,14 @@ from xlt.tasks.record import Split, Task
 
 @dataclass(frozen=True, slots=True)
 class SourceOptions:
-    """How the user named a source. ``seed`` is the seed of the world that results were made from, if it is known."""
+    """How the user named a source. ``seed`` is the seed of the world that results were made from, if it is known;
+    ``perturb`` says how evaluation rows are perturbed (see ``Perturbation``)."""
 
     name: str = "world"
     data_root: Path | None = None
     seed: int | None = None
     limit: int = 0
+    perturb: str = ""
 
 
 class RecipeSource:
@@ -86,12 +90,13 @@ def open_source(options: SourceOptions) -> Source:
     """The source that ``options`` name.
 
     Raises:
-        UsageFault: no source has that name, or its data root was not given.
+        UsageFault: no source or perturbation has that name, or the data root was not given.
     """
-    root = options.data_root
+    root = lexica = options.data_root
     source: Source
     if options.name == "world":
         source = WorldSource(options.seed)
+        lexica = source.root
     elif options.name == "files":
         if root is None:
             raise UsageFault(
@@ -108,5 +113,8 @@ def open_source(options: SourceOptions) -> Source:
         raise UsageFault(f"There is no source '{options.name}'.", why=sources, fix="--source world")
     if root is not None:
         source = UserFiles(source, root)
-    source = RecipeSource(source)
-    return LimitedSource(source, options.limit) if options.limit else source
+    whole, source = source, RecipeSource(source)
+    source = LimitedSource(source, options.limit) if options.limit else source
+    if not options.perturb:
+        return source
+    return PerturbedSource(source, whole, Perturbation.parse(options.perturb), lexica)

@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, TypeAdapter, model_validator
 
+from xlt.data.perturb import Perturbation
+from xlt.data.perturbed import PERTURB
 from xlt.data.source import EVALUATED_SPLITS, Source
 from xlt.errors import DataFault, IncompleteFault, UsageFault, XltError
 from xlt.frozen import Frozen
@@ -129,6 +131,11 @@ class GridFile(Frozen):
             value = self.source.settings.get(name, 0)
             if not isinstance(value, int) or value < 0:
                 raise ValueError(f"the setting '{name}' of the source is no whole number")
+        if (perturb := self.source.settings.get(PERTURB)) is not None:
+            try:
+                Perturbation.parse(str(perturb))
+            except UsageFault as fault:
+                raise ValueError(f"the setting '{PERTURB}' of the source: {fault.what}") from fault
         return self
 
     @property
@@ -217,6 +224,7 @@ def _opened(grid: GridFile, settings: dict[str, int | str], data_root: Path | No
             data_root=data_root,
             seed=int(settings.get("seed", 0)),
             limit=int(settings.get("limit", 0)),
+            perturb=str(settings.get(PERTURB, "")),
         )
     )
 

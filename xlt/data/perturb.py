@@ -1,0 +1,215 @@
+"""Rows whose text is perturbed, while what is right about them stays: ``KINDS`` has a record of each perturbation.
+
+The text, the severity and the number of the draw alone decide what is done to a text: a row is the same whatever else
+is evaluated, texts that are equal stay equal, and a higher severity makes the edits of a lower one too, where they do
+not overlap. Answers of span QA are never edited, and are given where they have moved to. In tagging a word and its tag
+stay together, and word noise leaves the words of entities alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from random import Random
+from typing import TypeVar
+
+from xlt.data import noise
+from xlt.data.noise import Edit, Lexicon, Move
+from xlt.data.rows import Answer, BitextRow, ChoiceRow, MiningRow, PairRow, Row, SpanRow, TagRow
+from xlt.errors import UsageFault
+from xlt.tasks.record import Task
+
+Place = TypeVar("Place", Edit, Move)
+Spans = Sequence[tuple[int, int]]
+DEFAULT_SEVERITY = 0.1
+# The order and the choice of single words decide whether two sentences are paraphrases.
+_PARAPHRASE = ("pawsx", "qqp")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """One kind of perturbation: what it does to letters, or words. Code-mixing and distraction have their own rules."""
+
+    about: str
+    """What it does, in words."""
+    letters: noise.Letters | None = None
+    """The edits of letters that a text has room for."""
+    words: noise.Words | None = None
+    """The moves of words that a text has room for."""
+    unfit: tuple[str, ...] = ()
+    """The tasks whose labels it would change."""
+
+
+KINDS: Mapping[str, Kind] = {
+    "letter-swap": Kind(about="neighbouring letters of a word trade places", letters=noise.letter_swaps),
+    "letter-drop": Kind(about="letters are left out", letters=noise.letter_drops),
+    "diacritics": Kind(about="letters lose their diacritics", letters=noise.lost_diacritics),
+    "homoglyphs": Kind(about="letters become others that look the same", letters=noise.homoglyphs),
+    "case": Kind(about="small letters become capitals, and capitals small", letters=noise.other_cases),
+    "word-drop": Kind(about="words are left out", words=noise.word_drops, unfit=_PARAPHRASE),
+    "word-swap": Kind(about="neighbouring words trade places", words=noise.word_swaps, unfit=_PARAPHRASE),
+    "word-repeat": Kind(about="words are written twice", words=noise.word_repeats),
+    "code-mixing": Kind(about="words become their English translations"),
+    "distraction": Kind(about="a sentence of another row follows the context (span QA)"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Perturbation:
+    """A kind of perturbation, the share of the possible edits that are made (of distraction: of the rows that get a
+    sentence), and in how many ways each row is perturbed."""
+
+    kind: str
+    severity: float = DEFAULT_SEVERITY
+    draws: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> Perturbation:
+        """The perturbation that ``KIND[:SEVERITY[:DRAWS]]`` names.
+
+        Raises:
+            UsageFault: it names none.
+        """
+        kind, *numbers = text.split(":")
+        try:
+            found = cls(kind, *(make(number) for make, number in zip((float, int), numbers, strict=False)))
+        except ValueError:
+            found = cls("")
+        if found.kind not in KINDS or not (0 <= found.severity <= 1 <= found.draws <= 1000) or len(numbers) > 2:
+            raise UsageFault(
+                f"'{text}' is no perturbation.",
+                why="It is KIND, KIND:SEVERITY or KIND:SEVERITY:DRAWS, with a severity from 0 to 1 and 1 to 1000 "
+                f"draws. Kinds: {', '.join(KINDS)}.",
+                fix="--perturb letter-swap:0.1",
+            )
+        return found
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.severity:g}" + (f":{self.draws}" if self.draws > 1 else "")
+
+    def check(self, task: Task) -> None:
+        """Raise ``UsageFault`` if rows of the task cannot be perturbed so, or would have another label then."""
+        why = ""
+        if task.key in KINDS[self.kind].unfit:
+            why = "The order and the choice of single words decide its labels."
+        elif self.kind == "distraction" and task.kind != "span_qa":
+            why = "Only span QA has a context."
+        elif self.draws > 1 and task.kind == "retrieval":
+            why = "A sentence is searched for among all others, so that a row has no perturbed copies of its own."
+        if why:
+            raise UsageFault(
+                f"'{task.key}' is not perturbed by {self}.", why=why, fix="--perturb letter-swap:0.1, or another kind."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Perturber:
+    """Perturbs rows of one language: with the translations of its words, and with sentences of other rows."""
+
+    perturbation: Perturbation
+    lexicon: Lexicon
+    sentences: Sequence[str] = ()
+
+    def rows(self, rows: Iterable[Row]) -> list[Row]:
+        """Every row, perturbed; with several draws in so many ways, one after the other, and with numbered ids."""
+        draws = range(self.perturbation.draws)
+        if len(draws) == 1:
+            return [self._row(row, 0) for row in rows]
+        return [replace(self._row(row, draw), id=f"{row.id}~{draw}") for row in rows for draw in draws]
+
+    def _row(self, row: Row, draw: int) -> Row:
+        match row:
+            case PairRow():
+                return replace(row, text_a=self._text(row.text_a, draw), text_b=self._text(row.text_b, draw))
+            case ChoiceRow():
+                choices = tuple(self._text(choice, draw) for choice in row.choices)
+                return replace(row, prompt=self._text(row.prompt, draw), choices=choices)
+            case SpanRow() if self.perturbation.kind == "distraction":
+                return self._distracted(row, draw)
+            case SpanRow():
+                return self._question(row, draw)
+            case TagRow():
+                return self._sentence(row, draw)
+            case BitextRow():
+                return replace(row, foreign=self._text(row.foreign, draw))
+            case MiningRow() if not row.english:
+                return replace(row, text=self._text(row.text, draw))
+        return row
+
+    def _text(self, text: str, draw: int) -> str:
+        return _edited(text, self._edits(text, f"{draw} {text}"))
+
+    def _edits(self, text: str, key: str, kept: Spans = ()) -> list[Edit]:
+        """The edits of a text that are made; none in the characters ``kept``."""
+        kind = KINDS[self.perturbation.kind]
+        if kind.letters:
+            places = kind.letters(text)
+        elif kind.words:
+            places = noise.moved_words(text, kind.words)
+        else:
+            places = noise.translated_words(text, self.lexicon)
+        return list(self._drawn(places, key, kept))
+
+    def _drawn(self, places: Iterable[Place], key: str, kept: Spans) -> Iterator[Place]:
+        """Each of the places with the probability of the severity, unless it overlaps another or what is kept."""
+        random, done = Random(key), 0
+        for place in places:
+            # A number is drawn for every place: an answer in a context changes nothing far from it.
+            if random.random() >= self.perturbation.severity or place[0] < done:
+                continue
+            if not any(place[0] < end and start < place[1] for start, end in kept):
+                yield place
+                done = place[1]
+
+    def _question(self, row: SpanRow, draw: int) -> SpanRow:
+        kept = [(each.start, each.start + len(each.text)) for each in row.answers if each.start >= 0]
+        edits = self._edits(row.context, f"{draw} {row.context}", kept)
+
+        def moved(answer: Answer) -> Answer:
+            before = sum(len(edit.text) - (edit.end - edit.start) for edit in edits if edit.end <= answer.start)
+            return replace(answer, start=answer.start + before) if answer.start >= 0 else answer
+
+        return replace(
+            row,
+            question=self._text(row.question, draw),
+            context=_edited(row.context, edits),
+            answers=tuple(map(moved, row.answers)),
+        )
+
+    def _distracted(self, row: SpanRow, draw: int) -> SpanRow:
+        """The row with a sentence of another context at the end of its own, where no offset moves; none that says an
+        answer, which would then be right in two places."""
+        random = Random(f"{draw} {row.question} {row.context}")
+        if random.random() >= self.perturbation.severity or not self.sentences:
+            return row
+        first = int(random.random() * len(self.sentences))
+        said = [answer.text.casefold() for answer in row.answers]
+        for sentence in (*self.sentences[first:], *self.sentences[:first]):
+            if sentence not in row.context and not any(text in sentence.casefold() for text in said):
+                return replace(row, context=f"{row.context} {sentence}")
+        return row
+
+    def _sentence(self, row: TagRow, draw: int) -> TagRow:
+        key = f"{draw} {' '.join(row.words)}"
+        if move := KINDS[self.perturbation.kind].words:
+            entities = [(place, place + 1) for place, tag in enumerate(row.tags) if tag.startswith(("B-", "I-"))]
+            order, done = list[int](), 0
+            for first, last, places in self._drawn(move(row.words), key, entities):
+                order += [*range(done, first), *places]
+                done = last
+            order += range(done, len(row.words))
+            words, tags = (tuple(each[place] for place in order) for each in (row.words, row.tags))
+            return replace(row, words=words, tags=tags)
+        edits = ((word, self._edits(word, f"{place} {key}")) for place, word in enumerate(row.words))
+        # A translation of two words would need two tags.
+        words = tuple(_edited(word, [edit for edit in its if not edit.text.split()[1:]]) for word, its in edits)
+        return replace(row, words=words)
+
+
+def _edited(text: str, edits: Sequence[Edit]) -> str:
+    """The text with non-overlapping edits made, which are in its order."""
+    parts, done = list[str](), 0
+    for edit in edits:
+        parts += [text[done : edit.start], edit.text]
+        done = edit.end
+    return "".join([*parts, text[done:]])
