@@ -2,12 +2,14 @@
 
 ``python -m xlt_kernels.compile [--target 80 90] [NAMES]`` prints one JSON document; its exit status is 1 where a form
 of a kernel exceeds its limits. The forms are those that the cases of :mod:`xlt_kernels.case` launch at the width of
-XLM-R Large: the ops run on a CPU, and what they would launch is written down instead.
+XLM-R Large: the ops run on a CPU, and what they would launch is written down instead. What it printed last for all
+kernels is kept as ``artifact/measured/kernels/compiled-triton-VERSION.json``: to make it again, send it there.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import importlib
 import inspect
 import json
@@ -23,6 +25,7 @@ from typing import Any
 
 import torch
 
+import xlt_kernels
 from xlt_kernels import switch
 from xlt_kernels.case import kernels
 
@@ -124,6 +127,11 @@ def compile_variant(variant: Variant, target: int, limits: dict[str, int] = LIMI
     return {**taken, "matrix_instruction": matrix, "faults": faults}
 
 
+def source_hash(kernel: str) -> str:
+    """The sha256 of the text of the module that has ``kernel``'s functions: a record of another one is out of date."""
+    return hashlib.sha256(Path(xlt_kernels.__path__[0], f"{kernel}_triton.py").read_bytes()).hexdigest()
+
+
 def _read(cubin: bytes) -> tuple[int, int, str]:
     """Registers a thread, bytes of stack and local memory (where spills go), and the matrix instruction."""
     import triton.backends.nvidia
@@ -155,13 +163,15 @@ def main() -> int:
     import triton
 
     limits = LIMITS if tuple(map(int, triton.__version__.split(".")[:2])) >= (3, 7) else LIMITS_BEFORE_3_7
+    names = wanted.names or kernels()
     rows = [
         {"kernel": name, "variant": variant.name, "target": target, **compile_variant(variant, target, limits)}
-        for name in wanted.names or kernels()
+        for name in names
         for variant in find_variants(name)
         for target in wanted.target
     ]
-    print(json.dumps({"triton": triton.__version__, "variants": rows}, indent=1))
+    sources = {name: source_hash(name) for name in names}
+    print(json.dumps({"triton": triton.__version__, "sources": sources, "variants": rows}, indent=1))
     return int(any(row["faults"] for row in rows))
 
 

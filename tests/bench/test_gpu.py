@@ -141,11 +141,22 @@ def test_processes_wait_for_each_other_and_one_that_fails_is_named(
     (tmp_path / "nvidia-cuda-mps-control").write_text("#!/bin/sh\ncat\n", "utf-8")
     (tmp_path / "nvidia-cuda-mps-control").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    said = "import os; print('ready', flush=True); input(); print(len(os.environ.get('CUDA_MPS_PIPE_DIRECTORY', '')))"
-    monkeypatch.setattr(gpu, "PACE", ["-c", said])
+    # Its pace is the number of its turns so far, or with MPS a number that nobody mistakes for one.
+    (tmp_path / "pace.py").write_text(
+        """
+import os, sys
+print("a library's line", file=sys.stderr)
+print("a library's line\\nready", flush=True)
+for turn, _ in enumerate(sys.stdin, 1):
+    print("pace", 100 * len(os.environ.get("CUDA_MPS_PIPE_DIRECTORY", "")) or turn, flush=True)
+""",
+        "utf-8",
+    )
+    monkeypatch.setattr(gpu, "PACE", [str(tmp_path / "pace.py")])
     found = side_by_side("small", 1)
-    assert (found["one process"], found["two processes"]) == ([0.0], [0.0, 0.0])
-    assert all(length > 0 for length in found["two processes, MPS"])
+    # The first of the two takes the turn alone as well: no process is started for it.
+    assert (found["one process"], found["two processes"]) == ([1.0], [2.0, 1.0])
+    assert all(length >= 100 for length in found["two processes, MPS"])
     monkeypatch.setattr(gpu, "PACE", ["-c", "raise SystemExit('no memory')"])
     monkeypatch.setenv("PATH", "")
     found = side_by_side("small", 1)
@@ -155,6 +166,6 @@ def test_processes_wait_for_each_other_and_one_that_fails_is_named(
 
 def test_a_pace_begins_when_it_is_told_to(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(CONFIGS, "small", TINY)
-    monkeypatch.setattr(sys, "stdin", io.StringIO("\n"))
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n\n"))
     assert pace("small", 0) == 0
-    assert capsys.readouterr().out.split() == ["ready", "0.0"]
+    assert capsys.readouterr().out.splitlines() == ["ready", "pace 0.0", "pace 0.0"]

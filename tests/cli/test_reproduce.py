@@ -20,6 +20,8 @@ def test_what_slurm_would_be_given_is_shown_and_nothing_is_made(
     assert shown.code == 0, shown.err
     assert "Processes that share each run: 8 (each a job of SLURM, on 2 machines)." in shown.out
     assert "Device: GPUs, bf16, of the machines that SLURM gives." in shown.out
+    # Of the small model that phase 1 makes nobody has timed anything.
+    assert "Time of one seed, from the beginning: not timed on a GPU yet." in shown.out
     for line in ("mlm", "mnli, after mlm", "#SBATCH --ntasks-per-node=4", "#SBATCH --exclusive"):
         assert f"\n{line}\n" in shown.out, line
     jobs = invoke(*command, "--json").document["jobs"]

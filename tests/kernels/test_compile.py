@@ -11,8 +11,13 @@ from pathlib import Path
 import pytest
 import xlt_kernels
 from xlt_kernels.case import kernels
+from xlt_kernels.compile import source_hash
 
-pytest.importorskip("triton", reason="Triton is not installed")
+from tests.conftest import PROJECT
+
+triton = pytest.importorskip("triton", reason="Triton is not installed")
+RECORDS = sorted((PROJECT / "artifact" / "measured" / "kernels").glob("compiled-triton-*.json"))
+RENEW = "out of date: python -m xlt_kernels.compile > artifact/measured/kernels/compiled-triton-VERSION.json"
 
 # A kernel held to less than it takes; run where nothing is interpreted.
 BREAKS_ITS_LIMITS = """
@@ -43,6 +48,23 @@ def test_a_kernel_keeps_its_limits_on_both_targets(rows, kernel):
     for target in (80, 90):
         assert {row["variant"].split()[0] for row in mine if row["target"] == target} == launched(kernel) != set()
     assert [f"{row['variant']} on sm_{row['target']}: {row['faults']}" for row in mine if row["faults"]] == []
+
+
+def test_what_is_recorded_is_of_these_kernels():
+    assert RECORDS
+    for path in RECORDS:
+        document = json.loads(path.read_text("utf-8"))
+        assert path.name == f"compiled-triton-{document['triton']}.json"
+        assert document["sources"] == {kernel: source_hash(kernel) for kernel in kernels()}, RENEW
+        assert {row["kernel"] for row in document["variants"]} == set(kernels()), RENEW
+        assert not any(row["faults"] for row in document["variants"])
+
+
+def test_what_is_recorded_is_what_is_compiled(rows):
+    path = RECORDS[0].with_name(f"compiled-triton-{triton.__version__}.json")
+    if path not in RECORDS:
+        pytest.skip(f"no record of Triton {triton.__version__}")
+    assert json.loads(path.read_text("utf-8"))["variants"] == rows, RENEW
 
 
 def test_the_forms_of_training_and_of_inference_are_compiled(rows):

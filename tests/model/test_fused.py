@@ -14,8 +14,9 @@ from tests.kernels import interpreter
 from tests.model.conftest import CONFIG
 from xlt.model import fused
 from xlt.model.encoder import PackedModel
+from xlt.train.used_rows import RowsEmbedding
 
-OURS = (fused.BlockEnd, fused.ResidualNorm, fused.LinearGelu)
+OURS = (fused.BlockEnd, fused.ResidualNorm, fused.LinearGelu, fused.Embedding)
 LENGTHS = [3, 1, 4]
 # fp32: the same sums in another order, a few units in the last place of terms near 1, through two blocks.
 CLOSE = {"rtol": 1e-4, "atol": 2e-5}
@@ -48,7 +49,7 @@ def _pair(small: Any, blocks: int) -> tuple[PackedModel, PackedModel]:
         theirs = small(blocks)
     ours = small(blocks)
     assert _replaced(theirs) == 0
-    assert _replaced(ours) == 5 * blocks
+    assert _replaced(ours) == 5 * blocks + 3  # of words, positions and segments
     return theirs.train(), ours.train()
 
 
@@ -133,10 +134,28 @@ def test_each_kernel_has_its_switch(small, monkeypatch):
     for left_out, kinds in {
         "layer_norm": (fused.BlockEnd, fused.ResidualNorm),
         "gelu": (fused.LinearGelu,),
+        "embedding": (fused.Embedding,),
     }.items():
         monkeypatch.setenv("XLT_KERNELS", f"-{left_out}")
         found = {type(module) for module in small().modules()}
         assert found & set(OURS) == set(OURS) - set(kinds)
+
+
+@pytest.mark.usefixtures("serving")
+def test_a_rounded_embedding_has_the_gradient_of_one_in_full_precision():
+    """With all its rows, or those that a training reads, bit for bit; in fp16, which the interpreter rounds rightly."""
+    torch.manual_seed(0)
+    parent = nn.ModuleDict({"words": nn.Embedding(3000, 8, padding_idx=1).half()})
+    fused.install(parent)
+    rows = torch.tensor([1, *range(2, 3000, 2)])
+    ids, upstream = rows[(torch.rand(1, 70) ** 4 * len(rows)).long()], torch.randn(1, 70, 8).half()
+    words, used, exact = parent["words"], RowsEmbedding(parent["words"], rows), nn.Embedding(3000, 8, 1).double()
+    gradients = []
+    for module in (words, used, exact):
+        module(ids).backward(upstream.to(module.weight))
+        gradients.append(module.weight.grad)
+    assert torch.equal(gradients[1], gradients[0][rows])
+    torch.testing.assert_close(gradients[0].double(), gradients[2], rtol=2**-10, atol=1e-5)
 
 
 @pytest.mark.usefixtures("serving")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -117,3 +118,14 @@ def test_what_is_said_to_be_measured_is_what_the_file_says(kind: Any, file: str)
     (work,) = json.loads((PROJECT / stated.source).read_text("utf-8"))["workloads"]
     (seconds,) = [each["seconds"] for each in work["timings"] if each["name"] == "tokenise"]
     assert work["quantity"]["tokens"] / seconds == pytest.approx(stated.value, rel=0.001)
+
+
+def test_the_sizes_of_mined_sets_agree_with_the_bytes_of_their_archives() -> None:
+    (assumed,) = read_assumptions()
+    archives = tomllib.loads((PROJECT / "artifact" / "hub.toml").read_text("utf-8"))["archives"]
+    for language, sides in assumed.mined.test.items():
+        address = f"https://comparable.limsi.fr/bucc2018/bucc2018-{language}-en.{{}}-gold.tar.bz2"
+        test = archives[address.format("training")]["size"] / sum(sides)
+        dev = archives[address.format("sample")]["size"] / sum(assumed.mined.dev[language])
+        assert dev == pytest.approx(test, rel=0.02), language
+    assert sum(assumed.mined.test["fr"]) == 641_684

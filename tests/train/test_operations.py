@@ -22,6 +22,7 @@ from xlt.runtime import device, start_process_group
 from xlt.train.batches import StepShard
 from xlt.train.engine import DeepSpeedEngine, EngineSettings, parameter_groups
 from xlt.train.graph import GraphEngine, in_bucket
+from xlt.train.seeding import deterministic
 
 Step = Callable[[PackedBatch], object]
 LAYERS = 24
@@ -91,16 +92,35 @@ def test_a_step_of_a_gpu_launches_few_kernels(monkeypatch: pytest.MonkeyPatch) -
     for module in (xlt_kernels.attention, xlt.model.attention):
         monkeypatch.setattr(module, "ragged_attention", lambda _: varlen_attention)
     rates = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
-    engine = GraphEngine(model(num_attention_heads=2, **rates), batch_stream().recipe, 12, GRAPH)
+    engine = GraphEngine(model(num_attention_heads=2, vocab_size=2000, **rates), batch_stream().recipe, 12, GRAPH)
     found = issued(lambda batch: [launched.clear(), engine._run(batch, 1e-3)], in_bucket)
     engine.close()
     counts = Counter(launched)
     # Of each block: attention, two norms, GELU. Of the step: AdamW for weights in bf16 and for the head's in fp32.
     assert counts["forward_kernel"] == counts["backward_kernel"] + counts["backward_keys_kernel"] == 4 * LAYERS
     assert counts["update_kernel"] == counts["square_sums_kernel"] == 2
+    assert counts["sum_rows_kernel"] == 1  # of the words: the gradients of positions and segments are products
     # 1,333 before query, key and value were one product and seeds one draw.
     assert len(launched) + found.operations < 1000
     assert found.reads == 0
+
+
+def test_deterministic_mode_writes_nothing_more() -> None:
+    """In this mode torch fills new memory unless it is told not to, by launches that a dispatch mode does not see."""
+    engine = GraphEngine(model(num_hidden_layers=2), batch_stream().recipe, 12, GRAPH)
+    batch = in_bucket(*batch_stream().micro_batches(0, StepShard()))
+    engine._run(batch, 1e-3)
+    before, fills = torch.are_deterministic_algorithms_enabled(), []
+    try:
+        for enabled in (False, True):
+            deterministic(enabled)
+            with torch.profiler.profile() as profiler:
+                engine._run(batch, 1e-3)
+            fills.append({each.key: each.count for each in profiler.key_averages()}["aten::fill_"])
+    finally:
+        deterministic(before)
+        engine.close()
+    assert fills[0] == fills[1] > 0
 
 
 def test_the_losses_of_a_gpu_are_read_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -195,35 +195,55 @@ def profile(size: Size) -> dict[str, Any]:
 
 def side_by_side(size: Size, rounds: int) -> dict[str, Any]:
     """Steps per second on MNLI of one process and of two at once on one GPU, in turn or through CUDA's MPS."""
-    found: dict[str, Any] = {}
-    for name, processes in (("one process", 1), ("two processes", 2)):
-        found[name] = _paces(size, rounds, processes, {})
-        print(name, found[name], flush=True)  # the end of what a step printed is kept, if it is stopped
+    found = _paces(size, rounds, {"one process": 1, "two processes": 2}, {})
     try:
         with _mps() as variables:
-            found["two processes, MPS"] = _paces(size, rounds, 2, variables)
+            found |= _paces(size, rounds, {"two processes, MPS": 2}, variables)
     except (OSError, subprocess.CalledProcessError) as error:
         found["two processes, MPS"] = f"not run: {error}"
     return found
 
 
-def _paces(size: Size, rounds: int, processes: int, variables: Mapping[str, str]) -> list[float] | str:
-    """What each process reaches while all run; or the error of one that failed."""
+def _paces(size: Size, rounds: int, turns: Mapping[str, int], variables: Mapping[str, str]) -> dict[str, Any]:
+    """What each process reaches while so many run in a turn; or the error of one that failed.
+
+    The same two processes take all turns: to start one takes longer than to time it.
+    """
     with tempfile.TemporaryDirectory(prefix="xlt-bench-") as folder:
         command = [sys.executable, *PACE, "--size", size, "--rounds", str(rounds), "--out", f"{folder}/unread"]
-        pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        started: list[Any] = [
-            subprocess.Popen(command, cwd=PROJECT, env=_variables(variables), **pipes) for _ in range(processes)
-        ]
+        # Not through a pipe, which a process that nobody reads may fill, and wait.
+        errors = [Path(folder, f"errors-{number}") for number in range(max(turns.values()))]
+        pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        started: list[Any] = []
+        for path in errors:
+            with path.open("w") as file:
+                process = subprocess.Popen(command, cwd=PROJECT, env=_variables(variables), stderr=file, **pipes)
+            started.append(process)
+        found: dict[str, Any] = {}
         for process in started:
-            process.stdout.readline()  # it is ready, or has ended
+            _answer(process, "ready")
+        for name, count in turns.items():
+            for process in started[:count]:
+                with suppress(BrokenPipeError):
+                    process.stdin.write("\n")
+                    process.stdin.flush()
+            found[name] = [_answer(process, "pace") for process in started[:count]]
+            print(name, found[name], flush=True)  # the end of what a step printed is kept, if it is stopped
         for process in started:
-            with suppress(BrokenPipeError):
-                process.stdin.write("\n")
-                process.stdin.flush()
-        ended = [(*process.communicate(), process.returncode) for process in started]
-    failed = [errors[-1000:] for _, errors, code in ended if code]
-    return failed[0] if failed else [float(said.split()[-1]) for said, *_ in ended]
+            process.communicate()  # with the end of its input it ends
+        said = [path.read_text("utf-8")[-1000:] for path in errors]
+    failed = [text for text, process in zip(said, started, strict=True) if process.returncode]
+    return dict.fromkeys(turns, failed[0]) if failed else found
+
+
+def _answer(process: Any, word: str) -> float | None:
+    """The number after ``word`` in the next line that begins with it, 0 without one; None if the process ends before.
+    Libraries print other lines."""
+    for line in process.stdout:
+        first, _, number = line.strip().partition(" ")
+        if first == word:
+            return float(number or 0)
+    return None
 
 
 @contextmanager
@@ -245,7 +265,8 @@ def _mps() -> Iterator[dict[str, str]]:
 
 
 def pace(size: Size, rounds: int) -> float:
-    """Steps per second on MNLI, over two seconds for each round: says that it is ready and waits for a line first."""
+    """Steps per second on MNLI, over two seconds for each round: says that it is ready, and times a turn for each line
+    that it is given."""
     from xlt.train.batches import StepShard
 
     engine, stream = _training(size, "graph", dropout=0.1, steps=1_000_000)
@@ -254,14 +275,15 @@ def pace(size: Size, rounds: int) -> float:
         losses = [engine.step(batch)[0] for batch in batches]
     losses[-1].item()
     print("ready", flush=True)
-    sys.stdin.readline()
-    start, steps = time.perf_counter(), 0
-    while time.perf_counter() < start + 2 * rounds:
-        losses = [engine.step(batch)[0] for batch in batches]
-        losses[-1].item()
-        steps += len(batches)
-    found = steps / (time.perf_counter() - start)
-    print(found, flush=True)
+    found = 0.0
+    for _ in sys.stdin:
+        start, steps = time.perf_counter(), 0
+        while time.perf_counter() < start + 2 * rounds:
+            losses = [engine.step(batch)[0] for batch in batches]
+            losses[-1].item()
+            steps += len(batches)
+        found = steps / (time.perf_counter() - start)
+        print("pace", found, flush=True)
     return found
 
 

@@ -249,13 +249,17 @@ def part_lines(found: Iterable[parts.PartCost]) -> Iterator[str]:
         elif total := sum(known or 0 for known in examples):
             tokens = "tokens not known yet" if cost.unknown_runs else f"{_tokens(cost.training_tokens)} tokens"
             count = f"{total:,} training examples, {tokens}"
-        hours = [
-            f"training {_hours(took.training)}, all {_hours(took.total)}{_how(took)} on {on}"
-            for on, took in cost.hours.items()
-        ]
-        timed = any(took.gpu and took.measured for took in cost.hours.values())
-        hours += [] if timed else ["not timed on a GPU yet"]
-        yield f"  {each.backbone}; {count}; {'; '.join(hours)}"
+        yield f"  {each.backbone}; {count}; {times(cost)}"
+
+
+def times(cost: costs.Estimate) -> str:
+    """How long one seed takes by each device and engine, and whether anybody timed it on a GPU, on one line."""
+    hours = [
+        f"training {_hours(took.training)}, all {_hours(took.total)}{_how(took)} on {on}"
+        for on, took in cost.hours.items()
+    ]
+    timed = any(took.gpu and took.measured for took in cost.hours.values())
+    return "; ".join(hours if timed else [*hours, "not timed on a GPU yet"])
 
 
 def _how(took: durations.Hours) -> str:

@@ -25,7 +25,8 @@ with lazily():
     import torch
 
     from xlt.cli import progress
-    from xlt.pipeline import cluster, executor, grid, parts, provenance, single, sources, spec, store, tiers
+    from xlt.data import source as rows
+    from xlt.pipeline import cluster, estimate, executor, grid, parts, provenance, single, sources, spec, store, tiers
     from xlt.train import engine as engines
     from xlt.train import seeding
     from xlt.verify import evidence
@@ -75,8 +76,8 @@ def reproduce(
     settings = settings if queue else _tested(settings, auto=engine.engine == "auto")
     builder = partial(grid.GridBuilder, described, source, seed=seed, precision=precision, engine=settings.engine)
     planned = builder(parts=chosen, model=instead).grid()
-    for name, reason in planned.left_out.items():
-        say(f"{name}: {reason}.")
+    on_gpu = queue.gpus > 0 if queue else torch.cuda.is_available()
+    _say_planned(planned, described.plan(named.name), source, gpu=on_gpu)
     if queue and where.dry_run:
         _show_jobs(queue, planned, store.RunStore(results))
         return
@@ -91,6 +92,14 @@ def reproduce(
         done = made_by.run_grid(planned)
     _say_made(done, progress.clock(time.monotonic() - began))
     verify.verify_and_report(results, source, checks)
+
+
+def _say_planned(planned: grid.Grid, described: tiers.SourcePlan, source: rows.Source, *, gpu: bool) -> None:
+    """Say what is left out and, on a GPU, how long all takes; with parts it was said for each of them."""
+    for name, reason in planned.left_out.items():
+        say(f"{name}: {reason}.")
+    if gpu and not described.parts:
+        say(f"Time of one seed, from the beginning: {plan.times(estimate.estimate(planned, described, source))}.")
 
 
 def _say_made(done: executor.GridResult, took: str) -> None:

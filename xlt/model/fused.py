@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
+from xlt_kernels.embedding import embedding
 from xlt_kernels.gelu import bias_gelu
 from xlt_kernels.layer_norm import layer_norm
 from xlt_kernels.switch import serves
@@ -50,11 +51,19 @@ class LinearGelu(nn.Linear):
         return bias_gelu(F.linear(hidden, self.weight), self.bias)
 
 
+class Embedding(nn.Embedding):
+    """An embedding whose gradient is added up in fp32, also where it is rounded."""
+
+    def forward(self, token_ids: Tensor) -> Tensor:
+        """The vectors ``[..., H]`` of ``token_ids [...]``."""
+        return embedding(token_ids, self.weight, self.padding_idx)
+
+
 def install(encoder: nn.Module) -> None:
     """Put the kernels that serve on this machine into the blocks of ``encoder``.
 
-    Only modules with the names and the layout of the BERT, RoBERTa and XLM-R families are replaced, and GELU only
-    where the model uses the exact form. Names, parameters and modes stay. On a CPU nothing is replaced.
+    Only modules with the names and the layout of the BERT, RoBERTa and XLM-R families are replaced, GELU only where the
+    model uses the exact form, and embeddings. Names, parameters and modes stay. On a CPU nothing is replaced.
     """
     probe = torch.empty(0, device="cuda" if torch.cuda.is_available() else "cpu")
     for parent in list(encoder.modules()):
@@ -65,6 +74,9 @@ def install(encoder: nn.Module) -> None:
         if (middle := children.get("intermediate")) and serves("gelu", probe) and _is_gelu(middle):
             middle.dense = _as(LinearGelu, middle.dense)
             middle.intermediate_act_fn = nn.Identity()
+        for name, child in children.items():
+            if type(child) is nn.Embedding and serves("embedding", probe):
+                setattr(parent, name, _as(Embedding, child))
 
 
 def _as(kind: type[_Module], module: nn.Module) -> _Module:

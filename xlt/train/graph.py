@@ -227,8 +227,6 @@ class GraphEngine:
             loss = bucket_loss(self._model, batch)
             if len(batches) > 1:
                 loss = loss / len(batches)
-            # Up to 3,072 tokens torch adds the gradients of an embedding's row in bf16: frequent rows are off by up to
-            # 1 %.
             loss.backward()
             losses.append(loss.detach())
         fill_missing_gradients(self._model)

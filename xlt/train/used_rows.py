@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
+from xlt_kernels.embedding import embedding
 
 from xlt.data.packing import Encoded
 from xlt.model.encoder import PackedModel
+from xlt.model.fused import Embedding
 from xlt.tasks.record import Recipe
 from xlt.train.loop import Trained
 
@@ -44,7 +45,7 @@ class RowsEmbedding(nn.Embedding):
     def forward(self, token_ids: Tensor) -> Tensor:
         """The vectors ``[..., H]`` of ``token_ids [...]``."""
         places: Any = self.places
-        return F.embedding(places[token_ids], self.weight, self.padding_idx)
+        return embedding(places[token_ids], self.weight, self.padding_idx)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ def train_used_rows(model: PackedModel, examples: Iterable[Encoded], special: It
     None, and the model as it is, where masked LM needs all rows, or where there is little to leave out.
     """
     whole = model.backbone.get_input_embeddings()
-    if model.lm_head is not None or type(whole) is not nn.Embedding:
+    if model.lm_head is not None or type(whole) not in (nn.Embedding, Embedding):
         return None
     read = np.zeros(whole.num_embeddings, dtype=bool)
     read[list(special)] = True
