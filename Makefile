@@ -19,7 +19,7 @@ LOCKED := DS_ACCELERATOR=cpu DS_BUILD_OPS=0 \
 	$(PIP) install --quiet --no-deps --require-hashes --no-build-isolation --use-pep517 -r
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce verify report expected golden statistics world test mutants fuzz soak lint lock image clean
+.PHONY: help install reproduce verify report expected golden statistics world test mutants fuzz soak lint lock image image-cpu clean
 
 define PREREQUISITES
 import os, shutil, sys, sysconfig
@@ -41,7 +41,7 @@ endef
 export PREREQUISITES
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "  TIER=$(TIER) RESULTS=$(RESULTS) VENV=$(VENV) PYTHON=$(PYTHON) WORKERS=$(WORKERS) can be set on the command line;"
 	@echo "  ARGS='...' adds options to reproduce, verify, report (of xlt), test (of pytest), mutants (names), fuzz, soak, lock (of uv) and image (of docker build)."
@@ -134,11 +134,13 @@ lock: ## resolve artifact/lock/*.in again; keeps what still fits, ARGS=--upgrade
 	resolve dev '$$' --constraints $(LOCKS)/cpu.lock
 
 # As xlt names it: with +changes if files differ from the commit.
-image: COMMIT = $(shell git describe --always --abbrev=40 --exclude='*' --dirty=+changes 2>/dev/null)
-image: ## build the container images, xlt:latest for a GPU and xlt:cpu; DOCKER=podman builds with podman
+image image-cpu: COMMIT = $(shell git describe --always --abbrev=40 --exclude='*' --dirty=+changes 2>/dev/null)
+image: image-cpu ## build the container images, xlt:latest for a GPU and xlt:cpu; DOCKER=podman builds with podman
+	$(DOCKER) build --build-arg VARIANT=gpu --build-arg COMMIT=$(COMMIT) --tag xlt:latest $(ARGS) .
+
+image-cpu: ## build xlt:cpu alone
 	@command -v $(DOCKER) >/dev/null || \
 	  { echo "'$(DOCKER)' was not found: install Docker, or name another such program: make image DOCKER=podman" >&2; exit 1; }
-	$(DOCKER) build --build-arg VARIANT=gpu --build-arg COMMIT=$(COMMIT) --tag xlt:latest $(ARGS) .
 	$(DOCKER) build --build-arg VARIANT=cpu --build-arg COMMIT=$(COMMIT) --tag xlt:cpu $(ARGS) .
 
 clean: ## remove .venv and what the tools cached; results stay

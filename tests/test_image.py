@@ -104,10 +104,10 @@ def test_only_what_the_image_needs_reaches_the_builder() -> None:
     assert all((PROJECT / name).exists() for name in sent)
 
 
-def make_image(*arguments: str) -> subprocess.CompletedProcess[str]:
+def make_image(*arguments: str, target: str = "image") -> subprocess.CompletedProcess[str]:
     # A make that runs the tests would have this one announce the folders it enters.
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
-    command = ["make", "image", *arguments]
+    command = ["make", target, *arguments]
     return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, env=environment)
 
 
@@ -115,12 +115,14 @@ def test_make_image_builds_and_tags_both_variants() -> None:
     # `true` stands for docker: make prints each command.
     made = make_image("DOCKER=true", "ARGS=--pull")
     assert made.returncode == 0, made.stderr
-    gpu, cpu = (line for line in made.stdout.splitlines() if line.startswith("true build"))
+    cpu, gpu = (line for line in made.stdout.splitlines() if line.startswith("true build"))
     assert "VARIANT=gpu" in gpu
     assert gpu.endswith("--tag xlt:latest --pull .")
     assert "VARIANT=cpu" in cpu
     assert cpu.endswith("--tag xlt:cpu --pull .")
     assert re.search(r"--build-arg COMMIT=([0-9a-f]{40}(\+changes)?)? ", gpu)
+    alone = make_image("DOCKER=true", "ARGS=--pull", target="image-cpu").stdout.splitlines()
+    assert [line for line in alone if line.startswith("true build")] == [cpu]
 
 
 def test_make_image_without_docker_is_one_clear_message() -> None:

@@ -180,9 +180,12 @@ def test_plan_says_what_is_done(
     done = invoke("plan", "--results", str(results), *arguments).document
     assert {run["state"] for run in done["runs"]} == {"done"}
     assert done["data_absent"] == ""
+    assert all(run["seconds"] > 0 for run in done["runs"])
+    shown = invoke("plan", "--results", str(results), *arguments[:-1]).out
+    assert f"for the {len(done['runs'])} runs that are done" in shown
     assert len(done["estimate"]["runs"]) == len(done["runs"])
     fresh = invoke("plan", "--results", str(tmp_path), *arguments).document
-    assert {run["state"] for run in fresh["runs"]} == {"absent"}
+    assert {(run["state"], run["seconds"]) for run in fresh["runs"]} == {("absent", None)}
     assert [run["hash"] for run in fresh["runs"]] == [run["hash"] for run in done["runs"]]
 
 
@@ -269,6 +272,7 @@ def test_retrieve_with_a_layer_of_choice(invoke: Invoke, results: Path, tiny_fil
     )
     assert beyond.code == ExitCode.USAGE
     assert "2 blocks" in beyond.err
+    assert invoke("retrieve", "tatoeba", "--model", "x", "--layer", "0").code == ExitCode.USAGE
 
 
 def test_retrieve_as_the_encoder_was_trained_to_be_read(

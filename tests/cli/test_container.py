@@ -78,6 +78,17 @@ def test_a_mount_that_this_user_cannot_write_is_named(tmp_path: Path, monkeypatc
     assert "--user $(id -u):$(id -g)" in warning
 
 
+def test_results_mounted_below_the_volume_outlive_the_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mountinfo = tmp_path / "mountinfo"
+    mountinfo.write_text(mounted("/var/home/me/results", str(tmp_path / "results")), encoding="utf-8")
+    monkeypatch.setenv("XLT_VOLUME", str(tmp_path))
+    assert "nothing is mounted" in volume_warning(mountinfo)
+    monkeypatch.setenv("XLT_RESULTS", str(tmp_path / "results"))
+    assert volume_warning(mountinfo) == ""
+
+
 def test_it_is_the_first_line_printed_and_never_part_of_the_result() -> None:
     command = [sys.executable, "-m", "xlt", "tasks", "show", "nonsense", "--json"]
     inside = os.environ | {"XLT_VOLUME": "/no-such-mount"}

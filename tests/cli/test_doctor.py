@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -45,6 +47,7 @@ def test_whether_processes_share_the_gpu_at_the_same_time_is_told(monkeypatch, t
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (100 * doctor.GIB, 140 * doctor.GIB))
     monkeypatch.setattr(doctor, "device_name", lambda: "a GPU")
     monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", str(tmp_path))
+    monkeypatch.setattr(doctor.shutil, "which", lambda program: None)
     gpu, mps = doctor._gpu()
     assert (gpu.status, gpu.found) == ("pass", "1 x a GPU, 100 of 140 GiB free")
     assert (mps.name, mps.status) == ("MPS", "pass")
@@ -53,6 +56,26 @@ def test_whether_processes_share_the_gpu_at_the_same_time_is_told(monkeypatch, t
     assert [*doctor._gpu()][1].found.startswith("on: ")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert [check.name for check in doctor._gpu()] == ["GPU"]
+
+
+def test_a_driver_that_is_too_old_for_torchs_cuda_fails_and_little_shared_memory_is_told(monkeypatch, tmp_path):
+    program = tmp_path / "nvidia-smi"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert list(doctor._driver("13.0")) == []
+    for version, status in (("570.86.10", "fail"), ("580.65.06", "pass"), ("", "fail")):
+        program.write_text(f"#!/bin/sh\necho {version}\n")
+        program.chmod(0o755)
+        (check,) = doctor._driver("13.0")
+        assert (check.name, check.status) == ("driver", status)
+    assert "580 or newer" in check.fix
+    assert list(doctor._driver(None)) == []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (1, 1))
+    monkeypatch.setattr(doctor, "device_name", lambda: "a GPU")
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: SimpleNamespace(total=64 << 20, free=64 << 20))
+    shared = next(check for check in doctor._gpu() if check.name == "shared memory")
+    assert (shared.status, "--shm-size" in shared.fix) == ("warn", True)
 
 
 def test_what_is_kept_of_tokenized_rows_is_told_and_where(monkeypatch, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import subprocess
 import sys
 from typing import get_args
@@ -62,6 +63,15 @@ def test_commands_and_options_are_those_documented() -> None:
     for name, expected in OPTIONS.items():
         options = {text for option in commands[name].params for text in option.opts if text.startswith("--")}
         assert options == expected, name
+
+
+def test_a_shell_completes_commands_and_their_options() -> None:
+    asked = {"_XLT_COMPLETE": "complete_bash", "COMP_WORDS": "xlt retrieve --re", "COMP_CWORD": "2"}
+    command = [sys.executable, "-m", "xlt"]
+    done = subprocess.run(command, env=os.environ | asked, capture_output=True, text=True, check=False)
+    assert (done.stdout.split(), done.stderr) == (["--readings", "--results"], "")
+    shown = subprocess.run([*command, "--show-completion", "bash"], capture_output=True, text=True, check=True)
+    assert "_XLT_COMPLETE=complete_bash" in shown.stdout
 
 
 def test_a_command_is_found_in_the_module_of_its_name() -> None:

@@ -44,11 +44,11 @@ ENVIRONMENT = {
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
 }
 TEMPORARY = "Set TMPDIR to a folder that can be written; for a container: docker run --tmpfs /tmp ..."
+COMPLETION = {"--install-completion", "--show-completion"}
 TYPER_INTERRUPTED = 130  # what typer returns where it has caught the interruption itself
 
 app = typer.Typer(
     name="xlt",
-    add_completion=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
     help=ABOUT,
@@ -117,6 +117,8 @@ def main() -> NoReturn:
 def run(arguments: list[str]) -> int:
     """Carry out one command line and return its exit code. Standard output receives results and nothing else."""
     # Not by callbacks: an error in the command line itself must already be reported in the form asked for.
+    if "_XLT_COMPLETE" in os.environ or COMPLETION & set(arguments):
+        app(arguments, prog_name="xlt")  # to a shell that asks what could follow typer answers by itself, and exits
     settings.as_json = "--json" in arguments
     settings.debug = "--debug" in arguments
     prints_help = not arguments or {"-h", "--help", "--version"} & set(arguments)

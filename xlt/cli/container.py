@@ -18,14 +18,17 @@ def volume_warning(mountinfo: Path = Path("/proc/self/mountinfo")) -> str:
     volume = os.environ.get("XLT_VOLUME")
     if not volume:
         return ""
-    if not outlives_container(Path(volume), mountinfo.read_text("utf-8")):
+    # A folder of results that is mounted below the volume is kept, whatever lies at the volume itself.
+    results = Path(os.environ.get("XLT_RESULTS") or volume)
+    if not outlives_container(results, mountinfo.read_text("utf-8")):
         return (
             f"Warning: nothing is mounted at {volume}: results written there are lost with this container. "
             f"To keep them: docker run -v xlt-data:{volume} ...\n"
         )
-    if not os.access(volume, os.W_OK):
+    place = results if results.is_dir() else Path(volume)
+    if not os.access(place, os.W_OK):
         return (
-            f"Warning: user {os.getuid()} cannot write what is mounted at {volume}. Give docker run the option "
+            f"Warning: user {os.getuid()} cannot write what is mounted at {place}. Give docker run the option "
             f"--user $(id -u):$(id -g), or use a named volume: -v xlt-data:{volume}\n"
         )
     return ""

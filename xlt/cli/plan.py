@@ -67,6 +67,8 @@ class PlannedRun:
     """done, unfinished, absent, damaged, or unknown where the data is absent."""
     problem: str
     """What is wrong with its folder; empty where nothing is."""
+    seconds: float | None = None
+    """How long it took, as its provenance says; null where it is not done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +157,7 @@ def plan(
     result = Plan(
         tier=planned.tier,
         source=named.name,
-        runs=list(_planned(planned, states)),
+        runs=list(_planned(planned, states, runs)),
         seed=seed,
         seeds=described.seeds,
         left_out=planned.left_out,
@@ -201,13 +203,21 @@ def _fetch(fault: DataFault, tier: str, source: str, asked: Sequence[str]) -> st
     return f"xlt fetch --tier {tier}{''.join(f' --part {name}' for name in asked)} --data-root DIR"
 
 
-def _planned(planned: grid.Grid, states: Sequence[tuple[str, str]]) -> Iterator[PlannedRun]:
+def _planned(planned: grid.Grid, states: Sequence[tuple[str, str]], made: store.RunStore) -> Iterator[PlannedRun]:
     names = {run.hash: run.name for run in planned.runs}
     for run, listed, (state, problem) in zip(planned.runs, planned.as_json()["runs"], states, strict=True):
         if state == UNKNOWN:
             listed = {**listed, "folder": "", "hash": "", "parent": None}
         starts_from = names.get(run.parent or "", "")
-        yield PlannedRun(**listed, name=run.name, starts_from=starts_from, state=state, problem=problem)
+        took = store.read_provenance(made.path(run.folder)).seconds if state == "done" else {}
+        yield PlannedRun(
+            **listed,
+            name=run.name,
+            starts_from=starts_from,
+            state=state,
+            problem=problem,
+            seconds=sum(took.values()) if took else None,
+        )
 
 
 def _shown(plan: Plan) -> Shown:
@@ -225,6 +235,8 @@ def _shown(plan: Plan) -> Shown:
         yield f"To get it: {plan.fetch}"
     yield from _costs(plan.estimate)
     yield f"  runs at a time   {plan.at_once} ({plan.at_once_why})"
+    if timed := [run.seconds for run in plan.runs if run.seconds is not None]:
+        yield f"  time it took     {_hours(sum(timed) / 3600)} for the {len(timed)} runs that are done, added up"
     if kept := plan.kept:
         size = "of unknown size" if kept.bytes is None else f"{kept.bytes / 1e9:.0f} GB"
         timed = [f"{_hours(hours)} on {on}" for on, hours in kept.stretch_hours.items()]

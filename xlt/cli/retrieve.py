@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import typer
+
 from xlt.cli import options
 from xlt.cli.readings import show_readings
 from xlt.cli.single_run import make_run
@@ -22,7 +24,12 @@ def retrieve(
     model: options.Model,
     data: options.DataOptions,
     chosen: options.ScoringOptions,
-    layer: Annotated[int, "Pool the output of block N. Default: the model's own choice."] = 0,
+    layer: Annotated[
+        int | None,
+        typer.Option(
+            "--layer", metavar="N", min=1, help="Pool the output of block N. Default: the model's own choice."
+        ),
+    ] = None,
     pooling: Annotated[
         Literal["mean", "first"] | None,
         "A sentence's vector: the mean over its tokens, or its first token. Default: the model's own choice, or mean.",
@@ -48,7 +55,7 @@ def retrieve(
     """
     if get_task(task).kind != "retrieval":
         raise UsageFault(f"'{task}' is not a retrieval task.", fix=f"xlt evaluate {task} --model MODEL")
-    asked = {"retrieval_layer": layer or None, "pooling": pooling, "prefix": prefix}
+    asked = {"retrieval_layer": layer, "pooling": pooling, "prefix": prefix}
     retrieval = {name: value for name, value in asked.items() if value is not None}
     if readings:
         show_readings(task, model, data, chosen, results, retrieval=retrieval, printed=printed, before=before)

@@ -17,7 +17,7 @@ from xlt.cli.lazy import lazily
 from xlt.cli.options import TaskKey
 from xlt.cli.output import Shown, emit, table
 from xlt.errors import ExitCode
-from xlt.tasks.catalogue import TASKS, get_task
+from xlt.tasks.catalogue import INTERMEDIATE, MASKED_LM, TARGET, TASKS, get_task
 from xlt.tasks.record import Task
 
 with lazily():
@@ -50,7 +50,7 @@ def _task_lines(task: Task) -> Shown:
 
 def check(data_root: Annotated[Path, "The folder of the task files."]) -> None:
     """Read every task file in a folder, and report rows and problems."""
-    report = files.check(data_root, TASKS.values())
+    report = files.check(data_root, (MASKED_LM, *INTERMEDIATE, *TARGET))
     emit(report, _checked(report))
     if report.problems:
         raise typer.Exit(int(ExitCode.DATA))
@@ -61,10 +61,11 @@ def _checked(report: files.CheckReport) -> Shown:
         (key, split, len(languages), sum(languages.values()))
         for key, splits in report.tasks.items()
         for split, languages in splits.items()
+        if languages
     )
     yield table(("task", "split", "languages", "rows"), rows)
     for problem in report.problems:
         place = f"{problem.file}:{problem.line}" if problem.line else problem.file
-        yield f"{place}: {problem.message}"
+        yield f"{place}: {problem.message}".removeprefix(": ")
     for folder, names in report.unread.items():
         yield f"{folder}: no task reads {len(names)} of the files, such as '{names[0]}'"

@@ -23,6 +23,8 @@ from xlt.pipeline.provenance import commit, cpu_name, device_name, versions
 Status = Literal["pass", "warn", "fail", "not tested"]
 GIB = 1024**3
 COMPILE_SECONDS = 300.0
+# By CUDA's version, the first driver that serves it: NVIDIA's table of minor version compatibility.
+OLDEST_DRIVER = {"12": 525, "13": 580}
 # Nothing else imports these before the step that needs them.
 PACKAGES = ("huggingface_hub", "datasets", "seqeval")
 
@@ -231,16 +233,38 @@ def _larger_than_needed() -> Iterator[DoctorCheck]:
         yield DoctorCheck(name="torch's build", status="warn", found=found, fix=fix)
 
 
+def _driver(cuda: str | None) -> Iterator[DoctorCheck]:
+    """Whether the driver, where there is one, is new enough for the CUDA that torch is built for."""
+    least = OLDEST_DRIVER.get((cuda or "").partition(".")[0])
+    if least is None or not (program := shutil.which("nvidia-smi")):
+        return
+    command = [program, "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False).stdout.split()
+    except (OSError, subprocess.TimeoutExpired):
+        found = []
+    version = found[0] if found else "no answer of nvidia-smi"
+    major = version.partition(".")[0]
+    fix = f"CUDA {cuda} needs a driver of version {least} or newer: update it on the host; the image does not hold it."
+    yield _check("driver", major.isdecimal() and int(major) >= least, version, fix)
+
+
 def _gpu() -> Iterator[DoctorCheck]:
     import torch
 
     if not torch.cuda.is_available():
         fix = "The smoke tier needs none. With docker, pass --gpus all; XLM-R Large needs 24 GB of GPU memory."
         yield _check("GPU", False, "none", fix, otherwise="warn")
+        yield from _driver(torch.version.cuda)
         return
     free, total = torch.cuda.mem_get_info()
     found = f"{torch.cuda.device_count()} x {device_name()}, {free / GIB:.0f} of {total / GIB:.0f} GiB free"
     yield _check("GPU", total >= 22 * GIB, found, "XLM-R Large needs 24 GB: use --zero 3_offload.", otherwise="warn")
+    yield from _driver(torch.version.cuda)
+    if torch.cuda.device_count() > 1:
+        shared = shutil.disk_usage("/dev/shm").total
+        fix = "GPUs that share a run (--shard) exchange data there: docker run --shm-size 8g"
+        yield _check("shared memory", shared >= GIB, f"{shared / GIB:.1f} GiB", fix, otherwise="warn")
     # Where CUDA looks for the daemon through which several processes compute on one GPU at the same time.
     daemon = Path(os.environ.get("CUDA_MPS_PIPE_DIRECTORY") or "/tmp/nvidia-mps") / "control"
     off = "off: with --processes N the runs on one GPU take turns; to start it: nvidia-cuda-mps-control -d"

@@ -188,3 +188,14 @@ def test_data_root_without_any_task_file_is_a_problem(tmp_path):
 def test_data_root_must_be_a_folder(tmp_path):
     with pytest.raises(DataFault, match="not a folder"):
         check(tmp_path / "absent", [XNLI])
+
+
+def test_a_record_that_nothing_understands_and_a_key_of_several_tasks_are_problems(write, tmp_path):
+    write("xnli/dev-de.tsv", "A\tB\tneutral\n")
+    wrong = replace(TATOEBA, kind="retreival", metric="acc")
+    found = [problem.message for problem in check(tmp_path, [XNLI, wrong, replace(XQUAD, key="xnli")]).problems]
+    assert [message.partition(" is none of ")[0] for message in found[:2]] == [
+        "the kind 'retreival' of the task 'tatoeba'",
+        "the metric 'acc' of the task 'tatoeba'",
+    ]
+    assert found[2:] == ["2 tasks have the key 'xnli'."]

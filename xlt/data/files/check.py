@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
 from xlt.data.files.locate import check_root, declared_languages, locate, some_file_exists
 from xlt.data.files.reading import FileFault
 from xlt.data.files.source import TRANSLATED, read, read_text_file, text_files, translated_languages
 from xlt.data.rows import Row, SpanRow, is_blank
 from xlt.errors import XltError, encodable
-from xlt.tasks.record import ENGLISH, Split, Task
+from xlt.tasks.record import ENGLISH, Kind, Metric, Split, Task
+
+CATALOGUE = "xlt/tasks/catalogue.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +24,7 @@ class FileProblem:
     """One thing that is wrong with a file."""
 
     file: str
-    """The path below the data root."""
+    """The path below the data root; where a task's record is wrong, that of the catalogue."""
     line: int | None
     """The line, counted from 1, if a single line is wrong."""
     message: str
@@ -62,6 +66,8 @@ def check(root: Path, tasks: Iterable[Task]) -> CheckReport:
     report = CheckReport()
     translations = translated_languages(root)
     read_files: set[Path] = set()
+    tasks = list(tasks)
+    report.problems.extend(_record_problems(tasks))
     for task in tasks:
         counts = report.tasks[task.key] = {split: {} for split in task.files}
         # Every language as it is declared, then translations of the English training set.
@@ -85,6 +91,18 @@ def check(root: Path, tasks: Iterable[Task]) -> CheckReport:
         report.problems.append(FileProblem("", None, nothing))
     report.unread.update(_unread(root, read_files))
     return report
+
+
+def _record_problems(tasks: Sequence[Task]) -> Iterator[FileProblem]:
+    """Records that say what nothing understands, and keys that several have: of these only the last would be used."""
+    for task in tasks:
+        for name, values in {"kind": get_args(Kind), "metric": get_args(Metric)}.items():
+            if (value := getattr(task, name)) not in values:
+                why = f"the {name} '{value}' of the task '{task.key}' is none of {', '.join(values)}."
+                yield FileProblem(CATALOGUE, None, why)
+    for key, count in Counter(task.key for task in tasks).items():
+        if count > 1:
+            yield FileProblem(CATALOGUE, None, f"{count} tasks have the key '{key}'.")
 
 
 def _unread(root: Path, read_files: set[Path]) -> dict[str, list[str]]:
