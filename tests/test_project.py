@@ -20,6 +20,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from xlt import __version__
+
 PROJECT = Path(__file__).parent.parent
 LOCKS = PROJECT / "artifact" / "lock"
 LONGEST_FILE = 400
@@ -109,14 +111,40 @@ def test_licence_is_apache_2() -> None:
     assert all(f"\n   {clause}. " in text for clause in range(1, 10))
 
 
-def test_citation_names_this_version_and_the_paper() -> None:
-    citation = yaml.safe_load((PROJECT / "CITATION.cff").read_text(encoding="utf-8"))
+def test_all_that_names_the_project_agrees() -> None:
+    """CITATION.cff, codemeta.json, .zenodo.json and pyproject.toml: names, version, licence, authors, and the paper."""
+    cited = yaml.safe_load((PROJECT / "CITATION.cff").read_text(encoding="utf-8"))
+    meta, zenodo = (
+        json.loads((PROJECT / name).read_text(encoding="utf-8")) for name in ("codemeta.json", ".zenodo.json")
+    )
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert citation["cff-version"] == "1.2.0"
-    assert (citation["version"], citation["license"]) == (project["version"], project["license"])
-    paper = citation["preferred-citation"]
-    assert paper["title"] == "English Intermediate-Task Training Improves Zero-Shot Cross-Lingual Transfer Too"
-    assert [author["family-names"] for author in paper["authors"]][:2] == ["Phang", "Calixto"]
+    assert cited["cff-version"] == "1.2.0"
+    assert {cited["version"], meta["version"], zenodo["version"], __version__} == {project["version"]}
+    assert {cited["license"], meta["license"].removeprefix("https://spdx.org/licenses/"), zenodo["license"]} == {
+        project["license"]
+    }
+    authors = [author["name"] for author in cited["authors"]]
+    assert [each["name"] for each in meta["author"]] == [each["name"] for each in zenodo["creators"]] == authors
+    assert cited["keywords"] == meta["keywords"] == zenodo["keywords"]
+    assert (meta["name"], meta["description"]) == (project["name"], project["description"])
+    assert zenodo["title"] == cited["title"]
+    assert zenodo["description"].startswith(f"{project['description']}. ")
+    assert meta["programmingLanguage"]["version"] == project["requires-python"]
+    paper, its = cited["preferred-citation"], meta["referencePublication"]
+    assert (
+        paper["title"]
+        == its["name"]
+        == "English Intermediate-Task Training Improves Zero-Shot Cross-Lingual Transfer Too"
+    )
+    named = [(each["given-names"], each["family-names"]) for each in paper["authors"]]
+    assert named == [(each["givenName"], each["familyName"]) for each in its["author"]]
+    assert ("Jason", "Phang") in named
+    preprint = paper["identifiers"][0]["value"]
+    assert preprint == zenodo["related_identifiers"][0]["identifier"]
+    assert its["sameAs"] == f"https://arxiv.org/abs/{preprint.removeprefix('arXiv:')}"
+    assert str(paper["year"]) == its["datePublished"]
+    for page in ("SECURITY.md", "CHANGELOG.md"):
+        assert project["version"] in (PROJECT / page).read_text(encoding="utf-8"), page
 
 
 def test_artifact_files_parse() -> None:

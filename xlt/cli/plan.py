@@ -235,8 +235,8 @@ def _shown(plan: Plan) -> Shown:
         yield f"To get it: {plan.fetch}"
     yield from _costs(plan.estimate)
     yield f"  runs at a time   {plan.at_once} ({plan.at_once_why})"
-    if timed := [run.seconds for run in plan.runs if run.seconds is not None]:
-        yield f"  time it took     {_hours(sum(timed) / 3600)} for the {len(timed)} runs that are done, added up"
+    if spent := [run.seconds for run in plan.runs if run.seconds is not None]:
+        yield f"  time it took     {_hours(sum(spent) / 3600)} for the {len(spent)} runs that are done, added up"
     if kept := plan.kept:
         size = "of unknown size" if kept.bytes is None else f"{kept.bytes / 1e9:.0f} GB"
         timed = [f"{_hours(hours)} on {on}" for on, hours in kept.stretch_hours.items()]
