@@ -35,7 +35,6 @@ RUN DS_BUILD_SHM_COMM=1 \
 COPY . .
 RUN pip install --no-deps --no-build-isolation . \
     && pip check \
-    && mv artifact /opt/xlt/artifact \
     && chmod -R a+rX,go-w /opt/xlt
 
 FROM base
@@ -43,7 +42,6 @@ COPY --from=build /opt/xlt /opt/xlt
 # All that is written lies in the volume; any --user may write there, also one without a name or a home.
 RUN install --directory --mode=1777 /data
 ENV PATH=/opt/xlt/bin:$PATH \
-    XLT_ARTIFACT=/opt/xlt/artifact \
     XLT_VOLUME=/data \
     XLT_RESULTS=/data/results \
     XLT_DATA_LOCK=/data/data.lock \

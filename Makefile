@@ -5,6 +5,8 @@ VENV    ?= .venv
 RESULTS ?= results
 TIER    ?= smoke
 ARGS    ?=
+# What is installed: the checkout, which goes on to be edited, or a wheel.
+PACKAGE ?= --editable .
 WORKERS ?= 2
 DOCKER  ?= docker
 
@@ -12,6 +14,7 @@ TORCH := torch==2.13.0
 UV    := uv==0.13.8
 LOCKS := artifact/lock
 BIN   := $(VENV)/bin
+RELEASE := build/release
 PIP   := $(BIN)/python -m pip --disable-pip-version-check
 # deepspeed and seqeval are published as source only: they are built with what build.lock holds, not with what pip
 # would fetch, and deepspeed without its operators (they compile on first use), so that it asks for no nvcc.
@@ -19,7 +22,7 @@ LOCKED := DS_ACCELERATOR=cpu DS_BUILD_OPS=0 \
 	$(PIP) install --quiet --no-deps --require-hashes --no-build-isolation --use-pep517 -r
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce verify report expected golden statistics world test mutants fuzz soak lint lock image image-cpu clean
+.PHONY: help install reproduce verify report expected golden statistics world test mutants fuzz soak lint lock image image-cpu release-check clean
 
 define PREREQUISITES
 import os, shutil, sys, sysconfig
@@ -41,7 +44,7 @@ endef
 export PREREQUISITES
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "  TIER=$(TIER) RESULTS=$(RESULTS) VENV=$(VENV) PYTHON=$(PYTHON) WORKERS=$(WORKERS) can be set on the command line;"
 	@echo "  ARGS='...' adds options to reproduce, verify, report (of xlt), test (of pytest), mutants (names), fuzz, soak, lock (of uv) and image (of docker build)."
@@ -58,7 +61,7 @@ $(VENV)/.installed: $(LOCKS)/build.lock $(LOCKS)/cpu.lock pyproject.toml
 	@$(PIP) install --quiet $(TORCH)
 	@echo "... then $(LOCKS)/cpu.lock ..."
 	@$(LOCKED) $(LOCKS)/cpu.lock
-	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@$(PIP) install --quiet --no-deps --no-build-isolation $(PACKAGE)
 	@$(PIP) check
 	@touch $@
 
@@ -144,6 +147,15 @@ image-cpu: ## build xlt:cpu alone
 	@command -v $(DOCKER) >/dev/null || \
 	  { echo "'$(DOCKER)' was not found: install Docker, or name another such program: make image DOCKER=podman" >&2; exit 1; }
 	$(DOCKER) build --build-arg VARIANT=cpu --build-arg COMMIT=$(COMMIT) --tag xlt:cpu $(ARGS) .
+
+# Away from the checkout, whose modules and data would hide what a wheel lacks.
+release-check: install ## build source archive and wheel, and run the smoke tier from the wheel in an environment of its own
+	rm -rf $(RELEASE) && mkdir -p $(RELEASE)
+	$(BIN)/python -c "from setuptools import build_meta; build_meta.build_sdist('$(RELEASE)')"
+	$(PIP) wheel --quiet --no-deps --no-build-isolation --wheel-dir $(RELEASE) $(RELEASE)/xlt-*.tar.gz
+	$(MAKE) install VENV=$(RELEASE)/venv PACKAGE="$(RELEASE)/xlt-*.whl"
+	cd $(RELEASE) && unset PYTHONPATH XLT_ARTIFACT && venv/bin/xlt version && venv/bin/xlt tasks ls \
+	  && venv/bin/xlt plan --results results && venv/bin/xlt reproduce --results results $(ARGS)
 
 clean: ## remove .venv and what the tools cached; results stay
 	test ! -f $(VENV)/pyvenv.cfg || rm -rf $(VENV)

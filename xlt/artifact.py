@@ -18,12 +18,15 @@ RESTORE = "Restore it from the repository: git checkout -- artifact"
 
 
 def artifact_root() -> Path:
-    """The folder ``artifact/``: beside the package in a checkout, or named by ``XLT_ARTIFACT``.
+    """The folder ``artifact/``: beside the package in a checkout, within it in a wheel, or named by ``XLT_ARTIFACT``.
 
     Raises:
         EnvironmentFault: it is not there.
     """
-    root = Path(os.environ.get("XLT_ARTIFACT") or Path(__file__).resolve().parent.parent / "artifact")
+    package = Path(__file__).resolve().parent
+    # A wheel's own comes first: what is called "artifact" beside an installed package is somebody else's.
+    carried = package / "_artifact"
+    root = Path(os.environ.get("XLT_ARTIFACT") or (carried if carried.is_dir() else package.parent / "artifact"))
     if not root.is_dir():
         raise EnvironmentFault(
             "The project's folder 'artifact' was not found beside the package.",

@@ -49,6 +49,7 @@ OPTIONS = {
     "verify": COMMON
     | {"--data-root", "--claim", "--table", "--cell", "--expected", "--record", "--with", "--golden"}
     | RECHECK,
+    "version": {"--json", "--debug"},
     "report": COMMON | {"--data-root", "--ship"} | RECHECK,
 }
 

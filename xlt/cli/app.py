@@ -14,7 +14,21 @@ from typing import Annotated, NoReturn
 import typer
 import xlt_kernels
 
-from xlt.cli import bench, doctor, evaluate, fetch, plan, report, reproduce, retrieve, score, tasks, train, verify
+from xlt.cli import (
+    bench,
+    doctor,
+    evaluate,
+    fetch,
+    plan,
+    report,
+    reproduce,
+    retrieve,
+    score,
+    tasks,
+    train,
+    verify,
+    version,
+)
 from xlt.cli.container import volume_warning
 from xlt.cli.options import command
 from xlt.cli.output import report_error, results_only_on_stdout, settings, show_traceback, until_nobody_reads
@@ -58,7 +72,7 @@ of_tasks = typer.Typer(help="Show the catalogue of tasks, and check task files."
 of_bench = typer.Typer(help="Measure speed, and which faults verify finds.", rich_markup_mode=None)
 
 
-def _version(value: bool) -> None:
+def _print_version(value: bool) -> None:
     if value:
         from xlt import __version__
         from xlt.pipeline.provenance import commit
@@ -71,7 +85,7 @@ def _version(value: bool) -> None:
 def first_screen(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Without a command: what this is and three commands to start with."""
@@ -88,7 +102,7 @@ def _add(group: typer.Typer, path: str, function: Callable[..., None]) -> None:
 
 
 # A new command is a function in a module of the same name, and one more module in this row.
-for module in (doctor, fetch, plan, reproduce, train, evaluate, retrieve, score, verify, report):
+for module in (doctor, fetch, plan, reproduce, train, evaluate, retrieve, score, verify, report, version):
     name = module.__name__.rpartition(".")[2]
     _add(app, name, getattr(module, name))
 _add(app, "submit", score.submit)

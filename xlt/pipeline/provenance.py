@@ -50,22 +50,27 @@ def versions(*others: str) -> dict[str, str]:
 @cache
 def commit() -> str:
     """The commit of the checkout, with ``+changes`` if files differ from it; empty outside a checkout."""
-    root = Path(__file__).resolve().parent.parent.parent
     if named := os.environ.get("XLT_COMMIT"):
         return named
+    head = _git("rev-parse", "HEAD")
+    return head + ("+changes" if head and _git("status", "--porcelain", "--untracked-files=no") else "")
+
+
+def tag() -> str:
+    """The tags of the checkout's commit, separated by spaces; empty where it has none, and outside a checkout."""
+    return " ".join(_git("tag", "--points-at", "HEAD").split())
+
+
+def _git(*arguments: str) -> str:
+    """What git says of the checkout; nothing outside of one, or where git is not installed or fails."""
+    root = Path(__file__).resolve().parent.parent.parent
     if not (root / ".git").exists():
         return ""
-
-    def git(*arguments: str) -> str:
-        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
-        return done.stdout.strip() if done.returncode == 0 else ""
-
     try:
-        head = git("rev-parse", "HEAD")
-        changed = git("status", "--porcelain", "--untracked-files=no")
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
     except OSError:
-        return ""  # git is not installed
-    return head + ("+changes" if head and changed else "")
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def device_name() -> str:
