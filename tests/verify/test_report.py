@@ -69,7 +69,8 @@ def found(results) -> Verification:
 
 
 def test_the_page_is_well_formed_and_holds_every_value(results, found):
-    outline = Outline(write_report(found, results.root).read_text("utf-8"))
+    page = write_report(found, results.root).read_text("utf-8")
+    outline = Outline(page)
     assert outline.open == []
     assert len(outline.ids) == len(set(outline.ids))
     for cell in found.cells:
@@ -81,6 +82,7 @@ def test_the_page_is_well_formed_and_holds_every_value(results, found):
     assert "−10.0" in outline.text or "-10.0" in outline.text
     for fingerprint in found.fingerprints.values():
         assert fingerprint in outline.text
+    assert '<details class="files"><summary>Fingerprints' in page  # which are not printed on paper
 
 
 def test_links_lead_to_runs_and_files_that_exist(results, found):

@@ -7,6 +7,7 @@ xlt verify --results results-1 --results results-2 --claim C3
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -207,7 +208,7 @@ def _seed(verification: judge.Verification, *, by_cell: bool) -> Shown:
         yield _scores(verification, by_cell=by_cell)
         title = "Verdicts on the means over all languages, of which these cells are part" if by_cell else "Verdicts"
         columns = ("verdict", "arm", "task", "split", "mean", "expected", "why")
-        yield table_of(columns, _verdicts(verification), title)
+        yield table_of(columns, _verdicts(verification, by_cell=by_cell), title)
         not_run = dict.fromkeys(verdict.fix for verdict in verification.verdicts if verdict.verdict == "not run")
         yield from (f"What was not run: {fix}" for fix in not_run)
         if verification.overall and verification.overall.verdict != "exact":
@@ -268,13 +269,17 @@ def _summary(found: list[cells.Cell]) -> str | None:
     return f"{comparison.mean([cell.score for cell in found]):.1f} / {english} / {above}"
 
 
-def _verdicts(verification: judge.Verification) -> Iterator[tuple[object, ...]]:
-    """A row per mean over languages that counts, failures first; the others in one row."""
+def _verdicts(verification: judge.Verification, *, by_cell: bool) -> Iterator[tuple[object, ...]]:
+    """A row per mean over languages that counts, failures first; those that are exact for the same reason in one row,
+    unless cells were asked for, and those that do not count in another."""
+    exact = Counter(each.reason for each in verification.verdicts if each.verdict == "exact" and not by_cell)
     for each in sorted(verification.verdicts, key=lambda verdict: verdict.verdict not in FAILURES):
-        if each.diagnostic:
+        if each.diagnostic or (each.verdict == "exact" and not by_cell):
             continue
         expected = each.band and f"{each.band.low:.1f} to {each.band.high:.1f}"
         yield each.verdict, *each.key, each.value, expected, each.reason
+    for reason, count in exact.items():
+        yield "exact", f"{count} means", "", "", None, None, f"{reason} (their values are in the table above)"
     for reason, shown in tables.diagnostics(verification).items():
         yield "–", f"{len(shown)} more", "", "", None, None, f"{reason} (their values are in the table above)"
 
