@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import time
@@ -24,6 +25,7 @@ from xlt.pipeline.sources import SourceOptions
 from xlt.pipeline.spec import RunSpec
 from xlt.pipeline.store import RunStore
 from xlt.train.engine import EngineSettings
+from xlt.train.loop import StepRecord
 
 
 class Cells(Watcher):
@@ -220,6 +222,38 @@ def test_two_processes_give_the_losses_of_one(tiny_grid: TinyGrid, tmp_path: Pat
     assert watcher.losses == losses(two, spec)
     provenance = json.loads((two.path(spec.folder) / "provenance.json").read_text("utf-8"))
     assert (provenance["world_size"], provenance["zero"]) == (2, zero)
+
+
+class Killer(Watcher):
+    """Kills the second process of a run after its third step."""
+
+    def __init__(self, workers: Workers) -> None:
+        super().__init__()
+        self._workers, self.pids, self.struck = workers, [0, 0], 0.0
+
+    def step(self, record: StepRecord, steps: int) -> None:
+        super().step(record, steps)
+        if record.step == 3:
+            self.pids = [worker._process.pid or 0 for worker in self._workers._all]
+            os.kill(self.pids[1], signal.SIGKILL)
+            self.struck = time.monotonic()
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_in_a_shared_training_ends_the_other_within_a_minute(
+    tiny_grid: TinyGrid, tmp_path: Path
+) -> None:
+    spec, store = tiny_grid.grid().runs[0], RunStore(tmp_path)
+    with Workers() as workers, pytest.raises(EnvironmentFault, match="ended with exit code"):
+        killer = Killer(workers)
+        workers.share(a_job(spec, tiny_grid.files, tmp_path, EngineSettings()), killer, 2)
+    assert killer.struck
+    assert time.monotonic() - killer.struck < 60
+    assert not any(map(is_running, killer.pids))
+    assert store.check(spec).state != "done"
+    with Workers() as workers:
+        workers.share(a_job(spec, tiny_grid.files, tmp_path, EngineSettings()), Watcher(), 2)
+    assert store.check(spec).state == "done"
 
 
 @pytest.mark.slow
