@@ -244,9 +244,10 @@ def test_a_process_that_is_killed_in_a_shared_training_ends_the_other_within_a_m
     tiny_grid: TinyGrid, tmp_path: Path
 ) -> None:
     spec, store = tiny_grid.grid().runs[0], RunStore(tmp_path)
-    with Workers() as workers, pytest.raises(EnvironmentFault, match="ended with exit code"):
+    with Workers() as workers:
         killer = Killer(workers)
-        workers.share(a_job(spec, tiny_grid.files, tmp_path, EngineSettings()), killer, 2)
+        with pytest.raises(EnvironmentFault, match="ended with exit code"):
+            workers.share(a_job(spec, tiny_grid.files, tmp_path, EngineSettings()), killer, 2)
     assert killer.struck
     assert time.monotonic() - killer.struck < 60
     assert not any(map(is_running, killer.pids))
