@@ -38,7 +38,7 @@ OPTIONS = {
     | ENGINE
     | {"--search", "--shard", "--tier", "--part", "--model", "--seed", "--golden"}
     | {"--executor", "--slurm", "--nodes", "--dry-run"},
-    "train": COMMON | SOURCE | ENGINE | RECIPE | {"--model", "--phase", "--tier", "--seed"},
+    "train": COMMON | SOURCE | ENGINE | RECIPE | {"--adversarial", "--model", "--phase", "--tier", "--seed"},
     "evaluate": COMMON | SOURCE | WHERE | {"--search", "--perturb"},
     "retrieve": COMMON
     | SOURCE
@@ -59,8 +59,8 @@ def test_commands_and_options_are_those_documented() -> None:
     commands = group.commands  # type: ignore[attr-defined]
     assert set(commands) == {*OPTIONS, "tasks", "bench"}
     assert set(commands["tasks"].commands) == {"ls", "show", "check"}
-    timed = {"cpu", "train", "steps", "checkpoint", "mlm", "optimizer", "embed", "retrieval", "kernels", "load"}
-    assert set(commands["bench"].commands) == timed | {"controls", "tasks"}
+    timed = {"cpu", "train", "steps", "checkpoint", "mlm", "optimizer", "adversarial", "embed", "retrieval"}
+    assert set(commands["bench"].commands) == timed | {"kernels", "load", "controls", "tasks"}
     for name, expected in OPTIONS.items():
         options = {text for option in commands[name].params for text in option.opts if text.startswith("--")}
         assert options == expected, name
@@ -131,6 +131,11 @@ def test_without_a_command_the_first_screen_says_what_to_type(invoke: Invoke) ->
         (["train", "tatoeba", "--model", "x"], "has no training data"),
         (["train", "mnli", "--phase", "third", "--model", "x"], "'third' is not one of 'intermediate', 'target'"),
         (["train", "mlm", "--processes", "2", "--gpus", "2"], "exclude each other"),
+        (
+            ["train", "mlm", "--adversarial", "lbfree"],
+            "there is no adversarial method 'lbfree': fgm, pgd, freelb, smart",
+        ),
+        (["train", "mlm", "--adversarial", "pgd,radius=x"], "'pgd,radius=x' is no adversarial training"),
         (["reproduce", "--shard", "--processes", "1"], "--shard needs several"),
         (["reproduce", "--dry-run"], "are for jobs of SLURM"),
         (["reproduce", "--executor", "slurm", "--nodes", "2"], "Add --shard"),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import pytest
 from pydantic import ValidationError
 
 from xlt.pipeline.spec import Backbone, RunSpec, SourceSpec
+from xlt.tasks.adversarial import Adversarial
 from xlt.tasks.record import Recipe
 
 SPEC = RunSpec(
@@ -60,6 +63,18 @@ def test_a_value_that_is_the_default_names_the_same_run() -> None:
     assert SPEC.model_copy(update={"recipe": spelled_out}).hash == SPEC.hash
     assert SPEC.model_copy(update={"recipe": {**SPEC.recipe, "weight_decay": 0.0}}).hash != SPEC.hash
     assert "engine" not in SPEC.identity()
+
+
+def test_adversarial_training_names_a_run_by_what_it_sets() -> None:
+    def with_it(**settings: float | str) -> RunSpec:
+        given = asdict(Adversarial.of({"method": "freelb", **settings}))
+        return SPEC.model_copy(update={"recipe": {**SPEC.recipe, "adversarial": given}})
+
+    assert len({SPEC.hash, with_it().hash, with_it(radius=0.0).hash, with_it(steps=3).hash}) == 4
+    assert with_it(radius=0.3).hash == with_it().hash
+    free = with_it(radius=0.0)
+    assert RunSpec.model_validate_json(free.canonical()) == free
+    assert free.training_recipe().adversarial == Adversarial.of({"method": "freelb", "radius": 0.0})
 
 
 def test_a_spec_survives_its_file() -> None:

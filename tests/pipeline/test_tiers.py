@@ -8,6 +8,7 @@ import pytest
 
 from xlt.errors import UsageFault
 from xlt.pipeline.tiers import Tier, read_tier, tier_names
+from xlt.tasks.adversarial import Adversarial
 from xlt.tasks.catalogue import INTERMEDIATE, TARGET, TASKS, get_task
 
 
@@ -26,6 +27,24 @@ def test_every_tier_of_the_project_can_be_read() -> None:
 def test_the_recipe_of_the_tier_replaces_that_of_the_catalogue(tiny_tier: Path) -> None:
     recipe = read_tier(str(tiny_tier)).recipe("xnli", "files")
     assert (recipe.steps, recipe.epochs, recipe.weight_decay) == (9, 0, 0.01)
+
+
+def test_adversarial_training_is_a_setting_of_a_recipe(tiny_tier: Path, tmp_path: Path) -> None:
+    path, written = tmp_path / "robust.toml", tiny_tier.read_text("utf-8")
+    table = 'adversarial = { method = "freelb", steps = 3 }'
+    path.write_text(written + f"mnli = {{ {table} }}\n", "utf-8")
+    tier = read_tier(str(path))
+    found = tier.recipe("mnli", "files")
+    assert (found.adversarial, found.passes) == (Adversarial.of({"method": "freelb", "steps": 3}), 3)
+    assert tier.recipe("xquad", "files").adversarial is None
+    path.write_text(
+        written.replace("default = {", f"default = {{ {table},") + "mnli = { adversarial = false }\n", "utf-8"
+    )
+    assert [read_tier(str(path)).recipe(key, "files").passes for key in ("mnli", "xquad")] == [1, 3]
+    path.write_text(written + f"mnli = {{ {table.replace('steps', 'stages')} }}\n", "utf-8")
+    with pytest.raises(UsageFault) as told:
+        read_tier(str(path))
+    assert "freelb has no setting 'stages'" in str(told.value.why)
 
 
 def test_a_tier_says_how_its_backbone_is_read(tiny_tier: Path, tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ for module in (doctor, fetch, plan, reproduce, train, evaluate, retrieve, score,
 _add(app, "submit", score.submit)
 for name in ("ls", "show", "check"):
     _add(of_tasks, f"tasks {name}", getattr(tasks, name))
-for name in ("cpu", "train", "load", "tasks", "controls"):
+for name in ("cpu", "train", "adversarial", "load", "tasks", "controls"):
     _add(of_bench, f"bench {name}", getattr(bench, name))
 for name in bench.WORKLOADS:
     _add(of_bench, f"bench {name}", bench.workload_command(name))

@@ -29,6 +29,7 @@ from xlt.numerics import request_portable
 with lazily():
     import torch
 
+    from xlt.bench import adversarial as adversaries
     from xlt.bench import batches, shapes, workload
     from xlt.bench import controls as faults
     from xlt.bench import cpu as cpu_bench
@@ -80,6 +81,19 @@ def workload_command(name: str) -> Callable[..., None]:
 
     measure.__doc__ = f"{about}\n\nA candidate that computes something else is not timed."
     return measure
+
+
+def adversarial(
+    size: ModelSize = None,
+    rounds: Annotated[int, "Timed rounds; in each, all methods take their turn."] = 10,
+    threads: options.Threads = 0,
+) -> None:
+    """Time steps of every method of adversarial training beside standard ones.
+
+    Shows passes, time and memory of each method with its defaults. They learn different things: nothing is compared.
+    """
+    _use_threads(threads)
+    _show(adversaries.bench_adversarial(size or shapes.default_size(), rounds))
 
 
 def _show(result: workload.Bench) -> None:

@@ -1,18 +1,20 @@
 """``xlt train``: one training run, from a model of the user's choice.
 
 xlt train mlm --tier smoke
-xlt train mnli --tier smoke --model results/runs/pretrain/mlm-0123456789ab
+xlt train mnli --tier smoke --model results/runs/pretrain/mlm-0123456789ab --adversarial freelb
 xlt train mnli --model xlm-roberta-large --source files --data-root DIR --gpus 2 --zero 2
 """
 
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
 
 from xlt.cli import options
 from xlt.cli.single_run import make_run
 from xlt.errors import UsageFault
+from xlt.tasks.adversarial import Adversarial
 
 
 def train(
@@ -29,6 +31,11 @@ def train(
     epochs: Annotated[int, "Epochs. Default: the recipe's."] = 0,
     learning_rate: Annotated[float, "The highest learning rate. Default: the recipe's."] = 0.0,
     batch_size: Annotated[int, "Examples per step. Default: the recipe's."] = 0,
+    adversarial: Annotated[
+        str,
+        "Perturb word embeddings in training, by fgm, pgd, freelb, smart, r3f or smoothing; with settings, if need be: "
+        "freelb,steps=3,radius=0.4.",
+    ] = "",
     engine: options.EngineOptions,
     results: options.Results = options.DEFAULT_RESULTS,
 ) -> None:
@@ -41,6 +48,8 @@ def train(
         raise UsageFault("--steps and --epochs exclude each other.", fix="Give one of them.")
     if not math.isfinite(learning_rate):
         raise UsageFault(f"--learning-rate {learning_rate} is no number to train with.", fix="--learning-rate 1e-5")
-    given = {"steps": steps, "epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size}
+    given: dict[str, Any] = {"steps": steps, "epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size}
     recipe = {name: value for name, value in given.items() if value} | ({"epochs": 0} if steps else {})
+    if adversarial:
+        recipe["adversarial"] = asdict(Adversarial.read(adversarial))
     make_run(task, model, data, results, engine, train=True, phase=phase, tier=tier, seed=seed, recipe=recipe)

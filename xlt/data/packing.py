@@ -62,6 +62,8 @@ class PackedBatch:
     """``[E + 1]``, in multiple choice: which sequences are the choices of one example."""
     max_group: int = 0
     """In multiple choice: how many choices an example has at most."""
+    noise_seeds: Tensor | None = None
+    """``[B]``, below 2**32: what the noise of each sequence follows from, in trainings that perturb embeddings."""
 
     @property
     def tokens(self) -> int:

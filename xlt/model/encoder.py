@@ -25,6 +25,7 @@ from xlt.errors import DataFault, NotFiniteFault, UsageFault
 from xlt.model import fused
 from xlt.model.attention import LazyPlan
 from xlt.model.backbone import LoadedBackbone, first_position, load_backbone, new_backbone
+from xlt.model.embeddings import added_to_words
 from xlt.model.heads import class_loss, new_head
 from xlt.tasks.record import Kind
 
@@ -181,7 +182,7 @@ class PackedModel(nn.Module):
 
         The loss is a scalar in fp32, and NaN where the batch has no labels. Scores are fp32: pair
         classification ``[B, labels]``, multiple choice ``[B]``, tagging ``[M, labels]``, span QA ``[T, 2]``, masked
-        LM empty. No sequence may be empty.
+        LM empty, or with seeds of noise ``[M, V]``. No sequence may be empty.
 
         Raises:
             ValueError: the kind has no loss, or the model lacks the head.
@@ -210,6 +211,17 @@ class PackedModel(nn.Module):
         first = torch.zeros(2, dtype=torch.int32, device=hidden.device)
         scores = [head(nothing) if head is self.lm_head else head(nothing, first) for head in others]
         return 0.0 * torch.stack([each.float().sum() for each in scores]).sum()
+
+    @contextmanager
+    def perturbed(self, batch: PackedBatch, perturbation: Tensor, *, trained: bool = True) -> Iterator[None]:
+        """Within the block ``perturbation [T, E]`` is added to the word embeddings of ``batch``, and to no padding.
+        Unless ``trained`` they get no gradient."""
+        whole = perturbation.unsqueeze(0)
+        if not self.packed:
+            padded = whole.new_zeros(len(batch.cu_seqlens) - 1, batch.max_seqlen, whole.shape[2])
+            whole = padded.flatten(0, 1).index_copy(0, self._places(batch), perturbation).view_as(padded)
+        with added_to_words(self.backbone, whole, trained=trained):
+            yield
 
     def hidden_states(self, batch: PackedBatch, layer: int) -> Tensor:
         """Output ``[T, H]`` of transformer block ``layer`` (0: the embeddings).
@@ -255,10 +267,7 @@ class PackedModel(nn.Module):
     def _padded_states(self, batch: PackedBatch, *, every: bool) -> tuple[Tensor, ...]:
         """The batch as ``[B, L]`` with an attention mask through the library's own model: the tokens ``[T, H]`` of its
         last layer, or of every one."""
-        lengths = batch.cu_seqlens.diff()
-        shape = (len(lengths), batch.max_seqlen)
-        starts = torch.arange(shape[0], device=self.device) * shape[1] - batch.cu_seqlens[:-1]
-        places = torch.arange(batch.tokens, device=self.device) + _spread(starts, lengths, batch.tokens)
+        shape, places = (len(batch.cu_seqlens) - 1, batch.max_seqlen), self._places(batch)
 
         def pad(tokens: Tensor, filler: int = 0) -> Tensor:
             return tokens.new_full((shape[0] * shape[1],), filler).index_copy(0, places, tokens).view(shape)
@@ -271,6 +280,12 @@ class PackedModel(nn.Module):
         )
         states = output.hidden_states if every else (output.last_hidden_state,)
         return tuple(hidden.flatten(0, 1).index_select(0, places) for hidden in states)
+
+    def _places(self, batch: PackedBatch) -> Tensor:
+        """Where each token ``[T]`` of ``batch`` stands among the slots of the padded one, row after row."""
+        lengths = batch.cu_seqlens.diff()
+        starts = torch.arange(len(lengths), device=self.device) * batch.max_seqlen - batch.cu_seqlens[:-1]
+        return torch.arange(batch.tokens, device=self.device) + _spread(starts, lengths, batch.tokens)
 
     def _segments(self, batch: PackedBatch) -> dict[str, Tensor]:
         """``token_type_ids [T]`` where the tokenizer makes segments: 1 after a sequence's first separator.
@@ -294,8 +309,10 @@ class PackedModel(nn.Module):
             return _no_loss(empty), empty
         # The head is the widest product of the model: only the masked rows go through it.
         rows = hidden.index_select(0, batch.scored_positions)
-        loss = class_loss(self.lm_head(rows), batch.labels) / batch.denominator
-        return loss + self._idle(batch.task, hidden), empty
+        scores = self.lm_head(rows)
+        loss = class_loss(scores, batch.labels) / batch.denominator
+        # Only adversarial training compares them: they are too large to be kept for nothing.
+        return loss + self._idle(batch.task, hidden), empty if batch.noise_seeds is None else scores
 
 
 def check_finite(values: npt.NDArray[Any], of: str) -> None:

@@ -253,7 +253,7 @@ class GridBuilder:
             parent=parent,
             source=self.source_spec,
             data={"/".join(each): self._fingerprint(*each, recipe) for each in read},
-            recipe=asdict(recipe),
+            recipe={name: value for name, value in asdict(recipe).items() if value is not None},
             max_lengths={key: self.tier.recipe(key, self.source.name, settings).max_length for key in tasks},
             seed=self.seed,
             precision=self.precision,

@@ -12,7 +12,7 @@ from xlt.data.source import Source
 from xlt.errors import DataFault, UsageFault
 from xlt.pipeline.checkpoint import checkpoint_folder, given_model, identified
 from xlt.pipeline.grid import GridBuilder
-from xlt.pipeline.spec import Backbone, Phase, RunSpec
+from xlt.pipeline.spec import Backbone, Phase, RunSpec, Setting
 from xlt.pipeline.store import SPEC, check_folder, read_spec
 from xlt.pipeline.tiers import SourcePlan, Tier
 from xlt.tasks.catalogue import INTERMEDIATE, MASKED_LM, get_task
@@ -42,7 +42,7 @@ class SingleOptions:
     tier: Tier | None
     seed: int
     precision: Precision
-    recipe: Mapping[str, float | int] = field(default_factory=dict)
+    recipe: Mapping[str, Setting] = field(default_factory=dict)
     retrieval: Mapping[str, int | str] = field(default_factory=dict)
     languages: Collection[str] = ()
     splits: Collection[str] = ()

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from typing import Any, Literal
 
 from xlt.frozen import Frozen
+from xlt.tasks.adversarial import Adversarial
 from xlt.tasks.catalogue import get_task
 from xlt.tasks.record import Pooling, Recipe, Task
 
 Phase = Literal["pretrain", "intermediate", "target"]
+Setting = float | int | dict[str, float | int | str]
+"""A field of a recipe; adversarial training has settings of its own."""
 
 
 class Backbone(Frozen):
@@ -70,7 +73,7 @@ class RunSpec(Frozen):
     """Where the rows come from."""
     data: dict[str, str]
     """The fingerprint of every set of rows that the run reads, by ``task/split/language``."""
-    recipe: dict[str, float | int]
+    recipe: dict[str, Setting]
     """How the run trains (see ``Recipe``)."""
     max_lengths: dict[str, int] = {}
     """The longest sequence of every task that is trained on or scored, in tokens."""
@@ -105,6 +108,9 @@ class RunSpec(Frozen):
         """
         defaults = asdict(Recipe())
         recipe = {name: value for name, value in self.recipe.items() if value != defaults.get(name)}
+        if isinstance(adversarial := recipe.get("adversarial"), dict):
+            neutral = {each.name: each.default for each in fields(Adversarial)}
+            recipe["adversarial"] = {name: value for name, value in adversarial.items() if value != neutral.get(name)}
         return {**self.model_dump(mode="json", exclude_defaults=True), "recipe": recipe}
 
     def canonical(self) -> str:
@@ -115,6 +121,11 @@ class RunSpec(Frozen):
         """The recipe as the record that training uses."""
         values: dict[str, Any] = dict(self.recipe)
         return Recipe(**values)
+
+    def number(self, setting: str) -> float:
+        """A setting of the recipe that is a number; 0 where there is none of that name."""
+        value = self.recipe.get(setting, 0)
+        return 0 if isinstance(value, dict) else value
 
     def task(self, key: str) -> Task:
         """The catalogue's record of a task that is trained on or scored, with the recipe of this run."""

@@ -16,7 +16,7 @@ from xlt.artifact import artifact_root
 from xlt.errors import UsageFault
 from xlt.frozen import Frozen
 from xlt.numerics import Numerics
-from xlt.pipeline.spec import Backbone
+from xlt.pipeline.spec import Backbone, Setting
 from xlt.strict_json import read_bytes, reason
 from xlt.tasks.catalogue import MASKED_LM, TARGET, TASKS, get_task
 from xlt.tasks.record import Recipe
@@ -43,7 +43,7 @@ class Arm(Frozen):
     """The part of the tier that it belongs to; empty in a tier without parts."""
     backbone: Backbone | None = None
     """Its own encoder, where it is not the tier's."""
-    recipes: dict[str, dict[str, float | int]] = {}
+    recipes: dict[str, dict[str, Setting]] = {}
     """Its own changes to the tier's recipes, by task and ``default``."""
 
     @property
@@ -72,7 +72,7 @@ class SourcePlan(Frozen):
     """The arms by name."""
     parts: dict[str, Part] = {}
     """The parts of the tier by name, where it has several."""
-    recipes: dict[str, dict[str, float | int]] = {}
+    recipes: dict[str, dict[str, Setting]] = {}
     """Changes to the catalogue's recipes: by task, by arm that trains several tasks (masked LM is one), and
     ``default`` for all."""
     parameters: int = 0

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
+
+from xlt.tasks.adversarial import Adversarial
 
 # A new kind needs a row type (data/rows.py), an entry in the table of each room that works on it (encoders in
 # data/features.py, heads in model/heads.py, decoders in evaluate/predict.py, answers in evaluate/metrics.py), and how
@@ -59,6 +61,18 @@ class Recipe:
     """So many rows of the English dev split are scored in training, its first, as in the authors' code; 0 is all."""
     test_examples: int = 0
     """So many rows of each language of a dev or test set are scored, evenly spaced over it; 0 is all."""
+    adversarial: Adversarial | None = None
+    """How word embeddings are perturbed in training; settings by their names become a record, and false is None."""
+
+    def __post_init__(self) -> None:
+        given: Any = self.adversarial
+        if not isinstance(given, Adversarial):
+            object.__setattr__(self, "adversarial", Adversarial.of(given) if given else None)
+
+    @property
+    def passes(self) -> int:
+        """Backward passes to the weights that each example takes part in."""
+        return self.adversarial.passes if self.adversarial else 1
 
     def learning_rate_factor(self, step: int, steps: int) -> float:
         """The share of the highest learning rate that a step (0-based) of so many has."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 from xlt.data.packing import Encoded, PackedBatch, pack
 from xlt.errors import UsageFault
@@ -122,7 +123,7 @@ class BatchStream:
             return self._masked(step, whole, mine, shares)
         # Tagging is a mean over words: as many as its sequences have labels.
         counted = sum(len(each.label) for each in whole) if self.task.kind == "tagging" else len(whole)
-        return [self._packed([whole[i] for i in part], counted / shares) for part in mine]
+        return [self._packed(step, whole, part, counted / shares) for part in mine]
 
     def _masked(self, step: int, whole: Sequence[Encoded], mine: Sequence[range], shares: int) -> list[PackedBatch]:
         assert self.vocabulary is not None
@@ -132,18 +133,25 @@ class BatchStream:
         masks = choose_masks(tokens, self.vocabulary, self.recipe.mask_probability, random)
         scored = sum(len(chosen) for chosen, _ in masks)
         return [
-            with_masks(self._packed([whole[i] for i in part], 1.0), [masks[i] for i in part], scored / shares)
-            for part in mine
+            with_masks(self._packed(step, whole, part, 1.0), [masks[i] for i in part], scored / shares) for part in mine
         ]
 
-    def _packed(self, sequences: Sequence[Encoded], denominator: float) -> PackedBatch:
-        return pack(
+    def _packed(self, step: int, whole: Sequence[Encoded], part: range, denominator: float) -> PackedBatch:
+        sequences = [whole[i] for i in part]
+        batch = pack(
             sequences,
             task=self.task.key,
             kind=self.task.kind,
             first_position=self.first_position,
             denominator=denominator,
         )
+        if self.recipe.adversarial is None:
+            return batch
+        # Those of the whole step are drawn before it is divided, like its masks; in multiple choice of every choice.
+        random, most = np.random.default_rng(derive_seed(self.seed, "noise", step)), max(len(e.lengths) for e in whole)
+        seeds = random.integers(2**32, size=(len(whole), max(1, most)))
+        own = [seeds[i, : max(1, len(whole[i].lengths))] for i in part]
+        return replace(batch, noise_seeds=torch.from_numpy(np.concatenate(own)))
 
     def _order(self, epoch: int) -> np.ndarray:
         if epoch not in self._orders:

@@ -21,7 +21,9 @@ from xlt.model.encoder import PackedModel
 from xlt.model.projection import lay_together
 from xlt.runtime import device
 from xlt.tasks.record import Recipe
+from xlt.train.averaged import averaged_model
 from xlt.train.batches import StepShard
+from xlt.train.perturbation import losses
 from xlt.train.state import TrainedParameter, load_optimizer, save_optimizer, stored_parameters
 
 Precision = Literal["fp32", "bf16"]
@@ -138,9 +140,9 @@ def build_engine(model: PackedModel, recipe: Recipe, steps: int, settings: Engin
     config = read_json("deepspeed", f"zero{settings.zero}.json")
     config |= {
         # DeepSpeed only checks that these three agree; the batches themselves come from BatchStream.
-        "train_batch_size": world * settings.accumulation,
+        "train_batch_size": world * settings.accumulation * recipe.passes,
         "train_micro_batch_size_per_gpu": 1,
-        "gradient_accumulation_steps": settings.accumulation,
+        "gradient_accumulation_steps": settings.accumulation * recipe.passes,
         "gradient_clipping": 0.0 if ours else recipe.gradient_clipping,
         "bf16": {"enabled": rounded},
         # It waits for the device twice in every step.
@@ -222,6 +224,7 @@ class DeepSpeedEngine:
     """Training steps through DeepSpeed, for all ZeRO stages and any number of processes."""
 
     def __init__(self, model: PackedModel, recipe: Recipe, steps: int, settings: EngineSettings) -> None:
+        self._average = averaged_model(model, recipe, settings.precision)
         self._engine = build_engine(model.to(device()), recipe, steps, settings)
         self._recipe, self._steps, self._settings, self._done = recipe, steps, settings, 0
         self.block = 32 if self._engine.device.type == "cuda" else 1
@@ -236,13 +239,21 @@ class DeepSpeedEngine:
             engine.optimizer.set_rate(learning_rate)
         loss = torch.zeros((), device=engine.device)
         for batch in batches:
-            micro_loss, _ = engine(batch.to(engine.device))
-            engine.backward(micro_loss)
-            if not engine.enable_backward_allreduce:
-                fill_missing_gradients(engine.module)
-            engine.step()
-            loss += micro_loss.detach() / self._settings.accumulation
+            for micro_loss in self._losses(batch.to(engine.device)):
+                engine.backward(micro_loss)
+                if not engine.enable_backward_allreduce:
+                    fill_missing_gradients(engine.module)
+                engine.step()
+                loss += micro_loss.detach() / (self._settings.accumulation * self._recipe.passes)
+        if self._average:
+            self._average.follow(self.weights(engine.device))
         return loss, learning_rate
+
+    def _losses(self, batch: PackedBatch) -> Iterator[Tensor]:
+        """The losses of a micro-batch, each of which is a micro-batch for DeepSpeed."""
+        model, average = self.synced_model(), self._average.model if self._average else None
+        # DeepSpeed prepares for gradients of weights whatever goes through the engine itself.
+        return losses(model, batch, self._recipe.adversarial, self._engine, model, average)
 
     def synced_model(self) -> PackedModel:
         """See ``Engine``."""
@@ -270,6 +281,8 @@ class DeepSpeedEngine:
             parts = _gathered_parameters(model, self._done)
         if torch.distributed.get_rank() == 0:
             save_optimizer(folder, parts)
+            if self._average:
+                self._average.save(folder)
         else:
             for _ in parts:
                 pass  # every process takes part in gathering
@@ -277,11 +290,14 @@ class DeepSpeedEngine:
     def load(self, folder: Path, step: int) -> None:
         """See ``Engine``."""
         engine, self._done = self._engine, step
+        if self._average:
+            self._average.load(folder)
         if self._settings.zero == "0":
             load_optimizer(folder, trained_parameters(engine.module, engine.optimizer))
         else:
             _divide_stored(folder, engine, step, self._settings.zero)
-        engine.global_steps, engine.micro_steps = step, step * self._settings.accumulation
+        engine.global_steps = step
+        engine.micro_steps = step * self._settings.accumulation * self._recipe.passes
         schedule = engine.lr_scheduler
         if schedule is None:
             return

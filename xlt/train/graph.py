@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from xlt.data.packing import PackedBatch
 from xlt.model.encoder import PackedModel
 from xlt.runtime import device, start_process_group
 from xlt.tasks.record import Recipe
+from xlt.train.averaged import averaged_model
 from xlt.train.engine import (
     EngineSettings,
     build_engine,
@@ -27,6 +29,7 @@ from xlt.train.engine import (
     our_optimizer,
     trained_parameters,
 )
+from xlt.train.perturbation import losses
 from xlt.train.state import load_optimizer, save_optimizer
 
 IGNORED = -100
@@ -43,7 +46,7 @@ def in_bucket(batch: PackedBatch) -> PackedBatch:
     The added tokens are sequences of their own, a number of them that goes with the shape, so that every attention and
     head reads them like others; none is empty. They count for nothing, exactly: their labels are ``IGNORED``, and in
     multiple choice each is an example with one choice, whose loss and gradient are zero whatever its score. The labels
-    of spans stay as they are (:func:`bucket_loss`). The denominator becomes a tensor.
+    of spans stay as they are (:func:`bucket_pass`). The denominator becomes a tensor.
     """
     longest = next((length for length in LENGTHS if length >= batch.max_seqlen), _round_up(batch.max_seqlen, 128))
     width = _width(batch.tokens, 128)
@@ -57,6 +60,8 @@ def in_bucket(batch: PackedBatch) -> PackedBatch:
         "max_seqlen": longest,
         "denominator": torch.tensor(batch.denominator, dtype=torch.float32),
     }
+    if batch.noise_seeds is not None:
+        changes["noise_seeds"] = F.pad(batch.noise_seeds, (0, fillers))
     assert batch.labels is not None
     if batch.scored_positions is not None:
         count = len(batch.labels)
@@ -74,11 +79,12 @@ def in_bucket(batch: PackedBatch) -> PackedBatch:
     return replace(batch, **changes)
 
 
-def bucket_loss(model: PackedModel, batch: PackedBatch) -> Tensor:
-    """The model's loss on what :func:`in_bucket` made: equal to the loss of the batch without the added sequences."""
+def bucket_pass(model: PackedModel, batch: PackedBatch) -> tuple[Tensor, Tensor]:
+    """The model's loss on what :func:`in_bucket` made, equal to that of the batch without the added sequences, and the
+    scores."""
     if batch.kind != "span_qa":
-        loss: Tensor = model(batch)[0]
-        return loss
+        found: tuple[Tensor, Tensor] = model(batch)
+        return found
     assert batch.labels is not None
     _, scores = model(replace(batch, labels=None))
     # Of the sequences with labels alone, a row of ``max_seqlen`` slots each.
@@ -87,7 +93,7 @@ def bucket_loss(model: PackedModel, batch: PackedBatch) -> Tensor:
     places = (first + slots).clamp(max=len(scores) - 1)
     rows = scores.index_select(0, places.flatten()).view(*places.shape, 2)
     rows = rows.masked_fill((slots >= length).unsqueeze(2), -torch.inf).transpose(1, 2).flatten(0, 1)
-    return F.cross_entropy(rows, batch.labels.flatten(), reduction="sum") / 2 / batch.denominator
+    return F.cross_entropy(rows, batch.labels.flatten(), reduction="sum") / 2 / batch.denominator, scores
 
 
 @dataclass(slots=True)
@@ -118,6 +124,7 @@ class GraphEngine:
         # Micro-batches come only from a device whose memory was short: nobody can ask for them.
         check_settings(replace(settings, accumulation=1), world)
         self._model, self._recipe, self._steps, self._done = model.train(), recipe, steps, 0
+        self._average = averaged_model(model, recipe, settings.precision)
         self._engine: Any = None
         if find_spec("deepspeed"):
             start_process_group()
@@ -142,11 +149,11 @@ class GraphEngine:
         rate = self._recipe.learning_rate * self._recipe.learning_rate_factor(self._done, self._steps)
         self._done += 1
         if self._stream is None:
-            return self._issue(batches, rate), rate
+            return self._followed(batches, rate), rate
         # All of it on one stream: autograd ties a gradient to the stream of its forward pass.
         self._stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._stream):
-            loss = self._issue(batches, rate)
+            loss = self._followed(batches, rate)
         torch.cuda.current_stream().wait_stream(self._stream)
         return loss, rate
 
@@ -162,10 +169,14 @@ class GraphEngine:
     def save(self, folder: Path) -> None:
         """See ``Engine``."""
         save_optimizer(folder, trained_parameters(self._model, self._optimizer))
+        if self._average:
+            self._average.save(folder)
 
     def load(self, folder: Path, step: int) -> None:
         """See ``Engine``."""
         load_optimizer(folder, trained_parameters(self._model, self._optimizer))
+        if self._average:
+            self._average.load(folder)
         self._done = step
 
     def forget_shapes(self) -> None:
@@ -177,6 +188,13 @@ class GraphEngine:
         self.forget_shapes()
         if self._engine:
             self._engine.destroy()
+
+    def _followed(self, batches: Sequence[PackedBatch], rate: float) -> Tensor:
+        loss = self._issue(batches, rate)
+        if self._average:
+            # Issued after the step's graph, on its stream.
+            self._average.follow(self.weights(self._model.device))
+        return loss
 
     def _issue(self, batches: Sequence[PackedBatch], rate: float) -> Tensor:
         if len(batches) == 1:
@@ -222,16 +240,17 @@ class GraphEngine:
 
     def _compute(self, *batches: PackedBatch) -> Tensor:
         self._optimizer.zero_grad()
-        losses = []
+        found, passes = [], len(batches) * self._recipe.passes
+        own = partial(bucket_pass, self._model)
+        average = partial(bucket_pass, self._average.model) if self._average else None
         for batch in batches:
-            loss = bucket_loss(self._model, batch)
-            if len(batches) > 1:
-                loss = loss / len(batches)
-            loss.backward()
-            losses.append(loss.detach())
+            for loss in losses(self._model, batch, self._recipe.adversarial, own, own, average):
+                part = loss / passes if passes > 1 else loss
+                part.backward()
+                found.append(part.detach())
         fill_missing_gradients(self._model)
         self._optimizer.step()
-        return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+        return found[0] if passes == 1 else torch.stack(found).sum()
 
 
 def _tensors(batch: PackedBatch) -> Iterator[tuple[str, Tensor]]:

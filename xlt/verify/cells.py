@@ -152,7 +152,7 @@ def read_cells(store: RunStore, source: Source, grid: GridFile) -> Recomputed:
 
 
 def _scored_rows(run: StoredRun) -> int:
-    return int(run.spec.recipe.get("test_examples", 0)) if run.spec else 0
+    return int(run.spec.number("test_examples")) if run.spec else 0
 
 
 def _gold(source: Source, key: CellKey, run: StoredRun, grid: GridFile) -> _Gold | Problem:

@@ -31,13 +31,13 @@ def check_losses(
     """Compute the first loss of each training from the weights that it starts from, and the last from those it made.
 
     Returns of how many trainings, and what contradicts their logs. Left out are those whose models are not here, and
-    those with dropout or in bf16, whose losses are not determined so closely.
+    those with dropout or in bf16, whose losses are not determined so closely, and adversarial ones, which log another.
     """
     problems: list[Problem] = []
     count = 0
     for run in runs:
         log = read_log(store.path(run.entry.folder)) if run.spec and run.spec.train else None
-        if run.spec is None or log is None or run.spec.precision != "fp32":
+        if run.spec is None or log is None or run.spec.precision != "fp32" or "adversarial" in run.spec.recipe:
             continue
         try:
             found = _contradictions(store, run.spec, log, runs, examples)
@@ -68,7 +68,7 @@ def _contradictions(
         return None
     steps = [1]
     # Of a training that keeps its best weights, or ends at a high learning rate, the last loss is of other weights.
-    if not spec.recipe.get("evaluate_every") and log.lines[-1].learning_rate <= SLOW * spec.recipe["learning_rate"]:
+    if not spec.recipe.get("evaluate_every") and log.lines[-1].learning_rate <= SLOW * spec.number("learning_rate"):
         steps.append(len(log.lines))
     try:
         stream = examples.filled(spec, steps, tokenizer, ended.first_position)

@@ -350,7 +350,7 @@ def _read_run(store: RunStore, grid: GridFile, entry: GridRun) -> tuple[StoredRu
 
 def _trained_to_the_end(folder: Path, spec: RunSpec) -> None:
     """A training leaves a log; a recipe of so many steps, without early stopping, one of so many lines."""
-    wanted, log = int(spec.recipe.get("steps", 0)), read_log(folder)
+    wanted, log = int(spec.number("steps")), read_log(folder)
     found = log.lines[-1].step if log else 0
     may_stop = not wanted or spec.recipe.get("evaluate_every") or spec.collapse_after
     if spec.train and (not found if may_stop else found != wanted):
