@@ -38,7 +38,11 @@ OPTIONS = {
     | ENGINE
     | {"--search", "--shard", "--tier", "--part", "--model", "--seed", "--golden"}
     | {"--executor", "--slurm", "--nodes", "--dry-run"},
-    "train": COMMON | SOURCE | ENGINE | RECIPE | {"--adversarial", "--model", "--phase", "--tier", "--seed"},
+    "train": COMMON
+    | SOURCE
+    | ENGINE
+    | RECIPE
+    | {"--adversarial", "--synonyms", "--model", "--phase", "--tier", "--seed"},
     "evaluate": COMMON | SOURCE | WHERE | {"--search", "--perturb"},
     "retrieve": COMMON
     | SOURCE

@@ -234,7 +234,7 @@ def test_codes_are_mixed_by_the_users_lexicon(tiny_files: Path, tmp_path: Path) 
         PerturbedSource(clean, clean, Perturbation("code-mixing"), tmp_path).rows(task, "test", "sw")
     word = clean.rows(task, "test", "sw")[0].text_a.split()[0].strip(".,")  # type: ignore[union-attr]
     (tmp_path / "lexicon").mkdir()
-    (tmp_path / "lexicon/sw-en.txt").write_text(f"{word.lower()} WORD\n{word.lower()}\tsecond\nalone\n", "utf-8")
+    (tmp_path / "lexicon/sw-en.txt").write_text(f"{word.lower()} WORD\n{word.lower()}\tsecond\nalone\n\n", "utf-8")
     mixed = PerturbedSource(clean, clean, Perturbation("code-mixing", 1.0), tmp_path)
     assert mixed.rows(task, "test", "sw")[0].text_a.startswith("WORD")  # type: ignore[union-attr]
     assert mixed.rows(task, "test", "en") == clean.rows(task, "test", "en")

@@ -36,6 +36,9 @@ def train(
         "Perturb word embeddings in training, by fgm, pgd, freelb, smart, r3f or smoothing; with settings, if need be: "
         "freelb,steps=3,radius=0.4.",
     ] = "",
+    synonyms: Annotated[
+        int, "Train on N copies of each row, with words drawn from their synonyms in DATA_ROOT/lexicon/en-en.txt."
+    ] = 0,
     engine: options.EngineOptions,
     results: options.Results = options.DEFAULT_RESULTS,
 ) -> None:
@@ -49,6 +52,7 @@ def train(
     if not math.isfinite(learning_rate):
         raise UsageFault(f"--learning-rate {learning_rate} is no number to train with.", fix="--learning-rate 1e-5")
     given: dict[str, Any] = {"steps": steps, "epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size}
+    given["synonyms"] = synonyms
     recipe = {name: value for name, value in given.items() if value} | ({"epochs": 0} if steps else {})
     if adversarial:
         recipe["adversarial"] = asdict(Adversarial.read(adversarial))

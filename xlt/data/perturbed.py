@@ -63,7 +63,7 @@ class PerturbedSource:
         paths = [path for path in (self._root / shown, self._root / f"{shown}.gz") if path.is_file()]
         lexicon: dict[str, str] = {}
         for line in read_lines(DataFile(paths[0], shown, "where it was published")) if paths else ():
-            word, *translation = line.split(None, 1)
+            word, *translation = line.split(None, 1) or [line]  # a blank line has neither
             if translation:
                 lexicon.setdefault(word.lower(), translation[0].strip())
         return lexicon

@@ -180,18 +180,18 @@ class _Sizes:
         self._mined = assumed[0].mined if assumed else None
         self.by_table: dict[str, str] = {}
         self.encoded: set[tuple[object, ...]] = set()
-        self._trained: dict[tuple[str, tuple[str, ...], int], tuple[int | None, int | None]] = {}
+        self._trained: dict[tuple[str, tuple[str, ...], tuple[int, int]], tuple[int | None, int | None]] = {}
         self._scored: dict[tuple[str, bool, int, int], ScoredRows | None] = {}
 
     def training(self, task: Task, translated: tuple[str, ...]) -> tuple[int | None, int | None]:
         """The sequences of a training set and their tokens."""
-        key = task.key, translated, task.recipe.train_examples
+        key = task.key, translated, task.recipe.rows
         if key not in self._trained:
             # A row of these is one sequence. How many a long context, a sentence or a text makes, the tokenizer says.
             one_by_one = task.kind in ("pair_classification", "multiple_choice")
             rows: Sequence[Row] = ()
             published = 0 if translated or self._limited else task.train_rows or self._published(task, "train", ENGLISH)
-            published = min(published, task.recipe.train_examples or published)
+            published = min(published, task.recipe.train_examples or published) * max(1, task.recipe.synonyms)
             with suppress(XltError):
                 known = self._tokenizer or self._table or one_by_one
                 rows = training_rows(self._source, task, translated) if known else ()
@@ -325,7 +325,7 @@ def _encoded(spec: RunSpec, sizes: _Sizes) -> dict[Kind, int]:
     found: dict[Kind, int] = {}
     for key, use in (*((key, "train") for key in spec.train), *((key, "scored") for key in spec.evaluate)):
         task, translated = spec.task(key), spec.translated if use == "train" else ()
-        name = key, use, translated, task.recipe.train_examples, task.recipe.test_examples, task.recipe.max_length
+        name = key, use, translated, task.recipe.rows, task.recipe.test_examples, task.recipe.max_length
         if spec.backbone.name and name in sizes.encoded:
             continue
         sizes.encoded.add(name)

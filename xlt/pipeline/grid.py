@@ -143,7 +143,7 @@ class GridBuilder:
         self.backbone = backbone if asked and all(arm.backbone for arm in asked) else self._identified(backbone)
         self.source_spec = SourceSpec(name=self.source.name, settings=self.source.settings)
         # Many runs read the same rows, and to read and hash them takes seconds.
-        self._known: dict[tuple[str, Split, str, int], str] = {}
+        self._known: dict[tuple[object, ...], str] = {}
 
     def _identified(self, backbone: Backbone) -> Backbone:
         if backbone.name and not backbone.digest:
@@ -263,7 +263,7 @@ class GridBuilder:
         )
 
     def _fingerprint(self, key: str, split: Split, language: str, recipe: Recipe) -> str:
-        known = key, split, language, recipe.train_examples if split == "train" else recipe.test_examples
+        known = key, split, language, recipe.rows if split == "train" else recipe.test_examples
         if known not in self._known:
             task = replace(get_task(key), recipe=recipe)
             rows = (

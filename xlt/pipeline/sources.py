@@ -11,9 +11,10 @@ from xlt.data.perturb import Perturbation
 from xlt.data.perturbed import PerturbedSource
 from xlt.data.rows import MiningRow, Row, TextRow
 from xlt.data.source import Source
+from xlt.data.synonyms import read_synonyms, with_synonyms
 from xlt.data.world import WorldSource
 from xlt.errors import UsageFault
-from xlt.tasks.record import Split, Task
+from xlt.tasks.record import ENGLISH, Split, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +32,22 @@ class SourceOptions:
 class RecipeSource:
     """The rows of another source, as many of them as the recipe of the task that is asked for says."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, root: Path | None = None) -> None:
         self.name, self.settings, self.languages = source.name, source.settings, source.languages
         self.pretraining_text = source.pretraining_text
-        self._source = source
+        self._source, self._root = source, root
 
     def rows(self, task: Task, split: Split, language: str) -> list[Row]:
         """Rows evenly spaced over those of the other source: neighbours share a paragraph or a genre, and of parallel
-        test sets every language keeps the same rows."""
-        rows = self._source.rows(task, split, language)
-        most = task.recipe.train_examples if split == "train" else task.recipe.test_examples
-        if not 0 < most < len(rows):
-            return rows
-        return _mined(rows, most) or [rows[place * len(rows) // most] for place in range(most)]
+        test sets every language keeps the same rows. Of English training rows, copies with synonyms where asked for;
+        they are read below the root."""
+        rows, trained = self._source.rows(task, split, language), split == "train"
+        most = task.recipe.train_examples if trained else task.recipe.test_examples
+        if 0 < most < len(rows):
+            rows = _mined(rows, most) or [rows[place * len(rows) // most] for place in range(most)]
+        if trained and task.recipe.synonyms and language == ENGLISH:
+            return with_synonyms(rows, read_synonyms(self._root), task.recipe.synonyms)
+        return rows
 
 
 class LimitedSource:
@@ -113,7 +117,7 @@ def open_source(options: SourceOptions) -> Source:
         raise UsageFault(f"There is no source '{options.name}'.", why=sources, fix="--source world")
     if root is not None:
         source = UserFiles(source, root)
-    whole, source = source, RecipeSource(source)
+    whole, source = source, RecipeSource(source, lexica)
     source = LimitedSource(source, options.limit) if options.limit else source
     if not options.perturb:
         return source

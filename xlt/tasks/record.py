@@ -61,6 +61,8 @@ class Recipe:
     """So many rows of the English dev split are scored in training, its first, as in the authors' code; 0 is all."""
     test_examples: int = 0
     """So many rows of each language of a dev or test set are scored, evenly spaced over it; 0 is all."""
+    synonyms: int = 0
+    """So many copies of each training row are used in its place, with words drawn from their synonyms; 0: the row."""
     adversarial: Adversarial | None = None
     """How word embeddings are perturbed in training; settings by their names become a record, and false is None."""
 
@@ -68,6 +70,11 @@ class Recipe:
         given: Any = self.adversarial
         if not isinstance(given, Adversarial):
             object.__setattr__(self, "adversarial", Adversarial.of(given) if given else None)
+
+    @property
+    def rows(self) -> tuple[int, int]:
+        """What decides, beside the data, which rows are trained on."""
+        return self.train_examples, self.synonyms
 
     @property
     def passes(self) -> int:

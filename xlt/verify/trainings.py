@@ -118,7 +118,7 @@ class Examples:
 
     def _of(self, task: Task, spec: RunSpec) -> tuple[list[Encoded], list[Row]]:
         length = () if task.kind in ONE_EXAMPLE else (task.recipe.max_length, task.recipe.stride)
-        key = (task.key, tuple(spec.translated), task.recipe.train_examples, *length)
+        key = (task.key, tuple(spec.translated), task.recipe.rows, *length)
         taught = self._taught(task, spec)
         if key not in self._examples:
             self._examples[key] = self._encoded(taught, task, spec)
@@ -126,7 +126,7 @@ class Examples:
 
     def _taught(self, task: Task, spec: RunSpec) -> list[Row]:
         """The rows that a training takes its examples from; ``OtherData`` if they are not those that the run had."""
-        key = (task.key, tuple(spec.translated), task.recipe.train_examples)
+        key = (task.key, tuple(spec.translated), task.recipe.rows)
         if key not in self._rows:
             rows = training_rows(self.source, task, spec.translated)
             self._rows[key] = fingerprint(rows), [row for row in rows if is_trainable(row)]
