@@ -28,6 +28,7 @@ from xlt.tasks.record import Recipe
 from xlt.train.averaged import AveragedModel
 from xlt.train.batches import BatchStream, StepShard
 from xlt.train.engine import EngineName, EngineSettings
+from xlt.train.graph import GraphEngine
 from xlt.train.loop import BestCheckpoint, StepRecord, train
 from xlt.train.perturbation import bounded_noise, losses, noise, norms
 from xlt.train.state import load_state, save_state
@@ -354,6 +355,26 @@ def test_the_graph_engine_and_bf16_compute_the_same_on_several_tasks(adversarial
     for engine in ("deepspeed", "graph"):  # two numbers of bf16 near 1 are 8e-3 apart
         rounded = trained(engine, KEYS, "bf16", adversarial=adversarial)  # type: ignore[arg-type]
         assert rounded == pytest.approx(plain, abs=0.05)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize("adversarial", ROBUST, ids=("pgd", "freelb", "smart"))
+def test_captured_steps_compute_what_the_same_steps_do_without_graphs(
+    adversarial: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = Recipe(batch_size=8, steps=6, learning_rate=1e-3, adversarial=adversarial)  # type: ignore[arg-type]
+    batches = stream("mnli", recipe=recipe)
+
+    def steps() -> tuple[list[float], int]:
+        engine = GraphEngine(fresh("mnli"), recipe, recipe.steps, EngineSettings(engine="graph", precision="bf16"))
+        found = [engine.step(batches.micro_batches(step % 2, StepShard()))[0] for step in range(recipe.steps)]
+        return torch.stack(found).tolist(), engine.graphs
+
+    captured, graphs = steps()
+    assert graphs
+    monkeypatch.setattr("xlt.train.graph.MAX_GRAPHS", 0)
+    assert steps() == (captured, 0)
 
 
 class Stored:
