@@ -23,6 +23,7 @@ NEEDING = {
         "xlt.data.files",
         "xlt.data.hub",
         "xlt.data.perturbed",
+        "xlt.data.synonyms",
         "xlt.data.world",
         "xlt.frozen",
         "xlt.pipeline",
