@@ -157,6 +157,7 @@ def test_tests_that_need_a_gpu_are_collected(package: str) -> None:
             "tests/model/test_parity_large.py",
             "tests/pipeline/test_selftest.py",
             "tests/train/test_graph.py",
+            "tests/train/test_perturbation.py",
         },
     }
     assert found == wanted - missing.get(package, set())
