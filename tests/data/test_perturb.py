@@ -124,7 +124,7 @@ def test_a_row_is_the_same_whatever_else_is_perturbed() -> None:
 def test_perturbed_rows_do_not_change_from_version_to_version() -> None:
     """Whoever changes a perturbation changes what earlier results were made of; they could not be verified any more."""
     rows = [each for kind in KINDS for text in TEXTS.values() for row in rows_of(text) for each in perturbed(row, kind)]
-    assert fingerprint(rows)[:16] == "2830ce771d74a57d"
+    assert fingerprint(rows)[:16] == "db21431efe508ad1"
 
 
 def test_the_share_of_edits_is_the_severity() -> None:

@@ -100,6 +100,15 @@ def plan_run(
 
 
 def make_run(
+    task: str, model: str, data: DataOptions, results: Path, engine: EngineOptions | None = None, **chosen: Any
+) -> None:
+    """Make one run and show its scores; see ``made_run``."""
+    report, *_ = made_run(task, model, data, results, engine, **chosen)
+    emit(report, _scores(report))
+    say(f"The run is in {results / report.folder}")
+
+
+def made_run(
     task: str,
     model: str,
     data: DataOptions,
@@ -109,8 +118,8 @@ def make_run(
     *,
     train: bool = False,
     **chosen: Any,
-) -> None:
-    """Make one run and show its scores. ``chosen`` are further options of ``plan_run``."""
+) -> tuple[RunReport, spec.RunSpec, questions.Source]:
+    """Make one run, of which its source is returned too. ``chosen`` are further options of ``plan_run``."""
     engine, runs = engine or EngineOptions(), store.RunStore(results)
     planned = plan_run(task, model, data, engine, scoring, train=train, **chosen)
     if torch.cuda.is_available() and runs.check(planned.run).state != "done":
@@ -134,8 +143,7 @@ def make_run(
         raise DivergedFault(f"The training diverged in both attempts. {store.read_provenance(folder).diverged}")
     provenance = store.read_provenance(folder).model_dump(exclude_unset=True)
     report = RunReport(f"runs/{current.folder}", current.hash, found, store.read_metrics(folder), provenance)
-    emit(report, _scores(report))
-    say(f"The run is in {folder}")
+    return report, current, planned.source
 
 
 def _checked(

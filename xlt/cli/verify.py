@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from xlt.cli.evaluate import degradation_table
 from xlt.cli.lazy import lazily
 from xlt.cli.options import DEFAULT_RESULTS, AgainOptions, DataRoot, Folders, one_of
 from xlt.cli.output import Shown, emit, say
@@ -217,6 +218,8 @@ def _seed(verification: judge.Verification, *, by_cell: bool) -> Shown:
         yield from _references(verification)
         yield from _original(verification) if verification.paper is None else ()
         yield f"Verdicts: {verification.summary}.  result_hash {verification.result_hash}"
+    if verification.robustness:
+        yield degradation_table(verification.robustness)
     if verification.checks:
         yield from (f"Checked: {each}." for each in verification.checks.checked)
         yield from (f"Not checked: {each}." for each in verification.checks.not_checked)

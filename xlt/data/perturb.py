@@ -152,7 +152,7 @@ class Perturber:
 
     def _drawn(self, places: Iterable[Place], key: str, kept: Spans) -> Iterator[Place]:
         """Each of the places with the probability of the severity, unless it overlaps another or what is kept."""
-        random, done = Random(key), 0
+        random, done = Random(f"{self.perturbation.kind} {key}"), 0
         for place in places:
             # A number is drawn for every place: an answer in a context changes nothing far from it.
             if random.random() >= self.perturbation.severity or place[0] < done:

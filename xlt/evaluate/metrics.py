@@ -219,7 +219,7 @@ def tag_f1(gold: Sequence[list[str]], given: Sequence[list[str]], seqeval: Seqev
     from seqeval.metrics.sequence_labeling import precision_recall_fscore_support  # slow to import
 
     if seqeval == "0.0.12":
-        gold, given = _with_whole_types(gold), _with_whole_types(given)
+        gold, given = whole_types(gold), whole_types(given)
     with warnings.catch_warnings():
         # One warning per word where tags have no B- or I-.
         warnings.simplefilter("ignore", UserWarning)
@@ -227,7 +227,7 @@ def tag_f1(gold: Sequence[list[str]], given: Sequence[list[str]], seqeval: Seqev
     return {"f1": 100 * float(f1), "precision": 100 * float(precision), "recall": 100 * float(recall)}
 
 
-def _with_whole_types(sentences: Sequence[list[str]]) -> list[list[str]]:
+def whole_types(sentences: Sequence[list[str]]) -> list[list[str]]:
     """The tags rewritten as prefix, hyphen and type, so that seqeval 1.2.2 reads the types that 0.0.12 read."""
     # The full stop keeps a type from being "_", which is the type that 1.2.2 gives to O.
     return [[f"{tag[0]}-{tag.rpartition('-')[2]}." for tag in tags] for tags in sentences]

@@ -30,6 +30,7 @@ from xlt.verify.original import Original, beside_paper, beside_recorded
 from xlt.verify.overall import Overall
 from xlt.verify.paper import Paper, judge_paper, not_judged
 from xlt.verify.recorded import execution_of
+from xlt.verify.robustness import Degradation, degradations
 from xlt.verify.scores import BASELINE, Scores, table_of
 from xlt.verify.siblings import check_siblings
 from xlt.verify.sites import AddedFile, AddedRun, SiteCheck
@@ -98,6 +99,8 @@ class Verification(Frozen):
     """The means over languages, recomputed."""
     cells: tuple[Cell, ...]
     """The scores of each model, task, split and language, recomputed."""
+    robustness: tuple[Degradation, ...] = ()
+    """What perturbed rows cost the scores, where the rows are perturbed and the clean ones were scored too."""
     runs: tuple[RunState, ...]
     """The runs of the grid."""
     collapsed: tuple[GridRun, ...] = ()
@@ -218,6 +221,7 @@ def recompute(
         statements=judged.statements,
         means=recomputed.means,
         cells=recomputed.cells,
+        robustness=tuple(degradations(store, source, [run.spec for run in recomputed.runs if run.spec])),
         runs=tuple(states),
         collapsed=grid.collapsed,
         left_out=grid.left_out,

@@ -145,6 +145,7 @@ def render(verification: Verification, *folders: Path) -> str:
         verdicts=[verdict for each in seeds for verdict in each.verdicts],
         notes=list(dict.fromkeys(f"The tier's {arm}: {why}." for each in seeds for arm, why in each.left_out.items())),
         collapsed=[run for part in parts for run in part.collapsed],
+        robustness=[found for each in seeds for found in each.robustness],
         deviations=list({name: found for each in seeds for name, found in each.deviations.items()}.values()),
         paper=_paper(verification, anchors),
         made=tables,

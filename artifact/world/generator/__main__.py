@@ -17,9 +17,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from artifact.world.generator.language import CODES, LANGUAGES
+from artifact.world.generator.grammar import lexicon_of
+from artifact.world.generator.language import CODES, FOREIGN, LANGUAGES
 from artifact.world.generator.layouts import LAYOUTS, OWN, json_lines
 from artifact.world.generator.world import LINES_PER_LANGUAGE, SIZES, VERSION, World, languages
+from xlt.data.perturbed import LEXICON
 from xlt.data.world import MINING_ORDER, TEXT, in_world
 from xlt.tasks.catalogue import get_task
 from xlt.tasks.record import Split, Task
@@ -30,6 +32,9 @@ ROOT = Path(__file__).parent.parent
 def contents(world: World) -> Iterator[tuple[str, str]]:
     """Every file of the data set: its name below ``data``, without ``.gz``, and its text."""
     yield TEXT, json_lines(map(asdict, world.text))
+    for code in FOREIGN:
+        words = lexicon_of(code, world.seed).items()
+        yield LEXICON.format(lang=code), "".join(f"{word}\t{english}\n" for word, english in words)
     for key, sizes in SIZES.items():
         task = in_world(get_task(key), {"languages": CODES, "tasks": OWN})
         for split in sizes:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from random import Random
 
-from artifact.world.generator.concept import RELATION, SHARED, Relation
+from artifact.world.generator.concept import NOUNS, RELATION, SHARED, Relation
 from artifact.world.generator.english import WHERE, realise_english
 from artifact.world.generator.language import LANGUAGES, Affix, Language, Side
 from artifact.world.generator.lexicon import Lexicon, build_lexicon
@@ -129,6 +129,19 @@ def mixed_text_of(clauses: Sequence[Clause], code: str, seed: int, random: Rando
     borrowed = frozenset(key for key in grammar.lexicon.words if random.random() < grammar.language.loans)
     mixed = replace(grammar, borrowed=borrowed)
     return " ".join(mixed.realise(clause).text for clause in clauses)
+
+
+def lexicon_of(code: str, seed: int) -> dict[str, str]:
+    """The English word for each word of the language, inflected ones too."""
+    grammar = _grammar(code, seed)
+    lexicon, language = grammar.lexicon, grammar.language
+    found: dict[str, str] = {}
+    for key, word in lexicon.words.items():
+        nouns = [_affixed(word, affix, language.case) for affix in lexicon.cases.values()]
+        asked = _affixed(word, lexicon.interrogative, language.mood)
+        forms = nouns if key in NOUNS else [word, asked] if key in RELATION else [word]
+        found |= {form: key for form in (word, *forms) if form not in found}
+    return found
 
 
 def list_of(keys: Sequence[str], code: str, seed: int) -> str:
