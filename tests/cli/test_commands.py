@@ -217,6 +217,45 @@ def test_evaluate_scores_a_stored_model_in_one_language(
     assert damaged.document["error"]["fix"]
 
 
+def test_evaluate_says_what_perturbed_text_costs(
+    invoke: Invoke, results: Path, tiny_files: Path, tmp_path: Path
+) -> None:
+    data = ("--results", str(tmp_path), "--data-root", str(tiny_files))
+    trained = str(run_folder(results, "baseline.xnli"))
+    command = (
+        "evaluate",
+        "xnli",
+        "--model",
+        trained,
+        "--language",
+        "sw",
+        "--split",
+        "test",
+        "--source",
+        "files",
+        *data,
+    )
+    found = invoke(*command, "--perturb", "letter-swap:0.3", "--perturb", "case:0.5:2", "--json").document
+    names = [run["folder"].rpartition("-")[0].rpartition("/")[2] for run in found["runs"]]
+    assert names == ["evaluate.xnli", "evaluate.xnli.letter-swap-0.3", "evaluate.xnli.case-0.5-2"]
+    clean, *perturbed = (run["metrics"]["xnli"]["test"]["sw"]["accuracy"] for run in found["runs"])
+    costs = found["degradations"]
+    cases = [("letter-swap:0.3", "average"), ("case:0.5:2", "average"), ("case:0.5:2", "worst")]
+    assert [(each["perturbation"], each["case"]) for each in costs] == cases
+    assert [each["perturbed"] for each in costs[:2]] == pytest.approx(perturbed)
+    assert costs[2]["perturbed"] <= costs[1]["perturbed"]
+    assert all(each["clean"] == pytest.approx(clean) for each in costs)
+    assert all(each["value"] == pytest.approx(each["clean"] - each["perturbed"]) for each in costs)
+    # The clean run is the one that it is without.
+    alone = invoke(*command, "--json").document
+    assert (alone["found_complete"], alone["hash"]) == (True, found["runs"][0]["hash"])
+    shown = invoke("verify", *data, "--recheck", "0")
+    assert shown.code == ExitCode.OK, shown.out
+    assert shown.out.count("Degradation: clean minus perturbed") == 2
+    refused = invoke(*command, "--perturb", "distraction")
+    assert (refused.code, "Only span QA has a context" in refused.err) == (ExitCode.USAGE, True)
+
+
 def test_single_runs_are_verified_and_reported(invoke: Invoke, results: Path, tiny_files: Path, tmp_path: Path) -> None:
     data = ("--data-root", str(tiny_files), "--results", str(tmp_path))
     model = str(run_folder(results, "mlm"))

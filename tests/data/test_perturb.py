@@ -26,6 +26,7 @@ from xlt.data.rows import (
     labels_of,
 )
 from xlt.errors import DataFault, UsageFault
+from xlt.pipeline.sources import SourceOptions, open_source
 from xlt.tasks.catalogue import get_task
 
 LEXICON = {"ёжик": "hedgehog", "bien": "well", "va": "goes well", "أحمد": "Ahmed", "किताब": "book", "都": "capital"}
@@ -183,6 +184,10 @@ def test_what_is_no_perturbation_is_refused(text: str) -> None:
     assert "letter-swap" in fault.value.why
 
 
+def test_without_a_severity_a_tenth_is_edited_and_every_row_distracted() -> None:
+    assert [Perturbation.parse(kind).severity for kind in KINDS] == [0.1] * (len(KINDS) - 1) + [1.0]
+
+
 def test_a_perturbation_has_one_name() -> None:
     assert [str(Perturbation.parse(each)) for each in ("case", "case:0.10", "case:.1:1", "case:0.2:8", "case:0")] == [
         "case:0.1", "case:0.1", "case:0.1", "case:0.2:8", "case:0",
@@ -231,13 +236,25 @@ def test_a_distractor_does_not_depend_on_how_many_rows_are_evaluated(tiny_files:
 def test_codes_are_mixed_by_the_users_lexicon(tiny_files: Path, tmp_path: Path) -> None:
     task, clean = get_task("xnli"), FilesSource(tiny_files)
     with pytest.raises(DataFault, match="no lexicon to mix codes with"):
-        PerturbedSource(clean, clean, Perturbation("code-mixing"), tmp_path).rows(task, "test", "sw")
+        PerturbedSource(clean, clean, Perturbation("code-mixing", 0.1), tmp_path).rows(task, "test", "sw")
     word = clean.rows(task, "test", "sw")[0].text_a.split()[0].strip(".,")  # type: ignore[union-attr]
     (tmp_path / "lexicon").mkdir()
     (tmp_path / "lexicon/sw-en.txt").write_text(f"{word.lower()} WORD\n{word.lower()}\tsecond\nalone\n\n", "utf-8")
     mixed = PerturbedSource(clean, clean, Perturbation("code-mixing", 1.0), tmp_path)
     assert mixed.rows(task, "test", "sw")[0].text_a.startswith("WORD")  # type: ignore[union-attr]
     assert mixed.rows(task, "test", "en") == clean.rows(task, "test", "en")
+
+
+def test_the_world_brings_its_own_lexica() -> None:
+    clean = open_source(SourceOptions(limit=6))
+    mixed = open_source(SourceOptions(limit=6, perturb="code-mixing:1"))
+    task = get_task("tatoeba")
+    for before, after in zip(clean.rows(task, "test", "qaf"), mixed.rows(task, "test", "qaf"), strict=True):
+        assert isinstance(before, BitextRow)
+        assert isinstance(after, BitextRow)
+        assert after.foreign != before.foreign
+        assert any(word.isascii() and word.isalpha() for word in after.foreign.split())
+        assert after.english == before.english
 
 
 @pytest.mark.real_data

@@ -19,6 +19,7 @@ from xlt.cli.single_run import RunReport, made_run, make_run
 with lazily():
     from xlt.data import perturb as perturbations
     from xlt.pipeline import store
+    from xlt.tasks import catalogue
     from xlt.verify import robustness
 
 if TYPE_CHECKING:
@@ -31,9 +32,9 @@ def _known_perturbations(given: options.Names) -> list[str]:
 
 Perturb = Annotated[
     list[str] | None,
-    "Score perturbed rows too: KIND, KIND:SEVERITY (0 to 1, by default 0.1) or KIND:SEVERITY:DRAWS, each row in so "
-    "many ways (repeatable). Kinds: letter-swap, letter-drop, diacritics, homoglyphs, case, word-drop, word-swap, "
-    "word-repeat, code-mixing, distraction.",
+    "Score perturbed rows too: KIND, KIND:SEVERITY (0 to 1; else 0.1, for distraction 1) or KIND:SEVERITY:DRAWS, each "
+    "row in so many ways (repeatable). Kinds: letter-swap, letter-drop, diacritics, homoglyphs, case, word-drop, "
+    "word-swap, word-repeat, code-mixing, distraction.",
     _known_perturbations,
 ]
 
@@ -60,6 +61,8 @@ def evaluate(
     if not perturb:
         make_run(task, model, data, results, scoring=chosen)
         return
+    for each in perturb:
+        perturbations.Perturbation.parse(each).check(catalogue.get_task(task))
     made = [made_run(task, model, data, results, scoring=chosen, perturb=each) for each in ("", *perturb)]
     runs = store.RunStore(results)
     found = [each for _, run, source in made for each in robustness.degradations(runs, source, [run])]
@@ -75,5 +78,5 @@ def degradation_table(found: Iterable[robustness.Degradation]) -> rich_table.Tab
 
 
 def _row(each: robustness.Degradation) -> tuple[object, ...]:
-    cost = (each.perturbed, each.value, f"{each.low:.1f} to {each.high:.1f}") if each.changed else (None, None, None)
+    cost = (each.perturbed, each.value, f"{each.low:z.1f} to {each.high:z.1f}") if each.changed else (None, None, None)
     return each.perturbation, f"{each.task} {each.split}", each.language, each.case, each.changed, each.clean, *cost

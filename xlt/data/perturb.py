@@ -21,7 +21,6 @@ from xlt.tasks.record import Task
 
 Place = TypeVar("Place", Edit, Move)
 Spans = Sequence[tuple[int, int]]
-DEFAULT_SEVERITY = 0.1
 # The order and the choice of single words decide whether two sentences are paraphrases.
 _PARAPHRASE = ("pawsx", "qqp")
 
@@ -36,6 +35,8 @@ class Kind:
     """The edits of letters that a text has room for."""
     words: noise.Words | None = None
     """The moves of words that a text has room for."""
+    severity: float = 0.1
+    """The severity where none is given."""
     unfit: tuple[str, ...] = ()
     """The tasks whose labels it would change."""
 
@@ -50,7 +51,7 @@ KINDS: Mapping[str, Kind] = {
     "word-swap": Kind(about="neighbouring words trade places", words=noise.word_swaps, unfit=_PARAPHRASE),
     "word-repeat": Kind(about="words are written twice", words=noise.word_repeats),
     "code-mixing": Kind(about="words become their English translations"),
-    "distraction": Kind(about="a sentence of another row follows the context (span QA)"),
+    "distraction": Kind(about="a sentence of another row follows the context (span QA)", severity=1.0),
 }
 
 
@@ -60,7 +61,7 @@ class Perturbation:
     sentence), and in how many ways each row is perturbed."""
 
     kind: str
-    severity: float = DEFAULT_SEVERITY
+    severity: float
     draws: int = 1
 
     @classmethod
@@ -71,18 +72,19 @@ class Perturbation:
             UsageFault: it names none.
         """
         kind, *numbers = text.split(":")
+        severity, draws = KINDS[kind].severity if kind in KINDS else -1.0, 1
         try:
-            found = cls(kind, *(make(number) for make, number in zip((float, int), numbers, strict=False)))
+            severity, draws = float(numbers[0]) if numbers else severity, int(numbers[1]) if numbers[1:] else 1
         except ValueError:
-            found = cls("")
-        if found.kind not in KINDS or not (0 <= found.severity <= 1 <= found.draws <= 1000) or len(numbers) > 2:
+            draws = 0
+        if kind not in KINDS or not 0 <= severity <= 1 <= draws <= 1000 or numbers[2:]:
             raise UsageFault(
                 f"'{text}' is no perturbation.",
                 why="It is KIND, KIND:SEVERITY or KIND:SEVERITY:DRAWS, with a severity from 0 to 1 and 1 to 1000 "
                 f"draws. Kinds: {', '.join(KINDS)}.",
                 fix="--perturb letter-swap:0.1",
             )
-        return found
+        return cls(kind, severity, draws)
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.severity:g}" + (f":{self.draws}" if self.draws > 1 else "")
