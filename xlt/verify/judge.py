@@ -189,9 +189,8 @@ def recompute(
         DataFault: its grid file cannot be read.
         UsageFault: the results, or an added run, are of another source, or of the same with other settings.
     """
-    grid = grid or read_grid(results)
+    store, grid = RunStore(results), grid or read_grid(results)
     check_source(grid, source)
-    store = RunStore(results)
     recomputed = read_cells(store, source, grid)
     checks, found = check_deeper(store, source, grid, recomputed, again)
     wanted = tier_runs(grid, source)
