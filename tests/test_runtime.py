@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from xlt.runtime import BuildLock, prepare_deepspeed
 
@@ -46,6 +47,18 @@ def test_where_the_home_cannot_be_written_torch_builds_elsewhere(
     assert own.stat().st_mode & 0o77 == 0
     prepare_deepspeed()
     assert Path(os.environ["TORCH_EXTENSIONS_DIR"]) == own
+
+
+def test_each_environment_compiles_into_a_folder_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folders = set()
+    for name in ("one", "other", "one"):
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.setenv("TORCH_EXTENSIONS_DIR", "")
+        monkeypatch.setattr(torch, "__file__", f"/{name}/torch/__init__.py")
+        prepare_deepspeed()
+        folders.add(os.environ["TORCH_EXTENSIONS_DIR"])
+    assert len(folders) == 2
+    assert all(Path(folder).is_dir() and Path(folder).is_relative_to(tmp_path) for folder in folders)
 
 
 def test_torch_builds_although_a_killed_process_left_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import fcntl
+import hashlib
 import os
 import shutil
 import socket
@@ -37,7 +38,12 @@ def prepare_deepspeed() -> None:
     from torch.utils import cpp_extension
 
     cpp_extension.FileBaton = BuildLock  # type: ignore[attr-defined]
-    _find_build_folder(Path(os.environ.get("TORCH_EXTENSIONS_DIR") or cpp_extension.get_default_build_root()))
+    if not os.environ.get("TORCH_EXTENSIONS_DIR"):
+        # What is compiled names the folder of the packages. In one folder for all, two environments of a user would
+        # each compile again what the other has left.
+        place = hashlib.sha256(f"{torch.__file__} {torch.__version__}".encode()).hexdigest()[:8]
+        os.environ["TORCH_EXTENSIONS_DIR"] = f"{cpp_extension.get_default_build_root()}/xlt-{place}"
+    _find_build_folder(Path(os.environ["TORCH_EXTENSIONS_DIR"]))
     # Without this DeepSpeed searches for a GPU, and warns.
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")

@@ -29,14 +29,17 @@ class StopRequest:
 
     @contextmanager
     def heard(self) -> Iterator[None]:
-        """A block that looks for requests itself; one that it did not see ends the process after it."""
+        """A block that looks for requests itself; one that it did not see ends the process after it.
+
+        So does one after which the block failed: the same signal may have ended a compiler that it waited for.
+        """
         self._heard = True
         try:
             yield
         finally:
             self._heard = False
-        if self.asked:
-            raise KeyboardInterrupt
+            if self.asked:
+                raise KeyboardInterrupt
 
 
 stop_request = StopRequest()

@@ -62,7 +62,7 @@ def test_every_claim_has_its_commands_its_cost_and_what_is_not_known(page: str) 
     assert [each[:2] for each in sections] == [f"C{number}" for number in range(1, 9)]
     for number, section in enumerate(sections, start=1):
         assert re.search(rf"^    xlt verify --results results-0 .*--claim C{number}$", section, re.MULTILINE)
-        assert "not measured yet: min of work, GPU hours" in section
+        assert "minutes of work, hours of a GPU" in section
         assert "- Status: never run here." in section
     assert "SQuAD +8.2; MNLI +7.5; HellaSwag +7.0 points. Source: https://" in sections[0]
     assert "In `--tier paper` only: anli_plus, qqp, ccg" in sections[3]

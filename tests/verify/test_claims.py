@@ -52,7 +52,7 @@ def test_every_claim_has_place_source_rule_and_tier_and_names_known_arms():
 def test_a_cost_says_what_was_not_measured():
     cost = read_claims().claims[0].cost
     assert "71.5 GB of disk" in cost
-    assert "not measured yet: min of work, GPU hours, GiB on the GPU" in cost
+    assert "minutes of work, hours of a GPU, GiB of its memory not measured yet" in cost
 
 
 def test_every_cell_has_a_source_and_a_quantity_that_exists(literature):

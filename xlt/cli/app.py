@@ -161,7 +161,7 @@ def _run(arguments: list[str]) -> int:
         report_error(error)
         return int(error.exit_code)
     except (KeyboardInterrupt, typer.Abort, SystemExit):  # the last is typer's answer where nobody reads its help
-        return _interrupted()
+        return _interrupted(arguments)
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
         report_error(UsageFault(error.format_message(), fix=f"{getattr(context, 'command_path', 'xlt')} --help"))
@@ -174,12 +174,14 @@ def _run(arguments: list[str]) -> int:
     except Exception as error:
         return _unexpected(error, fix="xlt doctor; with --debug the traceback is shown here.")
     if returned == TYPER_INTERRUPTED:
-        return _interrupted()
+        return _interrupted(arguments)
     return returned if isinstance(returned, int) else int(ExitCode.OK)
 
 
-def _interrupted() -> int:
-    sys.stderr.write("\nInterrupted. Finished runs are kept; the same command resumes.\n")
+def _interrupted(arguments: list[str]) -> int:
+    makes_runs = {"reproduce", "train", "evaluate", "retrieve"} & set(arguments)
+    kept = " Finished runs are kept; the same command resumes." if makes_runs else ""
+    sys.stderr.write(f"\nInterrupted.{kept}\n")
     return int(ExitCode.INCOMPLETE)
 
 

@@ -267,10 +267,10 @@ def part_lines(found: Iterable[parts.PartCost]) -> Iterator[str]:
 def times(cost: costs.Estimate) -> str:
     """How long one seed takes by each device and engine, and whether anybody timed it on a GPU, on one line."""
     hours = [
-        f"training {_hours(took.training)}, all {_hours(took.total)}{_how(took)} on {on}"
+        f"{f'training {_hours(took.training)}, ' if took.training else ''}all {_hours(took.total)}{_how(took)} on {on}"
         for on, took in cost.hours.items()
     ]
-    timed = any(took.gpu and took.measured for took in cost.hours.values())
+    timed = any(took.gpu for took in cost.hours.values())
     return "; ".join(hours if timed else [*hours, "not timed on a GPU yet"])
 
 
@@ -381,6 +381,8 @@ def _range(pair: Sequence[float | None] | None, form: str) -> str | None:
 def _hours(hours: float | None) -> str:
     if hours is None:
         return "unknown"
+    if 0 < 60 * hours < 0.05:
+        return "under 0.1 min"
     return f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.1f} min"
 
 

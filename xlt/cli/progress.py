@@ -104,8 +104,10 @@ class RunBars(Display):
         self._total = sum(not check.ended for _, check in runs)
         say(f"{len(runs)} runs: {len(runs) - self._total} done, {self._total} to do.")
         for spec, check in runs:
-            if check.state in ("unfinished", "damaged"):
-                say(f"  {spec.folder} is {check.state} and will be made again: {check.problem}")
+            if check.state == "damaged":
+                say(f"  {spec.folder} is damaged and will be made again: {check.problem}")
+            elif check.state == "unfinished":
+                say(f"  {spec.folder} is unfinished: it goes on from its newest state, or begins again if it has none.")
         if self._all is not None:
             self.progress.remove_task(self._all)
         self._all = self.add("all runs", self._total)

@@ -108,14 +108,14 @@ class Claim(Frozen):
     def cost(self) -> str:
         """Resources for one seed, in words."""
         measured = {
-            "min of work": self.human_minutes,
-            "GPU hours": self.compute_hours,
-            "GiB on the GPU": self.gpu_memory_gib,
+            "minutes of work": self.human_minutes,
+            "hours of a GPU": self.compute_hours,
+            "GiB of its memory": self.gpu_memory_gib,
             "GB of disk for models": self.disk_gb,
         }
         known = [f"{value:g} {unit}" for unit, value in measured.items() if value is not None]
         unknown = [unit for unit, value in measured.items() if value is None]
-        return ", ".join(known + ([f"not measured yet: {', '.join(unknown)}"] if unknown else []))
+        return "; ".join([", ".join(known)] * bool(known) + [f"{', '.join(unknown)} not measured yet"] * bool(unknown))
 
 
 class Claims(Frozen):
