@@ -242,6 +242,6 @@ def test_more_gpus_than_there_are(invoke: Invoke) -> None:
 
 def test_an_interruption_that_typer_caught_is_resumable_too(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app_module, "app", lambda *arguments, **options: app_module.TYPER_INTERRUPTED)
-    outcome = invoke("verify")
+    outcome = invoke("reproduce")
     assert outcome.code == ExitCode.INCOMPLETE
     assert "the same command resumes" in outcome.err
