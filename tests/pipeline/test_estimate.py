@@ -240,6 +240,8 @@ def test_of_a_set_that_a_recipe_cuts_only_those_rows_are_counted(tmp_path: Path)
     runs, _ = cost("pocket", FilesSource(tmp_path))
     assert runs["mnli"].examples == 4000
     assert runs["baseline.xnli"].examples == 3008  # in whole batches
+    # 100 sentences of either side: of Tatoeba in 36 languages, of the dev and the test set of BUCC in four.
+    assert runs["baseline.bucc2018+tatoeba"].scored["retrieval"].pairs == (36 + 2 * 4) * 100**2
     # How many are left of sets that are not here and then limited, nobody knows.
     limited, _ = cost("pocket", LimitedSource(FilesSource(tmp_path), 5))
     assert (limited["mnli"].examples, limited["mnli"].evaluation_tokens) == (None, None)

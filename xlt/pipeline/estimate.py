@@ -227,7 +227,8 @@ class _Sizes:
         pairs = count**2 if task.kind == "retrieval" else 0
         if task.metric == "mining_f1":
             foreign = sum(isinstance(row, MiningRow) and not row.english for row in rows)
-            sides = (foreign, len(rows) - foreign) if rows or not self._mined else self._mined.of(split, language)
+            found = (foreign, len(rows) - foreign) if rows or not self._mined else self._mined.of(split, language)
+            sides = [min(side, most or task.recipe.test_examples or side) for side in found]
             count, pairs = sum(sides), math.prod(sides)
         counted = self._count(task, rows, CELL_SAMPLE) or self._look_up(task, split, language, count)
         return ScoredRows(count, counted[1], -(-counted[1] // LARGE_CARD_TOKENS), pairs) if counted else None
