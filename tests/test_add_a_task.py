@@ -43,6 +43,7 @@ def task(record: str, monkeypatch: pytest.MonkeyPatch) -> Task:
     (key,) = changed["TASKS"].keys() - catalogue.TASKS.keys()
     added: Task = changed["TASKS"][key]
     monkeypatch.setitem(catalogue.TASKS, key, added)
+    monkeypatch.setattr("xlt.cli.tasks.INTERMEDIATE", changed["INTERMEDIATE"])
     monkeypatch.setattr(single, "INTERMEDIATE", changed["INTERMEDIATE"])  # which it has imported by name
     return added
 

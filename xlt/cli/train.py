@@ -32,10 +32,10 @@ def train(
     learning_rate: Annotated[float, "The highest learning rate. Default: the recipe's."] = 0.0,
     batch_size: Annotated[int, "Examples per step. Default: the recipe's."] = 0,
     adversarial: Annotated[
-        str,
+        str | None,
         "Perturb word embeddings in training, by fgm, pgd, freelb, smart, r3f or smoothing; with settings, if need be: "
         "freelb,steps=3,radius=0.4.",
-    ] = "",
+    ] = None,
     synonyms: Annotated[
         int, "Train on N copies of each row, with words drawn from their synonyms in DATA_ROOT/lexicon/en-en.txt."
     ] = 0,
@@ -54,6 +54,6 @@ def train(
     given: dict[str, Any] = {"steps": steps, "epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size}
     given["synonyms"] = synonyms
     recipe = {name: value for name, value in given.items() if value} | ({"epochs": 0} if steps else {})
-    if adversarial:
+    if adversarial is not None:
         recipe["adversarial"] = asdict(Adversarial.read(adversarial))
     make_run(task, model, data, results, engine, train=True, phase=phase, tier=tier, seed=seed, recipe=recipe)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
@@ -63,8 +64,13 @@ class Adversarial:
         """``of`` a text such as ``freelb`` or ``freelb,steps=3,radius=0.4``; raises ``UsageFault``."""
         method, *settings = text.split(",")
         try:
-            pairs = (each.split("=") for each in settings)
-            return cls.of({"method": method, **{name: _number(value) for name, value in pairs}})
+            numbers: dict[str, float | int] = {}
+            for each in settings:
+                name, _, value = each.partition("=")
+                if name in numbers:
+                    raise ValueError(f"{name} is given twice")
+                numbers[name] = _number(value, each)
+            return cls.of({"method": method, **numbers})
         except ValueError as error:
             why = f"{error}. It is written as METHOD or METHOD,SETTING=NUMBER,SETTING=NUMBER."
             raise UsageFault(f"'{text}' is no adversarial training.", why=why, fix="--adversarial freelb") from error
@@ -95,8 +101,10 @@ DEFAULTS: Mapping[str, Mapping[str, float | int]] = {
 assert tuple(DEFAULTS) == get_args(Method)
 
 
-def _number(text: str) -> float | int:
-    try:
+def _number(text: str, setting: str) -> float | int:
+    with suppress(ValueError):
         return int(text)
-    except ValueError:
+    try:
         return float(text)
+    except ValueError:
+        raise ValueError(f"'{setting}' is no setting with a number") from None
