@@ -27,9 +27,11 @@ def test_a_block_that_fails_without_a_request_fails() -> None:
         raise RuntimeError("of its own")
 
 
-@pytest.mark.parametrize(("command", "kept"), [("reproduce", True), ("train", True), ("verify", False)])
+@pytest.mark.parametrize(
+    ("command", "kept"), [("reproduce", True), ("train", True), ("verify", False), ("bench train", False)]
+)
 def test_only_what_makes_runs_says_that_they_are_kept(
     command: str, kept: bool, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert _interrupted([command, "--results", "results"]) == 5
+    assert _interrupted([*command.split(), "--results", "results"]) == 5
     assert ("Finished runs are kept" in capfd.readouterr().err) == kept

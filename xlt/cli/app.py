@@ -179,7 +179,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _interrupted(arguments: list[str]) -> int:
-    makes_runs = {"reproduce", "train", "evaluate", "retrieve"} & set(arguments)
+    makes_runs = arguments[:1] in (["reproduce"], ["train"], ["evaluate"], ["retrieve"])
     kept = " Finished runs are kept; the same command resumes." if makes_runs else ""
     sys.stderr.write(f"\nInterrupted.{kept}\n")
     return int(ExitCode.INCOMPLETE)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def _known_perturbations(given: options.Names) -> list[str]:
-    return [str(perturbations.Perturbation.parse(text)) for text in given or ()]
+    return list(dict.fromkeys(str(perturbations.Perturbation.parse(text)) for text in given or ()))
 
 
 Perturb = Annotated[

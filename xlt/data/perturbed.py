@@ -57,7 +57,7 @@ class PerturbedSource:
                 "There is no lexicon to mix codes with.",
                 why=f"Code-mixing reads {LEXICON.format(lang='LANGUAGE')} below the data root: a word and its English "
                 "translation on each line.",
-                fix="Add --data-root DIR with such files.",
+                fix="Add --source files --data-root DIR, with such files.",
             )
         shown = LEXICON.format(lang=language)
         paths = [path for path in (self._root / shown, self._root / f"{shown}.gz") if path.is_file()]

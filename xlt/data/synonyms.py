@@ -32,7 +32,7 @@ def read_synonyms(root: Path | None) -> Synonyms:
         raise DataFault(
             "There are no synonyms to draw words from.",
             why=f"They are read from {LEXICON} below the data root: a word and one synonym on each line.",
-            fix="Add --data-root DIR with such a file.",
+            fix="Add --source files --data-root DIR, with such a file.",
         )
     found: defaultdict[str, list[str]] = defaultdict(list)
     for line in read_lines(DataFile(root / LEXICON, LEXICON, "where it was published")):

@@ -33,6 +33,7 @@ from xlt.evaluate.predict import RepeatedPrediction
 from xlt.model.backbone import first_position, outline, positions
 from xlt.model.encoder import PackedModel
 from xlt.pipeline.checkpoint import checkpoint_folder
+from xlt.pipeline.estimate import LARGE_CARD_TOKENS
 from xlt.pipeline.memory import release
 from xlt.pipeline.spec import RunSpec
 from xlt.runtime import device
@@ -48,10 +49,7 @@ from xlt.train.used_rows import train_used_rows
 
 # Tokens of one forward pass without gradients. On a CPU more is not faster, it only takes more memory.
 EVALUATION_TOKENS = {"cpu": 4096, "cuda": 16384}
-# On a card with so much memory more of them keep it busy while the host packs. The widest of XLM-R Large's values, its
-# 4,096 of a token in bf16, then take 0.5 GB.
 LARGE_CARD = 40e9  # bytes
-LARGE_CARD_TOKENS = 65536
 
 
 @dataclass(frozen=True, slots=True)

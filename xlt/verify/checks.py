@@ -207,7 +207,7 @@ def _replay(
         )
     same = f"{done.identical} bit for bit"
     if done.platforms:
-        same += f"; this is another platform ({'; '.join(done.platforms)})"
+        same += f"; other bits would be no forgery here, where they may depend on {'; '.join(done.platforms)}"
         same += "" if not done.apart else f", and weights are at most {done.apart:.2g} of their way off"
     if done.only_begun:
         same += f"; of {done.only_begun} only the losses of the first steps, as long as they can be compared there"
