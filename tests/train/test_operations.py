@@ -18,6 +18,7 @@ from tests.train.test_loop import CONFIG, batch_stream
 from xlt.bench.operations import Operations
 from xlt.data.packing import PackedBatch
 from xlt.model.encoder import PackedModel
+from xlt.pipeline.hours import read_assumptions
 from xlt.runtime import device, start_process_group
 from xlt.train.batches import StepShard
 from xlt.train.engine import DeepSpeedEngine, EngineSettings, parameter_groups
@@ -26,13 +27,14 @@ from xlt.train.seeding import deterministic
 
 Step = Callable[[PackedBatch], object]
 LAYERS = 24
+DROPOUT = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
 BF16 = EngineSettings(precision="bf16")
 GRAPH = EngineSettings(precision="bf16", engine="graph")
 
 
 def model(**config: float) -> PackedModel:
     torch.manual_seed(0)
-    made = PackedModel.fresh({**CONFIG, "num_hidden_layers": LAYERS, **config})
+    made = PackedModel.fresh({**CONFIG, **DROPOUT, "num_hidden_layers": LAYERS, **config})
     made.drop_masked_lm_head()
     made.add_head("mnli", "pair_classification", 3)
     return made
@@ -68,6 +70,8 @@ def test_deepspeed_issues_little_more_than_a_plain_loop_and_reads_nothing(plain:
     found = issued(lambda batch: engine.step([batch]))
     engine.close()
     assert 1000 < found.operations <= 1.3 * plain.operations
+    (assumed,) = read_assumptions()
+    assert found.operations == pytest.approx(assumed.operations.value, rel=0.05)
     assert found.reads == 0
 
 
@@ -91,8 +95,7 @@ def test_a_step_of_a_gpu_launches_few_kernels(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(switch, "INTERPRETED", True)
     for module in (xlt_kernels.attention, xlt.model.attention):
         monkeypatch.setattr(module, "ragged_attention", lambda _: varlen_attention)
-    rates = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
-    engine = GraphEngine(model(num_attention_heads=2, vocab_size=2000, **rates), batch_stream().recipe, 12, GRAPH)
+    engine = GraphEngine(model(num_attention_heads=2, vocab_size=2000), batch_stream().recipe, 12, GRAPH)
     found = issued(lambda batch: [launched.clear(), engine._run(batch, 1e-3)], in_bucket)
     engine.close()
     counts = Counter(launched)

@@ -126,10 +126,10 @@ def build_engine(model: PackedModel, recipe: Recipe, steps: int, settings: Engin
     """A DeepSpeed engine with AdamW; weight decay spares biases and LayerNorm, as in the authors' code.
 
     At stage 0 in bf16 its optimiser is ours. DeepSpeed would wrap torch's in one that takes the parameters one by one:
-    in each step of a model of 24 layers 7,481 operations and 398 reads of the device. With ours it is told of fp32,
-    which for it means a model whose numeric types it leaves alone. Elsewhere AdamW is torch's, with linear warm-up and
-    linear decay to zero over ``steps``; under ZeRO in bf16 all weights are rounded, and the fp32 masters are the
-    weights as they were.
+    398 reads of the device in each step of a model of 24 layers (artifact/LOG.md). With ours it is told of fp32, which
+    for it means a model whose numeric types it leaves alone. Elsewhere AdamW is torch's, with linear warm-up and linear
+    decay to zero over ``steps``; under ZeRO in bf16 all weights are rounded, and the fp32 masters are the weights as
+    they were.
     """
     import deepspeed
 
