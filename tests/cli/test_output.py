@@ -135,3 +135,10 @@ def test_a_folder_whose_name_no_encoding_has(tmp_path: Path, as_json: bool) -> N
     done = subprocess.run(command, capture_output=True, check=False, env=environment)
     assert done.returncode == ExitCode.DATA, done.stderr
     assert b"\x1b" not in done.stderr + done.stdout
+
+
+def test_how_one_command_talked_says_nothing_of_the_next(capfd: pytest.CaptureFixture[str]) -> None:
+    assert app.run(["version", "--json"]) == ExitCode.OK
+    capfd.readouterr()
+    output.say("a line for people")
+    assert capfd.readouterr().out == "a line for people\n"

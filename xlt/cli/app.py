@@ -136,8 +136,11 @@ def run(arguments: list[str]) -> int:
     settings.as_json = "--json" in arguments
     settings.debug = "--debug" in arguments
     prints_help = not arguments or {"-h", "--help", "--version"} & set(arguments)
-    with contextlib.nullcontext() if prints_help else results_only_on_stdout(), until_nobody_reads():
-        return _run(arguments)
+    try:
+        with contextlib.nullcontext() if prints_help else results_only_on_stdout(), until_nobody_reads():
+            return _run(arguments)
+    finally:
+        settings.as_json = settings.debug = False
 
 
 def _check_kernel_names() -> None:
