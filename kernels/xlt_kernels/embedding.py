@@ -18,8 +18,9 @@ FEW_ROWS = 1024
 # The words of a batch, and its positions.
 LARGE = ({"rows": 3000, "tokens": 517, "width": 1024}, {"rows": 514, "tokens": 517, "width": 1024})
 SMALL = ({"rows": FEW_ROWS + 6, "tokens": 50, "width": 24}, {"rows": 9, "tokens": 50, "width": 24})
-# The sums are in fp32, in another order than torch's, and each is rounded once, by at most eps / 2.
-TOLERANCE = {torch.bfloat16: 2**-7, torch.float16: 2**-10}
+# The sums are in fp32, in another order than torch's, and each is rounded once, by at most eps / 2. In fp32 each
+# addition rounds, and the row that most tokens read is a sum of a tenth of them.
+TOLERANCE = {torch.bfloat16: 2**-7, torch.float16: 2**-10, torch.float32: 2**-16}
 
 
 def embedding(ids: Tensor, weight: Tensor, padding_idx: int | None = None) -> Tensor:

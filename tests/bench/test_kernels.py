@@ -48,7 +48,7 @@ def result(patch: pytest.MonkeyPatch, rates: list[float]) -> Bench:
 
 def test_a_row_per_kernel_with_ours_first(result: Bench) -> None:
     assert [row.name for row in result.workloads] == [
-        "attention, mnli", "attention, squad", "LayerNorm", "GELU",
+        "attention, mnli", "attention, squad", "LayerNorm", "GELU", "embeddings",
     ]  # fmt: skip
     assert {row.timings[0].name for row in result.workloads} == {PLAIN}
     assert all(row.share is not None for row in result.workloads)
@@ -67,7 +67,7 @@ def test_every_peer_runs_or_says_why_not(result: Bench) -> None:
     liger = found["LayerNorm"].pop("Liger LayerNorm, eager dropout and residual")
     assert "liger_kernel" in liger
     elementwise = {"eager torch": "", "torch.compile of eager torch": NOT_COMPILED}
-    assert found["LayerNorm"] == found["GELU"] == elementwise
+    assert found["LayerNorm"] == found["GELU"] == found["embeddings"] == elementwise
 
 
 def test_compared_without_dropout_and_timed_with_it(result: Bench, rates: list[float]) -> None:
@@ -81,7 +81,7 @@ def first(task: str) -> list[int]:
 
 def test_quantities_counted_from_the_shapes(result: Bench) -> None:
     width, inner, fp32 = 128, 512, 4
-    mnli, _, norm, gelu = (row.quantity for row in result.workloads)
+    mnli, _, norm, gelu, embeddings = (row.quantity for row in result.workloads)
     lengths = first("mnli")
     # Scores, weighted values; backward the gradients of both factors of each. A product is a multiplication and a sum.
     assert mnli["flop"] == sum(2 * length * length * width for length in lengths) * (2 + 4)
@@ -90,6 +90,9 @@ def test_quantities_counted_from_the_shapes(result: Bench) -> None:
     assert mnli["tokens"] == sum(lengths)
     assert norm["bytes"] == (3 + 5) * TOKENS * width * fp32
     assert gelu["bytes"] == (2 + 3) * TOKENS * inner * fp32
+    # Of each token a row read and one written; backward its gradient read, a row of the sum read and written again;
+    # the gradient of the 11,242 rows is zero at first.
+    assert embeddings["bytes"] == (11_242 + 4 * 726) * width * fp32
 
 
 @pytest.mark.parametrize("broken", ["output", "gradient"])
@@ -103,6 +106,6 @@ def test_a_kernel_that_computes_otherwise_is_not_timed_and_the_other_rows_are(
     monkeypatch.setattr(kernels, "packed_attention", other)
     result = bench_kernels("small", 2)
     assert not result.sound
-    attention, *_, gelu = result.workloads
+    attention, *_, gelu, _ = result.workloads
     assert f"result {0 if broken == 'output' else 1} is off by" in attention.timings[0].not_run
     assert gelu.timings[0].seconds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -77,3 +78,49 @@ def test_options_that_contradict_each_other_are_refused(invoke: Invoke, argument
     outcome = invoke(*arguments.split())
     assert outcome.code == ExitCode.USAGE
     assert message in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("plan --limit 0", "'--limit'"),
+        ("reproduce --gpus 0", "'--gpus'"),
+        ("train mnli --learning-rate 0", "'--learning-rate'"),
+        ("train mnli --batch-size 0", "'--batch-size'"),
+        ("plan --seed 4294967296", "'--seed'"),
+    ],
+)
+def test_a_number_that_would_mean_another_is_refused(invoke: Invoke, arguments: str, message: str) -> None:
+    outcome = invoke(*arguments.split())
+    assert (outcome.code, outcome.out) == (ExitCode.USAGE, "")
+    assert message in outcome.err
+
+
+def test_zero_is_given_where_it_says_something(invoke: Invoke) -> None:
+    given = invoke("plan", "--limit", "4", "--seed", "0", "--keep-checkpoints", "0", "--json")
+    assert (given.code, given.document["seed"]) == (ExitCode.OK, 0)
+
+
+@pytest.mark.parametrize("command", ["plan", "reproduce", "train mnli", "retrieve tatoeba", "doctor", "evaluate xnli"])
+def test_results_are_no_file(invoke: Invoke, command: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    outcome = invoke(*command.split(), "--results", str(tmp_path / "file"))
+    assert outcome.code == ExitCode.USAGE
+    assert "is a file; results are a folder" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("options", "processes", "leave_out"),
+    [
+        (EngineOptions(engine="graph", zero="2"), 1, "--zero."),
+        (EngineOptions(engine="graph"), 2, "--shard (of train: --gpus and --processes)."),
+        (EngineOptions(engine="graph", accumulation=2), 2, "--gpus and --processes) and --accumulation."),
+    ],
+)
+def test_what_the_graph_engine_cannot_do_is_named_by_its_options(
+    options: EngineOptions, processes: int, leave_out: str
+) -> None:
+    with pytest.raises(UsageFault) as told:
+        options.settings(processes)
+    assert told.value.fix.startswith("Use --engine deepspeed, or leave out --")
+    assert told.value.fix.endswith(leave_out)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
-from xlt_kernels import gelu, layer_norm, varlen_attention
+from xlt_kernels import embedding, gelu, layer_norm, varlen_attention
 from xlt_kernels.attention import packed_attention, ragged_attention
 from xlt_kernels.case import Case, normal
 from xlt_kernels.flash import flash_attention, flash_serves
@@ -37,6 +37,9 @@ from xlt.bench.workload import (
 )
 
 TOKENS: dict[Size, int] = {"large": 16_384, "small": 2048}
+# Of embeddings a row is timed at the tokens of one step: torch adds up more of them than 3,072 in another way.
+STEP_TOKENS: dict[Size, int] = {"large": 1490, "small": 726}
+READ_ROWS = 11_242  # of a vocabulary, by a training on real text, as in the optimiser's benchmark
 DROPOUT = 0.1
 # Calls of a round. On a GPU they are one CUDA graph, since a call from Python takes longer than the kernels it starts.
 REPEATS = {"cuda": 10, "cpu": 1}
@@ -77,11 +80,12 @@ class _Setup:
 
 
 def bench_kernels(size: Size, rounds: int) -> Bench:
-    """Time attention, LayerNorm and GELU, each checked first against its reference in double precision."""
+    """Time attention, LayerNorm, GELU and embeddings, each checked first against its reference in double precision."""
     gpu = torch.cuda.is_available()
     device, dtype = ("cuda", torch.bfloat16) if gpu else ("cpu", torch.float32)
     setup = _Setup(size, rounds, device, dtype)
-    rows = [_attention(setup, "mnli"), _attention(setup, "squad"), _layer_norm(setup), _gelu(setup)]
+    attention = [_attention(setup, task) for task in ("mnli", "squad")]
+    rows = [*attention, _layer_norm(setup), _gelu(setup), _embedding(setup)]
     settings = {"size": size, "tokens": TOKENS[size], "dropout": DROPOUT, "repeats": REPEATS[device]}
     return bench("kernels", {**settings, "dtype": str(dtype).removeprefix("torch.")}, rows)
 
@@ -194,12 +198,27 @@ def _gelu(setup: _Setup) -> Workload:
     return _row(setup, "GELU", about, case, forms, {"bytes": 5.0 * case.inputs[0].nbytes})
 
 
+def _embedding(setup: _Setup) -> Workload:
+    tokens, width = STEP_TOKENS[setup.size], CONFIGS[setup.size]["hidden_size"]
+    case = embedding.case(READ_ROWS, tokens, width, dtype=setup.dtype, device=setup.device)
+    eager = Form("eager torch", lambda _, weight: case.reference(weight))
+    forms = [
+        Form(our_name("embedding", setup.device), lambda _, weight: case.op(weight)),
+        eager,
+        setup.compiled(eager),
+    ]
+    about = f"forward and backward, {tokens} tokens of {READ_ROWS} rows of {width}"
+    # The gradient is as large as all rows; of the rest only what is read and written of it.
+    size = case.inputs[0].nbytes + 4.0 * tokens * width * case.inputs[0].element_size()
+    return _row(setup, "embeddings", about, case, forms, {"bytes": size})
+
+
 def _row(
     setup: _Setup, name: str, about: str, case: Case, forms: Sequence[Form | NotRun], count: dict[str, float]
 ) -> Workload:
     """The forms in turn; ``count`` is of one call, its bytes the fewest that the op and its backward pass can move."""
     times, gpu = REPEATS[setup.device], setup.device == "cuda"
-    gradient = normal(*case.inputs[0].shape, seed=9, device=setup.device).to(setup.dtype)
+    gradient = normal(*case.reference(*case.inputs).shape, seed=9, device=setup.device).to(setup.dtype)
     reference = Form("", lambda _, *each: case.reference(*each))
     wanted = _call(reference, [each.double() for each in case.inputs], gradient.double())(0.0)
 

@@ -34,7 +34,13 @@ with lazily():
 Names = str | list[str] | None
 DEFAULT_RESULTS = Path(os.environ.get("XLT_RESULTS") or "results")
 # What stands for a value in help; a text is called as its option, and of a choice typer lists the names.
-METAVARS: dict[object, str] = {int: "N", float: "X", Path: "DIR", Path | None: "DIR", list[Path] | None: "DIR"}
+IN_WORDS = "Default: "  # in a help text: what an option stands for that is not given
+NUMBERS = (int, float, int | None, float | None)
+METAVARS: dict[object, str] = {
+    **dict.fromkeys((int, int | None), "N"),
+    **dict.fromkeys((float, float | None), "X"),
+    **dict.fromkeys((Path, Path | None, list[Path] | None), "DIR"),
+}
 TEXTS = (str, list[str] | None)
 
 
@@ -63,14 +69,20 @@ def _known_tier(name: str) -> str:
     return name
 
 
+def _folder(results: Path) -> Path:
+    if results.is_file():
+        raise UsageFault(f"'{results}' is a file; results are a folder.", fix="--results DIR")
+    return results
+
+
 _known_task = one_of("task", lambda: catalogue.TASKS)
 TaskKey = Annotated[str, typer.Argument(metavar="TASK", help="A task by its key: xlt tasks ls.", callback=_known_task)]
 OneTask = Annotated[str, "Use the rows of this task.", _known_task]
 SomeTasks = Annotated[list[str] | None, "Only this task (repeatable).", _known_task]
 Model = Annotated[str, "The folder of a run or of a saved model, or the name of a model on the hub."]
-Results = Annotated[Path, "The results folder."]
+Results = Annotated[Path, "The results folder.", _folder]
 Folders = Annotated[list[Path] | None, "The results folder; one for each seed."]
-Seed = Annotated[int, "The seed of training. Default: 0."]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", min=0, max=2**32 - 1, help="The seed of training.")]
 Threads = Annotated[int, "Use N CPU threads. Default: as many as torch chooses."]
 Parts = Annotated[list[str] | None, "Only this part of the tier, if it has parts (repeatable)."]
 InsteadOf = Annotated[str, "Start from this model instead of the tier's: a saved model's folder, or a hub name."]
@@ -294,9 +306,11 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     own = _parameters(function)
     groups: dict[str, Any] = {each.name: each.annotation for each in own if is_dataclass(each.annotation)}
     flat = [option for each in own for option in (_parameters(groups[each.name]) if each.name in groups else [each])]
+    unsaid = {each.name: each.default for each in flat if _says_zero_in_words(each)}
 
     @wraps(function)
     def typed(*, json: bool, debug: bool, **values: Any) -> None:
+        values |= {name: default for name, default in unsaid.items() if values[name] is None}
         for name, group in groups.items():
             values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
         with until_nobody_reads():
@@ -311,15 +325,34 @@ def _parameters(function: Callable[..., Any]) -> list[Parameter]:
     return list(signature(function, eval_str=True).parameters.values())
 
 
+def _says_zero_in_words(parameter: Parameter) -> bool:
+    """Whether an option is zero where it is not given, and its help says in words what that stands for.
+
+    Such a zero is no value to give: ``--limit 0`` would read every row.
+    """
+    kind, about, *_ = get_args(parameter.annotation)
+    return kind in (int, float) and parameter.default == 0 and isinstance(about, str) and IN_WORDS in about
+
+
+def _above_zero(value: float | None) -> float | None:
+    if value == 0:
+        raise typer.BadParameter("Input should be greater than 0; left out, it is what the help says.")
+    return value
+
+
 def _typer_option(parameter: Parameter) -> Parameter:
     kind, about, *check = get_args(parameter.annotation)
     if isinstance(about, str):
         default = None if parameter.default is Parameter.empty else parameter.default
+        least = 1 if default else 0
+        if _says_zero_in_words(parameter):
+            parameter, least = parameter.replace(default=None), 1 if kind is int else 0
+            kind, check = kind | None, [_above_zero]
         about = typer.Option(
             f"--{parameter.name.replace('_', '-')}",
             help=about,
             metavar=parameter.name.upper() if kind in TEXTS else METAVARS.get(kind),
-            min=(1 if default else 0) if kind in (int, float) else None,
+            min=least if kind in NUMBERS else None,
             show_default=bool(default),  # a default of nothing is told in words
             callback=check[0] if check else None,
         )

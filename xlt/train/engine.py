@@ -87,11 +87,17 @@ def _in_one_piece(settings: EngineSettings, processes: int) -> bool:
 def check_settings(settings: EngineSettings, processes: int) -> None:
     """Raise ``UsageFault`` where the graph engine is asked for what it has not: ZeRO, sharing, micro-batches."""
     if settings.engine == "graph" and not _in_one_piece(settings, processes):
+        asked = {
+            "--zero": settings.zero != "0",
+            "--shard (of train: --gpus and --processes)": processes > 1,
+            "--accumulation": settings.accumulation > 1,
+        }
+        too_much = " and ".join(name for name, given in asked.items() if given)
         raise UsageFault(
             "The graph engine computes a run on one GPU, in whole batches, without ZeRO.",
             why=f"Asked for: ZeRO stage {settings.zero}, {processes} processes for one run, "
             f"{settings.accumulation} micro-batches.",
-            fix="Use --engine deepspeed, or leave out --zero, --shard and --accumulation.",
+            fix=f"Use --engine deepspeed, or leave out {too_much}.",
         )
 
 
