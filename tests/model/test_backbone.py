@@ -11,10 +11,8 @@ from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModel,
     BertConfig,
-    BloomConfig,
     DistilBertConfig,
     DistilBertModel,
-    GPT2Config,
     T5Config,
     XLMRobertaConfig,
     XLMRobertaModel,
@@ -148,30 +146,35 @@ def test_a_model_that_the_library_does_not_know(folder):
         load_backbone(folder)
 
 
-SMALL_BLOOM = BloomConfig(hidden_size=16, n_layer=1, n_head=2, vocab_size=40)
-SMALL_GPT2 = GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=40)
-
-
-@pytest.mark.parametrize("decoder", [SMALL_BLOOM, SMALL_GPT2, T5Config(**SMALL), BertConfig(is_decoder=True, **SMALL)])
-def test_what_gathers_a_text_in_its_last_token_is_refused_before_its_weights_are_read(decoder, tmp_path):
-    AutoModel.from_config(decoder).save_pretrained(tmp_path)
+def test_what_is_encoder_and_decoder_at_once_is_refused_before_its_weights_are_read(tmp_path):
+    AutoModel.from_config(T5Config(**SMALL)).save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").unlink()
     for read in (load_backbone, outline):
-        with pytest.raises(
-            UsageFault, match=f"type '{decoder.model_type}' cannot be a backbone.\nSuch a model "
-        ) as fault:
+        with pytest.raises(UsageFault, match="type 't5' cannot be a backbone") as fault:
             read(tmp_path)
-        assert "xlm-roberta-base" in fault.value.fix
+        assert "xlm-roberta-large" in fault.value.fix
 
 
-def test_an_encoder_whose_first_token_does_not_see_the_last_is_refused(tmp_path, monkeypatch):
+def test_a_model_whose_last_token_does_not_see_the_first_is_refused(tmp_path, monkeypatch):
     """Whatever its name: that of this one is known for an encoder."""
-    causal = DistilBertConfig(dim=16, n_layers=1, n_heads=2, hidden_dim=32, vocab_size=40)
-    AutoModel.from_config(causal).save_pretrained(tmp_path)
+    small = DistilBertConfig(dim=16, n_layers=1, n_heads=2, hidden_dim=32, vocab_size=40)
+    AutoModel.from_config(small).save_pretrained(tmp_path)
     assert load_backbone(tmp_path).packed is False
     monkeypatch.setattr(DistilBertModel, "forward", lambda self, input_ids, attention_mask: _Blind(input_ids))
     with pytest.raises(UsageFault, match="DistilBertModel cannot be a backbone"):
         load_backbone(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("config", "causal"),
+    [(BertConfig(is_decoder=True, **SMALL), True), (BertConfig(**SMALL), False), (DistilBertConfig(**SMALL), False)],
+)
+def test_whether_a_model_is_causal_is_seen_and_not_believed(config, causal, tmp_path):
+    AutoModel.from_config(config).save_pretrained(tmp_path)
+    backbone = load_backbone(tmp_path)
+    assert backbone.causal is causal
+    # The packed attention is that of encoders.
+    assert not (backbone.packed and causal)
 
 
 class _Blind:

@@ -123,7 +123,7 @@ def test_the_longest_sequence_needs_no_weights(pieces: Path, tmp_path: Path) -> 
     folder = stored(tmp_path / "m", pieces, XLMRobertaConfig, max_position_embeddings=130)
     (folder / "model.safetensors").unlink()
     assert longest_sequence(folder) == 128
-    config = json.loads((folder / "config.json").read_text("utf-8")) | {"is_decoder": True}
+    config = json.loads((folder / "config.json").read_text("utf-8")) | {"is_encoder_decoder": True}
     (folder / "config.json").write_text(json.dumps(config), "utf-8")
     with pytest.raises(UsageFault, match="cannot be a backbone"):
         longest_sequence(folder)

@@ -24,6 +24,7 @@ from xlt.retrieval.embed import embed, encode_sentences
 from xlt.retrieval.search import Floats, Vectors
 from xlt.retrieval.tatoeba import nearest_translations, retrieve
 from xlt.tasks.catalogue import get_task
+from xlt.tasks.record import Pooling
 
 RNG = random.Random(0)
 WORDS = ["".join(RNG.choices("abcdefgh", k=RNG.randint(2, 7))) for _ in range(150)]
@@ -209,14 +210,15 @@ def test_retrieval_asks_in_english(model: PackedModel, tokenizer: PreTrainedToke
     assert all(prediction.score == pytest.approx(1, abs=1e-5) for prediction in given)
 
 
-def test_the_first_token_is_the_vector_where_that_is_asked_for(
-    model: PackedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+@pytest.mark.parametrize(("pooling", "place"), [("first", 0), ("last", -1)])
+def test_the_first_or_last_token_is_the_vector_where_that_is_asked_for(
+    model: PackedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path, pooling: Pooling, place: int
 ) -> None:
     sequences = encode_sentences(TEXTS, tokenizer, 24)
     embed(model, sequences, layer=2, max_tokens=100, device="cpu", keep=tmp_path)  # must not be taken for it
-    vectors = embed(model, sequences, layer=2, max_tokens=100, device="cpu", pooling="first", keep=tmp_path)
+    vectors = embed(model, sequences, layer=2, max_tokens=100, device="cpu", pooling=pooling, keep=tmp_path)
     for sequence, vector in zip(sequences, vectors, strict=True):
         batch = pack([sequence], task="x", kind="retrieval", first_position=model.first_position)
         with torch.no_grad():
-            first = model.hidden_states(batch, 2)[0].numpy()
-        np.testing.assert_allclose(vector, first / np.linalg.norm(first), atol=1e-5)
+            token = model.hidden_states(batch, 2)[place].numpy()
+        np.testing.assert_allclose(vector, token / np.linalg.norm(token), atol=1e-5)

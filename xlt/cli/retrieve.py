@@ -31,8 +31,8 @@ def retrieve(
         ),
     ] = None,
     pooling: Annotated[
-        Literal["mean", "first"] | None,
-        "A sentence's vector: the mean over its tokens, or its first token. Default: the model's own choice, or mean.",
+        Literal["mean", "first", "last"] | None,
+        "A sentence's vector: the mean over its tokens, or its first or last one. Default: the model's own, or mean.",
     ] = None,
     prefix: Annotated[
         str | None, "Put this before every sentence, as E5 wants it: 'query: '. Default: the model's own choice."

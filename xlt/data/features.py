@@ -107,7 +107,8 @@ def _encode_tags(rows: Sequence[Row], task: Task, tokenizer: PreTrainedTokenizer
             _int32(encoded["input_ids"][index]),
             np.array(encoded.word_ids(index), dtype=np.int64),
             len(row.words),
-            tokenizer.unk_token_id,
+            # A tokenizer of bytes may have none: an empty word is then the end of a text.
+            tokenizer.sep_token_id if tokenizer.unk_token_id is None else tokenizer.unk_token_id,
             room,
         )
         label = _tag_classes(row, classes, task) if training else ()

@@ -8,10 +8,18 @@ from collections.abc import Iterable
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import sentencepiece
-from tokenizers import Tokenizer
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, XLMRobertaTokenizer
+from tokenizers import Tokenizer, processors
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING,
+    AutoConfig,
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+    XLMRobertaTokenizer,
+)
 from transformers.utils import cached_file
 
 from xlt.errors import DataFault
@@ -67,6 +75,8 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, folder: Path, *, thre
 def load_tokenizer(name_or_folder: str) -> PreTrainedTokenizerBase:
     """The tokenizer in a folder, or that of a model on the hub. A ``tokenizer.json`` there is followed to the letter.
 
+    That of a decoder also puts the end-of-text token before, between and behind texts where it puts no token itself.
+
     Raises:
         DataFault: there is none, it cannot be followed, or the hub cannot be reached.
     """
@@ -101,16 +111,67 @@ def load_tokenizer(name_or_folder: str) -> PreTrainedTokenizerBase:
             f"class that tokenizer_config.json names, makes {tokenizer(other[0])['input_ids']}.",
             fix="Correct tokenizer_class in its tokenizer_config.json, or delete the file that is wrong.",
         )
+    decoder = _continues_text(name_or_folder)
+    _name_ends(tokenizer, added=decoder)
+    ids = tokenizer("a")["input_ids"]
     first, last, unknown = tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.unk_token_id
-    if None in (first, last, unknown) or (ids[0], ids[-1]) != (first, last):
+    if None in (first, last, last if decoder else unknown) or (ids[0], ids[-1]) != (first, last):
         raise DataFault(
             f"The tokenizer of '{name_or_folder}' does not put a first and a last token around a text.",
             why="A text's label is read from its first token, and an unknown word needs a token. The tokenizer "
             f"names cls_token {tokenizer.cls_token!r}, sep_token {tokenizer.sep_token!r}, unk_token "
             f"{tokenizer.unk_token!r} and makes of 'a' {tokenizer.convert_ids_to_tokens(ids)}.",
-            fix="Use an encoder of the BERT, RoBERTa or XLM-R kind with the tokenizer that it was trained with.",
+            fix="Use a model with the tokenizer that it was trained with; that of a decoder needs an eos_token.",
         )
     return tokenizer
+
+
+def _continues_text(name: str) -> bool:
+    """Whether the model there is of a family of decoders; where that cannot be told, loading the model says why."""
+    try:
+        kind = type(AutoConfig.from_pretrained(name, trust_remote_code=False))
+    except Exception:  # a damaged configuration makes any part of the library fail
+        return False
+    return kind in MODEL_FOR_CAUSAL_LM_MAPPING and kind not in MODEL_FOR_MASKED_LM_MAPPING
+
+
+def _name_ends(tokenizer: PreTrainedTokenizerBase, *, added: bool) -> None:
+    """Name the first and the last token that the tokenizer puts around a text, where it has no names for them.
+
+    With ``added`` it also puts the end-of-text token before, between and behind texts, in each of these places where it
+    puts no token of its own: those of BLOOM, GPT-2 and Qwen put none, XGLM's none at the end. So the label of a decoder
+    is read at a token that is the same for all texts, and two texts are apart. The decoder knows the token: in its
+    pretraining text it stands between two documents.
+    """
+    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
+    end = tokenizer.eos_token
+    pair = tokenizer("a", "a")
+    parts = pair.sequence_ids(0) if backend else []
+    a, b = ([place for place, part in enumerate(parts) if part == text] for text in (0, 1))
+    if not a or not b:
+        return
+    tokens = pair.tokens(0)
+    own = tokens[: a[0]], tokens[a[-1] + 1 : b[0]], tokens[b[-1] + 1 :]
+    before, between, after = (each or ([end] if added and end else []) for each in own)
+    if added and end and not all(own):
+        template = processors.TemplateProcessing(
+            single=[*before, "$A", *after],
+            pair=[*before, "$A", *between, "$B", *after],
+            special_tokens=[(each, tokenizer.convert_tokens_to_ids(each)) for each in {*before, *between, *after}],
+        )
+        made: Any = backend.post_processor
+        parts_made: Any = made if isinstance(made, processors.Sequence) else [made]
+        kept = [each for each in parts_made if _only_trims(each)]
+        backend.post_processor = processors.Sequence([*kept, template])
+    if before and (added or tokenizer.cls_token is None):
+        tokenizer.cls_token = before[0]
+    if after and (added or tokenizer.sep_token is None):
+        tokenizer.sep_token = after[-1]
+
+
+def _only_trims(processor: object) -> bool:
+    """Whether a post-processor adds no tokens: that of bytes only leaves spaces out of offsets."""
+    return isinstance(processor, processors.ByteLevel)
 
 
 def _follow(tokenizer: PreTrainedTokenizerBase, stored: Tokenizer) -> None:

@@ -1,4 +1,4 @@
-"""The backbone: a public or stored encoder of the library, or a fresh XLM-R."""
+"""The backbone: a public or stored encoder or decoder of the library, or a fresh XLM-R."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 from transformers import (
-    MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING,
     MODEL_MAPPING,
     AutoConfig,
@@ -44,6 +43,8 @@ class LoadedBackbone:
     """The name of that module in the library's masked-LM model, under which its weights are stored."""
     packed: bool = True
     """Whether the encoder takes packed batches; one of another family runs padded."""
+    causal: bool = False
+    """Whether it is a decoder, in which a token sees only those before it."""
 
 
 def load_backbone(
@@ -57,7 +58,7 @@ def load_backbone(
     Raises:
         DataFault: the folder or file is absent or damaged, or the hub cannot be reached.
         EnvironmentFault: the installed transformers does not know the model.
-        UsageFault: the model is no encoder of text, or has no such head.
+        UsageFault: the model is neither an encoder nor a decoder of text, or has no such head.
     """
     attention.register()
     name = str(name_or_folder)
@@ -72,7 +73,7 @@ def load_backbone(
         if with_head is None:
             with_head = any(saved.endswith("ForMaskedLM") for saved in config.architectures or ())
         model_class = _model_class(config, with_head)
-        packed = config.model_type in PACKED_FAMILIES
+        packed = config.model_type in PACKED_FAMILIES and not getattr(config, "is_decoder", False)
         model, report = model_class.from_pretrained(
             name,
             **options,
@@ -86,7 +87,7 @@ def load_backbone(
         # The library fills missing weights with random ones and only logs it.
         absent = ", ".join(sorted(report["missing_keys"])[:3])
         raise DataFault(f"Weights are missing in the model '{name}'.", why=f"Absent: {absent} …", fix=_FIX)
-    _check_encoder(model.base_model, packed)
+    causal = _is_causal(model.base_model, packed)
     if not packed:
         # Once per process and family: that is how Python shows warnings.
         warnings.warn(f"{config.model_type} cannot run packed: it runs padded, slower by the padding.", stacklevel=2)
@@ -94,7 +95,7 @@ def load_backbone(
     if masked_lm and head is None:
         raise UsageFault(f"{type(model).__name__} has no single masked-LM head.", fix=_FAMILIES)
     name, module = head or ("", None)
-    return LoadedBackbone(model.base_model, module, name, packed)
+    return LoadedBackbone(model.base_model, module, name, packed, causal)
 
 
 def new_backbone(config_overrides: Mapping[str, Any]) -> LoadedBackbone:
@@ -118,10 +119,16 @@ def first_position(encoder: Any) -> int:
 
 
 def positions(encoder: Any) -> int | None:
-    """The most tokens of a sequence for which the backbone has positions; None where they need no table."""
+    """The most tokens of a sequence for which the backbone has positions; None where they need no table (ALiBi, rotary
+    and sinusoidal positions, those of DeBERTa)."""
     embedding = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
-    count = getattr(embedding, "num_embeddings", None)
-    return None if count is None else int(count) - first_position(encoder)
+    if count := getattr(embedding, "num_embeddings", None):
+        return int(count) - first_position(encoder)
+    # GPT-2 and OPT call their table otherwise; OPT's has two rows more.
+    most = getattr(encoder.config, "max_position_embeddings", None) or 0
+    words = encoder.get_input_embeddings()
+    tables = [each for each in encoder.modules() if isinstance(each, nn.Embedding) and each is not words]
+    return most if any(each.num_embeddings - most in (0, 2) for each in tables) else None
 
 
 def outline(folder: Path) -> Any:
@@ -136,7 +143,7 @@ def outline(folder: Path) -> Any:
 
 
 _FIX = "Fetch the model again (xlt fetch), or correct its name or path."
-_FAMILIES = "Choose an encoder such as xlm-roberta-large, xlm-roberta-base or bert-base-multilingual-cased."
+_FAMILIES = "Choose an encoder such as xlm-roberta-large, or a decoder such as bigscience/bloom-560m."
 
 
 def _masked_lm_head(model: Any) -> tuple[str, nn.Module] | None:
@@ -156,32 +163,35 @@ def _model_class(config: Any, masked_lm: bool) -> Any:
 
 
 def _check_family(config: Any) -> None:
-    """Refuse causal and encoder-decoder models, before their weights are read: heads read the first token."""
-    writes = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and type(config) not in MODEL_FOR_MASKED_LM_MAPPING
-    if writes or getattr(config, "is_decoder", False) or config.is_encoder_decoder:
+    """Refuse what is no single stack of blocks over one text, before its weights are read."""
+    if config.is_encoder_decoder or not hasattr(config, "hidden_size"):
         raise UsageFault(
             f"A model of the type '{config.model_type}' cannot be a backbone.",
-            why="Such a model has seen the whole text only at its last token; the task heads read the first one.",
+            why="A backbone is an encoder or a decoder of text; this is both at once, or reads more than text.",
             fix=_FAMILIES,
         )
 
 
 @torch.no_grad()
-def _check_encoder(model: Any, packed: bool) -> None:
-    """Refuse a model in which not every token sees the whole sequence."""
-    takes = inspect.signature(model.forward).parameters
-    sees = {"input_ids", "attention_mask"} <= takes.keys()
-    if sees and not packed:
-        # A family that is not known: its first token must notice that the last one changes.
-        tokens = torch.tensor([[5, 6, 7], [5, 6, 8]])
-        first = model(input_ids=tokens, attention_mask=torch.ones_like(tokens)).last_hidden_state[:, 0]
-        sees = not torch.equal(first[0], first[1])
+def _is_causal(model: Any, packed: bool) -> bool:
+    """Whether a token sees only those before it; refuses a model in which no token sees the whole sequence."""
+    if packed:
+        return False
+    sees = causal = False
+    if {"input_ids", "attention_mask"} <= inspect.signature(model.forward).parameters.keys():
+        # A family that is not known: the last token must notice that the first one changes, and of an encoder the first
+        # one that the last changes.
+        tokens = torch.tensor([[5, 6, 7], [5, 6, 8], [4, 6, 7]])
+        states = model(input_ids=tokens, attention_mask=torch.ones_like(tokens)).last_hidden_state
+        sees = not torch.equal(states[0, -1], states[2, -1])
+        causal = torch.equal(states[0, 0], states[1, 0])
     if not sees:
         raise UsageFault(
             f"{type(model).__name__} cannot be a backbone.",
-            why="A backbone is an encoder of text in which every token sees the whole sequence, and no more than that.",
+            why="A backbone is a model of text in which the last token sees the whole sequence, and no more than that.",
             fix=_FAMILIES,
         )
+    return causal
 
 
 def _without_pooling(model_class: Any) -> dict[str, bool]:

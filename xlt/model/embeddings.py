@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -47,6 +48,8 @@ def _norm_behind(backbone: nn.Module, words: nn.Module) -> nn.LayerNorm | None:
     if next(words.parameters()).dtype.itemsize >= torch.float32.itemsize:
         return None
     (parent,) = (each for each in backbone.modules() if any(child is words for child in each.children()))
-    found = [each for each in parent.children() if isinstance(each, nn.LayerNorm)]
-    between = any(isinstance(each, nn.Linear) for each in parent.children())
+    # Where the blocks stand beside the words, as in most decoders, the norm behind the blocks is another one.
+    own = [*takewhile(lambda child: not isinstance(child, nn.ModuleList), parent.children())]
+    found = [each for each in own if isinstance(each, nn.LayerNorm)]
+    between = any(isinstance(each, nn.Linear) for each in own)
     return found[0] if len(found) == 1 and not between else None

@@ -27,6 +27,7 @@ from xlt.model.attention import LazyPlan
 from xlt.model.backbone import LoadedBackbone, first_position, load_backbone, new_backbone
 from xlt.model.embeddings import added_to_words
 from xlt.model.heads import class_loss, new_head
+from xlt.model.layout import padded_places, seen_whole, segments
 from xlt.tasks.record import Kind
 
 HEADS_INDEX = "heads.json"
@@ -39,9 +40,10 @@ class PackedModel(nn.Module):
     """A backbone, the heads of tasks, and where present the backbone's own masked-LM head.
 
     It reads packed batches and its heads see packed hidden states, whatever the backbone: one that cannot be packed
-    (``packed`` is false) gets the batch padded in ``_encode``. ``segments`` says whether the two texts of a pair get
-    different segment ids; set it to what the model's tokenizer does. ``heads`` maps a task's key to its head. A new or
-    loaded model is in evaluation mode: call ``train()`` for dropout.
+    (``packed`` is false) gets the batch padded in ``_encode``. Of a decoder (``causal``) the heads read what has seen a
+    text or a word whole (``seen_whole``). ``segments`` says whether the two texts of a pair get different segment ids;
+    set it to what the model's tokenizer does. ``heads`` maps a task's key to its head. A new or loaded model is in
+    evaluation mode: call ``train()`` for dropout.
     """
 
     def __init__(self, backbone: LoadedBackbone) -> None:
@@ -50,6 +52,7 @@ class PackedModel(nn.Module):
         self.lm_head: nn.Module | None = backbone.lm_head
         self.lm_head_name = backbone.lm_head_name
         self.packed = backbone.packed
+        self.causal = backbone.causal
         # Only until the tokenizer is known: that of XLM-R makes no segments for a BERT either.
         self.segments = (getattr(backbone.encoder.config, "type_vocab_size", None) or 0) > 1
         self.heads = nn.ModuleDict()
@@ -142,7 +145,7 @@ class PackedModel(nn.Module):
         there are.
         """
         config = self.backbone.config
-        names = ("classifier_dropout", "hidden_dropout_prob", "dropout")
+        names = ("classifier_dropout", "hidden_dropout_prob", "hidden_dropout", "dropout")
         dropouts = [value for name in names if (value := getattr(config, name, None)) is not None]
         head = new_head(
             kind,
@@ -155,12 +158,23 @@ class PackedModel(nn.Module):
         head.train(self.training)
         self.heads[task] = head.to(device=self.device, dtype=self.backbone.dtype)
 
+    def _apply(self, fn: Any, recurse: bool = True) -> PackedModel:
+        """What moves the model and changes its type, here and in DeepSpeed; frequencies of rotary positions, which the
+        library computes in fp32, are only moved."""
+        frequencies = {name: each for name, each in self.named_buffers() if name.endswith("inv_freq")}
+        super()._apply(fn, recurse)
+        for name, exact in frequencies.items():
+            parent, _, own = name.rpartition(".")
+            module = self.get_submodule(parent)
+            setattr(module, own, exact.to(getattr(module, own).device))
+        return self
+
     def compute_in(self, device: torch.device, precision: Literal["fp32", "bf16"]) -> PackedModel:
         """The model on ``device``, its encoder and masked-LM head in ``precision``; task heads stay in fp32."""
-        self.to(device)
-        for part in (self.backbone, self.lm_head):
-            if part is not None:
-                part.to(torch.bfloat16 if precision == "bf16" else torch.float32)
+        heads = self.heads
+        self.heads = nn.ModuleDict()
+        self.to(device, torch.bfloat16 if precision == "bf16" else torch.float32)
+        self.heads = heads.to(device)
         return self
 
     def drop_masked_lm_head(self) -> None:
@@ -193,6 +207,8 @@ class PackedModel(nn.Module):
         if batch.task not in self.heads:
             raise ValueError(f"the model has no head for task {batch.task!r} ({batch.kind})")
         head: Any = self.heads[batch.task]
+        if self.causal:
+            hidden = hidden.index_select(0, seen_whole(batch))
         scores: Tensor = head(hidden, getattr(batch, head.reads))
         if batch.labels is None:
             return _no_loss(scores), scores
@@ -219,7 +235,7 @@ class PackedModel(nn.Module):
         whole = perturbation.unsqueeze(0)
         if not self.packed:
             padded = whole.new_zeros(len(batch.cu_seqlens) - 1, batch.max_seqlen, whole.shape[2])
-            whole = padded.flatten(0, 1).index_copy(0, self._places(batch), perturbation).view_as(padded)
+            whole = padded.flatten(0, 1).index_copy(0, padded_places(batch), perturbation).view_as(padded)
         with added_to_words(self.backbone, whole, trained=trained):
             yield
 
@@ -267,39 +283,28 @@ class PackedModel(nn.Module):
     def _padded_states(self, batch: PackedBatch, *, every: bool) -> tuple[Tensor, ...]:
         """The batch as ``[B, L]`` with an attention mask through the library's own model: the tokens ``[T, H]`` of its
         last layer, or of every one."""
-        shape, places = (len(batch.cu_seqlens) - 1, batch.max_seqlen), self._places(batch)
+        shape, places = (len(batch.cu_seqlens) - 1, batch.max_seqlen), padded_places(batch)
 
-        def pad(tokens: Tensor, filler: int = 0) -> Tensor:
-            return tokens.new_full((shape[0] * shape[1],), filler).index_copy(0, places, tokens).view(shape)
+        def pad(tokens: Tensor, filler: int | Tensor = 0) -> Tensor:
+            slots = tokens.new_empty(shape[0] * shape[1])
+            slots[:] = filler
+            return slots.index_copy(0, places, tokens).view(shape)
 
+        padding = self.backbone.config.pad_token_id
         output = self.backbone(
-            input_ids=pad(batch.input_ids, self.backbone.config.pad_token_id or 0),
+            # Without a padding token any other will do that has an embedding: the mask hides it.
+            input_ids=pad(batch.input_ids, batch.input_ids[0] if padding is None else padding),
             attention_mask=pad(torch.ones_like(batch.input_ids)),
             output_hidden_states=every,
+            **({"use_cache": False} if self.causal else {}),
             **{name: pad(tensor) for name, tensor in self._segments(batch).items()},
         )
         states = output.hidden_states if every else (output.last_hidden_state,)
         return tuple(hidden.flatten(0, 1).index_select(0, places) for hidden in states)
 
-    def _places(self, batch: PackedBatch) -> Tensor:
-        """Where each token ``[T]`` of ``batch`` stands among the slots of the padded one, row after row."""
-        lengths = batch.cu_seqlens.diff()
-        starts = torch.arange(len(lengths), device=self.device) * batch.max_seqlen - batch.cu_seqlens[:-1]
-        return torch.arange(batch.tokens, device=self.device) + _spread(starts, lengths, batch.tokens)
-
     def _segments(self, batch: PackedBatch) -> dict[str, Tensor]:
-        """``token_type_ids [T]`` where the tokenizer makes segments: 1 after a sequence's first separator.
-
-        As in BERT, a sequence ends with a separator, and a pair has another one between its texts.
-        """
-        if not self.segments:
-            return {}
-        lengths = batch.cu_seqlens.diff()
-        separators = batch.input_ids.index_select(0, batch.cu_seqlens[1:] - 1)
-        is_separator = (batch.input_ids == _spread(separators, lengths, batch.tokens)).long()
-        before = is_separator.cumsum(0) - is_separator
-        first = before.index_select(0, batch.cu_seqlens[:-1])
-        return {"token_type_ids": (before - _spread(first, lengths, batch.tokens)).clamp(max=1)}
+        """``token_type_ids [T]`` where the tokenizer makes segments."""
+        return {"token_type_ids": segments(batch)} if self.segments else {}
 
     def _masked_lm(self, hidden: Tensor, batch: PackedBatch) -> tuple[Tensor, Tensor]:
         if self.lm_head is None:
@@ -361,11 +366,6 @@ def _below(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def _no_loss(like: Tensor) -> Tensor:
     return like.new_full((), torch.nan)
-
-
-def _spread(values: Tensor, lengths: Tensor, tokens: int) -> Tensor:
-    """``values [B]`` for each of the ``tokens`` tokens of sequences of those ``lengths``."""
-    return values.repeat_interleave(lengths, output_size=tokens)
 
 
 def _check_block(layer: int, blocks: int) -> None:

@@ -33,7 +33,8 @@ class Backbone(Frozen):
     retrieval_layer: int = 14
     """The block whose output is pooled for retrieval (14 of 24 in the paper's code)."""
     pooling: Pooling = "mean"
-    """The sentence vector of retrieval: the mean over all tokens (as in the paper's code), or the first token's."""
+    """The sentence vector of retrieval: the mean over all tokens (as in the paper's code), or the first or the last
+    token's."""
     prefix: str = ""
     """What retrieval puts before every sentence (``query: `` for E5)."""
 

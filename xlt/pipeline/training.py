@@ -195,6 +195,11 @@ def fit_heads(model: PackedModel, tasks: Sequence[Task], seed: int) -> None:
     own = [task for task in tasks if task.kind != "masked_lm"]
     if len(own) == len(tasks):
         model.drop_masked_lm_head()
+    elif model.causal:
+        raise UsageFault(
+            "A decoder cannot be trained on masked LM: it sees only what stands before a hidden token.",
+            fix="Leave masked LM out, or use an encoder such as xlm-roberta-base (--model).",
+        )
     elif model.lm_head is None:
         raise UsageFault(
             "The model has no masked-LM head: it was left behind when a task was trained.",

@@ -1,4 +1,4 @@
-"""Sentence embeddings: the mean of one layer's token vectors, or its first one."""
+"""Sentence embeddings: the mean of one layer's token vectors, or its first or last one."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def embed(
     """Unit vectors ``[N, H]`` in the order of ``sequences``: fp16 of a model in bf16, which has fewer bits, else fp32.
 
     A vector is the mean over all tokens of the sequence, the special ones included, of the output of Transformer
-    block ``layer``, or with ``pooling`` "first" that of its first token; nothing above that block is computed (jiant
-    and XTREME both read the mean of block 14 of 24 for Tatoeba).
+    block ``layer``, or with ``pooling`` "first" or "last" that of its first or last token; of a packed model nothing
+    above that block is computed (jiant and XTREME both read the mean of block 14 of 24 for Tatoeba).
     ``max_tokens`` bounds the tokens of one forward pass. The model is moved to ``device`` and left in the mode in
     which it came. ``progress`` gets how many sequences are done, and of how many.
 
@@ -127,9 +127,10 @@ def _vectors(
         [sequences[index] for index in group], task="embed", kind="retrieval", first_position=model.first_position
     ).to(model.device)
     hidden, bounds = model.hidden_states(batch, layer), batch.cu_seqlens
-    if pooling == "first":
+    if pooling != "mean":
         # The mean over one token is that token.
-        hidden, bounds = hidden.index_select(0, bounds[:-1]), torch.arange(len(bounds), device=bounds.device)
+        tokens = bounds[:-1] if pooling == "first" else bounds[1:] - 1
+        hidden, bounds = hidden.index_select(0, tokens), torch.arange(len(bounds), device=bounds.device)
     return unit_means(hidden, bounds, vector_dtype(model))
 
 

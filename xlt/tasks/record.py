@@ -17,7 +17,7 @@ Metric = Literal["accuracy", "squad", "squad_v2", "mlqa", "tag_f1", "mining_f1",
 # Metrics with a threshold that is fitted on the predictions for the dev split.
 FITTED_ON_DEV: frozenset[Metric] = frozenset({"mining_f1"})
 Split = Literal["train", "dev", "test"]
-Pooling = Literal["mean", "first"]
+Pooling = Literal["mean", "first", "last"]
 ENGLISH = "en"
 
 

@@ -129,7 +129,7 @@ def our_optimizer(model: PackedModel, recipe: Recipe, precision: Precision) -> A
 
 
 def build_engine(model: PackedModel, recipe: Recipe, steps: int, settings: EngineSettings) -> Any:
-    """A DeepSpeed engine with AdamW; weight decay spares biases and LayerNorm, as in the authors' code.
+    """A DeepSpeed engine with AdamW; weight decay spares biases, LayerNorm and RMSNorm, as in the authors' code.
 
     At stage 0 in bf16 its optimiser is ours. DeepSpeed would wrap torch's in one that takes the parameters one by one:
     398 reads of the device in each step of a model of 24 layers (artifact/LOG.md). With ours it is told of fp32, which
@@ -376,7 +376,8 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
         id(parameter)
         for module in model.modules()
         for name, parameter in module.named_parameters(recurse=False)
-        if name == "bias" or isinstance(module, nn.LayerNorm)
+        # RMSNorm is a class of its own in every family that has it.
+        if name == "bias" or isinstance(module, nn.LayerNorm) or type(module).__name__.endswith("RMSNorm")
     }
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     return [

@@ -91,8 +91,9 @@ def train_used_rows(model: PackedModel, examples: Iterable[Encoded], special: It
     read[list(special)] = True
     for example in examples:
         read[example.input_ids] = True
-    if whole.padding_idx is not None:
-        read[whole.padding_idx] = True
+    for padding in (whole.padding_idx, model.backbone.config.pad_token_id):
+        if padding is not None:
+            read[padding] = True
     if int((~read).sum()) * whole.embedding_dim < WORTHWHILE:
         return None
     rows = torch.from_numpy(np.flatnonzero(read))

@@ -1,0 +1,59 @@
+"""A decoder and encoders of other families in the place of XLM-R, through the commands: every kind of task is trained,
+scored, stored and read again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import families
+from xlt.cli import app
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*runs padded")
+TRAINED = {"mnli": "xnli", "squad": "xquad", "panx": "panx", "hellaswag": "hellaswag"}
+
+
+@pytest.fixture(scope="module", params=["bloom", "xglm", "modernbert"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return families.store(tmp_path_factory.mktemp("model") / request.param, request.param)
+
+
+def run(results: Path, *arguments: str) -> tuple[Path, Any]:
+    """The folder and the metrics of the run that a command makes of the world's data."""
+    before = {*results.glob("runs/*/*")}
+    assert app.run([*arguments, "--source", "world", "--limit", "12", "--results", str(results)]) == 0
+    (made,) = {*results.glob("runs/*/*")} - before
+    return made, json.loads((made / "metrics.json").read_text("utf-8"))
+
+
+def test_every_kind_of_task_is_trained_scored_and_verified(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for key, other in TRAINED.items():
+        trained, metrics = run(
+            tmp_path, *("train", key, "--model", str(folder), "--steps", "2", "--batch-size", "4", "--seed", "1")
+        )
+        assert metrics[key]["dev"]["en"]
+        if other != key:
+            _, metrics = run(tmp_path, "evaluate", other, "--model", str(trained), "--language", "en")
+            assert metrics[other]["test"]["en"]
+    # The stored models predict what they predicted, with the tokenizers stored beside them.
+    capfd.readouterr()
+    app.run(["verify", "--results", str(tmp_path), "--recheck", "40", "--json"])
+    document = json.loads(capfd.readouterr().out)
+    assert document["problems"] == []
+    assert any("predicted again from the stored models; 100.00 %" in each for each in document["checks"]["checked"])
+
+
+def test_sentences_are_found_by_their_mean_and_by_their_last_token(folder: Path, tmp_path: Path) -> None:
+    found = {}
+    for pooling in ("mean", "last"):
+        made, metrics = run(
+            tmp_path, "retrieve", "tatoeba", "--model", str(folder), "--layer", "2", "--pooling", pooling
+        )
+        assert metrics["tatoeba"]["test"]
+        found[pooling] = [path.read_bytes() for path in sorted(made.glob("predictions/*"))]
+    assert found["mean"] != found["last"]
