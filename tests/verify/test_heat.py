@@ -6,6 +6,7 @@ import pytest
 
 from tests.verify.core_results import metrics_for
 from xlt.tasks.catalogue import TARGET, get_task
+from xlt.tasks.xtreme_r import XTREME_R_TARGET
 from xlt.verify.cells import Cell
 from xlt.verify.heat import HeatTable, gap_tables, nearness, read_languages, score_tables
 from xlt.verify.tables import LanguageTable
@@ -40,7 +41,7 @@ QA = _table("xquad", "test", {("base", "en"): 70.0, ("base", "th"): 60.0, ("mnli
 
 
 def test_every_language_of_a_target_task_has_a_place_in_the_order() -> None:
-    codes = {code for task in TARGET for code in task.languages}
+    codes = {code for task in (*TARGET, *XTREME_R_TARGET) for code in task.languages}
     assert codes == {*read_languages().languages}
     assert [nearness(code)[1] for code in ("en", "nl", "es", "el", "fi", "zh", "xx")] == [
         "English",

@@ -17,7 +17,7 @@ from xlt.cli.lazy import lazily
 from xlt.cli.options import TaskKey
 from xlt.cli.output import Shown, emit, table
 from xlt.errors import ExitCode
-from xlt.tasks.catalogue import INTERMEDIATE, MASKED_LM, TARGET, TASKS, get_task
+from xlt.tasks.catalogue import TASKS, get_task
 from xlt.tasks.record import Task
 
 with lazily():
@@ -50,7 +50,7 @@ def _task_lines(task: Task) -> Shown:
 
 def check(data_root: Annotated[Path, "The folder of the task files."]) -> None:
     """Read every task file in a folder, and report rows and problems."""
-    report = files.check(data_root, (MASKED_LM, *INTERMEDIATE, *TARGET))
+    report = files.check(data_root, TASKS.values())
     emit(report, _checked(report))
     if report.problems:
         raise typer.Exit(int(ExitCode.DATA))

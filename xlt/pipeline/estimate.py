@@ -210,7 +210,9 @@ class _Sizes:
         if (self._tokenizer or self._table) and key not in self._scored:
             cells: list[tuple[Split, str]] = [("dev", ENGLISH)]
             if not dev:
-                cells = [(split, each) for split in EVALUATED_SPLITS if split in task.files for each in task.languages]
+                # No source says how much there is of all languages that XTREME-R adds.
+                its = task.benchmarks["xtreme"].split() if "xtreme" in task.benchmarks else task.languages
+                cells = [(split, each) for split in EVALUATED_SPLITS if split in task.files for each in its]
                 with suppress(XltError):  # what is not here is counted as published
                     cells = evaluated(task, self._source)
             found = [self._cell(task, *cell, most) for cell in cells]

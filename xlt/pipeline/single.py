@@ -16,6 +16,7 @@ from xlt.pipeline.spec import Backbone, Phase, RunSpec, Setting
 from xlt.pipeline.store import SPEC, check_folder, read_spec
 from xlt.pipeline.tiers import SourcePlan, Tier
 from xlt.tasks.catalogue import INTERMEDIATE, MASKED_LM, get_task
+from xlt.tasks.xtreme_r import XTREME_R_TRAINING
 
 if TYPE_CHECKING:
     from xlt.train.engine import EngineName, Precision
@@ -148,7 +149,7 @@ def single_spec(
     check_use(task_key, has_model=start is not None, train=train)
     tier = _tier((task_key, trained), source.name, start, options)
     builder = GridBuilder(tier, source, seed=options.seed, precision=options.precision, engine=options.engine)
-    is_intermediate = any(task_key == intermediate.key for intermediate in INTERMEDIATE)
+    is_intermediate = any(task_key == each.key for each in (*INTERMEDIATE, *XTREME_R_TRAINING))
     default: Phase = "pretrain" if start is None else "intermediate" if is_intermediate else "target"
     # A colon is no character for the names of files.
     perturbed = str(source.settings.get(PERTURB, "")).replace(":", "-")

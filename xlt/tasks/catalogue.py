@@ -1,9 +1,10 @@
-"""Every task of the paper, one record each. Recipes are the ones the authors published with jiant."""
+"""Every task, one record each: those of the paper here. Recipes are the ones the authors published with jiant."""
 
 from __future__ import annotations
 
 from xlt.errors import UsageFault
 from xlt.tasks.record import ENGLISH, Recipe, Split, Task
+from xlt.tasks.xtreme_r import XTREME_R_TARGET, XTREME_R_TRAINING
 
 NLI_LABELS = ("entailment", "neutral", "contradiction")
 PARAPHRASE_LABELS = ("different", "paraphrase")
@@ -22,11 +23,15 @@ _MLQA = "ar de en es hi vi zh"
 _TYDIQA = "ar bn en fi id ko ru sw te"
 _BUCC = "de fr ru zh"
 _TATOEBA = "af ar bg bn de el es et eu fa fi fr he hi hu id it ja jv ka kk ko ml mr nl pt ru sw ta te th tl tr ur vi zh"
+# With the languages that XTREME-R adds. Its treebanks of these are of UD 2.7.
+_UDPOS_R = f"{_UDPOS} lt pl ro uk wo"
+_PANX_R = f"{_PANX} az gu lt pa pl qu ro uk"
+_TATOEBA_R = f"{_TATOEBA} az lt pl ro uk"
 
 _ANLI = "anli_plus/anli_v1.0/R1/{0}.jsonl anli_plus/anli_v1.0/R2/{0}.jsonl anli_plus/anli_v1.0/R3/{0}.jsonl"
 _ANLI_PLUS = _ANLI + " anli_plus/snli_1.0/snli_1.0_{0}.jsonl mnli/multinli_1.0_{1}.jsonl"
 _CCGBANK_TRAIN = " ".join(f"ccg/data/AUTO/{section:02}/wsj_*.auto" for section in range(2, 22))
-_TREEBANKS = "udpos/ud-treebanks-v2.5/UD_*/{lang}_*-ud-{split}.conllu"
+_TREEBANKS = "udpos/ud-treebanks-v{ud}/UD_*/{lang}_*-ud-{split}.conllu"
 _PAWSX_FILES = "pawsx/x-final/{lang}/{split}_2k.tsv | pawsx/{split}-{lang}.tsv"
 _TYDIQA_FILES = "tydiqa/tydiqa-goldp-v1.1-{split}/tydiqa.goldp.{lang}.{split}.json"
 _TYDIQA_TRAIN = "tydiqa/tydiqa-goldp-v1.1-train.json | " + _TYDIQA_FILES.format(split="train", lang=ENGLISH)
@@ -205,12 +210,12 @@ TARGET = (
         name="UD-POS 2.5",
         kind="tagging",
         metric="tag_f1",
-        languages=tuple(_UDPOS.split()),
+        languages=tuple(_UDPOS_R.split()),
         layout="tags",
         files=_splits(_TREEBANKS + " | udpos/{split}-{lang}.tsv", "train", "dev", "test"),
         labels=UNIVERSAL_TAGS,
         recipe=Recipe(epochs=10, evaluate_every=1000, dev_examples=500),
-        benchmarks={"xtreme": _UDPOS, "xtreme-r": f"{_UDPOS} lt pl ro uk wo"},
+        benchmarks={"xtreme": _UDPOS, "xtreme-r": _UDPOS_R},
         licence="per treebank: CC BY-SA, some CC BY-NC-SA",
         address="https://universaldependencies.org",
         train_rows=21_253,
@@ -220,12 +225,12 @@ TARGET = (
         name="NER (WikiAnn, PAN-X)",
         kind="tagging",
         metric="tag_f1",
-        languages=tuple(_PANX.split()),
+        languages=tuple(_PANX_R.split()),
         layout="tags",
         files=_splits("panx/{lang}-{split} | panx/{split}-{lang}.tsv | ner/{split}-{lang}.tsv", "train", "dev", "test"),
         labels=ENTITY_TAGS,
         recipe=Recipe(epochs=10, evaluate_every=1000, dev_examples=500),
-        benchmarks={"xtreme": _PANX, "xtreme-r": f"{_PANX} az gu lt pa pl qu ro uk"},
+        benchmarks={"xtreme": _PANX, "xtreme-r": _PANX_R},
         licence="not stated (text of Wikipedia, CC BY-SA)",
         address=_blocked("https://github.com/afshinrahimi/mmner", "its cloud drive is gone", "panx"),
         train_rows=20_000,
@@ -290,18 +295,19 @@ TARGET = (
         key="tatoeba",
         name="Tatoeba",
         kind="retrieval",
-        languages=tuple(_TATOEBA.split()),
+        languages=tuple(_TATOEBA_R.split()),
         trains_on=None,
         layout="bitext",
         files={"test": "tatoeba/{lang}-en.{lang} tatoeba/{lang}-en.en"},
         recipe=Recipe(max_length=512),
-        benchmarks={"xtreme": _TATOEBA, "xtreme-r": f"{_TATOEBA} az lt pl ro uk"},
+        benchmarks={"xtreme": _TATOEBA, "xtreme-r": _TATOEBA_R},
         licence="CC BY 2.0 FR",
         address="https://github.com/facebookresearch/LASER/tree/main/data/tatoeba/v1",
     ),
 )
 
-TASKS: dict[str, Task] = {task.key: task for task in (MASKED_LM, *INTERMEDIATE, *TARGET)}
+_EVERY = (MASKED_LM, *INTERMEDIATE, *TARGET, *XTREME_R_TRAINING, *XTREME_R_TARGET)
+TASKS: dict[str, Task] = {task.key: task for task in _EVERY}
 
 
 def get_task(key: str) -> Task:

@@ -107,8 +107,8 @@ class Task:
     """The reader of its official file format (``READERS`` in ``xlt.data.files.source``); empty if it has no files."""
     files: Mapping[Split, str] = field(default_factory=dict)
     """Paths below the data root, separated by spaces. Alternatives are separated by ``|``; the first whose files all
-    exist is used. ``{lang}`` is the language code, ``{name}`` its English name, ``*`` any characters; a ``.gz`` beside
-    a file is found too."""
+    exist is used. ``{lang}`` is the language code, ``{name}`` its English name, ``{ud}`` the release of its treebanks,
+    ``*`` any characters; a ``.gz`` beside a file is found too."""
     labels: tuple[str, ...] = ()
     """The classes, or the tags of a tagging task; if empty, a tagging task has the tags of its training data."""
     file_labels: tuple[str, ...] = ()

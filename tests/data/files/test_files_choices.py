@@ -109,3 +109,63 @@ def test_faults(write, tmp_path, key, text, message):
     with pytest.raises(FileFault, match=message) as caught:
         dev(write, tmp_path, key, text)
     assert caught.value.file == NAMES[key]
+
+
+# The same text in both releases of Social IQa: with the letter in the record, and with numbers in a file beside it.
+SITUATION = {
+    "context": "Robin lost the key.",
+    "question": "What will Robin do next?",
+    "answerA": "eat",
+    "answerB": "sing",
+    "answerC": "search",
+}
+ASKED = ChoiceRow("train-1", "Robin lost the key. What will Robin do next?", ("eat", "sing", "search"), 2)
+
+
+def siqa(root):
+    return FilesSource(root).rows(get_task("siqa"), "train", "en")
+
+
+def test_social_iqa_has_letters_in_its_records_or_numbers_in_a_second_file(write, tmp_path):
+    write("siqa/train.jsonl", f"{json.dumps(SITUATION)}\n")
+    write("siqa/train-labels.lst", "3\n")
+    assert siqa(tmp_path) == [ASKED]
+    write("siqa/train-labels.lst", "3\n1\n")
+    with pytest.raises(FileFault, match=r"train-labels.lst: 2 labels, but siqa/train.jsonl has 1 questions"):
+        siqa(tmp_path)
+    write("siqa/socialIQa_v1.4_trn.jsonl", json.dumps({**SITUATION, "correct": "C", "promptDim": "xWant"}))
+    assert siqa(tmp_path) == [ASKED]
+
+
+@pytest.mark.parametrize(("correct", "number"), [("", None), ("D", None), ("AB", None), ("A", "C"), ("A", "12")])
+def test_a_label_of_social_iqa_that_is_none_of_its_answers_is_named(write, tmp_path, correct, number):
+    name = "siqa/train.jsonl" if number else "siqa/socialIQa_v1.4_trn.jsonl"
+    write(name, f"\n{json.dumps({**SITUATION, 'correct': correct})}\n")
+    write("siqa/train-labels.lst", f"{number}\n")
+    with pytest.raises(FileFault, match="the label is none of the 3 choices") as caught:
+        siqa(tmp_path)
+    assert (caught.value.file, caught.value.line) == (name, 2)
+
+
+PREMISE = {"premise": "Sein Rad quietschte.", "choice1": "Er ölte es.", "choice2": "Er schlief.", "label": 0, "idx": 4}
+
+
+def test_xcopa_asks_for_the_cause_or_the_effect_in_english(write, tmp_path):
+    # SEEN: run_xcopa.py of google-research/xtreme pairs "PREMISE What was the QUESTION?" with each choice.
+    records = [{**PREMISE, "question": "effect", "changed": False}, {**PREMISE, "question": "cause", "label": 1}]
+    write("xcopa/data/id/val.id.jsonl", "".join(f"{json.dumps(each)}\n" for each in records))
+    write("xcopa/test-id.jsonl", "".join(f"{json.dumps(each)}\n" for each in records[::-1]))
+    task, source = get_task("xcopa"), FilesSource(tmp_path)
+    choices = ("Er ölte es.", "Er schlief.")
+    first, second = (f"Sein Rad quietschte. What was the {asked}?" for asked in ("effect", "cause"))
+    assert source.rows(task, "dev", "id") == [
+        ChoiceRow("dev-1", first, choices, 0),
+        ChoiceRow("dev-2", second, choices, 1),
+    ]
+    assert [row.prompt for row in source.rows(task, "test", "id") if isinstance(row, ChoiceRow)] == [second, first]
+
+
+def test_a_test_set_whose_labels_xtremes_script_took_away_is_refused(write, tmp_path):
+    write("xcopa/test-id.jsonl", "".join(f"{json.dumps({**PREMISE, 'question': 'cause'})}\n" for _ in range(20)))
+    with pytest.raises(FileFault, match="all 20 labels are '0': placeholders"):
+        FilesSource(tmp_path).rows(get_task("xcopa"), "test", "id")

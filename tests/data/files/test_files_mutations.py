@@ -29,6 +29,8 @@ SQUAD = json.dumps({"data": [{"title": "t", "paragraphs": [PARAGRAPH, PARAGRAPH 
 HELLASWAG = {"ctx_a": "He sits.", "ctx_b": "he", "endings": ["a.", "b.", "c."], "label": 2}
 CHOICES = [{"label": letter, "text": f"in {letter}"} for letter in "AB"]
 COMMONSENSE = {"answerKey": "B", "question": {"stem": "Where?", "choices": CHOICES}}
+SITUATION = {"context": "A b.", "question": "Why?", "answerA": "c", "answerB": "d", "answerC": "e", "correct": "B"}
+PREMISE = {"premise": "A b.", "choice1": "c", "choice2": "d", "question": "cause", "label": 1, "idx": 0}
 HEADER = "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n"
 LEAF = r"(<L (S[dcl]\NP)/NP VBZ VBZ and\/or (S[dcl]\NP_1)/NP_2>)"
 TREEBANK = [
@@ -70,6 +72,15 @@ INPUTS: list[tuple[str, str, str, dict[str, str]]] = [
         {"cosmosqa/valid.csv": 'id,context,question,answer0,answer1,answer2,answer3,label\nk,"C, c",W?,a,b,c,d,2\n'},
     ),
     ("commonsenseqa", "dev", "en", {"commonsenseqa/dev_rand_split.jsonl": f"{json.dumps(COMMONSENSE)}\n"}),
+    ("siqa", "train", "en", {"siqa/socialIQa_v1.4_trn.jsonl": f"{json.dumps(SITUATION)}\n{json.dumps(SITUATION)}\n"}),
+    (
+        "siqa",
+        "dev",
+        "en",
+        {"siqa/dev.jsonl": f"{json.dumps(SITUATION)}\n{json.dumps(SITUATION)}\n", "siqa/dev-labels.lst": "1\n3\n"},
+    ),
+    ("copa", "train", "en", {"copa/train.jsonl": f"{json.dumps(PREMISE)}\n"}),
+    ("xcopa", "test", "et", {"xcopa/data/et/test.et.jsonl": f"{json.dumps(PREMISE)}\n"}),
     ("ccg", "dev", "en", {"ccg/ccg.dev": "He runs .\tNP S\\NP .\nYes .\tNP .\n"}),
     (
         "ccg",

@@ -82,6 +82,14 @@ def test_treebanks_of_a_language_are_joined_and_words_are_fused(write, tmp_path)
     ]
 
 
+def test_the_languages_that_xtreme_r_added_are_read_of_their_own_release(write, tmp_path):
+    for release, sentence in (("2.5", FUSED), ("2.7", GO)):
+        for code in ("de", "lt"):
+            write(f"udpos/ud-treebanks-v{release}/UD_X/{code}_x-ud-test.conllu", treebank(sentence))
+    words = [[row.words for row in udpos(tmp_path, code) if isinstance(row, TagRow)] for code in ("de", "lt")]
+    assert words == [[("zum", "Haus", "ins", "10000")], [("geht", "es")]]
+
+
 def test_parts_of_one_height_are_ranked_as_the_language_does(write, tmp_path):
     sentence = [node("1", "va", "VERB", 0), node("2-3", "x"), node("2", "a", "ADV", 1), node("3", "b", "NOUN", 1)]
     for code in ("it", "de"):

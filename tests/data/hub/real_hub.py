@@ -45,6 +45,12 @@ PANX = {
     }.items()
     for code in codes.split()
 }
+WIKIANN = {
+    code: count
+    for count, codes in {10_000: "lt pl ro uk", 1000: "az", 100: "gu pa qu"}.items()
+    for code in codes.split()
+}
+XCOPA = "et ht id it qu sw ta th tr vi zh".split()
 MLQA = _listed("""\
 ar Arabic 517 5335, de German 512 4517, en English 1148 11590, es Spanish 500 5253, hi Hindi 507 4918,
 vi Vietnamese 511 5495, zh Chinese 504 5137""")
@@ -70,6 +76,7 @@ QUESTION = {"id": "q", "title": "t", "context": "The quick fox.", "question": "W
 NLI = {"premise": "A fox runs.", "hypothesis": "It moves.", "label": 0}
 PARSES = {f"{text}_{parse}": "( x )" for text in ("premise", "hypothesis") for parse in ("binary_parse", "parse")}
 ENDINGS = [f"It runs {n} times." for n in range(4)]
+COPA = {"premise": "A fox ran.", "choice1": "a", "choice2": "b", "question": "cause", "idx": 0, "label": 1}
 LETTERS = {"label": ["A", "B", "C", "D", "E"], "text": ["a", "b", "c", "d", "e"]}
 # A row of each repository; of google/xtreme one of each kind of its configurations.
 ROW: dict[str, dict[str, Any]] = {
@@ -89,10 +96,15 @@ ROW: dict[str, dict[str, Any]] = {
         "choices": LETTERS,
         "answerKey": "E",
     },
+    "allenai/social_i_qa": {"context": "A fox ran.", "question": "Why?", "label": "3"}
+    | {f"answer{letter}": letter for letter in "ABC"},
+    "aps/super_glue": COPA,
+    "cambridgeltl/xcopa": {**COPA, "changed": False},
     "facebook/xnli": NLI,
     "google-research-datasets/paws-x": {"id": 1, "sentence1": "A fox.", "sentence2": "One fox.", "label": 1},
     "udpos": {"tokens": ["A", "fox", "."], "pos_tags": [5, 7, 12]},
     "PAN-X": {"tokens": ["A", "Fox", "."], "ner_tags": [0, 1, 0], "langs": ["x"] * 3},
+    "unimelb-nlp/wikiann": {"tokens": ["A", "Fox"], "ner_tags": [0, 1], "langs": ["x"] * 2, "spans": ["PER: Fox"]},
     "MLQA": QUESTION,
     "tatoeba": {"source_sentence": "x\n", "target_sentence": "A fox.\n", "source_lang": "x", "target_lang": "eng"},
     "google/xquad": QUESTION,
@@ -119,6 +131,9 @@ def rows() -> dict[str, dict[str, int]]:
         "google/xtreme": _xtreme(),
         "google/xquad": {f"xquad.{code}/validation": 1190 for code in XQUAD},
         "google-research-datasets/tydiqa": {"secondary_task/train": 49_881, "secondary_task/validation": 5077},
+        "cambridgeltl/xcopa": {
+            f"{code}/{split}": n for code in XCOPA for split, n in (("validation", 100), ("test", 500))
+        },
         "mteb/BUCC": {f"{code}-en/test": 1 for code in BUCC},
     }
     found = {
@@ -127,6 +142,11 @@ def rows() -> dict[str, dict[str, int]]:
     }
     # What the hub's bot converts has other names. Of Wikipedia's many rows 300 stand for all.
     found["allenai/cosmos_qa"] = {"default/train/0000.parquet": 25_262, "default/validation/0000.parquet": 2985}
+    found["allenai/social_i_qa"] = {"default/train/0000.parquet": 33_410, "default/validation/0000.parquet": 1954}
+    found["aps/super_glue"] = {"copa/train/0000.parquet": 400, "copa/validation/0000.parquet": 100}
+    found["unimelb-nlp/wikiann"] = {
+        f"{code}/{split}/0000.parquet": n for code, n in WIKIANN.items() for split in ("validation", "test")
+    }
     found["wikimedia/wikipedia"] = {f"20231101.{code}/train-00000-of-00004.parquet": 300 for code in WIKIPEDIA}
     return found
 

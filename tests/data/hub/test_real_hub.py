@@ -22,6 +22,8 @@ from xlt.tasks.record import Split
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 HERE = [task for key, task in TASKS.items() if key != "ccg"]
+BRANCH = "refs/convert/parquet"  # of these
+CONVERTED = ("allenai/cosmos_qa", "allenai/social_i_qa", "aps/super_glue", "unimelb-nlp/wikiann")
 MODEL = {"config.json": b"{}", "tokenizer.json": b"{ }", "sentencepiece.bpe.model": b"s", "model.safetensors": WEIGHTS}
 
 
@@ -67,6 +69,8 @@ def rows_to_read() -> dict[tuple[str, str, str], int]:
         ("hellaswag", 39_905, 10_042),
         ("cosmosqa", 25_262, 2985),
         ("commonsenseqa", 9741, 1221),
+        ("siqa", 33_410, 1954),
+        ("copa", 400, 100),
     }
     found = {(task, split, "en"): n for task, *counts in english for split, n in zip(SPLITS, counts, strict=False)}
     for task, rows in (("pawsx", 49_401), ("udpos", 21_253), ("panx", 20_000), ("tydiqa", 3696)):
@@ -80,7 +84,8 @@ def rows_to_read() -> dict[tuple[str, str, str], int]:
     for number, split in enumerate(("dev", "test"), start=1):
         found |= {("xnli", split, code): (2490, 5010)[number - 1] for code in real_hub.XNLI}
         found |= {("pawsx", split, code): 2000 for code in real_hub.PAWSX}
-        found |= {("panx", split, code): rows for code, rows in real_hub.PANX.items()}
+        found |= {("panx", split, code): rows for code, rows in (real_hub.PANX | real_hub.WIKIANN).items()}
+        found |= {("xcopa", split, code): (100, 500)[number - 1] for code in real_hub.XCOPA}
         found |= {("mlqa", split, code): counts[number] for code, counts in real_hub.MLQA.items()}
         found |= {("udpos", split, code): counts[number] for code, counts in tagged.items() if counts[number]}
     return found
@@ -97,12 +102,12 @@ def test_a_first_fetch_brings_everything_and_every_task_reads_it(
         f"datasets/{name}": {path: real_hub.content(name, path, count) for path, count in files.items()}
         for name, files in real_hub.rows().items()
     }
-    converted = repositories.pop("datasets/allenai/cosmos_qa")
-    repositories["datasets/allenai/cosmos_qa"] = {"cosmos_qa.py": b"import datasets", "README.md": b"x"}
-    repositories["datasets/allenai/cosmos_qa@refs/convert/parquet"] = converted
+    for name in CONVERTED:
+        repositories[f"datasets/{name}@{BRANCH}"] = repositories.pop(f"datasets/{name}")
+        repositories[f"datasets/{name}"] = {f"{name.partition('/')[2]}.py": b"import datasets", "README.md": b"x"}
     repositories["FacebookAI/xlm-roberta-large"] = {**MODEL, "pytorch_model.bin": b"x", "onnx/config.json": b"x"}
     commits = {f"datasets/{name}": commit for name, commit in pins.revisions.items()}
-    commits["datasets/allenai/cosmos_qa@refs/convert/parquet"] = commits.pop("datasets/allenai/cosmos_qa")
+    commits |= {f"datasets/{name}@{BRANCH}": commits.pop(f"datasets/{name}") for name in CONVERTED}
     commits["FacebookAI/xlm-roberta-large"] = pins.models["xlm-roberta-large"].revision
     wanted = [*wanted_data(HERE), wanted_model("xlm-roberta-large")]
     with serving(Hub(repositories, commits=commits)) as hub:
@@ -114,7 +119,7 @@ def test_a_first_fetch_brings_everything_and_every_task_reads_it(
         table = tmp_path / "artifact" / "hub.toml"
         table.write_text(re.sub(r"\[sha256[^\[]*", "", table.read_text("utf-8")), encoding="utf-8")
         fetched = fetch(wanted, Told(), mirror=hub.address)
-    assert len(fetched) == 17
+    assert len(fetched) == 21
     found = {}
     for task in HERE:
         source = HubSource()  # a new one, or the rows of all would be kept

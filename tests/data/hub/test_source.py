@@ -61,6 +61,10 @@ def question(name: str, context: str, text: str, start: int) -> dict[str, Any]:
     }
 
 
+SITUATION = {"context": "c", "question": "q?", "answerA": "a", "answerB": "b", "answerC": "d"}
+PREMISE = {"premise": "p.", "choice1": "a", "choice2": "b", "question": "effect", "idx": 3, "label": 1}
+
+
 def squad_file(*questions: dict[str, Any]) -> str:
     paragraphs = [
         {
@@ -225,10 +229,40 @@ SAME: list[tuple[str, Split, str, dict[str, str], dict[str, list[dict[str, Any]]
             ]
         },
     ),
+    (
+        "panx",
+        "test",
+        "lt",
+        {"panx/lt-test": "lt:Vilnius\tB-LOC\nlt:yra\tO\n"},
+        {"unimelb-nlp/wikiann/lt/test/0000.parquet": [{"tokens": ["Vilnius", "yra"], "ner_tags": [5, 0], "spans": []}]},
+    ),
+    (
+        "siqa",
+        "dev",
+        "en",
+        {"siqa/socialIQa_v1.4_dev.jsonl": json.dumps({**SITUATION, "correct": "C"})},
+        {"allenai/social_i_qa/default/validation/0000.parquet": [{**SITUATION, "label": "3"}]},
+    ),
+    (
+        "copa",
+        "train",
+        "en",
+        {"copa/COPA/train.jsonl": json.dumps(PREMISE)},
+        {"aps/super_glue/copa/train/0000.parquet": [PREMISE]},
+    ),
+    (
+        "xcopa",
+        "test",
+        "ht",
+        {"xcopa/data/ht/test.ht.jsonl": json.dumps({**PREMISE, "changed": True})},
+        {"cambridgeltl/xcopa/ht/test-00000-of-00001.parquet": [{**PREMISE, "changed": True}]},
+    ),
 ]
 
 
-@pytest.mark.parametrize(("task", "split", "language", "files", "hub"), SAME, ids=[case[0] for case in SAME])
+@pytest.mark.parametrize(
+    ("task", "split", "language", "files", "hub"), SAME, ids=[f"{case[0]}-{case[2]}" for case in SAME]
+)
 def test_hub_and_official_files_give_the_same_rows(
     put: Put, tmp_path: Path, task: str, split: Split, language: str, files: dict[str, str], hub: dict[str, Any]
 ) -> None:
@@ -342,7 +376,8 @@ def test_the_table_names_every_task_and_every_language_has_its_code(put: Put) ->
                     source.rows(task, split, language)
                 assert caught.value.fix == f"xlt fetch {task.key}"
                 assert "{" not in caught.value.what
-    assert len(source.languages(get_task("panx"), "test")) == 40
+    assert len(source.languages(get_task("panx"), "test")) == 48
+    assert len(source.languages(get_task("udpos"), "test")) == 28
     assert len(source.languages(get_task("tatoeba"), "test")) == 36
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from xlt.data.files.reading import DataFile, FileFault, SplitFiles
 from xlt.data.files.spans import LANGUAGE_NAMES
+from xlt.data.files.tags import TREEBANKS, TREEBANKS_OF
 from xlt.data.source import lacks
 from xlt.errors import DataFault, encodable
 from xlt.tasks.record import ENGLISH, Split, Task
@@ -88,6 +89,9 @@ def found(root: Path, pattern: str) -> list[str]:
 
 
 def _alternatives(task: Task, split: Split, language: str) -> list[list[str]]:
-    name = LANGUAGE_NAMES.get(language, language)
-    pattern = task.files[split].replace("{lang}", language).replace("{name}", name)
+    names = {"lang": language, "name": LANGUAGE_NAMES.get(language, language)}
+    names["ud"] = TREEBANKS_OF.get(language, TREEBANKS)
+    pattern = task.files[split]
+    for name, value in names.items():
+        pattern = pattern.replace(f"{{{name}}}", value)
     return [alternative.split() for alternative in pattern.split("|")]

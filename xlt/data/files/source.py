@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from xlt.data.files.bitext import read_bitext, read_bucc
-from xlt.data.files.choices import read_commonsenseqa, read_cosmosqa, read_hellaswag
+from xlt.data.files.choices import read_commonsenseqa, read_copa, read_cosmosqa, read_hellaswag, read_siqa
 from xlt.data.files.locate import check_root, found, locate, present_languages
 from xlt.data.files.pairs import read_nli_jsonl, read_pair_tsv, read_qqp_tsv
 from xlt.data.files.pretraining import groups, pretraining_sentences
@@ -29,6 +29,8 @@ READERS: dict[str, Callable[[SplitFiles], Iterable[Row]]] = {
     "hellaswag_jsonl": read_hellaswag,
     "cosmosqa_csv": read_cosmosqa,
     "commonsenseqa_jsonl": read_commonsenseqa,
+    "siqa_jsonl": read_siqa,
+    "copa_jsonl": read_copa,
     "ccg": read_ccg,
     "tags": read_tags,
     "bitext": read_bitext,

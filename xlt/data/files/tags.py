@@ -9,6 +9,9 @@ from xlt.data.files.reading import DataFile, SplitFiles, read_lines
 from xlt.data.rows import TagRow
 
 # CoNLL-U (https://universaldependencies.org/format.html): ten columns, of which these count.
+# The release of Universal Dependencies, and where it is another one: of the languages that XTREME-R added.
+TREEBANKS = "2.5"
+TREEBANKS_OF = dict.fromkeys(("lt", "pl", "ro", "uk", "wo"), "2.7")
 _COLUMNS = 10
 _ID, _FORM, _TAG, _HEAD, _DEPS = 0, 1, 3, 6, 8
 _BLANKED = "_"

@@ -26,7 +26,7 @@ def wanted_archives(tasks: Iterable[Task]) -> list[Archive]:
     wanted: dict[str, Archive] = {}
     for task in tasks:
         for archive in table[task.key].archives if task.key in table else ():
-            for language in task.languages:
+            for language in archive.languages or task.languages:
                 address, *take = (text.replace("{lang}", language) for text in (archive.address, *archive.take))
                 if address in wanted:
                     take = [*wanted[address].take, *take]

@@ -12,6 +12,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from xlt.data.files.bitext import mining_rows
+from xlt.data.files.choices import asked
 from xlt.data.files.spans import align
 from xlt.data.hub.table import HubFiles, HubTask
 from xlt.data.rows import Answer, BitextRow, ChoiceRow, PairRow, Row, SpanRow, TagRow, TextRow
@@ -122,11 +123,16 @@ def _choice(name: str, record: Record, entry: HubTask) -> Row | None:
     if "lead" in entry.columns:
         lead = _text(record, entry.column("lead"))
         choices = [f"{lead} {choice}".strip() for choice in choices]
-    letters = _get(record, entry.column("letters")) if "letters" in entry.columns else None
+    letters = _get(record, entry.column("letters")) if "letters" in entry.columns else list(entry.labels) or None
     index = int(label) if letters is None else letters.index(label)
     if not 0 <= index < len(choices):
         raise ValueError(f"label {label} of {len(choices)} choices")
-    return ChoiceRow(name, _text(record, entry.column("prompt")), _texts(choices), index)
+    prompt = _text(record, entry.column("prompt"))
+    if "question" in entry.columns:
+        prompt = f"{prompt} {_text(record, entry.column('question'))}"
+    if "relation" in entry.columns:
+        prompt = asked(prompt, _text(record, entry.column("relation")))
+    return ChoiceRow(name, prompt, _texts(choices), index)
 
 
 def _span(name: str, record: Record, entry: HubTask) -> Row:

@@ -43,6 +43,8 @@ class Archive(Frozen):
     address: str
     take: Listed
     """Globs of its members."""
+    languages: tuple[str, ...] = ()
+    """The languages that it has, where not all."""
     into: str = ""
     """The folder below the data root that the members go to."""
 
@@ -124,16 +126,19 @@ def on_hub(table: dict[str, HubTask], task: Task) -> HubTask:
 
 def languages(entry: HubTask, task: Task, split: Split) -> tuple[str, ...]:
     """The languages in which the hub has the split, in the task's order: English alone where no path names one."""
-    if not getattr(entry, split):
+    found: list[HubFiles] = getattr(entry, split)
+    if not found:
         return ()
-    first: HubFiles = getattr(entry, split)[0]
-    if "{lang}" not in first.path + first.only:
+    if "{lang}" not in found[0].path + found[0].only:
         return (ENGLISH,)
     return tuple(
-        language
-        for language in task.languages or first.languages
-        if first.rows or not first.rows_in or language in first.rows_in
+        language for language in task.languages or found[0].languages if any(_has(files, language) for files in found)
     )
+
+
+def _has(files: HubFiles, language: str) -> bool:
+    counted = files.rows or not files.rows_in or language in files.rows_in
+    return bool(counted) and (not files.languages or language in files.languages)
 
 
 def parts(entry: HubTask, task: Task, split: Split, language: str) -> list[HubFiles]:
@@ -153,4 +158,5 @@ def parts(entry: HubTask, task: Task, split: Split, language: str) -> list[HubFi
             }
         )
         for files in getattr(entry, split)
+        if _has(files, language)
     ]
