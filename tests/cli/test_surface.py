@@ -36,7 +36,7 @@ OPTIONS = {
     "reproduce": COMMON
     | SOURCE
     | ENGINE
-    | {"--search", "--shard", "--tier", "--part", "--model", "--seed", "--golden"}
+    | {"--search", "--shard", "--tier", "--study", "--part", "--model", "--seed", "--golden"}
     | {"--executor", "--slurm", "--nodes", "--dry-run"},
     "train": COMMON
     | SOURCE

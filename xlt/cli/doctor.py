@@ -6,6 +6,7 @@ xlt doctor --gpu
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -16,6 +17,8 @@ from xlt.cli.output import emit, say
 from xlt.errors import EnvironmentFault, ExitCode
 
 with lazily():
+    import torch
+
     from xlt.pipeline import doctor as machine
     from xlt.train import engine as engines
 
@@ -29,9 +32,9 @@ def doctor(
     gpu: Annotated[bool, "Also compute on the GPU and compare: FAISS, kernels, training (a few minutes)."] = False,
 ) -> None:
     """Check this machine, and say how to fix what it lacks."""
-    tested = machine.self_test() if gpu else []
+    on_gpu = machine.self_test() if gpu else []
     report = machine.examine(results)
-    report.checks += tested
+    report.checks += on_gpu
     emit(report, map(_line, report.checks))
     if not report.healthy:
         raise typer.Exit(int(ExitCode.ENVIRONMENT))
@@ -68,3 +71,9 @@ def _line(check: machine.DoctorCheck) -> str:
     found = f"not tested: {check.found}" if check.status == "not tested" else check.found
     line = f"{MARKS[check.status]}  {check.name:22} {found}"
     return f"{line}\n{'':28} → {check.fix}" if check.fix else line
+
+
+def tested(settings: engines.EngineSettings, *, auto: bool) -> engines.EngineSettings:
+    """``settings`` with the engine that passed the self-test of a GPU, if there is one."""
+    passed = gpu_self_test(settings.engine, auto=auto) if torch.cuda.is_available() else None
+    return replace(settings, engine=passed) if passed else settings

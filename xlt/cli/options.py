@@ -25,7 +25,7 @@ from xlt.errors import EnvironmentFault, UsageFault
 with lazily():
     import torch
 
-    from xlt.pipeline import cluster, memory, parts, single, sources, tiers
+    from xlt.pipeline import cluster, memory, parts, single, sources, studies, tiers
     from xlt.retrieval import search as searches
     from xlt.tasks import catalogue
     from xlt.train import engine as engines
@@ -75,6 +75,7 @@ def _folder(results: Path) -> Path:
     return results
 
 
+_known_study = one_of("study", lambda: studies.study_names())
 _known_task = one_of("task", lambda: catalogue.TASKS)
 TaskKey = Annotated[str, typer.Argument(metavar="TASK", help="A task by its key: xlt tasks ls.", callback=_known_task)]
 OneTask = Annotated[str, "Use the rows of this task.", _known_task]
@@ -103,6 +104,7 @@ Engine = Annotated[
     "without ZeRO and accumulation.",
 ]
 Zero = Annotated[Literal["0", "1", "2", "3", "3_offload"], "The ZeRO stage of DeepSpeed."]
+Study = Annotated[str, "Answer this study, in the size of the tier.", lambda name: _known_study(name) if name else name]
 Search = Annotated[
     Literal["faiss", "faiss-cpu", "torch", "mutual"] | None,
     "Find neighbours with this engine; all engines find the same. Default: XLT_SEARCH, else faiss.",

@@ -3,6 +3,7 @@
 xlt reproduce                                  # smoke tier: no download
 xlt reproduce --source files --data-root DIR   # the same on real text
 xlt reproduce --seed 3 --results results-3
+xlt reproduce --study Q3 --results results-Q3  # a question beyond the paper, with all its seeds
 xlt reproduce --tier core --executor slurm --gpus 1 --slurm partition=gpu --dry-run
 """
 
@@ -10,14 +11,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from functools import partial
 from typing import Annotated
 
 from xlt.cli import options, plan, verify
-from xlt.cli.doctor import gpu_self_test
+from xlt.cli.doctor import tested
 from xlt.cli.lazy import lazily
 from xlt.cli.output import emit, say
+from xlt.cli.study import refuse_options_of_a_tier, reproduce_study
 from xlt.errors import UsageFault
 from xlt.numerics import request
 
@@ -27,7 +28,6 @@ with lazily():
     from xlt.cli import progress
     from xlt.data import source as rows
     from xlt.pipeline import cluster, estimate, executor, grid, parts, provenance, single, sources, spec, store, tiers
-    from xlt.train import engine as engines
     from xlt.train import seeding
     from xlt.verify import evidence
 
@@ -35,6 +35,7 @@ with lazily():
 def reproduce(
     *,
     tier: options.Tier = "smoke",
+    study: options.Study = "",
     data: options.DataOptions,
     part: options.Parts = None,
     model: options.InsteadOf = "",
@@ -50,15 +51,17 @@ def reproduce(
 
     All runs are made, verified and reported. The same command resumes where it was interrupted.
     """
+    if study:
+        refuse_options_of_a_tier(part, seed, shard, where, golden)
+        reproduce_study(study, tier, data, engine, model, results, search)
+        return
     began = time.monotonic()
     described = tiers.read_tier(tier)
     request(described.numerics)  # before numpy and torch are loaded, by whatever comes next
     options.use_search(search)
     named = data.source_options(next(iter(described.sources)))
-    # Errors where the tier does not run on this source, or lacks a part.
-    chosen = described.chosen_parts(named.name, part or ()) | described.known_parts(
-        named.name, executor.held_parts(results)
-    )
+    chosen = described.chosen_parts(named.name, part or ())
+    chosen |= described.known_parts(named.name, executor.held_parts(results))
     instead = single.backbone_name(model) if model else ""
     queue = where.queue(engine, shard=shard)
     count, why = queue.asks() if queue else options.runs_at_once(described, named.name, chosen, instead, engine)
@@ -73,7 +76,7 @@ def reproduce(
     costs = parts.part_costs(described, source, chosen, seed=seed, precision=precision, model=instead)
     _introduce(described, named.name, costs, instead, queue)
     say(f"{'Processes that share each run' if shard or queue else 'Runs made at a time'}: {count} ({why}).")
-    settings = settings if queue else _tested(settings, auto=engine.engine == "auto")
+    settings = settings if queue else tested(settings, auto=engine.engine == "auto")
     builder = partial(grid.GridBuilder, described, source, seed=seed, precision=precision, engine=settings.engine)
     planned = builder(parts=chosen, model=instead).grid()
     on_gpu = queue.gpus > 0 if queue else torch.cuda.is_available()
@@ -81,10 +84,7 @@ def reproduce(
     if queue and where.dry_run:
         _show_jobs(queue, planned, store.RunStore(results))
         return
-    # It takes a while: after all that may be wrong with the command.
-    checks = verify.golden_checks([described], golden)
-    if checks:
-        say(evidence.summary(checks))
+    checks = _golden(described, golden)  # It takes a while: after all that may be wrong with the command.
     seeding.deterministic(True)
     runs, threads = store.RunStore(results), described.threads
     with progress.RunBars() as shown:
@@ -92,6 +92,12 @@ def reproduce(
         done = made_by.run_grid(planned)
     _say_made(done, progress.clock(time.monotonic() - began))
     verify.verify_and_report(results, source, checks)
+
+
+def _golden(described: tiers.Tier, golden: verify.Golden) -> list[evidence.GoldenCheck]:
+    if checks := verify.golden_checks([described], golden):
+        say(evidence.summary(checks))
+    return checks
 
 
 def _say_planned(planned: grid.Grid, described: tiers.SourcePlan, source: rows.Source, *, gpu: bool) -> None:
@@ -124,12 +130,6 @@ def _show_jobs(queue: cluster.Queue, planned: grid.Grid, runs: store.RunStore) -
             yield f"\nThe script of {job['run']}; others of its kind differ by their names:\n\n{job['script']}"
 
     emit({"jobs": jobs}, lines())
-
-
-def _tested(settings: engines.EngineSettings, *, auto: bool) -> engines.EngineSettings:
-    """``settings`` with the engine that passed the self-test of a GPU, if there is one."""
-    tested = gpu_self_test(settings.engine, auto=auto) if torch.cuda.is_available() else None
-    return replace(settings, engine=tested) if tested else settings
 
 
 def _introduce(

@@ -279,11 +279,13 @@ def _size(spec: RunSpec, sizes: _Sizes) -> RunEstimate:
     if len(sets) > 1:
         # Tasks that are trained together come in proportion to their examples, of which so many count.
         counts = [count and min(count, recipe.examples_cap) for count in counts]
+    if share := recipe.easiest or recipe.hardest:
+        counts = [count and round(share * count) for count in counts]
     total = _sum(counts)
     unknown = replace(plain, examples=None, tokens=None, dev_tokens=None)
     if not recipe.steps and total is None:
         return unknown
-    steps = recipe.steps or -(-recipe.epochs * (total or 0) // recipe.batch_size)
+    steps = (recipe.steps or -(-recipe.epochs * (total or 0) // recipe.batch_size)) + recipe.first_pass
     unknown = replace(unknown, examples=steps * recipe.batch_size)
     shares: dict[Kind, float] = {}
     kinds: dict[Kind, float] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -222,6 +222,15 @@ class Executor:
         if current_attempt(spec, self.store) != attempt:
             self.run_single(spec, parent)
         return False
+
+    def run_evaluations(self, runs: Iterable[tuple[RunSpec, Path | None]]) -> None:
+        """Make runs that train nothing, each of the model in a folder (None: the public one that its spec names)."""
+        asked = {spec.hash: (spec, folder) for spec, folder in runs}
+        states = [(spec, self.store.check(spec)) for spec, _ in asked.values()]
+        self.progress.plan(states)
+        for spec, check in states:
+            if not check.ended:
+                self._run(*asked[spec.hash])
 
     def _run(self, spec: RunSpec, parent: Path | None) -> None:
         """Make a run in this process, or in several that share it."""

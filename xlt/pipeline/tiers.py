@@ -190,13 +190,17 @@ def tier_names() -> list[str]:
 
 
 def read_tier(name: str) -> Tier:
-    """The tier of that name, or the one in a TOML file whose path is given.
+    """The tier of that name, or in a TOML file whose path is given, or a study in the size of a tier (``Q3-smoke``).
 
     Raises:
         UsageFault: there is none, or the file is not a tier.
     """
     path = Path(name) if name.endswith(".toml") else artifact_root() / "tiers" / f"{name}.toml"
     if not path.is_file():
+        from xlt.pipeline.studies import study_tier  # a study is made of a tier
+
+        if study := study_tier(name):
+            return study
         raise UsageFault(
             f"There is no tier '{name}'.",
             why=f"Tiers: {', '.join(tier_names())}; or the path of a TOML file.",

@@ -33,12 +33,13 @@ from xlt.evaluate.predict import RepeatedPrediction
 from xlt.model.backbone import first_position, outline, positions
 from xlt.model.encoder import PackedModel
 from xlt.pipeline.checkpoint import checkpoint_folder
+from xlt.pipeline.difficulty import chosen_rows
 from xlt.pipeline.estimate import LARGE_CARD_TOKENS
 from xlt.pipeline.memory import release
 from xlt.pipeline.spec import RunSpec
 from xlt.runtime import device
 from xlt.stopping import stop_request
-from xlt.tasks.record import Task
+from xlt.tasks.record import Recipe, Task
 from xlt.train.batches import BatchStream, JointStream
 from xlt.train.engine import EngineSettings
 from xlt.train.loop import DevResult, DevScore, StepRecord, Trained, train
@@ -50,6 +51,7 @@ from xlt.train.used_rows import train_used_rows
 # Tokens of one forward pass without gradients. On a CPU more is not faster, it only takes more memory.
 EVALUATION_TOKENS = {"cpu": 4096, "cuda": 16384}
 LARGE_CARD = 40e9  # bytes
+DEFAULT_SETTINGS = EngineSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ def train_run(
     """Make the run's starting model and train it if the run trains, from the newest of its ``checkpoints`` on."""
     if not spec.train:
         return TrainedModel(*starting_point(spec, parent_model, source, tokenizer_folder), None)
-    start = prepare(spec, parent_model, source, tokenizer_folder)
+    start = prepare(spec, parent_model, source, tokenizer_folder, settings)
     watched = start.stream.recipe.evaluate_every or spec.collapse_after
     dev = _dev_sets(start.tasks, source, start.tokenizer) if watched else []
     steps = start.stream.steps
@@ -115,13 +117,22 @@ def train_run(
     return TrainedModel(start.model, start.tokenizer, trained)
 
 
-def prepare(spec: RunSpec, parent_model: Path | None, source: Source, tokenizer_folder: Path) -> Prepared:
-    """Everything that the training of a run is determined by, before its first step; seeds all global generators."""
+def prepare(
+    spec: RunSpec,
+    parent_model: Path | None,
+    source: Source,
+    tokenizer_folder: Path,
+    settings: EngineSettings = DEFAULT_SETTINGS,
+) -> Prepared:
+    """Everything that the training of a run is determined by, before its first step; seeds all global generators.
+
+    ``settings`` are for a first pass over the rows, where the recipe has one.
+    """
     seed = training_seed(spec)
     model, tokenizer = starting_point(spec, parent_model, source, tokenizer_folder)
     tasks = [with_labels(spec.task(key), source) for key in spec.train]
     fit_heads(model, tasks, seed)
-    stream = _stream(spec, tasks, source, model, tokenizer)
+    stream = _stream(spec, tasks, source, model, tokenizer, settings)
     seed_everything(derive_seed(seed, "dropout", *spec.train))
     return Prepared(model, tokenizer, tasks, stream)
 
@@ -218,9 +229,34 @@ def _stream(
     source: Source,
     model: PackedModel,
     tokenizer: PreTrainedTokenizerBase,
+    settings: EngineSettings,
 ) -> BatchStream | JointStream:
-    examples = [encode(training_rows(source, task, spec.translated), task, tokenizer, training=True) for task in tasks]
+    examples = []
+    for task in tasks:
+        rows = training_rows(source, task, spec.translated)
+        if task.recipe.first_pass:
+            rows = _chosen_rows(spec, rows, task, model, tokenizer, settings)
+        examples.append(encode(rows, task, tokenizer, training=True))
     return batch_stream(spec, tasks, examples, model.first_position, vocabulary_of(tokenizer))
+
+
+def _chosen_rows(
+    spec: RunSpec,
+    rows: Sequence[Row],
+    task: Task,
+    model: PackedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    settings: EngineSettings,
+) -> list[Row]:
+    """The easiest or the hardest rows of a task, by a first pass of the run's own starting model."""
+
+    def stream(recipe: Recipe, chosen: Sequence[Row]) -> BatchStream:
+        sequences = encode(chosen, task, tokenizer, training=True)
+        seed = derive_seed(training_seed(spec), "data", task.key)
+        return BatchStream(sequences, task, recipe, seed=seed, first_position=model.first_position)
+
+    given = {"seed": training_seed(spec), "max_tokens": evaluation_tokens(), "settings": settings}
+    return chosen_rows(rows, task, model, tokenizer, stream, **given)  # type: ignore[arg-type]
 
 
 def vocabulary_of(tokenizer: PreTrainedTokenizerBase) -> Vocabulary:

@@ -63,6 +63,12 @@ class Recipe:
     """So many rows of each language of a dev or test set are scored, evenly spaced over it; 0 is all."""
     synonyms: int = 0
     """So many copies of each training row are used in its place, with words drawn from their synonyms; 0: the row."""
+    first_pass: int = 0
+    """Steps of a first pass over the training rows, which tells how easy each of them is; 0: none."""
+    easiest: float = 0.0
+    """Only so large a share of the training rows is used, the easiest by the first pass; 0: all."""
+    hardest: float = 0.0
+    """The same with the hardest."""
     adversarial: Adversarial | None = None
     """How word embeddings are perturbed in training; settings by their names become a record, and false is None."""
 
@@ -70,6 +76,9 @@ class Recipe:
         given: Any = self.adversarial
         if not isinstance(given, Adversarial):
             object.__setattr__(self, "adversarial", Adversarial.of(given) if given else None)
+        shares = [share for share in (self.easiest, self.hardest) if share]
+        if len(shares) > 1 or bool(shares) != bool(self.first_pass) or not all(0 < share < 1 for share in shares):
+            raise ValueError("first_pass goes with one share of the rows, easiest or hardest, between 0 and 1")
 
     @property
     def rows(self) -> tuple[int, int]:

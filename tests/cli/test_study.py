@@ -1,0 +1,104 @@
+"""``xlt reproduce --study``: a study of a few steps, from its runs to its answer, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Invoke
+from xlt.artifact import artifact_root
+from xlt.errors import ExitCode
+from xlt.verify.study import StudyAnswer
+
+STUDY = """
+name = "QT"
+question = "Does NLI first make a model more robust?"
+hypothesis = "It does."
+decision = "By a t test over seeds."
+cannot_say = ["Anything: these are a few steps."]
+[forms.tiny]
+seeds = [0, 1]
+perturbations = ["letter-swap:0.5"]
+perturbed = ["xnli", "tatoeba"]
+[forms.tiny.arms]
+baseline = { targets = ["xnli", "tatoeba"] }
+mnli = { intermediate = ["mnli"], targets = ["xnli", "tatoeba"] }
+[forms.tiny.tests.robust]
+about = "the degradation after NLI minus that of the baseline"
+statistic = "difference"
+measure = "degradation"
+tasks = ["tatoeba"]
+arm = "mnli"
+against = "baseline"
+expected = "below 0"
+[forms.tiny.tests.clean]
+about = "the score after NLI minus that of the baseline"
+statistic = "difference"
+arm = "mnli"
+against = "baseline"
+"""
+
+
+@pytest.fixture
+def command(tiny_tier: Path, tiny_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The command of a study that another folder ``artifact`` has."""
+    root = tmp_path / "artifact"
+    for path in artifact_root().iterdir():
+        if path.name not in ("tiers", "studies"):
+            root.mkdir(exist_ok=True)
+            (root / path.name).symlink_to(path)
+    for name, file, text in (("tiers", "tiny", tiny_tier.read_text("utf-8")), ("studies", "QT", STUDY)):
+        (root / name).mkdir()
+        (root / name / f"{file}.toml").write_text(text, "utf-8")
+    monkeypatch.setenv("XLT_ARTIFACT", str(root))
+    given = ["reproduce", "--study", "QT", "--tier", "tiny", "--source", "files", "--data-root", str(tiny_files)]
+    return [*given, "--processes", "1", "--results", str(tmp_path / "results")]
+
+
+def test_a_study_runs_its_seeds_and_answers_and_the_same_command_finds_all_of_it(
+    invoke: Invoke, command: list[str], tmp_path: Path, tiny_files: Path
+) -> None:
+    made = invoke(*command)
+    assert made.code == ExitCode.OK, made.err
+    assert "How much it varies between seeds nobody knows beforehand." in made.out
+    results = tmp_path / "results"
+    found = StudyAnswer.model_validate_json((results / "study.json").read_bytes())
+    assert (found.seeds, [test.name for test in found.tests]) == ([0, 1], ["robust", "clean"])
+    assert all({*test.per_seed} == {0, 1} for test in found.tests)
+    assert found.answer in made.out
+    assert found.answer.startswith(("Open", "Supported", "Contradicted"))
+    # What noise costs is what xlt evaluate --perturb says of the same runs: the mean over other languages than English.
+    by_arm = {(row.arm, row.task): row.degradation for row in found.arms}
+    assert {arm for arm, _ in by_arm} == {"baseline", "mnli"}
+    again = invoke(*command, "--json")
+    assert again.document == json.loads((results / "study.json").read_text("utf-8"))
+    assert "0 to do" in again.err
+    verified = invoke("verify", "--data-root", str(tiny_files), "--results", str(results / "seed-0"), "--json")
+    assert (verified.document["tier"], verified.document["problems"]) == ("QT-tiny", [])
+
+
+def test_edited_predictions_are_found_and_the_study_says_so(invoke: Invoke, command: list[str], tmp_path: Path) -> None:
+    assert invoke(*command).code == ExitCode.OK
+    (metrics,) = (tmp_path / "results" / "seed-1" / "runs" / "target").glob("mnli.tatoeba-*/metrics.json")
+    metrics.write_text(metrics.read_text("utf-8").replace("0", "1"), "utf-8")
+    # The damaged run is made again, as by every command that resumes.
+    healed = invoke(*command)
+    assert healed.code == ExitCode.OK, healed.err
+    assert "is damaged and will be made again" in healed.out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--study", "Q9"], "There is no study 'Q9'"),
+        (["--study", "Q3", "--tier", "paper"], "has no form for the tier 'paper'"),
+        (["--study", "Q3", "--seed", "1"], "A study has its own seeds"),
+        (["--study", "Q3", "--executor", "slurm", "--gpus", "1"], "its runs are made on this machine"),
+    ],
+)
+def test_what_a_study_cannot_do_is_refused(invoke: Invoke, options: list[str], message: str) -> None:
+    outcome = invoke("reproduce", *options)
+    assert outcome.code == ExitCode.USAGE
+    assert message in outcome.err

@@ -1,0 +1,80 @@
+"""Studies are data: their forms are tiers, and what cannot be is refused with the reason."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from xlt.artifact import artifact_root
+from xlt.errors import UsageFault
+from xlt.pipeline.studies import read_study, study_names
+from xlt.pipeline.tiers import read_tier
+
+
+@pytest.fixture
+def artifact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder ``artifact`` with the tiers and studies of the project, to be changed."""
+    root = tmp_path / "artifact"
+    for name in ("tiers", "studies"):
+        shutil.copytree(artifact_root() / name, root / name)
+    monkeypatch.setenv("XLT_ARTIFACT", str(root))
+    return root
+
+
+def test_every_form_of_every_study_is_a_tier_on_each_of_its_sources() -> None:
+    assert {"Q1", "Q2", "Q3", "Q5"} <= {*study_names()}
+    for name in study_names():
+        study = read_study(name)
+        assert study.name == name
+        assert len(study.forms["smoke"].seeds) >= 5
+        for size, form in study.forms.items():
+            tier = read_tier(f"{name}-{size}")
+            assert (tier.name, tier.seeds, tier.golden) == (f"{name}-{size}", form.seeds, False)
+            assert any(test.expected for test in form.tests.values())
+            for source, plan in tier.sources.items():
+                assert plan.arms.keys() == form.arms.keys()
+                assert tier.chosen_parts(source, ()) == {*plan.parts}
+
+
+def test_a_study_has_the_backbone_and_the_recipes_of_the_tier_with_its_own_changes() -> None:
+    smoke, study = read_tier("smoke"), read_tier("Q3-smoke")
+    assert study.plan("world").backbone == smoke.plan("world").backbone
+    assert study.recipe("udpos", "world") == smoke.recipe("udpos", "world")
+    arms = study.plan("world").arms
+    assert [study.recipe("mnli", "world", arm).train_examples for arm in arms.values()] == [300, 800, 2200, 6000]
+    assert {study.recipe("mnli", "world", arm).steps for arm in arms.values()} == {400}
+
+
+@pytest.mark.parametrize(
+    ("study", "old", "new", "reason"),
+    [
+        ("Q2", 'arm = "mnli"', 'arm = "mlni"', "needs the arm mlni"),
+        ("Q2", 'against = "baseline"', "", "lacks its arms"),
+        ("Q2", 'perturbations = ["letter-swap:0.2"', 'perturbations = ["letter-swop:0.2"', "is no perturbation"),
+        ("Q2", 'perturbed = ["udpos", "panx"]', 'perturbed = ["updos"]', "updos"),
+        ("Q2", 'expected = "below 0"', "spread = 1.0", "a spread needs its source"),
+        ("Q3", "mnli-800 = 800", "mnli-800 = 900", "the arm mnli-800 trains on 800 rows, not on 900"),
+        ("Q3", "perturbations =", "noise =", "noise"),
+        ("Q5", "first_pass = 200, easiest", "easiest", "first_pass goes with one share"),
+        ("Q5", "easiest = 0.33", "easiest = 1.5", "between 0 and 1"),
+        ("Q1", 'method = "freelb"', 'method = "freebl"', "no adversarial method"),
+    ],
+)
+def test_what_does_not_fit_is_refused(artifact: Path, study: str, old: str, new: str, reason: str) -> None:
+    path = artifact / "studies" / f"{study}.toml"
+    assert old in path.read_text("utf-8")
+    path.write_text(path.read_text("utf-8").replace(old, new, 1), "utf-8")
+    with pytest.raises(UsageFault) as told:
+        read_study(study)
+    assert reason in f"{told.value.what} {told.value.why}"
+
+
+def test_a_study_that_is_not_there_is_no_tier_either() -> None:
+    with pytest.raises(UsageFault, match="There is no tier 'Q9-smoke'"):
+        read_tier("Q9-smoke")
+    with pytest.raises(UsageFault, match="There is no study 'Q9'"):
+        read_study("Q9")
+    with pytest.raises(UsageFault, match="has no form for the tier 'paper'"):
+        read_study("Q2").form("paper")

@@ -1,0 +1,147 @@
+"""The answer of a study: its numbers beside those of scipy, its decisions, and its page."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from xlt.pipeline.spec import SourceSpec
+from xlt.pipeline.studies import Analysis, Form, Study
+from xlt.pipeline.tiers import Arm
+from xlt.verify.study import Observed, StudyAnswer, answer, beforehand, correlation
+from xlt.verify.study_page import render
+
+DIFFERENCE = Analysis(
+    about="a minus b", statistic="difference", arm="a", against="b", expected="above 0", tasks=["udpos", "panx"]
+)
+LANGUAGES = ("de", "sw", "ur", "th", "el")
+
+
+def study(seeds: int, **tests: Analysis) -> Study:
+    form = Form(seeds=[*range(seeds)], arms={"a": Arm(), "b": Arm()}, tests=tests)
+    return Study(
+        name="QT",
+        question="Is it <b>so</b>?",
+        hypothesis="It is.",
+        decision="By a t test.",
+        cannot_say=["Why."],
+        forms={"smoke": form},
+    )
+
+
+def answered(seen: list[Observed], **tests: Analysis) -> StudyAnswer:
+    return answer(study(len(seen), **tests), "smoke", SourceSpec(name="world"), seen)
+
+
+def seed(number: int, gains: tuple[float, float], problems: tuple[str, ...] = ()) -> Observed:
+    """Scores of 50 for ``b``, and so much more for ``a`` on two tasks; English is far off, and does not count."""
+    scores = {("b", task, language): 50.0 for task in ("udpos", "panx") for language in LANGUAGES}
+    for task, gain in zip(("udpos", "panx"), gains, strict=True):
+        scores |= {("a", task, language): 50.0 + gain for language in LANGUAGES}
+        scores |= {("a", task, "en"): 90.0, ("b", task, "en"): 10.0}
+    return Observed(number, scores, {}, problems)
+
+
+def test_spearman_s_correlation_is_scipy_s_and_the_partial_one_that_of_residuals() -> None:
+    draw = random.Random(5)
+    for _ in range(20):
+        x, y, z = ([draw.choice([1.0, 2.0, 3.0, 4.5, 7.0]) for _ in range(9)] for _ in range(3))
+        assert correlation(x, y) == pytest.approx(stats.spearmanr(x, y).statistic)
+        ranks = [stats.rankdata(each) for each in (x, y, z)]
+        # Pearson's of what a straight line in the ranks of z leaves of the ranks of x and y (DERIVED: its definition).
+        left = [each - np.polyval(np.polyfit(ranks[2], each, 1), ranks[2]) for each in ranks[:2]]
+        assert correlation(x, y, z) == pytest.approx(stats.pearsonr(*left).statistic)
+
+
+def test_a_correlation_with_what_does_not_vary_is_no_number() -> None:
+    assert np.isnan(correlation([1, 1, 1, 1], [1, 2, 3, 4]))
+    assert np.isnan(correlation([1, 2, 3, 4], [4, 1, 3, 2], [1, 2, 3, 4]))
+    found = answered(
+        [Observed(0, {}, {}, ()), Observed(1, {}, {}, ())],
+        one=Analysis(about="", statistic="arms", by={"a": 1, "b": 2, "c": 3, "d": 4}, expected="below 0"),
+    )
+    assert (found.tests[0].per_seed, found.tests[0].decision) == ({}, "not verifiable")
+
+
+def test_a_difference_is_the_mean_over_seeds_with_the_interval_of_a_t_test() -> None:
+    gains = [(1.0, 3.0), (2.0, 2.5), (4.0, 3.0), (0.0, 2.0)]
+    found = answered([seed(number, each) for number, each in enumerate(gains)], gain=DIFFERENCE).tests[0]
+    by_seed = [sum(each) / 2 for each in gains]
+    assert list(found.per_seed.values()) == pytest.approx(by_seed)
+    wanted = stats.ttest_1samp(by_seed, 0)
+    interval = wanted.confidence_interval(0.95)
+    assert (found.value, found.low, found.high) == pytest.approx((np.mean(by_seed), interval.low, interval.high))
+    assert found.p == pytest.approx(wanted.pvalue)
+    assert found.decision == "above 0"
+    # Of one test at 5 %, two-sided, the power of a t test of four seeds is 80 % at this number (DERIVED: simulated).
+    draws = np.random.default_rng(0).normal(found.smallest, np.std(by_seed, ddof=1), (20000, 4))
+    shown = (stats.ttest_1samp(draws, 0, axis=1).pvalue < 0.05) & (draws.mean(axis=1) > 0)
+    assert shown.mean() == pytest.approx(0.8, abs=0.01)
+
+
+def test_the_answer_follows_the_tests_that_expect_something() -> None:
+    rising = [seed(number, (2.0 + number / 10, 2.0)) for number in range(5)]
+    assert answered(rising, gain=DIFFERENCE).answer == "Supported: a minus b is above 0."
+    below = DIFFERENCE.model_copy(update={"expected": "below 0"})
+    assert answered(rising, gain=below).answer == "Contradicted: a minus b is above 0."
+    torn = [seed(number, (gain, gain)) for number, gain in enumerate((3.0, -3.0, 1.0, -1.0))]
+    assert answered(torn, gain=DIFFERENCE).answer == "Open: a minus b is not told from 0 by these seeds."
+    describes = DIFFERENCE.model_copy(update={"expected": "", "about": "another"})
+    assert answered(rising, gain=DIFFERENCE, other=describes).answer == "Supported: a minus b is above 0."
+    assert answered(rising[:1], gain=DIFFERENCE).answer.startswith("Not answered: fewer than two seeds")
+
+
+def test_tests_of_a_study_share_the_level() -> None:
+    # p = 0.03 and 0.2 (found by scipy): alone the first is below 5 %, of two it is not below 2.5 %.
+    gains = [(1.0, 2.2), (2.0, -1.4), (0.4, 0.3), (1.7, 3.6), (0.1, 1.7)]
+    each = {task: DIFFERENCE.model_copy(update={"tasks": [task], "about": task}) for task in ("udpos", "panx")}
+    p = [stats.ttest_1samp(column, 0).pvalue for column in zip(*gains, strict=True)]
+    assert 0.025 < p[0] < 0.05 < p[1]
+    seen = [seed(number, gain) for number, gain in enumerate(gains)]
+    assert answered(seen, one=each["udpos"]).tests[0].decision == "above 0"
+    both = answered(seen, one=each["udpos"], two=each["panx"]).tests
+    assert [(test.decision, test.level) for test in both] == [("not told from 0", 0.025), ("not told from 0", 0.025)]
+
+
+def test_a_seed_that_lacks_a_run_is_left_out_and_its_problem_is_told() -> None:
+    lacking = Observed(3, {("b", "udpos", "de"): 1.0}, {}, ("seed 3: a run is damaged",))
+    found = answered([seed(0, (1, 1)), seed(1, (1, 2)), seed(2, (2, 2)), lacking], gain=DIFFERENCE)
+    assert (*found.tests[0].per_seed,) == (0, 1, 2)
+    assert found.problems == ["seed 3: a run is damaged"]
+
+
+def test_gains_are_held_against_how_badly_languages_fare() -> None:
+    order = dict(zip(LANGUAGES, (80.0, 30.0, 50.0, 60.0, 70.0), strict=True))
+    gain = dict(zip(LANGUAGES, (1.0, 9.0, 5.0, 4.0, 3.0), strict=True))
+    scores = {("base", "udpos", at): value for at, value in order.items()}
+    scores |= {("a", "udpos", at): 40.0 + gain[at] for at in LANGUAGES} | {("b", "udpos", at): 40.0 for at in LANGUAGES}
+    worst = Analysis(about="", statistic="languages", order="base", arm="a", against="b", tasks=["udpos"])
+    found = answered([Observed(0, scores, {}, ()), Observed(1, scores, {}, ())], worst=worst)
+    # The lower a language scores, the more it gains (DERIVED: the two orders are each other's reverse).
+    assert found.tests[0].per_seed == pytest.approx({0: -1.0, 1: -1.0})
+
+
+def test_what_seeds_can_show_is_said_beforehand_where_a_spread_is_known() -> None:
+    known = DIFFERENCE.model_copy(update={"spread": 2.0, "spread_source": "somewhere"})
+    made = study(5, one=known, two=DIFFERENCE).form("smoke")
+    (one, smallest), (two, unknown) = beforehand(made)
+    assert (one, two, unknown) == ("one", "two", None)
+    draws = np.random.default_rng(1).normal(smallest, 2.0, (20000, 5))
+    assert (stats.ttest_1samp(draws, 0, axis=1).pvalue < 0.025).mean() == pytest.approx(0.8, abs=0.01)
+
+
+def test_the_page_has_the_answer_and_escapes_what_it_is_given() -> None:
+    found = answered([seed(number, (2.0 + number / 10, 2.0)) for number in range(5)], gain=DIFFERENCE)
+    page = render(found)
+    assert page == render(found)
+    assert "Supported: a minus b is above 0." in page
+    assert "Is it &lt;b&gt;so&lt;/b&gt;?" in page
+    assert "<svg" in page
+    assert "nothing of real languages" in page
+    real = render(found.model_copy(update={"source": "files", "limit": 40}))
+    assert "nothing of real languages" not in real
+    assert "the first 40 rows were used" in real
+    assert "rows were used" not in page

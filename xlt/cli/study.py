@@ -1,0 +1,178 @@
+"""``xlt reproduce --study``: a question beyond the paper, from its runs to its answer.
+
+Each seed has a results folder of its own below RESULTS, which ``xlt verify`` reads like any other; the answer lies
+beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import typer
+
+from xlt.cli import options
+from xlt.cli.doctor import tested
+from xlt.cli.lazy import lazily
+from xlt.cli.output import Shown, emit, say, table
+from xlt.errors import ExitCode, UsageFault
+from xlt.numerics import request
+
+with lazily():
+    from xlt.cli import progress
+    from xlt.data import perturbed
+    from xlt.data import source as rows
+    from xlt.pipeline import executor, grid, single, sources, spec, store, studies, tiers
+    from xlt.train import engine as engines
+    from xlt.train import seeding
+    from xlt.verify import study as answers
+    from xlt.verify import study_page
+
+if TYPE_CHECKING:
+    from rich import table as rich_table
+
+COLUMNS = ("test", "number", "95 %", "p", "lies", "expected", "shows from")
+
+
+class _Setup(NamedTuple):
+    """What all seeds of a study share."""
+
+    form: studies.Form
+    tier: tiers.Tier
+    named: sources.SourceOptions
+    source: rows.Source
+    builder: partial[grid.GridBuilder]
+    settings: engines.EngineSettings
+    at_once: int
+
+
+def refuse_options_of_a_tier(
+    part: options.Parts, seed: int, shard: bool, where: options.ClusterOptions, golden: bool | None
+) -> None:
+    """Raise ``UsageFault`` for what a study decides itself, or has not."""
+    if part or seed or shard or where.executor != "processes" or golden is not None:
+        why = "A study has its own seeds, and its runs are made on this machine."
+        raise UsageFault(why, fix="Leave --part, --seed, --shard, --executor and --golden out.")
+
+
+def reproduce_study(
+    name: str,
+    size: str,
+    data: options.DataOptions,
+    engine: options.EngineOptions,
+    model: str,
+    results: Path,
+    search: options.Search,
+) -> None:
+    """Make the runs of the study ``name`` in the size of a tier, seed by seed, and answer it.
+
+    Ends with exit code 0 where all seeds have their say in every test, 1 where something stored cannot be trusted, 5
+    where runs are missing.
+
+    Raises:
+        UsageFault: there is no such study, or it does not come in this size.
+    """
+    study = studies.read_study(name)
+    form, tier = study.form(size), study.tier(size)
+    options.use_search(search)
+    request(tier.numerics)  # before numpy and torch are loaded, by whatever comes next
+    named = data.source_options(next(iter(tier.sources)))
+    chosen = tier.chosen_parts(named.name, ())
+    instead = single.backbone_name(model) if model else ""
+    at_once, why = options.runs_at_once(tier, named.name, chosen, instead, engine)
+    source = sources.open_source(named)
+    read_from = spec.SourceSpec(name=source.name, settings=source.settings)
+    for seed in form.seeds:
+        executor.refuse_another(_folder(results, seed), tier.name, read_from, seed, instead)
+    say(f"Study {study.name}: {study.question}\nHypothesis: {study.hypothesis}")
+    for line in _beforehand(form):
+        say(line)
+    say(f"Seeds: {', '.join(map(str, form.seeds))}. Runs made at a time: {at_once} ({why}).")
+    settings = tested(engine.settings(1, tier.accumulation), auto=engine.engine == "auto")
+    builder = partial(
+        grid.GridBuilder, tier, source, precision=options.precision(), engine=settings.engine, model=instead
+    )
+    setup = _Setup(form, tier, named, source, builder, settings, at_once)
+    seeding.deterministic(True)
+    seen = [_seed(setup, seed, results) for seed in form.seeds]
+    found = answers.answer(study, size, read_from, seen)
+    answers.write_answer(found, results)
+    study_page.write_page(found, results)
+    emit(found, shown(found))
+    say(f"The answer is in {results / answers.ANSWER}, as a page in {results / study_page.PAGE}")
+    raise typer.Exit(_code(found))
+
+
+def _folder(results: Path, seed: int) -> Path:
+    return results / f"seed-{seed}"
+
+
+def _seed(setup: _Setup, seed: int, results: Path) -> answers.Observed:
+    """Make the runs of a seed, on clean rows and on perturbed ones, and read what they gave."""
+    runs = store.RunStore(_folder(results, seed))
+    say(f"Seed {seed}:")
+    with progress.RunBars() as bars:
+        make = partial(
+            executor.Executor, store=runs, settings=setup.settings, progress=bars, threads=setup.tier.threads
+        )
+        planned = setup.builder(seed=seed).grid()
+        make(source=setup.source, source_options=setup.named, parallel_runs=setup.at_once).run_grid(planned)
+    made = executor.with_retries(planned, runs)
+    noisy: list[tuple[perturbed.PerturbedSource, list[studies.PerturbedRun]]] = []
+    for text in setup.form.perturbations:
+        asked = replace(setup.named, perturb=text)
+        source = sources.open_source(asked)
+        if not isinstance(source, perturbed.PerturbedSource):
+            raise UsageFault(f"The source '{source.name}' perturbs no rows.", fix="--source files or --source hub")
+        scored = list(studies.perturbed_runs(setup.form, setup.tier, made, source, runs))
+        say(f"Seed {seed}, rows perturbed by {text}:")
+        with progress.RunBars() as bars:
+            evaluations = make(source=source, source_options=asked, progress=bars)
+            evaluations.run_evaluations((each.spec, each.start.folder) for each in scored)
+        noisy.append((source, scored))
+    return answers.observe(_folder(results, seed), setup.source, noisy)
+
+
+def _beforehand(form: studies.Form) -> Iterator[str]:
+    for name, smallest in answers.beforehand(form):
+        test = form.tests[name]
+        if smallest is None:
+            yield f"{name}: {test.about}. How much it varies between seeds nobody knows beforehand."
+        else:
+            yield f"{name}: {test.about}. {len(form.seeds)} seeds show it in 80 % of cases from {smallest:.2g} on."
+
+
+def shown(found: answers.StudyAnswer) -> Shown:
+    """The answer for people."""
+    yield _tests(found)
+    yield found.answer
+    if found.limit:
+        yield f"Of each split the first {found.limit} rows were used: with all of them the answer may be another."
+    yield from (f"It does not say: {each}" for each in found.cannot_say)
+    yield from found.problems
+
+
+def _tests(found: answers.StudyAnswer) -> rich_table.Table:
+    lines = [
+        (
+            each.name,
+            f"{each.value:+.2f}" if each.value is not None else None,
+            f"{each.low:+.2f} to {each.high:+.2f}" if each.low is not None else None,
+            f"{each.p:.3f}" if each.p is not None else None,
+            each.decision,
+            each.expected or "(no side)",
+            f"{each.smallest:.2g}" if each.smallest else None,
+        )
+        for each in found.tests
+    ]
+    return table(COLUMNS, lines, f"{found.study}, {len(found.seeds)} seeds: {found.question}")
+
+
+def _code(found: answers.StudyAnswer) -> ExitCode:
+    if found.problems:
+        return ExitCode.DEVIATES
+    whole = all(len(test.per_seed) == len(found.seeds) for test in found.tests)
+    return ExitCode.OK if whole else ExitCode.INCOMPLETE

@@ -1,0 +1,329 @@
+"""The answer of a study: its tests over all seeds, from scores that are recomputed from stored predictions.
+
+Every test is one that the study's file named before anything was run. Each seed gives one number; a t test over the
+seeds compares their mean with zero, and the tests of a study share the level of 5 % (Holm).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from xlt.data.perturbed import PerturbedSource
+from xlt.data.source import Source
+from xlt.files import write_text
+from xlt.frozen import Frozen
+from xlt.pipeline.spec import SourceSpec
+from xlt.pipeline.store import RunStore
+from xlt.pipeline.studies import Analysis, Form, PerturbedRun, Study, scored_split
+from xlt.tasks.catalogue import get_task
+from xlt.tasks.record import ENGLISH
+from xlt.verify.cells import read_cells
+from xlt.verify.comparison import LEVEL, Matrix, estimate, holm, mean
+from xlt.verify.detectable import smallest_shown
+from xlt.verify.robustness import MEAN, degradations
+from xlt.verify.stored import check_source, read_grid
+
+Place = tuple[str, str, str]  # arm, task, language
+Measured = dict[Place, float]
+Decision = Literal["above 0", "below 0", "not told from 0", "not verifiable"]
+ANSWER = "study.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What one seed gave."""
+
+    seed: int
+    """The seed."""
+    scores: Measured
+    """The scores on clean rows by arm, task and language, in percent."""
+    degradations: Measured
+    """What they lose on perturbed rows, the mean over the perturbations, in points."""
+    problems: tuple[str, ...]
+    """What is missing or cannot be trusted."""
+
+
+class ArmRow(Frozen):
+    """An arm on a task, over languages other than English and over seeds."""
+
+    arm: str
+    """The phase-2 model."""
+    task: str
+    """The target task."""
+    score: float
+    """The mean score on clean rows, in percent."""
+    english: float | None
+    """The mean score in English; null where the task has none."""
+    degradation: float | None
+    """The mean of what scores lose on perturbed rows, in points; null where none were perturbed."""
+
+
+class TestAnswer(Frozen):
+    """What came of one test."""
+
+    name: str
+    """Its name in the study's file."""
+    about: str
+    """What the number is, in words."""
+    unit: Literal["points", "correlation"]
+    """What the number is counted in."""
+    per_seed: dict[int, float]
+    """The number of each seed; a seed that lacks a run has none."""
+    value: float | None
+    """Their mean."""
+    low: float | None
+    """The lower end of its 95 % interval over seeds."""
+    high: float | None
+    """The upper end."""
+    p: float | None
+    """The p of the hypothesis that it is 0, two-sided."""
+    level: float | None
+    """The level that Holm's procedure leaves to this test."""
+    decision: Decision
+    """Where the number lies."""
+    expected: str
+    """What the hypothesis says of it."""
+    beforehand: float | None
+    """The smallest number that so many seeds show in 80 % of cases, by the spread that was expected; null where nobody
+    knew it."""
+    smallest: float | None
+    """The same by the spread that was found."""
+
+
+class StudyAnswer(Frozen):
+    """``RESULTS/study.json``: a study's question and what its runs say."""
+
+    format: Literal[1] = 1
+    """The version of this file's form."""
+    study: str
+    """The name of the study."""
+    tier: str
+    """The tier whose size it has."""
+    source: str
+    """The source of its rows."""
+    limit: int
+    """How many rows of each split were used at most, first ones; 0 for all."""
+    question: str
+    """The question."""
+    hypothesis: str
+    """What was expected."""
+    decision_rule: str
+    """When the hypothesis counts as supported."""
+    answer: str
+    """The answer in words."""
+    tests: list[TestAnswer]
+    """The tests."""
+    arms: list[ArmRow]
+    """The scores behind them."""
+    seeds: list[int]
+    """The seeds that were looked at."""
+    problems: list[str]
+    """What is missing or cannot be trusted; tests leave such seeds out."""
+    cannot_say: list[str]
+    """What the answer does not say."""
+
+
+def observe(
+    results: Path, source: Source, perturbed: Sequence[tuple[PerturbedSource, Sequence[PerturbedRun]]]
+) -> Observed:
+    """The scores of a seed, recomputed from its predictions, and the degradations of its runs on ``perturbed`` rows."""
+    store, grid = RunStore(results), read_grid(results)
+    check_source(grid, source)
+    found = read_cells(store, source, grid)
+    scores: Measured = {}
+    targets = {run.entry.folder for run in found.runs if run.entry.phase == "target"}
+    for cell in found.cells:
+        if cell.run in targets and cell.split == scored_split(source, get_task(cell.task)):
+            scores[cell.arm, cell.task, cell.language] = cell.score
+    lost: dict[Place, list[float]] = {}
+    for rows, runs in perturbed:
+        for run in runs:
+            for each in degradations(store, rows, [run.spec]):
+                if each.case == "average" and each.changed and each.language != MEAN:
+                    lost.setdefault((run.arm, each.task, each.language), []).append(each.value)
+    return Observed(
+        seed=grid.seed,
+        scores=scores,
+        degradations={place: mean(values) for place, values in lost.items()},
+        problems=tuple(
+            f"seed {grid.seed}: {' '.join(filter(None, (each.run, each.where)))}: {each.what}"
+            for each in found.problems
+        ),
+    )
+
+
+def answer(study: Study, tier: str, source: SourceSpec, seen: Sequence[Observed]) -> StudyAnswer:
+    """What the tests of a study say of these seeds."""
+    form = study.form(tier)
+    numbers = {name: _numbers(test, seen) for name, test in form.tests.items()}
+    estimates = {name: estimate([*found.values()]) for name, found in numbers.items() if len(found) > 1}
+    p = {name: found.p_within(0.0) for name, found in estimates.items()}
+    levels = dict(zip(p, holm([*p.values()]), strict=True))
+    tests = [
+        _answered(name, test, numbers[name], levels.get(name), LEVEL / len(form.tests), len(form.seeds))
+        for name, test in form.tests.items()
+    ]
+    return StudyAnswer(
+        study=study.name,
+        tier=tier,
+        source=source.name,
+        limit=int(source.settings.get("limit", 0)),
+        question=study.question,
+        hypothesis=study.hypothesis,
+        decision_rule=study.decision,
+        answer=_in_words(tests),
+        tests=tests,
+        arms=list(_arm_rows(form, seen)),
+        seeds=[each.seed for each in seen],
+        problems=[problem for each in seen for problem in each.problems],
+        cannot_say=study.cannot_say,
+    )
+
+
+def beforehand(form: Form) -> Iterator[tuple[str, float | None]]:
+    """By test, the smallest number that the seeds of a form show in 80 % of cases; None where no spread is known."""
+    for name, test in form.tests.items():
+        yield name, _smallest(test.spread, len(form.seeds), LEVEL / len(form.tests))
+
+
+def write_answer(found: StudyAnswer, results: Path) -> None:
+    """Write ``RESULTS/study.json``."""
+    write_text(results / ANSWER, json.dumps(found.model_dump(mode="json"), indent=1) + "\n")
+
+
+def _numbers(test: Analysis, seen: Sequence[Observed]) -> dict[int, float]:
+    """The number of each seed that has all its runs."""
+    found = {each.seed: _number(test, each) for each in seen}
+    return {seed: value for seed, value in found.items() if value is not None and math.isfinite(value)}
+
+
+def _number(test: Analysis, seen: Observed) -> float | None:
+    measured = seen.scores if test.measure == "score" else seen.degradations
+    tasks = test.tasks or sorted({task for _, task, _ in measured})
+    if test.statistic == "languages":
+        return _over_languages(test, tasks, measured, seen.scores)
+    if test.statistic == "difference":
+        arm, against = (_mean(measured, name, tasks) for name in (test.arm, test.against))
+        return None if arm is None or against is None else arm - against
+    values = [_mean(measured, name, tasks) for name in test.by]
+    clean = [_mean(seen.scores, name, tasks) for name in test.by]
+    if None in values or None in clean:
+        return None
+    return correlation([*test.by.values()], values, clean if test.given else ())  # type: ignore[arg-type]
+
+
+def _over_languages(test: Analysis, tasks: Sequence[str], measured: Measured, scores: Measured) -> float | None:
+    found = []
+    for task in tasks:
+        order = {
+            at: score for (arm, of, at), score in scores.items() if (arm, of) == (test.order, task) and at != ENGLISH
+        }
+        gains = {
+            at: measured[test.arm, task, at] - measured[test.against, task, at]
+            for at in order
+            if {(test.arm, task, at), (test.against, task, at)} <= measured.keys()
+        }
+        if len(gains) > 3:
+            found.append(correlation([order[at] for at in gains], [*gains.values()]))
+    return mean(found) if found and len(found) == len(tasks) else None
+
+
+def _mean(measured: Measured, arm: str, tasks: Sequence[str]) -> float | None:
+    """The mean over tasks of the mean over languages other than English; None where a task is missing."""
+    by_task = [
+        [value for (of, task, at), value in measured.items() if (of, task) == (arm, wanted) and at != ENGLISH]
+        for wanted in tasks
+    ]
+    return mean([mean(values) for values in by_task]) if by_task and all(by_task) else None
+
+
+def correlation(x: Sequence[float], y: Sequence[float], given: Sequence[float] = ()) -> float:
+    """Spearman's correlation, ties by their mean rank; the partial one where a third row is given. NaN where one of
+    them does not vary, or nothing of it is left beside the third."""
+    ranks = [_ranks(values) for values in (x, y, given) if len(values)]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found: Matrix = np.asarray(np.corrcoef(ranks), dtype=np.float64)
+        if len(ranks) == 2:
+            return float(found[0, 1])
+        (_, xy, xz), yz = found[0], found[1, 2]
+        left = (1 - xz**2) * (1 - yz**2)
+        return float((xy - xz * yz) / math.sqrt(left)) if left > 1e-12 else math.nan
+
+
+def _ranks(values: Sequence[float]) -> list[float]:
+    _, place, count = np.unique(np.array(values), return_inverse=True, return_counts=True)
+    last = np.cumsum(count)
+    return [float(rank) for rank in (last - (count - 1) / 2)[place]]
+
+
+def _answered(
+    name: str, test: Analysis, numbers: Mapping[int, float], level: float | None, share: float, seeds: int
+) -> TestAnswer:
+    unit: Literal["points", "correlation"] = "points" if test.statistic == "difference" else "correlation"
+    found = estimate([*numbers.values()]) if level is not None else None
+    spread = found.error * math.sqrt(len(numbers)) if found else 0.0
+    p = found.p_within(0.0) if found else None
+    decision: Decision = "not verifiable"
+    if found and p is not None and level is not None:
+        decision = "not told from 0" if p >= level else "above 0" if found.value > 0 else "below 0"
+    half = found.half_width(LEVEL / 2) if found else 0.0
+    return TestAnswer(
+        name=name,
+        about=test.about,
+        unit=unit,
+        per_seed=dict(numbers),
+        expected=test.expected,
+        value=found.value if found else None,
+        low=found.value - half if found else None,
+        high=found.value + half if found else None,
+        p=p,
+        level=level,
+        decision=decision,
+        beforehand=_smallest(test.spread, seeds, share),
+        smallest=_smallest(spread, len(numbers), share) if found else None,
+    )
+
+
+def _smallest(spread: float, seeds: int, level: float) -> float | None:
+    return smallest_shown(spread, seeds, level=level / 2) if spread else None
+
+
+def _in_words(tests: Sequence[TestAnswer]) -> str:
+    """The hypothesis by the tests that say something of it, in a sentence."""
+    asked = [test for test in tests if test.expected]
+    against = [test for test in asked if test.decision not in (test.expected, "not told from 0", "not verifiable")]
+    if any(test.decision == "not verifiable" for test in asked):
+        return "Not answered: fewer than two seeds have all the runs that a test needs."
+    if against:
+        return f"Contradicted: {'; '.join(f'{test.about} is {test.decision}' for test in against)}."
+    if all(test.decision == test.expected for test in asked):
+        return f"Supported: {'; '.join(f'{test.about} is {test.decision}' for test in asked)}."
+    open_ = [test for test in asked if test.decision != test.expected]
+    return f"Open: {'; '.join(f'{test.about} is not told from 0 by these seeds' for test in open_)}."
+
+
+def _arm_rows(form: Form, seen: Sequence[Observed]) -> Iterator[ArmRow]:
+    for arm in form.arms:
+        for task in sorted({task for each in seen for of, task, _ in each.scores if of == arm}):
+            scores = _present(_mean(each.scores, arm, [task]) for each in seen)
+            english = _present(each.scores.get((arm, task, ENGLISH)) for each in seen)
+            lost = _present(_mean(each.degradations, arm, [task]) for each in seen)
+            if scores:
+                yield ArmRow(
+                    arm=arm,
+                    task=task,
+                    score=mean(scores),
+                    english=mean(english) if english else None,
+                    degradation=mean(lost) if lost else None,
+                )
+
+
+def _present(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
