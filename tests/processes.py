@@ -10,6 +10,12 @@ import sys
 from tests.conftest import PROJECT
 
 
+def leash() -> dict[str, str]:
+    """Variables with which every Python process that is started, by whomever, ends with this one."""
+    path = [str(PROJECT / "tests" / "leash"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {"PYTHONPATH": os.pathsep.join(path), "XLT_LEASH": str(os.getpid())}
+
+
 def run_together(module: str, processes: int = 2) -> list[str]:
     """The last line of each process of ``python -m MODULE``, on the CPU; one that fails fails the test."""
     with socket.socket() as probe:

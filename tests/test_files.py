@@ -9,8 +9,8 @@ import pytest
 from safetensors import SafetensorError
 from tokenizers import Tokenizer, models
 
-from xlt.errors import EnvironmentFault
-from xlt.files import writable
+from xlt.errors import EnvironmentFault, UsageFault
+from xlt.files import check_writable, check_writable_file, writable
 
 # What safetensors and tokenizers say on a full disk (a tmpfs of 150 and 300 kB).
 RUST = "I/O error: No space left on device (os error 28)"
@@ -45,3 +45,29 @@ def test_what_cannot_be_written_is_called_what_it_is_and_as_its_option(tmp_path:
         raise PermissionError(errno.EACCES, "no")
     assert caught.value.what == f"The folder of the archive '{tmp_path}' cannot be written."
     assert caught.value.fix == "Choose another with --ship, or change its permissions."
+
+
+def test_a_folder_is_tried_before_anything_is_written_and_nothing_is_left_there(tmp_path: Path) -> None:
+    check_writable(tmp_path / "new" / "results")
+    check_writable_file(tmp_path / "new" / "x.tar.gz", "--ship", "the archive")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no such file system here")
+def test_a_folder_in_which_no_file_can_be_made_is_refused_whatever_its_permissions_say(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/proc")
+    for folder in (Path("/proc/x"), Path("/proc/x/y"), tmp_path / "link" / "x", tmp_path / ("n" * 1000)):
+        with pytest.raises(EnvironmentFault, match=r"^The results folder '.*' cannot be written") as caught:
+            check_writable(folder)
+        assert caught.value.fix.startswith("Choose another with --results")
+    with pytest.raises(EnvironmentFault, match=r"^The folder of the archive '/proc' cannot be written"):
+        check_writable_file(Path("/proc/x.tar.gz"), "--ship", "the archive")
+
+
+def test_what_is_in_the_way_of_a_folder_or_a_file_is_told_beforehand(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "results"):
+        with pytest.raises(UsageFault, match="a file is in its way"):
+            check_writable(folder)
+    with pytest.raises(UsageFault, match="a folder of that name is there"):
+        check_writable_file(tmp_path, "--ship", "the archive")

@@ -7,8 +7,9 @@ import fcntl
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from xlt.errors import EnvironmentFault, UsageFault
 
@@ -20,7 +21,7 @@ _CLOSED = (errno.EACCES, errno.EROFS, errno.EPERM)
 def writable(root: Path, option: str = "--results", what: str = "the results folder") -> Iterator[None]:
     """Turn the errors of a full disk or a read-only folder into one clear message about ``what`` ``option`` names.
 
-    An error about a file that lies elsewhere is told of that file.
+    An error about a file that lies elsewhere is told of that file. Without ``option`` no other folder can be chosen.
     """
     try:
         yield
@@ -33,23 +34,67 @@ def writable(root: Path, option: str = "--results", what: str = "the results fol
                 fix="Free space there, or change its permissions.",
             ) from error
         if number in _FULL:
-            raise EnvironmentFault(
-                f"The disk that holds {what} '{root}' is full.",
-                why="Finished runs are kept; what was being written is not.",
-                fix="Free space and give the same command again.",
-            ) from error
+            raise _full(root, what) from error
         if number in _CLOSED:
-            raise EnvironmentFault(
-                f"{what[0].upper()}{what[1:]} '{root}' cannot be written.",
-                why=os.strerror(number),
-                fix=f"Choose another with {option}, or change its permissions.",
-            ) from error
+            raise _closed(root, option, what, number) from error
         if isinstance(error, OSError) and number in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
             way = "a file is in its way"
             if number == errno.EISDIR:
                 way = f"the folder '{Path(error.filename2 or error.filename).name}' stands in the place of a file"
-            raise UsageFault(f"'{root}' cannot be {what}: {way}.", fix=f"Choose another with {option}.") from error
+            raise _in_the_way(root, option, what, way) from error
         raise
+
+
+def _full(root: Path, what: str) -> EnvironmentFault:
+    return EnvironmentFault(
+        f"The disk that holds {what} '{root}' is full.",
+        why="Finished runs are kept; what was being written is not.",
+        fix="Free space and give the same command again.",
+    )
+
+
+def _closed(root: Path, option: str, what: str, number: int) -> EnvironmentFault:
+    return EnvironmentFault(
+        f"{what[0].upper()}{what[1:]} '{root}' cannot be written.",
+        why="No file can be made there." if number == errno.ENOENT else os.strerror(number),
+        fix=f"Choose another with {option}, or change its permissions." if option else "Change its permissions.",
+    )
+
+
+def _in_the_way(root: Path, option: str, what: str, way: str) -> UsageFault:
+    return UsageFault(
+        f"'{root}' cannot be {what}: {way}.", fix=f"Choose another with {option}." if option else f"Move '{root}'."
+    )
+
+
+def check_writable(root: Path, option: str = "--results", what: str = "the results folder") -> None:
+    """Refuse a folder that cannot be written before hours are spent on what is to go there. Nothing is left in it.
+
+    Raises:
+        EnvironmentFault: nothing can be written there, or the disk is full.
+        UsageFault: a file is in its way.
+    """
+    place = root.absolute()
+    try:
+        with suppress(FileNotFoundError):
+            os.lstat(place)  # a name may be too long to be made
+        there = next(each for each in (place, *place.parents) if os.path.lexists(each))
+        # Not by its permissions: of a read-only or a special file system they tell nothing.
+        with TemporaryFile(dir=there):
+            pass
+    except (NotADirectoryError, FileExistsError) as error:
+        raise _in_the_way(root, option, what, "a file is in its way") from error
+    except OSError as error:
+        if error.errno in _FULL:
+            raise _full(root, what) from error
+        raise _closed(root, option, what, error.errno or errno.EIO) from error
+
+
+def check_writable_file(path: Path, option: str, what: str) -> None:
+    """Refuse a file that cannot be written, before what is to go there is computed; see ``check_writable``."""
+    check_writable(path.parent, option, f"the folder of {what}")
+    if path.is_dir():
+        raise _in_the_way(path, option, what, "a folder of that name is there")
 
 
 def _outside(error: Exception, root: Path) -> str:

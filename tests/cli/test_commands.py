@@ -28,7 +28,7 @@ def results(tiny_tier: Path, tiny_files: Path, tmp_path_factory: pytest.TempPath
     """The results of ``xlt reproduce`` in a process of its own, as a user starts it."""
     folder = tmp_path_factory.mktemp("results")
     command = [sys.executable, "-m", "xlt", "reproduce", "--tier", str(tiny_tier), "--source", "files"]
-    command += ["--data-root", str(tiny_files), "--results", str(folder), "--json"]
+    command += ["--data-root", str(tiny_files), "--results", str(folder), "--json", "--checkpoint-seconds", "900"]
     # Not the place in a process group that other tests have left in this process; one thread: the models are tiny.
     environment = {name: value for name, value in os.environ.items() if name not in PLACE} | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
@@ -39,6 +39,7 @@ def results(tiny_tier: Path, tiny_files: Path, tmp_path_factory: pytest.TempPath
     recheck = verification["checks"]["recheck"]
     assert (recheck["cells"], recheck["agreement"], recheck["seed"]) == (recheck["of"], 100.0, None)
     assert verification["counts"] == {"not verifiable": 10}
+    assert verification["command"].endswith(" --checkpoint-seconds 900 --results DIR")
     assert "Model: a small XLM-R, trained here from its first step (phase 1)." in done.stderr
     assert "Device:" in done.stderr
     return folder

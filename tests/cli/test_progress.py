@@ -89,6 +89,27 @@ def test_plain_lines_estimate_each_run_and_count_the_grid(
     ]
 
 
+def test_a_run_that_came_to_nothing_is_not_told_as_done(monkeypatch: pytest.MonkeyPatch, now: list[float]) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("xlt.cli.progress.say", said.append)
+    with RunBars() as shown:
+        states = [Check("diverged", "The loss of step 3 is nan."), Check("done"), *[Check("absent")] * 2]
+        specs = [Spec(name, hash=name, folder=f"target/{name}") for name in ("a", "b", "c", "d")]
+        shown.plan([*zip(specs, states, strict=True)])  # type: ignore[arg-type]
+        for spec, why in ((specs[2], "it diverged: The loss of step 9 is inf"), (specs[3], "")):
+            shown.start(spec)  # type: ignore[arg-type]
+            shown.finish(spec, why)  # type: ignore[arg-type]
+    assert said == [
+        "4 runs: 1 done, 1 diverged, 2 to do.",
+        "  target/a diverged and is not made again: The loss of step 3 is nan.",
+        "[1/2] target c ...",
+        "[1/2] target c stopped after 0:00: it diverged: The loss of step 9 is inf; "
+        "1 of 2 runs made, 1 of them collapsed or diverged",
+        "[2/2] target d ...",
+        "[2/2] target d done in 0:00; 2 of 2 runs made, 1 of them collapsed or diverged",
+    ]
+
+
 def test_plain_lines_come_now_and_then(capsys: pytest.CaptureFixture[str], now: list[float]) -> None:
     with RunBars() as shown:
         run = shown.start(Spec("a", hash="a"))  # type: ignore[arg-type]

@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Invoke
+from tests.hub_home import own_home
+from tests.processes import leash
+from xlt.cli.options import ClusterOptions, EngineOptions
+from xlt.cli.reproduce import _repeated
+from xlt.errors import ExitCode
 from xlt.pipeline.cluster import Queue
+from xlt.pipeline.grid import REPEATED
 
 
 def test_what_slurm_would_be_given_is_shown_and_nothing_is_made(
@@ -30,11 +36,78 @@ def test_what_slurm_would_be_given_is_shown_and_nothing_is_made(
     assert not (tmp_path / "results").exists()
 
 
+def test_what_decides_how_runs_are_made_is_repeated_and_no_more() -> None:
+    assert _repeated(EngineOptions(), ClusterOptions(), shard=False, search=None) == {}
+    engine = EngineOptions(keep_checkpoints=2, zero="1", processes=3)
+    given = _repeated(engine, ClusterOptions("slurm", ["account=mine"], nodes=2), shard=True, search="torch")
+    assert given == {
+        "keep-checkpoints": "2",
+        "zero": "1",
+        "processes": "3",
+        "shard": "",
+        "search": "torch",
+        "executor": "slurm",
+        "nodes": "2",
+    }
+    assert not {*given} - {*REPEATED}
+
+
+@pytest.mark.parametrize(
+    ("command", "fix"),
+    [
+        ("reproduce --tier pocket --part A1", "xlt fetch --tier pocket --part A1 --data-root DIR"),
+        (
+            "reproduce --tier core --model xlm-roberta-base",
+            "xlt fetch --tier core --model xlm-roberta-base --data-root DIR",
+        ),
+        ("retrieve tatoeba --source hub --model xlm-roberta-large", "xlt fetch tatoeba --model xlm-roberta-large"),
+        ("train xnli --source hub --model xlm-roberta-large", "xlt fetch xnli mnli --model xlm-roberta-large"),
+    ],
+)
+def test_without_model_and_data_the_fix_fetches_both(
+    command: str, fix: str, invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_home(tmp_path, monkeypatch)
+    refused = invoke(*command.split(), "--results", str(tmp_path / "results"))
+    assert refused.code == ExitCode.DATA
+    assert f"Fix: {fix}\n" in refused.err
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no such file system here")
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(
+            "reproduce --results /proc/x",
+            "train mlm --tier smoke --results /proc/x",
+            "bench controls --results /proc/x",
+        ),
+        *("bench tasks --results /proc/x", "plan --calibrate --record", "report --ship /proc/x.tar.gz"),
+        *("report --results /proc/self", "verify --record", "verify --record --results /proc/self"),
+        "fetch udpos --data-root /proc/x",
+    ],
+)
+def test_what_cannot_be_written_is_told_before_anything_is_computed(
+    command: str, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "--record" in command and "--results" not in command:
+        monkeypatch.setattr("xlt.artifact.artifact_root", lambda: Path("/proc/self"))
+        monkeypatch.setattr("xlt.pipeline.calibration.artifact_root", lambda: Path("/proc/self"))
+    refused = invoke(*command.split())
+    assert refused.code == ExitCode.ENVIRONMENT
+    assert "cannot be written" in refused.err
+    assert refused.err.count("\n") == refused.err.count("Error: ") + refused.err.count("  Why: ") + refused.err.count(
+        "  Fix: "
+    )
+
+
 @pytest.mark.slow
 def test_runs_that_are_jobs_give_what_processes_give(
     invoke: Invoke, tiny_tier: Path, tiny_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("XLT_JOBS", str(tmp_path / "jobs"))
+    for name, value in (leash() | {"XLT_JOBS": str(tmp_path / "jobs")}).items():
+        monkeypatch.setenv(name, value)
     command = ["reproduce", "--tier", str(tiny_tier), "--source", "files", "--data-root", str(tiny_files), "--json"]
     here = invoke(*command, "--results", str(tmp_path / "here"))
     monkeypatch.setattr("xlt.cli.options.cluster.Queue", lambda *given: Queue(*given, kind="local"))

@@ -28,6 +28,8 @@ class Watcher:
     stop_at: str = ""
     started: list[str] = field(default_factory=list)
     finished: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    steps: list[int] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
 
     def plan(self, runs: list[tuple[RunSpec, Check]]) -> None:
@@ -39,14 +41,16 @@ class Watcher:
 
     def step(self, record: StepRecord, steps: int) -> None:
         self.losses.append(record.loss)
+        self.steps.append(record.step)
         if self.started and self.started[-1] == self.stop_at:
             raise KeyboardInterrupt
 
     def cell(self, task: str, split: str, language: str) -> None:
         pass
 
-    def finish(self, spec: RunSpec) -> None:
+    def finish(self, spec: RunSpec, failed: str = "") -> None:
         self.finished.append(spec.name)
+        self.failed.append(failed)
 
 
 @dataclass

@@ -118,5 +118,19 @@ def main(pickled: str) -> None:
         workers.share(job, None, 2)  # type: ignore[arg-type]
 
 
+def submit(pickled: str) -> None:
+    """Do the same as a test that submits the pickled job to submitit's local executor."""
+    import pickle
+
+    from tests.processes import leash
+    from xlt.pipeline.cluster import Jobs, Queue
+
+    os.environ.update(leash())
+    job = pickle.loads(Path(pickled).read_bytes())
+    with Jobs(Queue(kind="local"), have_a_child) as jobs:
+        jobs.submit(job, None)  # type: ignore[arg-type]
+        jobs.wait()
+
+
 if __name__ == "__main__":
-    main(sys.argv[1])
+    {"main": main, "submit": submit}[(sys.argv[2:] or ["main"])[0]](sys.argv[1])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pickle
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -12,7 +14,8 @@ import pytest
 
 from tests.pipeline import stand_ins
 from tests.pipeline.conftest import TinyGrid, Watcher
-from tests.pipeline.test_jobs import a_job, losses, without_dropout
+from tests.pipeline.test_jobs import a_job, is_running, losses, until, without_dropout
+from tests.processes import leash
 from xlt.errors import EnvironmentFault, ExitCode, IncompleteFault, XltError
 from xlt.pipeline import cluster
 from xlt.pipeline.cluster import Jobs, Queue
@@ -26,6 +29,8 @@ LOCAL = Queue(kind="local")
 @pytest.fixture(autouse=True)
 def jobs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XLT_JOBS", str(tmp_path / "jobs"))
+    for name, value in leash().items():
+        monkeypatch.setenv(name, value)
     return tmp_path / "jobs"
 
 
@@ -80,6 +85,21 @@ def test_what_a_job_reports_and_how_it_dies_is_told(
         made(LOCAL, tiny_grid, tmp_path / "results", stand_ins.break_off)
     assert "a word of the last" in died.value.why
     assert len(list(jobs_folder.iterdir())) == 2  # with what the jobs printed
+
+
+def test_jobs_of_a_test_that_is_killed_end_with_it(tiny_grid: TinyGrid, tmp_path: Path) -> None:
+    (tmp_path / "pids").mkdir()
+    job = a_job(tiny_grid.grid().runs[0], tiny_grid.files, tmp_path / "pids")
+    (tmp_path / "job").write_bytes(pickle.dumps(job))
+    killed = subprocess.Popen([sys.executable, "-m", "tests.pipeline.stand_ins", str(tmp_path / "job"), "submit"])
+    written = tmp_path / "pids" / "0"
+    try:
+        until(lambda: written.is_file() and bool(written.read_text()))
+    finally:
+        killed.kill()
+        killed.wait()
+    pid = int(written.read_text().split()[0])
+    until(lambda: not is_running(pid))
 
 
 def test_processes_of_a_job_know_their_places(tiny_grid: TinyGrid, tmp_path: Path) -> None:

@@ -225,6 +225,7 @@ def test_a_collapsed_run_is_marked_kept_and_made_once_more(tiny_grid: TinyGrid, 
     watcher = Watcher()
     store = grid.run(tmp_path, watcher)
     assert watcher.finished == ["mlm", "squad", "squad", "squad.tatoeba"]
+    assert watcher.failed == ["", *["it collapsed: it is at chance on English dev"] * 2, ""]
     document = json.loads((tmp_path / "grid.json").read_text("utf-8"))
     first, second = document["collapsed"][0], document["runs"][1]
     assert [run["parent"] for run in document["runs"]] == [None, document["runs"][0]["hash"], second["hash"]]
@@ -268,6 +269,9 @@ def test_a_training_that_diverges_is_recorded_made_once_more_and_no_result(tiny_
     store = grid.run(tmp_path, watcher)
     # What starts from the second attempt, which diverges too, is not made; all else is.
     assert watcher.finished == ["mlm", "hot", "baseline.tatoeba", "hot"]
+    assert [re.sub(r"\d+", "N", why) for why in watcher.failed] == [
+        *("", "it diverged: The loss of step N is nan", "", "it diverged: The loss of step N is nan")
+    ]
     document = json.loads((tmp_path / "grid.json").read_text("utf-8"))
     second = next(run for run in document["runs"] if run["phase"] == "intermediate")
     for run in (*document["collapsed"], second):

@@ -118,6 +118,7 @@ def test_a_results_folder_may_be_moved_while_a_training_is_interrupted_and_the_c
     store, watcher = RunStore(tmp_path / "another"), Watcher()
     execute_run(spec, None, tiny_grid.source, store, EVERY_STEP, watcher)
     assert outcome(store.path(spec.folder)) == quiet
+    assert watcher.steps == [3, 4, 5, 6]  # what was made before is told to the log alone
     assert not (tmp_path / "one").exists()
 
 

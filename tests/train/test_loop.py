@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from xlt.data.packing import Encoded
 from xlt.errors import DivergedFault
 from xlt.model.encoder import PackedModel, check_finite
 from xlt.runtime import start_process_group
+from xlt.stopping import stop_request
 from xlt.tasks.catalogue import get_task
 from xlt.tasks.record import Recipe
 from xlt.train.batches import BatchStream
@@ -74,6 +76,52 @@ def run(
         collapse_after=collapse_after,
     )
     return records, trained
+
+
+class Recorded:
+    """Checkpoints that are never written, and remember after which step training was asked to stop."""
+
+    kept = ()
+
+    def __init__(self) -> None:
+        self.stopped_after: list[int] = []
+
+    def keep(self, steps: int) -> None:
+        pass
+
+    def resume(self, engine: Any, best: Any) -> list[StepRecord]:
+        return []
+
+    def offer(self, engine: Any, best: Any, records: Any, *, milestone: bool) -> bool:
+        self.stopped_after += [records[-1].step] if stop_request.asked else []
+        return stop_request.asked
+
+
+@pytest.mark.parametrize(("when", "after"), [(0, []), (1, []), (3, [3])])
+def test_a_request_to_stop_waits_for_a_step_only_where_one_was_made(
+    when: int, after: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before, an engine may compile for minutes, and there is no state to write."""
+    monkeypatch.setattr(stop_request, "asked", False)
+    steps = itertools.count(1)
+    make, step = DeepSpeedEngine.__init__, DeepSpeedEngine.step
+
+    def made(self: Any, *given: Any) -> None:
+        if when == 0:
+            stop_request.receive()
+        make(self, *given)
+
+    def stepped(self: Any, *given: Any) -> Any:
+        if next(steps) == when:
+            stop_request.receive()
+        return step(self, *given)
+
+    monkeypatch.setattr(DeepSpeedEngine, "__init__", made)
+    monkeypatch.setattr(DeepSpeedEngine, "step", stepped)
+    checkpoints = Recorded()
+    with pytest.raises(KeyboardInterrupt):
+        train(fresh_model(), batch_stream(), EngineSettings(), on_step=lambda record: None, checkpoints=checkpoints)
+    assert checkpoints.stopped_after == after
 
 
 def test_the_loss_falls_and_the_log_is_whole() -> None:

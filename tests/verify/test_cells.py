@@ -5,13 +5,17 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from markupsafe import escape
 
+from xlt.data.predictions import read_predictions, write_predictions
 from xlt.errors import DataFault, ExitCode, IncompleteFault, UsageFault
-from xlt.verify.cells import Cell
+from xlt.verify.cells import Cell, collapsed_cells
 from xlt.verify.judge import Verification, verify
+from xlt.verify.report import render
 from xlt.verify.scores import table_of
 from xlt.verify.stored import Problem
 
@@ -206,6 +210,24 @@ def test_a_missing_run_is_not_run_with_the_command_that_makes_it(results, state)
     assert found.exit_code == ExitCode.INCOMPLETE
 
 
+def test_the_command_that_makes_a_run_again_has_the_options_that_were_given(results):
+    results.remove("mnli.xquad")
+    grid = json.loads((results.root / "grid.json").read_text("utf-8"))
+    grid["options"] = {"keep-checkpoints": "2", "shard": ""}
+    (results.root / "grid.json").write_text(json.dumps(grid), "utf-8")
+    found = verify(results.root, results.source)
+    fix = "xlt reproduce --tier tiny --source tiny --keep-checkpoints 2 --shard --results DIR"
+    assert only_problem(found).fix == found.command == fix
+
+
+@pytest.mark.parametrize("options", [{"shard": "; rm -r x"}, {"results": "x"}, {"shard; rm": ""}, {"zero": 1}])
+def test_an_option_that_no_command_repeats_is_refused(options, results):
+    grid = json.loads((results.root / "grid.json").read_text("utf-8")) | {"options": options}
+    (results.root / "grid.json").write_text(json.dumps(grid), "utf-8")
+    with pytest.raises(DataFault, match=r"grid\.json of the results folder cannot be read"):
+        verify(results.root, results.source)
+
+
 def test_a_run_that_diverged_has_collapsed(results):
     folder = results.run("mnli.xquad")
     shutil.rmtree(folder / "predictions")
@@ -217,6 +239,32 @@ def test_a_run_that_diverged_has_collapsed(results):
     assert only_problem(found).what == "The run is diverged: The loss of step 3 is nan."
     assert words(found)["mnli", "xquad", "test"] == "collapsed"
     assert found.exit_code == ExitCode.DEVIATES
+
+
+def say_always(results, name: str, what: str, answer: str | tuple[int, int]) -> None:
+    """Have a run give one answer for all that it was asked, as a training that collapsed does."""
+    folder = results.run(name)
+    path = folder / "predictions" / f"{what}.jsonl.gz"
+    write_predictions(path, [replace(each, prediction=answer) for each in read_predictions(path)])
+    results.seal(name)
+
+
+def test_a_model_that_gives_one_answer_for_all_of_english_is_said_to_have_collapsed(results):
+    assert collapsed_cells(verify(results.root, results.source).cells) == []
+    say_always(results, "baseline.xnli", "xnli.test.en", "neutral")  # what dev says counts
+    say_always(results, "baseline.xnli", "xnli.dev.de", "neutral")
+    assert collapsed_cells(verify(results.root, results.source).cells) == []
+    say_always(results, "baseline.xnli", "xnli.dev.en", "neutral")
+    say_always(results, "mnli.xquad", "xquad.test.en", (0, 0))
+    found = verify(results.root, results.source)
+    told = {cell.task: cell.collapse for cell in collapsed_cells(found.cells)}
+    assert told["xnli"].endswith(
+        ": xnli.dev.en: 'neutral' for all examples, where the labels differ; its scores are no result."
+    )
+    assert "xquad.test.en: '[0, 0]' for all examples" in told["xquad"]
+    assert len(told) == 2
+    page = " ".join(render(found, results.root).split())
+    assert f"Collapsed to one answer.</strong> {escape(told['xnli'])}" in page
 
 
 def test_a_run_taken_out_of_the_grid_is_still_promised_by_the_tier(results):

@@ -308,6 +308,28 @@ def test_the_seed_draws_the_stretches(honest: Made, invoke: Invoke) -> None:
     assert (done["stretches"], done["of"], done["seed"]) == (2, 6, 5)
 
 
+@pytest.mark.usefixtures("same_platform")
+def test_the_time_that_is_told_beforehand_is_that_of_the_steps(forged: Made) -> None:
+    last = json.loads((forged.run / "provenance.json").read_text("utf-8"))
+    assert 0 < last["seconds_per_step"] < last["seconds"]["train"]
+    told = []
+    for timed in (True, False):
+        for run in runs(forged):
+            made = json.loads((run / "provenance.json").read_text("utf-8")) | {"seconds_per_step": 2.5}
+            if not timed:
+                del made["seconds_per_step"]
+                made["seconds"]["train"] = 10.0 * len((run / "log.jsonl").read_text("utf-8").splitlines())
+            (run / "provenance.json").write_text(json.dumps(made), "utf-8")
+            write_manifest(run)
+        said: list[str] = []
+        _, done = forged.verify(Again(stretches=1, stretch_seed=0, tell=said.append))
+        told.append(said[0].removeprefix(f"Training 1 of 6 stretches again, {done.steps} steps: "))
+    assert told == [
+        f"{-(-done.steps * 5 // 2)} seconds where they were made, loading and compilation not counted.",
+        f"{10 * done.steps} seconds where they were made, with their part of loading and compilation.",
+    ]
+
+
 def test_a_seed_without_stretches_is_a_mistake(invoke: Invoke) -> None:
     assert invoke("verify", "--replay-seed", "5").code == ExitCode.USAGE
 

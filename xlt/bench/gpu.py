@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from xlt.errors import package_fault
-from xlt.files import write_text
+from xlt.errors import XltError, package_fault
+from xlt.files import check_writable, write_text
 
 # Other packages are imported by the steps that need them: one that is absent costs no other step anything.
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ PACE = ["-m", "xlt.bench.gpu", "--do", "pace"]
 
 def measure(steps: Sequence[str], out: Path, size: Size, rounds: int) -> bool:
     """Make the steps one after the other and write what each found below ``out``; whether all were done."""
+    check_writable(out, "--out", "the folder of the measurements")
     out.mkdir(parents=True, exist_ok=True)
     states = set()
     for name in steps:
@@ -350,8 +351,8 @@ def main(arguments: Sequence[str]) -> int:
 
         keep_rows(chosen.out.with_suffix(".rows"))
         chosen.out.write_text(json.dumps(find(chosen.do, chosen.size, rounds)), encoding="utf-8")
-    except ModuleNotFoundError as error:
-        fault = package_fault(error)
+    except (XltError, ModuleNotFoundError) as error:
+        fault = error if isinstance(error, XltError) else package_fault(error)
         print(f"Error: {fault}", file=sys.stderr)
         return int(fault.exit_code)
     return 0

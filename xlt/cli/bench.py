@@ -29,6 +29,7 @@ from xlt.numerics import request_portable
 with lazily():
     import torch
 
+    from xlt import files
     from xlt.bench import adversarial as adversaries
     from xlt.bench import batches, shapes, workload
     from xlt.bench import controls as faults
@@ -210,6 +211,7 @@ def tasks(
     Shows rows, seconds to read and tokenise them, score and chance. The model is the small one of the smoke tier: the
     scores show that data, training and metric work. Its runs go to RESULTS/tasks; the same command resumes.
     """
+    files.check_writable(results / "tasks")
     seeding.deterministic(True)
     named, runs = options.DataOptions(source, data_root).source_options(), store.RunStore(results / "tasks")
     given = {"steps": steps, "phase_1_steps": phase_1_steps, "seed": seed}
@@ -256,6 +258,7 @@ def controls(
     Phase 1 is taken from RESULTS of the smoke tier; the faulty runs go to RESULTS/controls. Exit code 1: verify did not
     find a fault.
     """
+    files.check_writable(results / "controls")
     request_portable()  # as the smoke tier does
     named, tier = sources.SourceOptions(), tiers.read_tier("smoke")
     source = sources.open_source(named)

@@ -24,6 +24,7 @@ from xlt.tasks.catalogue import MASKED_LM, get_task
 from xlt.tasks.record import Task
 
 with lazily():
+    from xlt import files
     from xlt.cli import progress
     from xlt.data.hub import archives, faults, table
     from xlt.data.hub import fetch as hub
@@ -62,6 +63,8 @@ def fetch(
     if language and MASKED_LM not in tasks:
         raise UsageFault("--language chooses among the texts of mlm, which is not fetched.", fix="Add mlm, or omit it.")
     from_hub, official = _by_origin(tasks, set(keys or ()), data_root)
+    if official and data_root:
+        files.check_writable(data_root, "--data-root", "the folder for official archives")
     wanted = [*hub.wanted_data(from_hub, language or ()), *map(hub.wanted_model, models)]
     result = Fetched([], {})
     collected: list[XltError] = []

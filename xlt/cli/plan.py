@@ -9,6 +9,7 @@ xlt plan --tier pocket --part A3               # one part of a tier; without --p
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +21,7 @@ from xlt.cli.output import Shown, emit, say, table
 from xlt.errors import DataFault, UsageFault
 
 with lazily():
+    from xlt import files
     from xlt.pipeline import calibration, executor, grid, parts, single, sources, store, tiers
     from xlt.pipeline import estimate as costs
     from xlt.pipeline import hours as durations
@@ -140,6 +142,8 @@ def plan(
     """List a tier's runs: done, to do, and what they cost."""
     if record and not calibrate:
         raise UsageFault("--record keeps what a calibration measures.", fix="Add --calibrate.")
+    if record:
+        files.check_writable(*calibration.place())
     described, runs = tiers.read_tier(tier), store.RunStore(results)
     named = data.source_options(next(iter(described.sources)))
     its_plan, instead = described.plan(named.name), single.backbone_name(model) if model else ""
@@ -163,7 +167,7 @@ def plan(
         left_out=planned.left_out,
         collapsed=[run.folder for run in planned.collapsed],
         data_absent=f"{fault.what} {fault.why}".strip() if fault else "",
-        fetch=_fetch(fault, tier, named.name, part or ()) if fault else "",
+        fetch=fetch_command(fault, tier, named.name, part or (), instead) if fault else "",
         estimate=cost,
         at_once=at_once,
         at_once_why=why,
@@ -196,11 +200,12 @@ def _kept(cost: costs.Estimate, count: int) -> Kept:
     return Kept(count, size, stretches, timed)
 
 
-def _fetch(fault: DataFault, tier: str, source: str, asked: Sequence[str]) -> str:
-    """The command that gets the absent data."""
+def fetch_command(fault: DataFault, tier: str, source: str, asked: Sequence[str], instead: str) -> str:
+    """The command that gets the data and the models that a tier, or the parts ``asked`` for, take from the hub."""
     if source != "hub" or not fault.fix.startswith("xlt "):
         return fault.fix
-    return f"xlt fetch --tier {tier}{''.join(f' --part {name}' for name in asked)} --data-root DIR"
+    model = f" --model {shlex.quote(instead)}" if instead and not instead.startswith("folder:") else ""
+    return f"xlt fetch --tier {tier}{''.join(f' --part {name}' for name in asked)}{model} --data-root DIR"
 
 
 def _planned(planned: grid.Grid, states: Sequence[tuple[str, str]], made: store.RunStore) -> Iterator[PlannedRun]:

@@ -96,16 +96,20 @@ class RunBars(Display):
         super().__init__("step {:.0f} of {:.0f}".format, bars.MofNCompleteColumn())
         self._runs: dict[str, bars.TaskID] = {}
         self._all: bars.TaskID | None = None
-        self._started = self._done = self._total = 0
+        self._started = self._done = self._total = self._failed = 0
 
     def plan(self, runs: list[tuple[specs.RunSpec, store.Check]]) -> None:
         """Say what is done and what is to do. A grid is planned again when runs of it have collapsed."""
-        self._started = self._done = 0
+        self._started = self._done = self._failed = 0
         self._total = sum(not check.ended for _, check in runs)
-        say(f"{len(runs)} runs: {len(runs) - self._total} done, {self._total} to do.")
+        diverged = sum(check.state == "diverged" for _, check in runs)
+        gone = f", {diverged} diverged" if diverged else ""
+        say(f"{len(runs)} runs: {len(runs) - self._total - diverged} done{gone}, {self._total} to do.")
         for spec, check in runs:
             if check.state == "damaged":
                 say(f"  {spec.folder} is damaged and will be made again: {check.problem}")
+            elif check.state == "diverged":
+                say(f"  {spec.folder} diverged and is not made again: {check.problem}")
             elif check.state == "unfinished":
                 say(f"  {spec.folder} is unfinished: it goes on from its newest state, or begins again if it has none.")
         if self._all is not None:
@@ -121,14 +125,20 @@ class RunBars(Display):
             say(f"{label} ...")
         return RunBar(self, bar)
 
-    def finish(self, spec: specs.RunSpec) -> None:
-        """A run is complete."""
+    def finish(self, spec: specs.RunSpec, failed: str = "") -> None:
+        """A run has ended: complete, or ``failed`` says in words why nothing came of it."""
         run = self.task(self._runs.pop(spec.hash))
         self._done += 1
         self.progress.remove_task(run.id)
         if self._all is not None:
             self.progress.update(self._all, completed=self._done)
-        say(f"{run.description} done in {clock(run.elapsed or 0)}; {self._done} of {self._total} runs made")
+        self._failed += bool(failed)
+        without = f", {self._failed} of them collapsed or diverged" if self._failed else ""
+        how = "stopped after" if failed else "done in"
+        say(
+            f"{run.description} {how} {clock(run.elapsed or 0)}{failed and f': {failed}'}; "
+            f"{self._done} of {self._total} runs made{without}"
+        )
 
 
 @dataclass(frozen=True, slots=True)

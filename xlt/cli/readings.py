@@ -18,7 +18,7 @@ from xlt.cli.single_run import plan_run
 from xlt.errors import UsageFault
 
 with lazily():
-    from xlt import runtime
+    from xlt import files, runtime
     from xlt.cli import progress
     from xlt.model import encoder
     from xlt.pipeline import read_language, training
@@ -94,6 +94,7 @@ def _read(
 ) -> tuple[str, pipeline.Readings]:
     """The folder below RESULTS and the readings of one model; it is loaded only if some are missing."""
     planned = plan_run(task, model, data, scoring=chosen, retrieval=retrieval)
+    files.check_writable(results)
     run, start = planned.run, planned.start
     seeding.deterministic(True)
     loaded: list[tuple[encoder.PackedModel, Any]] = []

@@ -19,6 +19,7 @@ from xlt.cli.verify import recomputed
 from xlt.errors import UsageFault
 
 with lazily():
+    from xlt import files
     from xlt.pipeline import store
     from xlt.verify import export, judge
     from xlt.verify import report as reports
@@ -60,14 +61,18 @@ def report(
         raise UsageFault(f"'{ship}': the archive is a gzipped tar.", fix=f"--ship {ship.with_suffix('')}.tar.gz")
     for folder in folders:
         if (folder / store.SPEC).is_file():
-            fix = f"xlt report --results {folder.resolve().parents[2]}; xlt verify --results takes the run alone"
+            fix = f"--results {folder.resolve().parents[2]}; xlt verify --results takes the run alone"
             raise UsageFault(f"'{folder}' is the folder of one run; a report is of a results folder.", fix=fix)
+    if ship:
+        files.check_writable_file(ship, "--ship", "the archive")
+    if folders[0].is_dir():  # without it there is nothing to report
+        files.check_writable(folders[0] / "report")
     found, folders = recomputed(folders, data_root, again.again())
     verification = judge.join(found)
     page = reports.write_report(verification, *folders)
     if ship:
         export.ship(verification, tuple(folders), ship)
     document, archive = page.with_name("report.json"), str(ship) if ship else None
-    files = ReportFiles(str(page), str(document), verification.result_hash, archive)
-    emit(files, [f"Report: {page}", *([f"Archive for others to verify: {ship}"] if ship else [])])
+    written = ReportFiles(str(page), str(document), verification.result_hash, archive)
+    emit(written, [f"Report: {page}", *([f"Archive for others to verify: {ship}"] if ship else [])])
     raise typer.Exit(verification.exit_code)

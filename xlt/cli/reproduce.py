@@ -10,8 +10,11 @@ xlt reproduce --tier core --executor slurm --gpus 1 --slurm partition=gpu --dry-
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 from xlt.cli import options, plan, verify
@@ -19,12 +22,13 @@ from xlt.cli.doctor import tested
 from xlt.cli.lazy import lazily
 from xlt.cli.output import emit, say
 from xlt.cli.study import refuse_options_of_a_tier, reproduce_study
-from xlt.errors import UsageFault
+from xlt.errors import DataFault, UsageFault
 from xlt.numerics import request
 
 with lazily():
     import torch
 
+    from xlt import files
     from xlt.cli import progress
     from xlt.data import source as rows
     from xlt.pipeline import cluster, estimate, executor, grid, parts, provenance, single, sources, spec, store, tiers
@@ -70,17 +74,17 @@ def reproduce(
     if shard and count == 1:
         raise UsageFault("--shard needs several GPUs or processes.", fix="Add --gpus N or --processes N.")
     source = sources.open_source(named)
-    read_from = spec.SourceSpec(name=source.name, settings=source.settings)
-    executor.refuse_another(results, described.name, read_from, seed, instead)
+    _check_results(results, described, source, seed, instead)
     precision = options.precision(queue)
     costs = parts.part_costs(described, source, chosen, seed=seed, precision=precision, model=instead)
     _introduce(described, named.name, costs, instead, queue)
     say(f"{'Processes that share each run' if shard or queue else 'Runs made at a time'}: {count} ({why}).")
     settings = settings if queue else tested(settings, auto=engine.engine == "auto")
     builder = partial(grid.GridBuilder, described, source, seed=seed, precision=precision, engine=settings.engine)
-    planned = builder(parts=chosen, model=instead).grid()
-    on_gpu = queue.gpus > 0 if queue else torch.cuda.is_available()
-    _say_planned(planned, described.plan(named.name), source, gpu=on_gpu)
+    with _fetching_all(tier, named.name, part or (), instead):
+        planned = builder(parts=chosen, model=instead).grid()
+    planned = replace(planned, options=_repeated(engine, where, shard=shard, search=search))
+    _say_planned(planned, described.plan(named.name), source, queue)
     if queue and where.dry_run:
         _show_jobs(queue, planned, store.RunStore(results))
         return
@@ -100,18 +104,51 @@ def _golden(described: tiers.Tier, golden: verify.Golden) -> list[evidence.Golde
     return checks
 
 
-def _say_planned(planned: grid.Grid, described: tiers.SourcePlan, source: rows.Source, *, gpu: bool) -> None:
+def _check_results(results: Path, tier: tiers.Tier, source: rows.Source, seed: int, model: str) -> None:
+    """Refuse a folder that holds other results, or that cannot be written."""
+    read_from = spec.SourceSpec(name=source.name, settings=source.settings)
+    executor.refuse_another(results, tier.name, read_from, seed, model)
+    files.check_writable(results)
+
+
+@contextmanager
+def _fetching_all(tier: str, source: str, asked: Sequence[str], instead: str) -> Iterator[None]:
+    """A block whose errors about absent data tell how to fetch all that the tier, or the parts ``asked`` for, need."""
+    try:
+        yield
+    except DataFault as fault:
+        fault.fix = plan.fetch_command(fault, tier, source, asked, instead)
+        raise
+
+
+def _repeated(
+    engine: options.EngineOptions, where: options.ClusterOptions, *, shard: bool, search: str | None
+) -> dict[str, str]:
+    """The options that the command must have when it is repeated, without those that are as they are anyway."""
+    given, usual = asdict(engine), asdict(options.EngineOptions())
+    found = {name.replace("_", "-"): str(value) for name, value in given.items() if value != usual[name]}
+    found |= {"shard": ""} if shard else {}
+    found |= {"search": search} if search else {}
+    if where.executor != "processes":
+        found |= {"executor": where.executor} | ({"nodes": str(where.nodes)} if where.nodes > 1 else {})
+    return found
+
+
+def _say_planned(
+    planned: grid.Grid, described: tiers.SourcePlan, source: rows.Source, queue: cluster.Queue | None
+) -> None:
     """Say what is left out and, on a GPU, how long all takes; with parts it was said for each of them."""
     for name, reason in planned.left_out.items():
         say(f"{name}: {reason}.")
-    if gpu and not described.parts:
+    if (queue.gpus if queue else torch.cuda.is_available()) and not described.parts:
         say(f"Time of one seed, from the beginning: {plan.times(estimate.estimate(planned, described, source))}.")
 
 
 def _say_made(done: executor.GridResult, took: str) -> None:
-    for folder in done.collapsed:
-        say(f"Collapsed (at chance on English dev) or diverged: {folder}")
-    say(f"{done.made} runs made and {done.found} found complete, after {took} minutes. Now they are verified.")
+    for folder, why in done.failed.items():
+        say(f"{folder}: {why}.")
+    failed = f" ({len(done.failed)} of all collapsed or diverged)" if done.failed else ""
+    say(f"{done.made} runs made and {done.found} found complete{failed}, after {took} minutes. Now they are verified.")
 
 
 def _show_jobs(queue: cluster.Queue, planned: grid.Grid, runs: store.RunStore) -> None:

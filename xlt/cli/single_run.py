@@ -11,12 +11,13 @@ from xlt.cli.doctor import gpu_self_test
 from xlt.cli.lazy import lazily
 from xlt.cli.options import DataOptions, EngineOptions, ScoringOptions, precision, use_search
 from xlt.cli.output import Shown, emit, say, table
-from xlt.errors import DivergedFault, UsageFault
+from xlt.errors import DataFault, DivergedFault, UsageFault
 from xlt.tasks.catalogue import get_task
 
 with lazily():
     import torch
 
+    from xlt import files
     from xlt.cli import progress
     from xlt.data import source as questions
     from xlt.pipeline import executor, single, sources, spec, store, tiers
@@ -122,6 +123,7 @@ def made_run(
     """Make one run, of which its source is returned too. ``chosen`` are further options of ``plan_run``."""
     engine, runs = engine or EngineOptions(), store.RunStore(results)
     planned = plan_run(task, model, data, engine, scoring, train=train, **chosen)
+    files.check_writable(results)
     if torch.cuda.is_available() and runs.check(planned.run).state != "done":
         tested = gpu_self_test(planned.run.engine if train else None, auto=engine.engine == "auto")
         if tested and tested != planned.run.engine:
@@ -137,7 +139,8 @@ def made_run(
         found = made_by.run_single(run, start.folder if start else None)
     current = executor.current_attempt(run, runs)
     if current != run:
-        say(f"It collapsed or diverged, and was made once more; the first attempt is in {runs.path(run.folder)}")
+        first = f"The first attempt is in {runs.path(run.folder)}"
+        say(f"{first}: {runs.failure(run)}. It was made once more, with another seed.")
     folder = runs.path(current.folder)
     if runs.diverged(current):
         raise DivergedFault(f"The training diverged in both attempts. {store.read_provenance(folder).diverged}")
@@ -159,7 +162,13 @@ def _checked(
             fix="Add --source hub (what xlt fetch downloaded), --source files --data-root DIR, "
             "or --source world (constructed languages, which only the small model of the smoke tier knows).",
         )
-    start = single.find_model(model) if model else None
+    try:
+        start = single.find_model(model) if model else None
+    except DataFault as fault:
+        if data.source == "hub" and fault.fix.startswith("xlt fetch --model"):
+            keys = filter(None, dict.fromkeys((get_task(task).key, get_task(task).trains_on)))
+            fault.fix = fault.fix.replace("xlt fetch", f"xlt fetch {' '.join(keys)}")
+        raise
     options = data.source_options(start.source if start else "")
     if languages or splits:
         questions.evaluated(get_task(task), sources.open_source(options), languages, splits)

@@ -22,6 +22,7 @@ from xlt.errors import ExitCode, UsageFault
 from xlt.numerics import request
 
 with lazily():
+    from xlt import files
     from xlt.cli import progress
     from xlt.data import perturbed
     from xlt.data import source as rows
@@ -87,6 +88,7 @@ def reproduce_study(
     read_from = spec.SourceSpec(name=source.name, settings=source.settings)
     for seed in form.seeds:
         executor.refuse_another(_folder(results, seed), tier.name, read_from, seed, instead)
+    files.check_writable(results)
     say(f"Study {study.name}: {study.question}\nHypothesis: {study.hypothesis}")
     for line in _beforehand(form):
         say(line)

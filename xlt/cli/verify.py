@@ -27,7 +27,7 @@ from xlt.tasks.record import ENGLISH
 with lazily():
     from rich import table as rich_table
 
-    from xlt import artifact
+    from xlt import artifact, files
     from xlt.data import source as rows
     from xlt.evaluate import metrics
     from xlt.pipeline import store, tiers
@@ -96,6 +96,9 @@ def verify(
     """
     given = claims.read_given(expected) if expected else None
     folders = results or [DEFAULT_RESULTS]
+    for folder in folders if record else ():
+        files.check_writable(artifact.artifact_root() / "measured", "", "the folder of recorded runs")
+        files.check_writable(folder)
     of_tiers = [folder for folder in folders if not singles.single_grids(folder)[1]]
     names = {stored.read_grid(folder).tier for folder in of_tiers} & {*tiers.tier_names()}
     known = [tiers.read_tier(name) for name in names]
@@ -205,6 +208,8 @@ def _seed(verification: judge.Verification, *, by_cell: bool) -> Shown:
         more = [f"({len(found) - MOST_PROBLEMS} more like these: --json)"] if len(found) > MOST_PROBLEMS else []
         yield from (f"PROBLEM  {line}" for line in (*found[:MOST_PROBLEMS], *more))
         yield f"         → {fix}"
+    for each in cells.collapsed_cells(verification.cells):
+        yield f"COLLAPSED  {each.collapse}"
     if verification.verdicts:
         yield _scores(verification, by_cell=by_cell)
         title = "Verdicts on the means over all languages, of which these cells are part" if by_cell else "Verdicts"

@@ -79,16 +79,21 @@ def calibrate(tier: Tier, grid: Grid, source: Source, at_once: int = 1) -> Calib
     return Calibration(rate, tokenizer, peak_memory().get("device_bytes"))
 
 
+def place() -> tuple[Path, str, str]:
+    """The folder where rates are kept, the option that chooses it (there is none), and what it is called."""
+    return artifact_root() / "measured", "", "the folder of measured rates"
+
+
 def record(rate: Rate) -> Path:
     """Keep a rate in ``artifact/measured``, where ``xlt plan`` finds it, as that of one run alone; the file.
 
     Raises:
         EnvironmentFault: nothing can be written there.
     """
-    measured = artifact_root() / "measured"
+    measured, option, what = place()
     name = f"{rate.backbone.rpartition('/')[2] or 'fresh'} {rate.device} {rate.engine}"
     path = measured / f"rate-{re.sub('[^a-z0-9]+', '-', name.lower()).strip('-')}.json"
-    with writable(measured):
+    with writable(measured, option, what):
         write_text(path, rate.model_copy(update={"side_by_side": 1}).model_dump_json(indent=1) + "\n")
     return path
 

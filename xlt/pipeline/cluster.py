@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from xlt.errors import EnvironmentFault, IncompleteFault, XltError
-from xlt.files import writable
+from xlt.files import check_writable, writable
 from xlt.pipeline.jobs import LINES_SHOWN, Job, Make, make_run, sendable
 from xlt.pipeline.spec import RunSpec
 from xlt.stopping import hear_signals, stop_request
@@ -129,6 +129,7 @@ class Jobs:
 
     def __enter__(self) -> Self:
         folder = jobs_folder()
+        check_writable(folder, "XLT_JOBS=DIR", "the folder for jobs")
         with writable(folder, "XLT_JOBS=DIR", "the folder for jobs"):
             folder.mkdir(parents=True, exist_ok=True)
             # Of this command alone: the pickles that are loaded from it are those of its own jobs.

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -37,17 +37,17 @@ class GridProgress(Protocol):
     def start(self, spec: RunSpec) -> Progress:
         """A run begins; the progress that is returned is told how far it is."""
 
-    def finish(self, spec: RunSpec) -> None:
-        """The run is complete."""
+    def finish(self, spec: RunSpec, failed: str = "") -> None:
+        """The run is complete, or ``failed`` says in words why it collapsed or diverged."""
 
 
 @dataclass(frozen=True, slots=True)
 class GridResult:
-    """How many runs were found, how many were made now, and the folders of all that collapsed or diverged."""
+    """How many runs were found, how many were made now, and of all that collapsed or diverged the folder, and why."""
 
     found: int
     made: int
-    collapsed: tuple[str, ...] = ()
+    failed: dict[str, str] = field(default_factory=dict)
 
 
 def plan_grid(grid: Grid, store: RunStore) -> list[tuple[RunSpec, Check]]:
@@ -197,7 +197,7 @@ class Executor:
                         job = self._job(spec, parent_model(grid, spec, self.store), self.threads)
                         workers.submit(job, self.progress.start(spec))
                     done = workers.wait()
-                    self.progress.finish(done)
+                    self.progress.finish(done, self.store.failure(done))
                 made += 1
                 unfinished.remove(done.hash)
                 if self.store.diverged(done) if done.retry else self.store.collapsed(done):
@@ -206,9 +206,9 @@ class Executor:
         retried = with_retries(grid, self.store)
         if retried != grid:
             rest = self._run_grid(retried)
-            return GridResult(found, made + rest.made, rest.collapsed)
-        collapsed = [*grid.collapsed, *(spec for spec in grid.runs if self.store.collapsed(spec))]
-        return GridResult(found, made, tuple(spec.folder for spec in collapsed))
+            return GridResult(found, made + rest.made, rest.failed)
+        failures = {spec.folder: self.store.failure(spec) for spec in (*grid.collapsed, *grid.runs)}
+        return GridResult(found, made, {folder: why for folder, why in failures.items() if why})
 
     def run_single(self, spec: RunSpec, parent: Path | None) -> bool:
         """Make one run, from the model in ``parent`` if given, and once more if it collapses or diverges. True if the
@@ -242,7 +242,7 @@ class Executor:
         else:
             use_threads(self.threads)
             execute_run(spec, parent, self.source, self.store, self.settings, progress)
-        self.progress.finish(spec)
+        self.progress.finish(spec, self.store.failure(spec))
 
     def _job(self, spec: RunSpec, parent: Path | None, threads: int) -> Job:
         return Job(spec, parent, self.source_options, self.store.root, self.settings, threads)

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
 # What grid.json says of a run beside its folder and its hash.
 _LISTED = {"phase", "arm", "train", "evaluate", "parent"}
+# Options of ``xlt reproduce`` that decide how its runs are computed and what is kept of them.
+REPEATED = (
+    *("engine", "zero", "gpus", "processes", "accumulation", "checkpoint-seconds", "keep-checkpoints", "shard"),
+    *("search", "executor", "nodes"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +33,8 @@ class Grid:
 
     ``collapsed`` are first attempts that a retry has replaced in ``runs``; ``left_out`` says by arm what of the tier is
     not in the grid because its data is absent. ``parts`` are those of the tier that it has, and ``model`` is the name
-    of the backbone that was put in the place of the tier's.
+    of the backbone that was put in the place of the tier's. ``options`` are those of ``REPEATED`` that were given, with
+    their values, so that whoever is to repeat the command is told all of it.
     """
 
     tier: str
@@ -39,6 +45,7 @@ class Grid:
     left_out: dict[str, str] = field(default_factory=dict)
     parts: tuple[str, ...] = ()
     model: str = ""
+    options: dict[str, str] = field(default_factory=dict)
 
     def find(self, run_hash: str) -> RunSpec:
         """The run with that hash."""
@@ -71,12 +78,13 @@ class Grid:
             "left_out": self.left_out,
             "parts": list(self.parts),
             "model": self.model,
+            "options": self.options,
         }
         for name, runs in (("runs", self.runs), ("collapsed", self.collapsed)):
             document[name] = [
                 {"folder": run.folder, "hash": run.hash, **run.model_dump(mode="json", include=_LISTED)} for run in runs
             ]
-        optional = ("collapsed", "left_out", "parts", "model")
+        optional = ("collapsed", "left_out", "parts", "model", "options")
         return {name: value for name, value in document.items() if value or name not in optional}
 
     def text(self) -> str:

@@ -74,6 +74,8 @@ class RunCheckpoints:
         """The bytes of the largest one."""
         self.resumed: list[dict[str, object]] = []
         """The step that training went on from, and what had changed since the checkpoint was written."""
+        self.begin = 0
+        """The step that training goes on from, the last of those that it tells again."""
         self.settings = settings
         """How the training is computed; a device that is short of memory changes it."""
         self._rank, self._world = torch.distributed.get_rank(), torch.distributed.get_world_size()
@@ -89,7 +91,7 @@ class RunCheckpoints:
         Raises:
             DataFault: its files are whole, and not the state of this training.
         """
-        found = self._agreed(self._newest() if self._rank == 0 else 0)
+        self.begin = found = self._agreed(self._newest() if self._rank == 0 else 0)
         if not found:
             return []
         place = self._place(found)

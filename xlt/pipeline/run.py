@@ -119,6 +119,27 @@ def _lap(seconds: dict[str, float], began: float, name: str) -> None:
     seconds[name] = round(time.perf_counter() - began - sum(seconds.values()), 3)
 
 
+class _Pace:
+    """How long a step takes, from the first one on of which the end was seen: what is compiled is not in it."""
+
+    def __init__(self) -> None:
+        self._first: tuple[int, float] | None = None
+        self._last = 0, 0.0
+
+    def tell(self, step: int) -> None:
+        """A step is done. One that was done before begins the count anew: the training had to go back to it."""
+        self._last = step, time.perf_counter()
+        if self._first is None or step <= self._first[0]:
+            self._first = self._last
+
+    def provenance(self) -> dict[str, float]:
+        """What a run's provenance says of it; nothing where fewer than two steps were made."""
+        if self._first is None or self._last[0] <= self._first[0]:
+            return {}
+        (first, began), (last, ended) = self._first, self._last
+        return {"seconds_per_step": round((ended - began) / (last - first), 6)}
+
+
 def _train(
     spec: RunSpec,
     parent_model: Path | None,
@@ -133,7 +154,7 @@ def _train(
 
     ``lap`` is told the end of each stage.
     """
-    trim = RegularTrim()
+    trim, pace = RegularTrim(), _Pace()
 
     def attempt(settings: EngineSettings) -> TrainedModel:
         checkpoints.settings = settings
@@ -141,7 +162,9 @@ def _train(
 
             def on_step(record: StepRecord, steps: int) -> None:
                 log.write(json.dumps(record.as_json()) + "\n")
-                progress.step(record, steps)
+                if record.step >= checkpoints.begin:  # those before are told again, for the log alone
+                    progress.step(record, steps)
+                    pace.tell(record.step)
                 trim()
 
             return train_run(spec, parent_model, source, folder / "model", settings, on_step, checkpoints)
@@ -155,6 +178,7 @@ def _train(
     made: dict[str, Any] = {"packed": model.packed, "steps": trained.step if trained else 0}
     if trained is not None:
         made |= {"collapsed": trained.collapsed} if spec.collapse_after else {}
+        made |= pace.provenance()
         if (parts := checkpoints.settings.accumulation) != settings.accumulation:
             made |= {"accumulation": parts, "accumulation_asked": settings.accumulation}
         model.save(str(folder / "model"), state_dict=trained.weights)

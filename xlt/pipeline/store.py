@@ -83,6 +83,9 @@ class Provenance(BaseModel):
     """What computed the optimiser steps, as in the spec."""
     seconds: dict[Words, Amount] = {}
     """Wall-clock seconds by stage."""
+    seconds_per_step: Amount | None = None
+    """What a step of the training took by the clock, dev scores included, without the first: no compilation is in it.
+    Runs that are older than this field have none."""
     peak_memory: dict[Words, Amount] = {}
     """The largest memory use during the run in bytes, resident and on the accelerator (``peak_memory``)."""
     collapsed: bool = False
@@ -126,6 +129,12 @@ class RunStore:
         """Whether the run was made and its provenance says that no dev score was above chance, or that it diverged."""
         made = self._provenance(spec)
         return (bool(spec.collapse_after) and made.collapsed) or bool(made.diverged)
+
+    def failure(self, spec: RunSpec) -> str:
+        """Why nothing came of a run that was made, in words; empty if something did."""
+        if diverged := self._provenance(spec).diverged:
+            return f"it diverged: {diverged.rstrip('.')}"
+        return "it collapsed: it is at chance on English dev" if self.collapsed(spec) else ""
 
     def diverged(self, spec: RunSpec) -> bool:
         """Whether the run was made and its provenance says that it diverged."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -38,7 +37,6 @@ from xlt.pipeline.estimate import LARGE_CARD_TOKENS
 from xlt.pipeline.memory import release
 from xlt.pipeline.spec import RunSpec
 from xlt.runtime import device
-from xlt.stopping import stop_request
 from xlt.tasks.record import Recipe, Task
 from xlt.train.batches import BatchStream, JointStream
 from xlt.train.engine import EngineSettings
@@ -101,16 +99,15 @@ def train_run(
         checkpoints.keep(steps)
     read = chain(start.stream.sequences, *(each.sequences for each in dev))
     used = train_used_rows(start.model, read, start.tokenizer.all_special_ids)
-    with stop_request.heard() if checkpoints else nullcontext():
-        trained = train(
-            start.model,
-            start.stream,
-            settings,
-            on_step=lambda record: on_step(record, steps),
-            dev_score=_dev_score(dev, watch=bool(spec.collapse_after)) if watched else None,
-            collapse_after=spec.collapse_after,
-            checkpoints=checkpoints,
-        )
+    trained = train(
+        start.model,
+        start.stream,
+        settings,
+        on_step=lambda record: on_step(record, steps),
+        dev_score=_dev_score(dev, watch=bool(spec.collapse_after)) if watched else None,
+        collapse_after=spec.collapse_after,
+        checkpoints=checkpoints,
+    )
     if used:
         release()  # the engine's states, before all rows come back
         trained = used.restored(trained, start.stream.recipe, steps)

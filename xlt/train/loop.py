@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -109,14 +109,17 @@ def train(
     best = BestCheckpoint(recipe.patience if recipe.evaluate_every else None, collapse_step=collapse_after * steps)
     scored = scored_steps(recipe, stream.examples, steps, collapse_after) if dev_score else set()
     read_at = {*scored, steps, *(checkpoints.kept if checkpoints else ())}
-    try:
+    with closing(engine), ExitStack() as noted:
         records = checkpoints.resume(engine, best) if checkpoints else []
         for record in records:
             on_step(record)
-        stopped = best.stops(len(records))
-        for step in range(len(records), 0 if stopped else steps):
+        stopped, begin = best.stops(len(records)), len(records)
+        for step in range(begin, 0 if stopped else steps):
             batches = stream.micro_batches(step, shard)
             loss, learning_rate = engine.step(batches)
+            if checkpoints and step == begin:
+                # Until here there is nothing to write: a request to stop ends what may compile for minutes at once.
+                noted.enter_context(stop_request.heard())
             waiting.append((step, loss, sum(batch.tokens for batch in batches), learning_rate))
             # The loss stays on the device until the engine's block is full: reading it would wait for the step.
             if len(waiting) < engine.block and step + 1 not in read_at and not stop_request.asked:
@@ -138,8 +141,6 @@ def train(
             if stopped:
                 break
         return _trained(engine, best, len(records), bool(scored and collapse_after) and best.at_chance)
-    finally:
-        engine.close()
 
 
 class BestCheckpoint:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from xlt.data.predictions import Prediction, read_predictions
-from xlt.data.rows import Row, fingerprint, only_label
+from xlt.data.rows import Row, fingerprint, labels_of, only_label
 from xlt.data.source import Source, needs_dev
 from xlt.errors import DataFault, XltError
 from xlt.evaluate import metrics as measures
@@ -19,7 +19,7 @@ from xlt.evaluate.metrics import Metrics
 from xlt.frozen import Frozen
 from xlt.pipeline.store import METRICS, RunStore, prediction_name, read_metrics
 from xlt.tasks.catalogue import get_task
-from xlt.tasks.record import Split, Task
+from xlt.tasks.record import ENGLISH, Split, Task
 from xlt.verify.comparison import mean
 from xlt.verify.stored import CellKey, GridFile, Problem, StoredRun, read_runs
 
@@ -62,6 +62,9 @@ class Cell(MeanId):
     """The SHA-256 of what the model said."""
     run: str
     """The folder of the run that said it."""
+    only_answer: str | None = None
+    """What the model says of every example, or of every word, where the labels differ: it collapsed to one class. Null
+    where its answers differ too."""
 
     @property
     def score(self) -> float:
@@ -85,6 +88,13 @@ class Cell(MeanId):
     def above_chance(self) -> bool:
         """Whether the model knows more than a guess, by the binomial bound."""
         return measures.binomial_metric(get_task(self.task), self.metrics) > self.chance_p99
+
+    @property
+    def collapse(self) -> str:
+        """That the model gives one answer for all examples, in words."""
+        what = "words" if get_task(self.task).kind == "tagging" else "examples"
+        where = f"{self.run}: {self.task}.{self.split}.{self.language}"
+        return f"{where}: '{self.only_answer}' for all {what}, where the labels differ; its scores are no result."
 
     @property
     def standing(self) -> str:
@@ -208,7 +218,32 @@ def _cell(store: RunStore, run: StoredRun, key: CellKey, gold: _Gold, grid: Grid
         n_trials=measures.n_trials(gold.task, gold.rows),
         predictions=_digest(predictions),
         run=folder,
+        only_answer=_only_answer(gold, predictions),
     )
+
+
+def _only_answer(gold: _Gold, predictions: Sequence[Prediction]) -> str | None:
+    """The one answer that all of several predictions give, where the labels differ."""
+    if gold.task.kind in ("retrieval", "masked_lm"):
+        return None  # their answers are sentences of the other side, each right at most once
+    tagging = gold.task.kind == "tagging"
+    answers = {
+        answer
+        for each in predictions
+        for answer in (str(each.prediction).split() if tagging else [json.dumps(each.prediction)])
+    }
+    labels = {label for row in gold.rows for label in labels_of(row)}
+    if len(predictions) < 2 or len(answers) != 1 or len(labels) == 1:
+        return None
+    return answers.pop().strip('"')
+
+
+def collapsed_cells(cells: Iterable[Cell]) -> list[Cell]:
+    """Where a model gives one answer for all of English: on the dev split of a task, without it on the test split."""
+    english = {(cell.run, cell.task, cell.split): cell for cell in cells if cell.language == ENGLISH}
+    first = {(run, task): cell for (run, task, split), cell in english.items() if split == "test"}
+    first |= {(run, task): cell for (run, task, split), cell in english.items() if split == "dev"}
+    return [cell for cell in first.values() if cell.only_answer is not None]
 
 
 def _digest(predictions: Sequence[Prediction]) -> str:

@@ -167,7 +167,7 @@ def _check_with_torch(
         raise UsageFault(
             "There is no model here to predict again with.",
             why="The runs are missing, or their models were left out when the results were shipped.",
-            fix=f"{grid.verify_command}, without --recheck",
+            fix="Give the same command without --recheck.",
         )
     if done:
         drawn = "" if done.rows is None else f", at most {done.rows} rows of each"
@@ -203,7 +203,7 @@ def _replay(
         raise UsageFault(
             "There is no training here that can be made again.",
             why=left_out[0] if left_out else "No whole run here trained anything.",
-            fix=f"{grid.verify_command}, without --replay",
+            fix="Give the same command without --replay.",
         )
     same = f"{done.identical} bit for bit"
     if done.platforms:

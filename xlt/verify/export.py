@@ -28,6 +28,7 @@ from xlt.verify import recorded
 from xlt.verify.comparison import mean
 from xlt.verify.judge import Verification
 from xlt.verify.scores import by_mean, table_of
+from xlt.verify.siblings import other_seed
 from xlt.verify.stored import GridRun
 
 KEPT = (SPEC, "log.jsonl", "metrics.json", PROVENANCE)
@@ -98,10 +99,10 @@ def record(verification: Verification, artifact: Path, *, today: datetime.date |
                 f"The seed {run.seed} is already recorded, as artifact/{path.relative_to(artifact)}.",
                 why=f"That run was made on {before.platform.get('cpu', before.device)} and recorded on {before.date}. "
                 "What is recorded is never overwritten.",
-                fix="Record a seed that has no file there: xlt reproduce --seed N",
+                fix=f"Record a seed that has no file there: {other_seed(verification.command)}",
             )
         return path
-    with writable(artifact):
+    with writable(artifact, "", "the folder of recorded runs"):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, run.text())
     return path

@@ -12,6 +12,7 @@ from xlt.verify.looks import CellVerdict, Part
 from xlt.verify.printed import beside_printed, judge_printed
 from xlt.verify.rules import judge_parts
 from xlt.verify.scores import Scores
+from xlt.verify.siblings import other_seed
 from xlt.verify.verdicts import Judged, count_verdicts
 
 Found = TypeVar("Found", bound=Judged)
@@ -102,12 +103,13 @@ def judge_claim(claim: Claim, scores: Scores, cells: Sequence[Printed], layer: i
     reasons = [f"{part.name}: {part.reason}" for part in parts if part.decides and part.verdict == word]
     more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
     lacks = word in ("not run", "not verifiable")
-    seeds = f" --seed N, {claim.seeds} seeds, each into a folder of its own" if claim.seeds > 1 else ""
+    if claim.seeds > 1:
+        command = f"{other_seed(command)}, {claim.seeds} seeds, each into a folder of its own"
     return ClaimVerdict(
         claim=claim,
         verdict=word,
         reason=f"{reasons[0]}{more}",
         parts=tuple(parts),
-        fix=f"{command}{seeds} (each: {claim.cost})" if lacks else "",
+        fix=f"{command} (each: {claim.cost})" if lacks else "",
         beside=beside_printed(parts, cells),
     )

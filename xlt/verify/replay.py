@@ -65,9 +65,16 @@ class Stretch:
 
     @property
     def seconds(self) -> float:
-        """About how long it took where the run was made; NaN if the run does not say."""
-        took = self.run.provenance.seconds.get("train", math.nan) if self.run.provenance else math.nan
-        return took * (self.end - self.begin) / len(self.log.lines)
+        """About how long its steps took where the run was made; NaN if the run does not say.
+
+        Of a run that did not time its steps it is their part of the whole training, loading and compilation included.
+        """
+        made, steps = self.run.provenance, self.end - self.begin
+        if made is None:
+            return math.nan
+        if made.seconds_per_step is not None:
+            return made.seconds_per_step * steps
+        return made.seconds.get("train", math.nan) * steps / len(self.log.lines)
 
     @property
     def words(self) -> str:
@@ -108,9 +115,7 @@ def replay(
         return None, problems, words
     drawn = sorted(Random(seed).sample(range(len(stretches)), min(count, len(stretches))))
     chosen = [stretches[place] for place in drawn]
-    steps, seconds = sum(each.end - each.begin for each in chosen), sum(each.seconds for each in chosen)
-    took = "" if math.isnan(seconds) else f", {math.ceil(seconds)} seconds where they were made"
-    tell(f"Training {len(chosen)} of {len(stretches)} stretches again, {steps} of their steps{took}.")
+    tell(f"Training {len(chosen)} of {len(stretches)} stretches again, {_cost(chosen)}.")
     found = []
     for each in chosen:
         tell(f"  {each.run.entry.folder}: {each.words}")
@@ -135,6 +140,16 @@ def replay(
         folder, where, fix = stretch.run.entry.folder, stretch.words, grid.command
         problems += [Problem(kind="replay", run=folder, where=where, what=what, fix=fix) for what in compared.wrong]
     return done, problems, words
+
+
+def _cost(chosen: Sequence[Stretch]) -> str:
+    """How many steps they have, and what is known of their time, in words."""
+    steps, seconds = sum(each.end - each.begin for each in chosen), sum(each.seconds for each in chosen)
+    if math.isnan(seconds):
+        return f"{steps} steps"
+    timed = all(each.run.provenance and each.run.provenance.seconds_per_step is not None for each in chosen)
+    share = "loading and compilation not counted" if timed else "with their part of loading and compilation"
+    return f"{steps} steps: {math.ceil(seconds)} seconds where they were made, {share}"
 
 
 def stretches_of(store: RunStore, run: StoredRun) -> Iterator[Stretch]:

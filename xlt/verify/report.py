@@ -20,6 +20,7 @@ from xlt.errors import UsageFault
 from xlt.files import writable, write_bytes, write_text
 from xlt.pipeline.store import Provenance, read_provenance
 from xlt.verify import tables
+from xlt.verify.cells import collapsed_cells
 from xlt.verify.charts import STYLES, Points, forest_plot, line_chart, mark
 from xlt.verify.comparison import VERDICT_WORDS
 from xlt.verify.conclusion import conclusions, headline
@@ -145,6 +146,7 @@ def render(verification: Verification, *folders: Path) -> str:
         verdicts=[verdict for each in seeds for verdict in each.verdicts],
         notes=list(dict.fromkeys(f"The tier's {arm}: {why}." for each in seeds for arm, why in each.left_out.items())),
         collapsed=[run for part in parts for run in part.collapsed],
+        one_answer=collapsed_cells(cell for part in parts for cell in part.verification.cells),
         robustness=[found for each in seeds for found in each.robustness],
         deviations=list({name: found for each in seeds for name, found in each.deviations.items()}.values()),
         paper=_paper(verification, anchors),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -43,5 +44,10 @@ def _check_no_copy(one: Verification, another: Verification) -> None:
         raise UsageFault(
             f"The results of seed {another.seed} are a copy of those of seed {one.seed}.",
             why=f"Every prediction of the run {other} is that of {run}, and two trainings never agree in all.",
-            fix=f"Leave one out. Another seed: xlt reproduce --tier {one.tier} --seed N --results DIR",
+            fix=f"Leave one out. Another seed: {other_seed(one.command)}",
         )
+
+
+def other_seed(command: str) -> str:
+    """The command that makes the same results with another seed."""
+    return f"{re.sub(r' --seed [0-9]+', '', command)} --seed N"

@@ -19,6 +19,7 @@ from xlt.data.source import EVALUATED_SPLITS, Source
 from xlt.errors import DataFault, IncompleteFault, UsageFault, XltError
 from xlt.frozen import Frozen
 from xlt.pipeline.checkpoint import known_sizes
+from xlt.pipeline.grid import REPEATED
 from xlt.pipeline.sources import SourceOptions, open_source
 from xlt.pipeline.spec import Phase, RunSpec, SourceSpec
 from xlt.pipeline.store import (
@@ -121,12 +122,16 @@ class GridFile(Frozen):
     """The parts of the tier that were run, where it has several."""
     model: Shown = ""
     """The backbone that was put in the place of the tier's; empty if none was."""
+    options: dict[Name, Annotated[str, Field(pattern=r"^[a-z0-9_-]{0,20}$")]] = {}
+    """The options that the command had beside these, with their values."""
 
     @model_validator(mode="after")
     def _means_one_thing(self) -> Self:
         times = Counter(run.folder for run in (*self.runs, *self.collapsed))
         if twice := [folder for folder, count in times.items() if count > 1]:
             raise ValueError(f"the run {twice[0]} is listed twice")
+        if unknown := {*self.options} - {*REPEATED}:
+            raise ValueError(f"xlt reproduce repeats no option '{min(unknown)}'")
         for name in ("seed", "limit"):
             value = self.source.settings.get(name, 0)
             if not isinstance(value, int) or value < 0:
@@ -151,7 +156,9 @@ class GridFile(Frozen):
         limited = f" --limit {limit}" if limit else ""
         name = "FOLDER" if self.model.startswith("folder:") else shlex.quote(self.model)
         model = f" --model {name}" if self.model else ""
-        return f"xlt reproduce --tier {shlex.quote(tier)}{seed}{source}{limited}{model}{self._parts}{IN_RESULTS}"
+        given = "".join(f" --{name}{value and f' {value}'}" for name, value in self.options.items())
+        given += " --slurm KEY=VALUE" if "executor" in self.options else ""
+        return f"xlt reproduce --tier {shlex.quote(tier)}{seed}{source}{limited}{model}{self._parts}{given}{IN_RESULTS}"
 
     @property
     def verify_command(self) -> str:
@@ -255,12 +262,7 @@ def read_grid(results: Path) -> GridFile:
     if path.is_symlink() and path.exists():
         raise DataFault("The file grid.json of the results folder is a link.", fix="Put the file itself there.")
     try:
-        grid = read_json(
-            path,
-            _GRID_FILE,
-            what="The file grid.json of the results folder cannot be read.",
-            fix=AGAIN,
-        )
+        grid = read_json(path, _GRID_FILE, what="The file grid.json of the results folder cannot be read.", fix=AGAIN)
     except DataFault as fault:
         if isinstance(fault.__cause__, FileNotFoundError):
             raise IncompleteFault(

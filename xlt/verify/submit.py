@@ -11,7 +11,7 @@ from xlt.data.source import Source, needs_dev, with_labels
 from xlt.errors import DataFault, IncompleteFault, UsageFault
 from xlt.evaluate.metrics import Scored
 from xlt.evaluate.submission import BENCHMARKS, file_name, submission_text
-from xlt.files import writable
+from xlt.files import check_writable, writable
 from xlt.frozen import Frozen
 from xlt.pipeline.store import RunStore, prediction_name
 from xlt.tasks.catalogue import get_task
@@ -54,6 +54,7 @@ def write_submission(results: Path, source: Source, arm: str, output: Path) -> S
         raise IncompleteFault(f"The arm '{arm}' is not complete.", why=f"{fault.run}: {fault.what}", fix=fault.fix)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UsageFault(f"'{output}' is not an empty folder.", fix="--output DIR, a new folder")
+    check_writable(output, "--output", "the folder of the submission")
     asked = BENCHMARKS["xtreme"]
     cells = [(run, key, language) for run in runs for key, split, language in run.cells if split == "test"]
     # All of it before anything is written: a fault leaves no half of a submission behind.

@@ -25,6 +25,7 @@ from xlt.data.hub.lock import (
 from xlt.data.hub.parquet import row_count
 from xlt.data.hub.table import TOKENIZER_FILES, WEIGHT_FILES, hub_model, languages, on_hub, parts, read_pins, read_table
 from xlt.errors import DataFault, XltError
+from xlt.files import check_writable
 from xlt.tasks.record import Split, Task
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
@@ -110,7 +111,9 @@ def fetch(
         IncompleteFault: the connection broke off.
         SeveralFaults: several of these; all else was fetched.
     """
-    hub = HubClient(mirror, progress, offline=offline)
+    hub, cache = HubClient(mirror, progress, offline=offline), Path(constants.HF_HUB_CACHE)
+    if not offline:
+        check_writable(cache, "HF_HOME", "the hub's cache")
     collected: list[XltError] = []
     listings: list[tuple[Wanted, list[RemoteFile]]] = []
     for want in wanted:
@@ -123,7 +126,6 @@ def fetch(
             with suppress(DataFault):  # a damaged one is deleted
                 whole[file] = file.sha256()
     missing = sum(file.missing() for file in every if file not in whole)
-    cache = Path(constants.HF_HUB_CACHE)
     announce(progress, cache, files=len(every), here=len(whole), missing=missing, offline=hub.offline)
     fetched = []
     for want, files in listings:
