@@ -44,6 +44,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     },
     "gpt2": {"attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0, "n_positions": 512},
     "qwen2": {**ROTARY, "use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1},
+    "qwen3": {**ROTARY, "head_dim": 8},
     "llama": ROTARY,
     "mistral": {**ROTARY, "sliding_window": 4},
     "modernbert": {
@@ -78,7 +79,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "layer_norm_eps": 1e-5,
     },
 }
-DECODERS = ("bloom", "xglm", "gpt2", "qwen2", "llama", "mistral")
+DECODERS = ("bloom", "xglm", "gpt2", "qwen2", "qwen3", "llama", "mistral")
 ENCODERS = ("modernbert", "deberta-v2", "gte", "xlm-roberta")
 _XLM_R = ["<s>", "<pad>", "</s>", "<unk>"]
 
@@ -120,7 +121,7 @@ def _of_bytes(family: str) -> tuple[Tokenizer, dict[str, Any]]:
             {f"{name}_token": f"[{name.upper()}]" for name in ("unk", "cls", "sep", "pad", "mask")},
         ),
     }.get(
-        family,
+        family.replace("qwen3", "qwen2"),
         (["<unk>", "<s>", "</s>"], "<s> $A", {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}),
     )
     tokenizer = Tokenizer(models.BPE())
@@ -133,7 +134,12 @@ def _of_bytes(family: str) -> tuple[Tokenizer, dict[str, Any]]:
     if template:
         pair = "[CLS] $A [SEP] $B:1 [SEP]:1" if family == "modernbert" else "<s> $A <s> $B"
         tokenizer.post_processor = _template(tokenizer, template, pair)
-    classes = {"bloom": "BloomTokenizerFast", "gpt2": "GPT2Tokenizer", "qwen2": "Qwen2Tokenizer"}
+    classes = {
+        "bloom": "BloomTokenizerFast",
+        "gpt2": "GPT2Tokenizer",
+        "qwen2": "Qwen2Tokenizer",
+        "qwen3": "Qwen2Tokenizer",
+    }
     return tokenizer, {"tokenizer_class": classes.get(family, "PreTrainedTokenizerFast"), **named}
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import xlt_kernels.attention
 from torch._subclasses.fake_tensor import FakeTensorMode
-from xlt_kernels.attention import packed_attention
+from xlt_kernels.attention import Reach, packed_attention
 from xlt_kernels.flash import _FlashAttention, flash_attention, flash_serves
 from xlt_kernels.varlen_attention import varlen_attention_reference
 
@@ -30,7 +32,8 @@ def test_the_private_operators_still_have_the_arguments_we_pass_by_position():
     assert [argument.name for argument in BACKWARD.arguments if not argument.kwarg_only] == backward
     assert len(BACKWARD.returns) == 3
     for schema in (FORWARD, BACKWARD):
-        assert "scale" in [argument.name for argument in schema.arguments if argument.kwarg_only]
+        named = {argument.name for argument in schema.arguments if argument.kwarg_only}
+        assert {"scale", "window_size_left", "window_size_right"} <= named
 
 
 class _Context:
@@ -60,7 +63,7 @@ def test_half_types_on_cuda_fit_the_operators_forward_and_backward(monkeypatch, 
     ((out, grads),) = taken
     for tensor in (out, *grads[:3]):
         assert (tensor.shape, tensor.dtype, tensor.device.type) == (query.shape, dtype, "cuda")
-    assert grads[3:] == (None,) * 4
+    assert grads[3:] == (None,) * 6
 
 
 def test_the_backward_gets_what_the_forward_saved(monkeypatch):
@@ -89,6 +92,46 @@ def test_the_backward_gets_what_the_forward_saved(monkeypatch):
     assert passed[6].tolist() == passed[7].tolist() == [0, 2]
     assert passed[8:12] == (2, 2, 0.25, False)
     assert [int(tensor) for tensor in passed[12:]] == [5, 6]
+
+
+@pytest.mark.parametrize(
+    ("reach", "expected"),
+    [
+        (Reach(causal=True), {}),
+        (Reach(window=5), {"window_size_left": 4, "window_size_right": 4}),
+        (Reach(causal=True, window=5), {"window_size_left": 4, "window_size_right": 0}),
+    ],
+    ids=str,
+)
+def test_both_passes_are_told_how_far_a_query_reaches(monkeypatch, reach, expected):
+    calls = []
+
+    def forward(*arguments, scale, **named):
+        calls.append((arguments[8], named))
+        return arguments[0] + 1, *(torch.zeros(1) for _ in range(3)), None
+
+    def backward(*arguments, scale, **named):
+        calls.append((arguments[11], named))
+        return arguments[1:4]
+
+    monkeypatch.setattr(torch.ops.aten, "_flash_attention_forward", forward)
+    monkeypatch.setattr(torch.ops.aten, "_flash_attention_backward", backward)
+    monkeypatch.setattr(xlt_kernels.attention, "flash_serves", lambda _: True)
+    query = torch.ones(2, 1, 8, requires_grad=True)
+    served = xlt_kernels.attention.ragged_attention(SimpleNamespace(device=torch.device("cuda")), reach)
+    out = served(query, query, query, torch.tensor([0, 2]), 2, scale=1.0, dropout_p=0.0)
+    torch.autograd.grad(out.sum(), query)
+    assert calls == [(reach.causal, expected)] * 2
+
+
+def test_what_no_kernel_knows_takes_the_padded_blocks(monkeypatch):
+    on_gpu = SimpleNamespace(device=torch.device("cuda"))
+    for name in ("flash_serves", "varlen_serves"):
+        monkeypatch.setattr(xlt_kernels.attention, name, lambda _: True)
+    ragged = xlt_kernels.attention.ragged_attention
+    assert ragged(on_gpu) is xlt_kernels.attention.varlen_attention
+    assert ragged(on_gpu, Reach(causal=True)) is not None
+    assert ragged(on_gpu, Reach(causal=True, slopes=torch.ones(2))) is None
 
 
 @pytest.mark.parametrize(("enabled", "only_warns"), [(True, True), (True, False), (False, False)])

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
-from xlt_kernels.attention import packed_attention
+from xlt_kernels.attention import Reach, packed_attention
 from xlt_kernels.plan import plan_attention
 from xlt_kernels.varlen_attention import varlen_attention_reference
 
@@ -44,6 +44,40 @@ def test_fast_form_equals_the_reference_forward_and_backward(ragged, lengths, dt
         grads = torch.autograd.grad((got * weight).sum(), (query, key, value))
         for left, right in zip(grads, wanted, strict=True):
             assert_close(left, right)
+
+
+REACHES = {
+    "causal": Reach(causal=True),
+    "window": Reach(window=3),
+    "causal window": Reach(causal=True, window=5),
+    "causal slopes": Reach(causal=True, slopes=torch.tensor([0.5, 0.25])),
+    "slopes in a window": Reach(causal=True, window=4, slopes=torch.tensor([0.5, 0.25])),
+}
+
+
+@pytest.mark.parametrize("reach", REACHES.values(), ids=REACHES)
+@pytest.mark.parametrize("lengths", AWKWARD, ids=str)
+def test_a_query_reads_as_far_as_it_reaches(ragged, lengths, reach):
+    """One masked product over the whole row, written with the distance of each key and query."""
+    query, key, value, cu = ragged(lengths, heads=2)
+    owner = torch.repeat_interleave(torch.arange(len(lengths)), cu.diff().long())
+    places = torch.cat([torch.arange(length) for length in lengths])
+    behind = places[:, None] - places
+    read = owner[:, None] == owner
+    if reach.causal:
+        read = read & (behind >= 0)
+    if reach.window is not None:
+        read = read & (behind.abs() < reach.window)
+    scores = torch.einsum("qhd,khd->hqk", query, key) * 0.3
+    if reach.slopes is not None:
+        scores = scores - reach.slopes[:, None, None] * behind
+    expected = torch.einsum("hqk,khd->qhd", scores.masked_fill(~read, -torch.inf).softmax(-1), value)
+    got = packed_attention(query, key, value, cu, max(lengths), scale=0.3, dropout_p=0.0, reach=reach)
+    assert_close(got, expected)
+    weight = torch.randn(query.shape, dtype=query.dtype)
+    wanted, grads = (torch.autograd.grad((each * weight).sum(), (query, key, value)) for each in (expected, got))
+    for left, right in zip(grads, wanted, strict=True):
+        assert_close(left, right)
 
 
 def test_random_shapes_equal_the_reference(ragged):

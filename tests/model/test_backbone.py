@@ -146,6 +146,17 @@ def test_a_model_that_the_library_does_not_know(folder):
         load_backbone(folder)
 
 
+def test_code_of_a_model_is_never_run(folder):
+    """As in the original repository of mGTE."""
+    config = {"model_type": "new", "auto_map": {"AutoConfig": "own.Config", "AutoModel": "own.Model"}}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (folder / "own.py").write_text("raise SystemExit('it ran')", encoding="utf-8")
+    for read in (load_backbone, outline):
+        with pytest.raises(UsageFault, match="is code of its own, which is never run") as fault:
+            read(folder)
+        assert "alibaba-nlp-community/gte-multilingual-base" in fault.value.fix
+
+
 def test_what_is_encoder_and_decoder_at_once_is_refused_before_its_weights_are_read(tmp_path):
     AutoModel.from_config(T5Config(**SMALL)).save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").unlink()

@@ -16,6 +16,7 @@ from tests import families
 from tests.processes import run_together
 from tests.train.test_graph import KEYS, examples
 from xlt.errors import UsageFault
+from xlt.model import backbone
 from xlt.model.encoder import PackedModel
 from xlt.pipeline.training import fit_heads
 from xlt.runtime import start_process_group
@@ -74,16 +75,25 @@ def test_all_kinds_of_tasks_train_the_same_under_every_engine(family: str) -> No
     assert {record.task for record in records} == set(TASKS)
     start = dict(fresh(family).named_parameters())
     still = [name for name, weight in trained.weights.items() if torch.equal(weight, start[name])]
-    # Of a padding row nothing is learnt; nothing else stands still as a whole.
-    assert still == []
+    # No choice gains by a bias that all choices share.
+    assert set(still) <= {"heads.hellaswag.out_proj.bias"}
     losses = [record.loss for record in records]
     for settings in (EngineSettings(engine="graph"), EngineSettings(zero="3")):
         others = [record.loss for record in run(family, settings)[0]]
         assert others == pytest.approx(losses, abs=2e-4), settings
 
 
+@pytest.mark.parametrize("family", ["bloom", "xglm", "qwen2", "modernbert", "gte"])
+def test_packed_trains_as_padded_does(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = [record.loss for record in run(family, EngineSettings())[0]]
+    monkeypatch.setattr(backbone, "PACKED_FAMILIES", frozenset())
+    assert not fresh(family).packed
+    padded = [record.loss for record in run(family, EngineSettings())[0]]
+    assert packed == pytest.approx(padded, abs=5e-5)
+
+
 def test_processes_that_share_a_decoder_compute_what_one_computes() -> None:
-    one = [record.loss for record in run("bloom", EngineSettings())[0]]
+    one = [record.loss for record in run("bloom", EngineSettings(), steps=4)[0]]
     for line in run_together("tests.train.decoder_processes"):
         found = json.loads(line)
         assert set(found) == set(ZERO_STAGES)
@@ -111,7 +121,7 @@ def test_rotary_frequencies_are_not_rounded(family: str) -> None:
     """In bf16 a frequency is off by up to 0.4 %: after 300 tokens an angle by a radian."""
     model = fresh(family)
     before = {name: buffer.clone() for name, buffer in model.named_buffers() if name.endswith("inv_freq")}
-    assert bool(before) is (family in {"qwen2", "llama", "mistral", "modernbert", "gte"})
+    assert bool(before) is (family in {"qwen2", "llama", "qwen3", "mistral", "modernbert", "gte"})
     precision: Precision = "bf16"
     model.compute_in(torch.device("cpu"), precision)
     model.bfloat16()  # as DeepSpeed does it under ZeRO
@@ -120,9 +130,9 @@ def test_rotary_frequencies_are_not_rounded(family: str) -> None:
     assert {each.dtype for each in model.backbone.parameters()} == {torch.bfloat16}
 
 
-@pytest.mark.parametrize("family", ["bloom", "qwen2", "modernbert"])
+@pytest.mark.parametrize("family", ["bloom", "gpt2", "modernbert"])
 def test_only_the_rows_that_are_read_are_trained(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Padding needs a row too; Qwen2 names no token for it."""
+    """Padding needs a row too; GPT-2 names no token for it."""
     monkeypatch.setattr(used_rows, "WORTHWHILE", 100)
     model = fresh(family)
     read = [each for key in TASKS for each in examples(key)]

@@ -23,10 +23,14 @@ from transformers import (
 from transformers.utils import logging as library_logging
 
 from xlt.errors import DataFault, EnvironmentFault, UsageFault, XltError
-from xlt.model import attention
+from xlt.model import attention, inside
 
 # Families whose blocks mix tokens through the attention function alone: packed and padded give the same (tested).
-PACKED_FAMILIES = frozenset({"bert", "camembert", "data2vec-text", "electra", "ernie", "roberta", "xlm-roberta"})
+_ENCODERS = {"bert", "camembert", "data2vec-text", "electra", "ernie", "roberta", "xlm-roberta", "gte", "modernbert"}
+_DECODERS = {"llama", "mistral", "qwen2", "qwen3"}
+# Those that do it in modules of their own, which are replaced.
+_INSIDE = {"bloom", "xglm"}
+PACKED_FAMILIES = frozenset(_ENCODERS | _DECODERS | _INSIDE)
 # As in XLM-R's own config.json; the defaults of the library's configuration class are BERT's.
 _XLM_R = {"layer_norm_eps": 1e-5, "type_vocab_size": 1, "max_position_embeddings": 514}
 
@@ -58,7 +62,7 @@ def load_backbone(
     Raises:
         DataFault: the folder or file is absent or damaged, or the hub cannot be reached.
         EnvironmentFault: the installed transformers does not know the model.
-        UsageFault: the model is neither an encoder nor a decoder of text, or has no such head.
+        UsageFault: the model is neither an encoder nor a decoder of text, is code of its own, or has no such head.
     """
     attention.register()
     name = str(name_or_folder)
@@ -73,21 +77,23 @@ def load_backbone(
         if with_head is None:
             with_head = any(saved.endswith("ForMaskedLM") for saved in config.architectures or ())
         model_class = _model_class(config, with_head)
-        packed = config.model_type in PACKED_FAMILIES and not getattr(config, "is_decoder", False)
+        packed = _can_be_packed(config)
         model, report = model_class.from_pretrained(
             name,
             **options,
             **_without_pooling(model_class),
             dtype=torch.float32,
             use_safetensors=True,
-            **({"attn_implementation": attention.IMPLEMENTATION} if packed else {}),
+            **({"attn_implementation": _implementation(config)} if packed else {}),
             output_loading_info=True,
         )
     if report["missing_keys"]:
         # The library fills missing weights with random ones and only logs it.
         absent = ", ".join(sorted(report["missing_keys"])[:3])
         raise DataFault(f"Weights are missing in the model '{name}'.", why=f"Absent: {absent} …", fix=_FIX)
-    causal = _is_causal(model.base_model, packed)
+    causal = config.model_type in _DECODERS | _INSIDE if packed else _is_causal(model.base_model)
+    if packed and config.model_type in _INSIDE:
+        inside.install(model.base_model)
     if not packed:
         # Once per process and family: that is how Python shows warnings.
         warnings.warn(f"{config.model_type} cannot run packed: it runs padded, slower by the padding.", stacklevel=2)
@@ -172,11 +178,19 @@ def _check_family(config: Any) -> None:
         )
 
 
+def _can_be_packed(config: Any) -> bool:
+    # What is an encoder by its family may be told to be a decoder; BLOOM's exact sums are not ours.
+    other = config.model_type in _ENCODERS and getattr(config, "is_decoder", False)
+    return config.model_type in PACKED_FAMILIES and not other and not getattr(config, "slow_but_exact", False)
+
+
+def _implementation(config: Any) -> str:
+    return attention.INSIDE if config.model_type in _INSIDE else attention.IMPLEMENTATION
+
+
 @torch.no_grad()
-def _is_causal(model: Any, packed: bool) -> bool:
+def _is_causal(model: Any) -> bool:
     """Whether a token sees only those before it; refuses a model in which no token sees the whole sequence."""
-    if packed:
-        return False
     sees = causal = False
     if {"input_ids", "attention_mask"} <= inspect.signature(model.forward).parameters.keys():
         # A family that is not known: the last token must notice that the first one changes, and of an encoder the first
@@ -214,6 +228,12 @@ def _faults(name: str) -> Iterator[None]:
     except (XltError, ModuleNotFoundError):
         raise
     except ValueError as error:
+        if "trust_remote_code" in str(error):
+            raise UsageFault(
+                f"The model '{name}' is code of its own, which is never run.",
+                why="Only models that transformers itself has can be backbones.",
+                fix="Choose a copy in the library's own layout: of mGTE alibaba-nlp-community/gte-multilingual-base.",
+            ) from error
         raise EnvironmentFault(
             f"The installed transformers does not know the model '{name}'.",
             why=str(error),

@@ -27,6 +27,7 @@ from xlt.model.attention import LazyPlan
 from xlt.model.backbone import LoadedBackbone, first_position, load_backbone, new_backbone
 from xlt.model.embeddings import added_to_words
 from xlt.model.heads import class_loss, new_head
+from xlt.model.inside import of_batch
 from xlt.model.layout import padded_places, seen_whole, segments
 from xlt.tasks.record import Kind
 
@@ -53,6 +54,9 @@ class PackedModel(nn.Module):
         self.lm_head_name = backbone.lm_head_name
         self.packed = backbone.packed
         self.causal = backbone.causal
+        # Attention within a reach has been captured in no graph yet, and ALiBi plans its blocks on the host.
+        self.reads_whole = not backbone.causal and not getattr(backbone.encoder.config, "sliding_window", None)
+        self._uncached = {"use_cache": False} if backbone.causal else {}
         # Only until the tokenizer is known: that of XLM-R makes no segments for a BERT either.
         self.segments = (getattr(backbone.encoder.config, "type_vocab_size", None) or 0) > 1
         self.heads = nn.ModuleDict()
@@ -242,13 +246,14 @@ class PackedModel(nn.Module):
     def hidden_states(self, batch: PackedBatch, layer: int) -> Tensor:
         """Output ``[T, H]`` of transformer block ``layer`` (0: the embeddings).
 
-        A packed backbone computes nothing above it; a padded one gives the library's ``hidden_states[layer]``.
+        It is the library's ``hidden_states[layer]``. Nothing above it is computed where blocks have BERT's layout.
 
         Raises:
             UsageFault: there is no such block.
         """
-        if not self.packed:
-            states = self._padded_states(batch, every=True)
+        if not self.packed or not hasattr(self.backbone, "encoder"):
+            # Behind the blocks of other families stands a norm, which is a part of the last one's output alone.
+            states = self.all_hidden_states(batch)
             _check_block(layer, len(states) - 1)
             return states[layer]
         with _only_first(self.backbone, layer):
@@ -269,14 +274,16 @@ class PackedModel(nn.Module):
         return hidden
 
     def _packed_output(self, batch: PackedBatch, **asked: bool) -> Any:
-        with seeds_of_a_pass(DROPOUTS * len(self.backbone.encoder.layer)):
+        plan = LazyPlan(batch.cu_seqlens)
+        bounds = {"cu_seqlens": batch.cu_seqlens, "max_seqlen": batch.max_seqlen, "lazy_plan": plan}
+        seeds = seeds_of_a_pass(DROPOUTS * self.backbone.config.num_hidden_layers)
+        with seeds, of_batch(**bounds):
             return self.backbone(
                 input_ids=batch.input_ids.unsqueeze(0),
                 position_ids=batch.position_ids.unsqueeze(0),
-                cu_seqlens=batch.cu_seqlens,
-                max_seqlen=batch.max_seqlen,
-                lazy_plan=LazyPlan(batch.cu_seqlens),
+                **bounds,
                 **{name: tensor.unsqueeze(0) for name, tensor in self._segments(batch).items()},
+                **self._uncached,
                 **asked,
             )
 
@@ -296,7 +303,7 @@ class PackedModel(nn.Module):
             input_ids=pad(batch.input_ids, batch.input_ids[0] if padding is None else padding),
             attention_mask=pad(torch.ones_like(batch.input_ids)),
             output_hidden_states=every,
-            **({"use_cache": False} if self.causal else {}),
+            **self._uncached,
             **{name: pad(tensor) for name, tensor in self._segments(batch).items()},
         )
         states = output.hidden_states if every else (output.last_hidden_state,)

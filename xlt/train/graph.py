@@ -138,11 +138,10 @@ class GraphEngine:
         self._pool = torch.cuda.graph_pool_handle() if self._stream else None
         # Without these the host decides within a step: fp32 attention plans its blocks, AdamW reads its scalars.
         rounded, has_kernel = settings.precision == "bf16", serves("adamw", next(model.parameters()))
-        self.captures = bool(self._stream) and rounded and model.packed and has_kernel
+        self.captures = bool(self._stream) and rounded and model.packed and model.reads_whole and has_kernel
         if self._stream and not self.captures:
-            warnings.warn(
-                "The graph engine runs without graphs: fp32, a padded model, or no AdamW kernel.", stacklevel=2
-            )
+            lacks = "fp32, a padded model, a decoder or windows of attention, or no AdamW kernel"
+            warnings.warn(f"The graph engine runs without graphs: {lacks}.", stacklevel=2)
 
     def step(self, batches: Sequence[PackedBatch]) -> tuple[Tensor, float]:
         """One optimiser step: its loss, still on the device, and the learning rate. Of several: without graphs."""
