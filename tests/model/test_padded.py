@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM
 
+from tests import families
 from tests.model.conftest import CONFIG, LONGEST, NO_DROPOUT, PAD
 from xlt.errors import UsageFault
 from xlt.model.backbone import PACKED_FAMILIES
@@ -18,7 +19,9 @@ LENGTHS = [5, 2, 30, 17, 2, 29, 11]
 PADDED_FAMILIES = ("deberta-v2", "distilbert")
 # What some families call otherwise.
 OTHER_NAMES = {"deberta-v2": {"relative_attention": True, "pos_att_type": ["p2c", "c2p"]}}
-FAMILIES = pytest.mark.parametrize("family", [*sorted(PACKED_FAMILIES), *PADDED_FAMILIES])
+# Those of other layouts are tested in test_families.
+BERT_LIKE = sorted({"xlm-roberta", *PACKED_FAMILIES} - {*families.DECODERS, "modernbert", "gte"})
+FAMILIES = pytest.mark.parametrize("family", [*BERT_LIKE, *PADDED_FAMILIES])
 
 
 @pytest.fixture
