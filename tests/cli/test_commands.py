@@ -354,6 +354,22 @@ def test_train_from_a_saved_folder_of_the_hub_layout(
     assert any(each.startswith("losses of 1 trainings: ") for each in checks["not_checked"])
 
 
+def test_train_in_another_language(invoke: Invoke, results: Path, tiny_files: Path, tmp_path: Path) -> None:
+    files = Path(shutil.copytree(tiny_files, tmp_path / "data"))
+    command = ("train", "xnli", "--model", str(run_folder(results, "mlm")), "--steps", "2", "--batch-size", "4")
+    command += ("--data-root", str(files), "--results", str(tmp_path / "results"), "--source-language")
+    refused = invoke(*command, "sw")
+    assert refused.code == ExitCode.USAGE
+    assert "no language 'sw' in the split 'train' of 'mnli'" in refused.err
+    shutil.copytree(files / "mnli", files / "translated/sw/mnli")
+    made = invoke(*command, "sw", "--json").document
+    spec = json.loads((tmp_path / "results" / made["folder"] / "spec.json").read_text("utf-8"))
+    assert spec["translated"] == ["sw"]
+    assert "mnli/train/sw" in spec["data"]
+    assert "mnli/train/en" not in spec["data"]
+    assert {*made["metrics"]["xnli"]["test"]} == {"en", "sw", "zh"}
+
+
 def test_masked_lm_on_a_model_without_its_head(
     invoke: Invoke, results: Path, tiny_files: Path, tiny_tier: Path, tmp_path: Path
 ) -> None:

@@ -42,7 +42,7 @@ OPTIONS = {
     | SOURCE
     | ENGINE
     | RECIPE
-    | {"--adversarial", "--synonyms", "--model", "--phase", "--tier", "--seed"},
+    | {"--adversarial", "--synonyms", "--source-language", "--model", "--phase", "--tier", "--seed"},
     "evaluate": COMMON | SOURCE | WHERE | {"--search", "--perturb"},
     "retrieve": COMMON
     | SOURCE

@@ -118,6 +118,7 @@ def test_what_is_licensed_or_given_falls_away_where_it_is_absent(
     both = { intermediate = ["mnli", "squad", "ccg"], licensed = ["ccg"], targets = ["tatoeba"] }
     ccg = { intermediate = ["ccg"], licensed = ["ccg"], targets = ["tatoeba"] }
     mnli_de = { intermediate = ["mnli"], translated = ["de"], targets = ["tatoeba"] }
+    from_de = { source_language = "de", targets = ["xnli", "tatoeba"] }
     """
     variants = tiny_grid.with_arms(tmp_path, arms, recipe="both = { steps = 7 }")
     grid = variants.grid()
@@ -131,11 +132,31 @@ def test_what_is_licensed_or_given_falls_away_where_it_is_absent(
         == {
             "both": "no training data for ccg, which is licensed; trained on the other 2 tasks as both2",
             "ccg": "no training data for ccg, which is licensed",
-            "mnli_de": "no machine-translated training data is given for mnli in de",
+            "mnli_de": "no training data is given for mnli in de",
+            "from_de": "no training data is given for mnli in de",
         }
     )
     present, left_out = present_arms(read_tier(str(variants.tier)).plan("files").arms, world)
-    assert (list(present), list(left_out), present["both"].label) == (["baseline", "both", "ccg"], ["mnli_de"], "")
+    assert (list(present), list(left_out), present["both"].label) == (
+        *(["baseline", "both", "ccg"], ["mnli_de", "from_de"]),
+        "",
+    )
+
+
+def test_targets_are_trained_in_the_arm_s_language(tiny_grid: TinyGrid, tmp_path: Path) -> None:
+    arms = """
+    baseline = { targets = ["xnli", "tatoeba"] }
+    from_de = { source_language = "de", targets = ["xnli", "tatoeba"] }
+    """
+    variants = tiny_grid.with_arms(tmp_path, arms)
+    shutil.copytree(variants.files / "mnli", variants.files / "translated/de/mnli")
+    runs = {run.name: run for run in variants.grid().runs}
+    english, german = runs["baseline.xnli"], runs["from_de.xnli"]
+    assert (english.translated, german.translated) == ((), ("de",))
+    assert ("mnli/train/en" in english.data, "mnli/train/de" in german.data) == (True, True)
+    assert english.hash != german.hash
+    # Retrieval trains nothing, in no language: it is the baseline's.
+    assert (runs["from_de.tatoeba"].train, runs["from_de.tatoeba"].translated) == ((), ())
 
 
 PARTS = """

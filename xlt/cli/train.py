@@ -15,6 +15,7 @@ from xlt.cli import options
 from xlt.cli.single_run import make_run
 from xlt.errors import UsageFault
 from xlt.tasks.adversarial import Adversarial
+from xlt.tasks.record import ENGLISH
 
 
 def train(
@@ -39,10 +40,13 @@ def train(
     synonyms: Annotated[
         int, "Train on N copies of each row, with words drawn from their synonyms in DATA_ROOT/lexicon/en-en.txt."
     ] = 0,
+    source_language: Annotated[
+        str, "Train in this language, on the task's files below DATA_ROOT/translated/LANGUAGE. Default: English."
+    ] = "",
     engine: options.EngineOptions,
     results: options.Results = options.DEFAULT_RESULTS,
 ) -> None:
-    """Train a model on the English data of a task, and score it.
+    """Train a model on the English data of a task, or on that of another language, and score it.
 
     The task mlm is phase 1: it trains a fresh small XLM-R, which --tier describes. Several GPUs or processes share the
     run.
@@ -56,4 +60,5 @@ def train(
     recipe = {name: value for name, value in given.items() if value} | ({"epochs": 0} if steps else {})
     if adversarial is not None:
         recipe["adversarial"] = asdict(Adversarial.read(adversarial))
-    make_run(task, model, data, results, engine, train=True, phase=phase, tier=tier, seed=seed, recipe=recipe)
+    chosen = {"recipe": recipe, "source_language": source_language * (source_language != ENGLISH)}
+    make_run(task, model, data, results, engine, train=True, phase=phase, tier=tier, seed=seed, **chosen)

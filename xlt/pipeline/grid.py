@@ -103,14 +103,16 @@ def present_arms(arms: Mapping[str, Arm], source: Source) -> tuple[dict[str, Arm
     for name, arm in arms.items():
         absent = [key for key in arm.licensed if not source.languages(get_task(key), "train")]
         kept = [key for key in arm.intermediate if key not in absent]
+        wanted = {(key, language): None for key in arm.intermediate for language in arm.translated}
+        if language := arm.source_language:
+            wanted |= {(trained, language): None for key in arm.targets if (trained := get_task(key).trains_on)}
         untranslated = [
             f"{key} in {language}"
-            for key in arm.intermediate
-            for language in arm.translated
+            for key, language in wanted
             if language not in source.languages(get_task(key), "train")
         ]
         if untranslated:
-            left_out[name] = f"no machine-translated training data is given for {', '.join(untranslated)}"
+            left_out[name] = f"no training data is given for {', '.join(untranslated)}"
         elif absent:
             left_out[name] = f"no training data for {', '.join(absent)}, which is licensed"
             if kept:
@@ -215,6 +217,7 @@ class GridBuilder:
             train=(train,) if train else (),
             evaluate=targets,
             parent=parent,
+            translated=[settings.source_language] if train and settings.source_language else [],
         )
 
     def spec(

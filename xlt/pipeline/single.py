@@ -37,7 +37,7 @@ class SingleOptions:
     """What the user may set for one run.
 
     ``recipe`` changes the tier's recipe, or the catalogue's without a tier; ``retrieval`` changes fields of the
-    backbone: ``retrieval_layer``, ``pooling``, ``prefix``.
+    backbone: ``retrieval_layer``, ``pooling``, ``prefix``. ``source_language`` is what is trained in, if not English.
     """
 
     tier: Tier | None
@@ -48,6 +48,7 @@ class SingleOptions:
     languages: Collection[str] = ()
     splits: Collection[str] = ()
     engine: EngineName = "deepspeed"
+    source_language: str = ""
 
 
 def check_name(model: str) -> None:
@@ -161,6 +162,7 @@ def single_spec(
         parent=start.parent if start else None,
         languages=options.languages,
         splits=options.splits,
+        translated=[options.source_language] if train and options.source_language else [],
     )
 
 

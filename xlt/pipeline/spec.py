@@ -85,7 +85,7 @@ class RunSpec(Frozen):
     engine: Literal["deepspeed", "graph"] = "deepspeed"
     """What computes the optimiser steps."""
     translated: tuple[str, ...] = ()
-    """The languages of the machine-translated training sets that are used instead of the English ones."""
+    """The languages of the training sets, mostly translations, that are used instead of the English ones."""
     collapse_after: float = 0.0
     """The share of the training after which it is given up if no English dev score was above chance; 0 disables it."""
     retry: Literal[0, 1] = 0

@@ -35,6 +35,9 @@ class Arm(Frozen):
     """Whether masked LM on multilingual text is trained along with the tasks."""
     translated: list[str] = []
     """The languages of the machine-translated training sets that are used instead of the English ones."""
+    source_language: str = ""
+    """The language that the targets are trained in, instead of English (I. Turc et al., Revisiting the Primacy of
+    English in Zero-shot Cross-lingual Transfer, 2021); their training sets lie where translations do."""
     licensed: list[str] = []
     """Those of the tasks that are left out where their data is absent, because not everybody may have it."""
     label: str = ""
