@@ -54,7 +54,7 @@ def test_a_tier_says_how_its_backbone_is_read(tiny_tier: Path, tmp_path: Path) -
     path.write_text(written, "utf-8")
     backbone = read_tier(str(path)).plan("files").backbone
     assert (backbone.prefix, backbone.pooling) == ("query: ", "first")
-    path.write_text(written.replace('"first"', '"last"'), "utf-8")
+    path.write_text(written.replace('"first"', '"middle"'), "utf-8")
     with pytest.raises(UsageFault, match="is not a tier"):
         read_tier(str(path))
 
