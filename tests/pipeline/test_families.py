@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests import families
+from tests.pipeline.conftest import TinyGrid
 from xlt.cli import app
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*runs padded")
@@ -57,3 +58,20 @@ def test_sentences_are_found_by_their_mean_and_by_their_last_token(folder: Path,
         assert metrics["tatoeba"]["test"]
         found[pooling] = [path.read_bytes() for path in sorted(made.glob("predictions/*"))]
     assert found["mean"] != found["last"]
+
+
+ARMS = """
+baseline = { targets = ["xnli", "xquad", "tatoeba"] }
+nli = { intermediate = ["mnli"], targets = ["tatoeba"] }
+"""
+
+
+def test_a_tier_is_reproduced_with_a_decoder(tiny_tier: Path, tiny_files: Path, tmp_path: Path) -> None:
+    folder = families.store(tmp_path / "bloom", "bloom")
+    tiny = TinyGrid(tiny_tier, tiny_files).with_arms(tmp_path, ARMS)
+    data = ["--source", "files", "--data-root", str(tiny.files), "--results", str(tmp_path / "results")]
+    assert app.run(["reproduce", "--tier", str(tiny.tier), "--model", str(folder), *data]) == 0
+    runs = json.loads((tmp_path / "results" / "grid.json").read_text("utf-8"))["runs"]
+    assert {(run["arm"], run["phase"]) for run in runs} == {
+        *(("baseline", "target"), ("nli", "intermediate"), ("nli", "target"))
+    }
