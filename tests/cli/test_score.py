@@ -10,7 +10,7 @@ import pytest
 
 from tests.cli.conftest import Invoke
 from tests.verify.built import ANSWER
-from tests.verify.tiny_results import Results, plan_results, predictions, write_artifact
+from tests.verify.tiny_results import Results, plan_results, predictions, shifted, write_artifact
 from xlt.errors import ExitCode
 from xlt.evaluate.submission import BENCHMARKS, file_name, submission_text
 from xlt.pipeline.store import prediction_name
@@ -82,6 +82,24 @@ def test_tasks_and_languages_without_predictions_are_named(invoke: Invoke, resul
     assert missing["bucc2018"] == ["de", "fr", "ru", "zh"]
     assert "de" not in missing["xnli"]
     assert "sw" in missing["xnli"]
+
+
+def test_of_each_task_the_first_arm_that_has_it_is_submitted(invoke: Invoke, results: Results, tmp_path: Path) -> None:
+    def submitted(*arms: str) -> dict[str, str]:
+        output = tmp_path / "-".join(arms)
+        given = [word for arm in arms for word in ("--arm", arm)]
+        outcome = invoke(
+            *("submit", "--results", str(results.root), "--output", str(output), "--benchmark", "xtreme-r"), *given
+        )
+        assert outcome.code == 0, outcome.err
+        assert "Note: lareqa: no form of a submission is published for it." in outcome.out
+        return {path.relative_to(output).as_posix(): path.read_text("utf-8") for path in output.glob("*/*")}
+
+    results.fill(shifted(-9, arm="mnli"))
+    one, other = submitted("baseline"), submitted("mnli")
+    assert one != other
+    assert submitted("baseline", "mnli") == one
+    assert submitted("mnli", "baseline") == other
 
 
 def test_what_cannot_be_submitted(invoke: Invoke, results: Results, tmp_path: Path) -> None:

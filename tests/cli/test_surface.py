@@ -49,7 +49,7 @@ OPTIONS = {
     | WHERE
     | {"--layer", "--pooling", "--prefix", "--search", "--readings", "--printed", "--before"},
     "score": {"--predictions", "--labels", "--benchmark", "--seqeval", "--json", "--debug"},
-    "submit": COMMON | {"--arm", "--output", "--data-root"},
+    "submit": COMMON | {"--arm", "--output", "--data-root", "--benchmark"},
     "verify": COMMON
     | {"--data-root", "--claim", "--table", "--cell", "--expected", "--record", "--with", "--golden"}
     | RECHECK,

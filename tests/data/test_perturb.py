@@ -18,6 +18,7 @@ from xlt.data.rows import (
     ChoiceRow,
     MiningRow,
     PairRow,
+    QueryRow,
     Row,
     SpanRow,
     TagRow,
@@ -51,6 +52,7 @@ def rows_of(text: str) -> list[Row]:
         TagRow("4", words, tuple(f"T{place}" for place in range(len(words)))),
         BitextRow("5", text, "An English sentence."),
         MiningRow("6", text, english=False, matches=("7",)),
+        QueryRow("8", text, ("9",)),
     ]
 
 
@@ -78,6 +80,8 @@ def test_gold_survives_every_kind_in_every_script(kind: str, text: str) -> None:
                     assert found.english == row.english
                 case MiningRow(), MiningRow():
                     assert found.matches == row.matches
+                case QueryRow(), QueryRow():
+                    assert found.answers == row.answers
                 case _:
                     assert [*labels_of(found)] == [*labels_of(row)]
 
@@ -125,6 +129,7 @@ def test_a_row_is_the_same_whatever_else_is_perturbed() -> None:
 def test_perturbed_rows_do_not_change_from_version_to_version() -> None:
     """Whoever changes a perturbation changes what earlier results were made of; they could not be verified any more."""
     rows = [each for kind in KINDS for text in TEXTS.values() for row in rows_of(text) for each in perturbed(row, kind)]
+    rows = [row for row in rows if not isinstance(row, QueryRow)]  # which came later
     assert fingerprint(rows)[:16] == "db21431efe508ad1"
 
 

@@ -14,7 +14,18 @@ from typing import Any
 import pytest
 
 from xlt.data.predictions import Prediction
-from xlt.data.rows import Answer, BitextRow, MiningRow, PairRow, Row, SpanRow, TagRow
+from xlt.data.rows import (
+    Answer,
+    BitextRow,
+    CandidateRow,
+    ChoiceRow,
+    MiningRow,
+    PairRow,
+    QueryRow,
+    Row,
+    SpanRow,
+    TagRow,
+)
 from xlt.errors import DataFault, UsageFault
 from xlt.evaluate.submission import BENCHMARKS, file_name, score_submission, submission_text
 from xlt.tasks.catalogue import get_task
@@ -263,8 +274,18 @@ def test_predictions_in_the_words_of_a_submission() -> None:
     # English in alphabetical order: Bee (second line), ant (third), bee (first); each with its foreign line, from 0.
     bitext: list[Row] = [BitextRow("a", "x", "bee"), BitextRow("b", "y", " Bee"), BitextRow("c", "z", "ant")]
     assert text("tatoeba", bitext, "a", "c", "b") == "2\n1\n0\n"
+    choices: list[Row] = [ChoiceRow(id_, "p", ("a", "b"), 0) for id_ in "12"]
+    assert text("xcopa", choices, "1", "0") == '{"label": 1}\n{"label": 0}\n'
     with pytest.raises(DataFault, match="do not fit"):
         submission_text(get_task("xnli"), pairs, [], None)
+
+
+def test_ranked_entities_are_written_for_each_mention() -> None:
+    rows: list[Row] = [QueryRow(id_, "m", ("Q1",)) for id_ in "ab"]
+    given = [Prediction("b", "Q2 Q1", 0.5), Prediction("a", "Q1", 0.5)]
+    pool: list[Row] = [CandidateRow(f"Q{n}", "e") for n in range(3)]
+    written = submission_text(get_task("mewslix"), [*rows, *pool], given, None)
+    assert json.loads(written) == {"a": ["Q1"], "b": ["Q2", "Q1"]}
 
 
 def test_mined_pairs_are_those_above_the_best_threshold_on_dev() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -84,6 +85,32 @@ def test_of_mining_only_what_was_read_is_to_be_found(tmp_path: Path) -> None:
     assert read(3) == ([("de-0", ()), ("de-1", ()), ("de-2", ("en-1", "en-3", "en-4"))], ["en-1", "en-3", "en-4"])
     assert read(9) == read(0)
     assert sum(len(matches) for _, matches in read(5)[0]) == 5
+
+
+def test_of_a_pool_so_many_candidates_are_kept_and_all_right_ones(tmp_path: Path) -> None:
+    (tmp_path / "mewslix").mkdir()
+    span = {"start": 0, "end": 2}
+    for name, records in {
+        "candidate_set_entities": [
+            {"entity_id": f"Q{n}", "description": "A.", "sentence_spans": [span]} for n in range(9)
+        ],
+        "wikinews_mentions-dev": [
+            {
+                "context": {"language": "de", "text": "B.", "sentence_spans": [span]},
+                "mentions": [{"example_id": f"m{n}", "mention_span": {"start": 0, "end": 1}, "entity_id": f"Q{8 - n}"}],
+            }
+            for n in range(6)
+        ],
+    }.items():
+        (tmp_path / f"mewslix/{name}.jsonl").write_text("\n".join(map(json.dumps, records)), encoding="utf-8")
+
+    def read(limit: int) -> list[str]:
+        rows = open_source(SourceOptions("files", tmp_path, limit=limit)).rows(get_task("mewslix"), "dev", "de")
+        return [row.id for row in rows]
+
+    assert read(2) == ["m0", "m1", "Q7", "Q8"]
+    assert read(4) == ["m0", "m1", "m2", "m3", "Q5", "Q6", "Q7", "Q8"]
+    assert read(8) == [*(f"m{n}" for n in range(6)), *(f"Q{n}" for n in (3, 4, 5, 6, 7, 8, 0, 1))]
 
 
 def test_text_files_are_all_the_text_without_sentences_of_tests(root: Path) -> None:

@@ -20,7 +20,7 @@ from xlt.data.encodings import FEWEST_ROWS, keeping
 from xlt.data.features import encode
 from xlt.data.hub.table import hub_model
 from xlt.data.packing import Encoded, pack
-from xlt.data.rows import BitextRow, ChoiceRow, MiningRow, PairRow, Row, SpanRow, TagRow, TextRow, texts
+from xlt.data.rows import ChoiceRow, PairRow, Row, SpanRow, TagRow, texts
 from xlt.data.source import Source, with_labels
 from xlt.data.tokenizer import load_tokenizer
 from xlt.errors import EnvironmentFault
@@ -150,8 +150,7 @@ def _entries(row: Row) -> list[dict[str, Any]]:
             return [{"first": row.prompt, "choices": list(row.choices)}]
         case TagRow():
             return [{"words": list(row.words)}]
-        case TextRow() | BitextRow() | MiningRow():
-            return [{"text": text} for text in texts(row)]
+    return [{"text": text} for text in texts(row)]
 
 
 def _tokens(batch: Any, task: Task, tokenizer: PreTrainedTokenizerBase) -> dict[str, list[Any]]:

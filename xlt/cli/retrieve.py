@@ -57,6 +57,8 @@ def retrieve(
         raise UsageFault(f"'{task}' is not a retrieval task.", fix=f"xlt evaluate {task} --model MODEL")
     asked = {"retrieval_layer": layer, "pooling": pooling, "prefix": prefix}
     retrieval = {name: value for name, value in asked.items() if value is not None}
+    if readings and get_task(task).metric == "map20":
+        raise UsageFault(f"'{task}' has no readings: these are of pairs of translations.", fix="Leave --readings away.")
     if readings:
         show_readings(task, model, data, chosen, results, retrieval=retrieval, printed=printed, before=before)
         return

@@ -3,6 +3,7 @@
 xlt score --predictions DIR --labels DIR
 xlt score --predictions DIR --labels DIR --benchmark xtreme-r --json
 xlt submit --arm baseline --output DIR
+xlt submit --benchmark xtreme-r --arm squad --arm siqa --output DIR
 """
 
 from __future__ import annotations
@@ -49,13 +50,16 @@ def _rows(result: scoring.SubmissionScore) -> Iterator[tuple[object, ...]]:
 
 
 def submit(
-    arm: Annotated[str, "The arm of the grid whose predictions are submitted."],
+    arm: Annotated[
+        list[str], "The arm of the grid whose predictions are submitted. Repeat it: of each task the first that has it."
+    ],
     output: Annotated[Path, "The folder to write, new or empty."],
     results: Results = DEFAULT_RESULTS,
     data_root: DataRoot = None,
+    benchmark: Annotated[str, "Whose tasks and languages: xtreme or xtreme-r."] = "xtreme",
 ) -> None:
-    """Write the test predictions of one arm as a folder that can be submitted to XTREME."""
-    submission = writing.write_submission(results, stored.source_of(results, data_root), arm, output)
+    """Write the test predictions of one arm, or of several, as a folder that can be submitted to XTREME."""
+    submission = writing.write_submission(results, stored.source_of(results, data_root), arm, output, benchmark)
     emit(submission, _written(submission))
 
 
@@ -64,4 +68,5 @@ def _written(submission: writing.Submission) -> Shown:
         yield f"{task:9} {len(languages)} files"
     for task, languages in submission.missing.items():
         yield f"{task:9} no predictions: {' '.join(languages)}"
+    yield from (f"Note: {note}" for note in submission.notes)
     yield f"Submission: {submission.output}"

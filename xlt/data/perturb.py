@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from xlt.data import noise
 from xlt.data.noise import Edit, Lexicon, Move
-from xlt.data.rows import Answer, BitextRow, ChoiceRow, MiningRow, PairRow, Row, SpanRow, TagRow
+from xlt.data.rows import Answer, BitextRow, ChoiceRow, MiningRow, PairRow, QueryRow, Row, SpanRow, TagRow
 from xlt.errors import UsageFault
 from xlt.tasks.record import Task
 
@@ -134,6 +134,8 @@ class Perturber:
                 return self._sentence(row, draw)
             case BitextRow():
                 return replace(row, foreign=self._text(row.foreign, draw))
+            case QueryRow():
+                return replace(row, text=self._text(row.text, draw))
             case MiningRow() if not row.english:
                 return replace(row, text=self._text(row.text, draw))
         return row

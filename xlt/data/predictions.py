@@ -14,6 +14,7 @@ from xlt.errors import DataFault
 from xlt.strict_json import MOST_BYTES, parse_json, reason, regular
 
 LONGEST_LINE = 2**20  # a sentence of 10,000 words has a tenth of that
+MOST_RANKED = 20  # candidates of a query that are kept, and scored
 LARGEST_SCORE = (2 - 2**-23) * 2.0**127  # models compute in 32 bits
 
 
@@ -26,11 +27,13 @@ class Prediction:
     prediction: str | tuple[int, int]
     """Pair classification: the label. Multiple choice: the index of the choice, "0" for the first. Tagging: one tag per
     word, joined by blanks. Span QA: the characters ``[start, end)`` of the context, ``(0, 0)`` for no answer (SQuAD
-    v2.0) or none found. Retrieval and mining: the id of the English row found."""
+    v2.0) or none found. Retrieval and mining: the id of the English row found; in a pool of candidates the ids
+    of the nearest 20, best first, joined by blanks."""
     score: float
     """How sure the model is, with 6 significant digits. Pair classification: the probability of the label. Multiple
     choice: that of the choice among the choices. Tagging: the mean probability of the tags. Span QA: start and end
-    logit added, those of the first token for no answer. Retrieval: the cosine. Mining: the margin."""
+    logit added, those of the first token for no answer. Retrieval: the cosine, of the first candidate. Mining: the
+    margin."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "score", float(f"{self.score:.6g}"))

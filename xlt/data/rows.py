@@ -85,6 +85,24 @@ class MiningRow:
 
 
 @dataclass(frozen=True, slots=True)
+class QueryRow:
+    """A text, and what is to be found for it among the candidates."""
+
+    id: str
+    text: str
+    answers: tuple[str, ...]
+    """The ids of the right candidates, at least one."""
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateRow:
+    """A text of the pool that is searched, which all languages of a task share. Its id has no white space."""
+
+    id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class TextRow:
     """A line of raw text for masked-LM training."""
 
@@ -92,7 +110,7 @@ class TextRow:
     text: str
 
 
-Row: TypeAlias = PairRow | ChoiceRow | SpanRow | TagRow | BitextRow | MiningRow | TextRow
+Row: TypeAlias = PairRow | ChoiceRow | SpanRow | TagRow | BitextRow | MiningRow | QueryRow | CandidateRow | TextRow
 
 
 def texts(row: Row) -> tuple[str, ...]:
@@ -108,8 +126,13 @@ def texts(row: Row) -> tuple[str, ...]:
             return (" ".join(row.words),)
         case BitextRow():
             return row.foreign, row.english
-        case MiningRow() | TextRow():
+        case MiningRow() | QueryRow() | CandidateRow() | TextRow():
             return (row.text,)
+
+
+def scored_rows(rows: Iterable[Row]) -> list[Row]:
+    """All but the candidates of a pool, which are found and not scored."""
+    return [row for row in rows if not isinstance(row, CandidateRow)]
 
 
 def running_texts(row: Row) -> tuple[str, ...]:
@@ -120,6 +143,9 @@ def running_texts(row: Row) -> tuple[str, ...]:
         case ChoiceRow():
             # The other choices are wrong or make no text.
             return (f"{row.prompt} {row.choices[row.label]}",)
+        case QueryRow() | CandidateRow():
+            # Their texts are put together, and each would be there in every language.
+            return ()
     return texts(row)
 
 

@@ -11,11 +11,23 @@ from itertools import cycle, islice
 from statistics import fmean
 from typing import Any, Literal, TypeAlias
 
-from xlt.data.predictions import Prediction
-from xlt.data.rows import BitextRow, ChoiceRow, PairRow, Row, SpanRow, TagRow, labels_of
+from xlt.data.predictions import MOST_RANKED, Prediction
+from xlt.data.rows import (
+    BitextRow,
+    CandidateRow,
+    ChoiceRow,
+    PairRow,
+    QueryRow,
+    Row,
+    SpanRow,
+    TagRow,
+    labels_of,
+    scored_rows,
+)
 from xlt.errors import DataFault, UsageFault
 from xlt.evaluate.chance import span_chance
 from xlt.evaluate.pair_f1 import best_threshold, gold_pairs, mined_pairs, mining_chance, pair_f1
+from xlt.evaluate.ranking import mean_average_precision, ranking_chance
 from xlt.evaluate.squad import best_or_no_answer, best_over_golds
 from xlt.tasks.record import ENGLISH, Kind, Metric, Task
 
@@ -39,7 +51,7 @@ def score(
     ``f1``, each the best over the gold answers, by the rules of SQuAD v1.1, of v2.0 for ``squad_v2``, or of MLQA in
     ``language`` for ``mlqa``. Mining gives ``f1``, ``precision`` and ``recall`` of the candidates above the threshold
     that has the best F1 on ``dev`` (rows and predictions of the same language); the dev split itself sets its own
-    threshold, as in jiant.
+    threshold, as in jiant. ``map20`` gives ``map@20`` and the ``accuracy`` of the first candidate.
 
     Raises:
         DataFault: predictions and rows do not fit each other (see ``match``), or there is nothing to be mined.
@@ -67,7 +79,7 @@ def chance(task: Task, rows: Sequence[Row], language: str = ENGLISH) -> Metrics:
     frequent tag of ``rows`` for every word, which a uniform guess stays below; F1, precision and recall, which that
     would leave at nothing, of the tags of the next sentence: a guess that knows how tags follow each other, but not the
     words. Retrieval: one row of ``rows``. Mining: one English sentence for every foreign one. Span QA: see
-    ``span_chance``. Nothing is sampled.
+    ``span_chance``. A pool of candidates: any order of them. Nothing is sampled.
 
     Raises:
         DataFault: there are no rows, a question has no gold answer (SQuAD v2.0 aside), or nothing is to be mined.
@@ -137,7 +149,9 @@ def match(
             its row (a label, choice or id that does not exist, offsets outside the context, more or fewer tags
             than words); or a question has no gold answer (SQuAD v2.0 aside).
     """
-    row_type = _ROWS[task.kind]
+    pool = {row.id for row in rows if isinstance(row, CandidateRow)}
+    rows = scored_rows(rows)
+    row_type = QueryRow if task.metric == "map20" else _ROWS[task.kind]
     if not all(isinstance(row, row_type) for row in rows):
         raise DataFault(f"The gold rows of '{task.key}' ({task.kind}) are not all of type {row_type.__name__}.")
     if not rows:
@@ -160,7 +174,7 @@ def match(
     said = {prediction.id: prediction.prediction for prediction in predictions}
     impossible: dict[str, list[str]] = {}
     for row in rows:
-        if fault := _fault(task, row, said[row.id], gold):
+        if fault := _fault(task, row, said[row.id], pool or gold):
             impossible.setdefault(fault, []).append(row.id)
     for fault, ids in impossible.items():
         raise DataFault(f"{len(ids)} examples of '{task.key}' {fault}: {_first(ids)}.", fix=fix)
@@ -169,7 +183,7 @@ def match(
 
 
 def _fault(task: Task, row: Row, said: Any, ids: Collection[str]) -> str:
-    """What is impossible about this prediction for this row, or ""; ``ids`` are the ids of all rows."""
+    """What is impossible about this prediction for this row, or ""; ``ids`` are those of all rows or candidates."""
     match row:
         case PairRow() if said not in task.labels:
             return f"predict something else than a label ({', '.join(task.labels)})"
@@ -183,6 +197,10 @@ def _fault(task: Task, row: Row, said: Any, ids: Collection[str]) -> str:
             return "have no gold answer"
         case BitextRow() if said not in ids:
             return "retrieve something else than the id of a row"
+        case QueryRow() if not (isinstance(said, str) and {*said.split()} <= {*ids}):
+            return "rank something else than candidates"
+        case QueryRow() if not len({*said.split()}) == len(said.split()) <= MOST_RANKED:
+            return f"rank more than {MOST_RANKED} candidates, or one twice"
     return ""
 
 
@@ -192,6 +210,8 @@ def _right_and_given(row: Row, said: Any) -> tuple[list[str], Any]:
             return [answer.text for answer in row.answers], row.context[slice(*said)]
         case BitextRow():
             return [row.id], [said]
+        case QueryRow():
+            return [*row.answers], said.split()
     return [*labels_of(row)], said.split() if isinstance(row, TagRow) else [said]
 
 
@@ -353,5 +373,12 @@ METRICS: Mapping[Metric, MetricRecord] = {
         chance=lambda task, rows, language: mining_chance(rows),
         binomial="recall",
         n_trials=lambda rows: len(gold_pairs(rows)),
+    ),
+    "map20": MetricRecord(
+        compare=lambda gold, given, language: mean_average_precision(gold, given),
+        printed=("map@20",),
+        chance=lambda task, rows, language: ranking_chance(rows),
+        binomial="accuracy",
+        n_trials=lambda rows: sum(isinstance(row, QueryRow) for row in rows),
     ),
 }

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from xlt.data.predictions import Prediction
-from xlt.data.rows import Row
+from xlt.data.rows import Row, scored_rows
 from xlt.evaluate.metrics import METRICS, Scored, judged_metrics, whole_types
 from xlt.tasks.record import ENGLISH, Task
 
@@ -41,7 +41,8 @@ def score_parts(
     with warnings.catch_warnings():
         # seqeval's, one per word where tags have no B- or I-.
         warnings.simplefilter("ignore", UserWarning)
-        return {row.id: _part(task, right, said, language) for row, right, said in zip(rows, gold, given, strict=True)}
+        scored = zip(scored_rows(rows), gold, given, strict=True)
+        return {row.id: _part(task, right, said, language) for row, right, said in scored}
 
 
 def _part(task: Task, right: list[str], said: Any, language: str) -> Part:

@@ -14,21 +14,17 @@ from statistics import fmean
 from typing import Any, Literal
 
 from xlt.data.predictions import Prediction
-from xlt.data.rows import BitextRow, Row
+from xlt.data.rows import BitextRow, Row, scored_rows
 from xlt.errors import DataFault, UsageFault
 from xlt.evaluate.metrics import METRICS, Metrics, Scored, Seqeval, tag_f1
+from xlt.evaluate.ranking import average_precision
 from xlt.strict_json import MOST_BYTES, parse_json, read_bytes, reason, regular
 from xlt.tasks.catalogue import TARGET
 from xlt.tasks.record import FITTED_ON_DEV, Task
+from xlt.tasks.xtreme_r import XTREME_R_TARGET
 
-# Tasks of XTREME-R that are only scored here.
-_XCOPA = Task(
-    key="xcopa", name="XCOPA", kind="multiple_choice", benchmarks={"xtreme-r": "et ht id it qu sw ta th tr vi zh"}
-)
-_MEWSLIX = Task(
-    key="mewslix", name="Mewsli-X", kind="retrieval", benchmarks={"xtreme-r": "ar de en es fa ja pl ro ta tr uk"}
-)
-_TASKS = {task.key: task for task in (*TARGET, _XCOPA, _MEWSLIX)}
+# The evaluator of XTREME-R has no form for LAReQA.
+_TASKS = {task.key: task for task in (*TARGET, *XTREME_R_TARGET) if task.key != "lareqa"}
 BENCHMARKS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     name: {key: tuple(task.benchmarks[name].split()) for key, task in _TASKS.items() if name in task.benchmarks}
     for name in ("xtreme", "xtreme-r")
@@ -94,7 +90,7 @@ def score_submission(
             except DataFault as fault:
                 faults.append(f"{name}: {fault.what}")
         if not faults:
-            counted = _form(task).counted or METRICS[_TASKS[task].metric].printed
+            counted = METRICS[_TASKS[task].metric].printed
             score = fmean(fmean(each[metric] for metric in counted) for each in metrics.values())
             tasks[task] = TaskScore(languages=metrics, score=score)
     if faults:
@@ -214,12 +210,9 @@ def _tagging(gold: list[list[str]], given: list[list[str]], seqeval: Seqeval) ->
 
 
 def _entities(gold: Sequence[Any], given: Sequence[Any], language: str) -> Metrics:
-    """The mean of one over the rank of the right entity among the first twenty."""
-    ranks = [
-        next((1 / rank for rank, found in enumerate((ranked or ())[:20], start=1) if found == right.strip()), 0.0)
-        for (right, *_), ranked in zip(gold, given, strict=True)
-    ]
-    return {"map@20": 100 * fmean(ranks)}
+    """Of the labels of a mention the first counts."""
+    pairs = zip(gold, given, strict=True)
+    return {"map@20": 100 * fmean(average_precision([right.strip()], ranked or ()) for (right, *_), ranked in pairs)}
 
 
 # Writing
@@ -246,8 +239,13 @@ def _line_numbers(task: Task, rows: Sequence[Row], given: Sequence[list[str]]) -
     return "".join(f"{numbers[given[place][0]]}\n" for place in order)
 
 
-def _answer_object(task: Task, rows: Sequence[Row], given: Sequence[str]) -> str:
-    texts = {row.id: text for row, text in zip(rows, given, strict=True)}
+def _choice_lines(task: Task, rows: Sequence[Row], given: Sequence[list[str]]) -> str:
+    return "".join(json.dumps({"label": int(choice)}) + "\n" for (choice,) in given)
+
+
+def _answer_object(task: Task, rows: Sequence[Row], given: Sequence[Any]) -> str:
+    """From each id to its answer, or to its candidates, best first."""
+    texts = {row.id: text for row, text in zip(scored_rows(rows), given, strict=True)}
     return json.dumps(texts, ensure_ascii=False, indent=1) + "\n"
 
 
@@ -264,22 +262,22 @@ class _Form:
     write: Callable[[Task, Sequence[Row], Sequence[Any]], str] = _label_lines
     compare: Callable[[Sequence[Any], Sequence[Any], str], Metrics] | None = None
     """None: as the task's metric does."""
-    counted: tuple[str, ...] = ()
-    """The metrics whose mean is the score; if empty, what the task's metric prints."""
 
 
-# By kind, unless the metric or the task has its own.
+# By kind, unless the metric has its own.
 _FORMS: Mapping[str, _Form] = {
     "pair_classification": _Form("tsv", lambda path: [[line] for line in _lines(path)]),
-    "multiple_choice": _Form("jsonl", lambda path: [[parse_json(line)["label"]] for line in _lines(path)]),
+    "multiple_choice": _Form(
+        "jsonl", lambda path: [[parse_json(line)["label"]] for line in _lines(path)], _choice_lines
+    ),
     "tagging": _Form("tsv", _tags, _tag_lines),
     "span_qa": _Form("json", _answers, _answer_object),
     "retrieval": _Form("tsv", lambda path: [[line] for line in _lines(path)], _line_numbers),
     "mining_f1": _Form("tsv", lambda path: [tuple(line.split("\t")) for line in _lines(path)], _pair_lines),
-    "mewslix": _Form("json", _answers, compare=_entities, counted=("map@20",)),
+    "map20": _Form("json", _answers, _answer_object, _entities),
 }
 
 
 def _form(key: str) -> _Form:
     task = _TASKS[key]
-    return next(_FORMS[name] for name in (key, task.metric, task.kind) if name in _FORMS)
+    return next(_FORMS[name] for name in (task.metric, task.kind) if name in _FORMS)

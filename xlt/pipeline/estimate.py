@@ -11,7 +11,7 @@ from operator import add
 from typing import TYPE_CHECKING
 
 from xlt.artifact import artifact_root, read_record
-from xlt.data.rows import MiningRow, Row
+from xlt.data.rows import MiningRow, QueryRow, Row
 from xlt.data.source import EVALUATED_SPLITS, Source, evaluated, training_rows
 from xlt.errors import DataFault, XltError
 from xlt.pipeline.grid import Grid
@@ -227,9 +227,10 @@ class _Sizes:
         limits = [limit for limit in (most, task.recipe.test_examples) if limit]
         count = min([len(rows) or self._published(task, split, language), *limits])
         pairs = count**2 if task.kind == "retrieval" else 0
-        if task.metric == "mining_f1":
-            foreign = sum(isinstance(row, MiningRow) and not row.english for row in rows)
-            found = (foreign, len(rows) - foreign) if rows or not self._mined else self._mined.of(split, language)
+        if task.metric in ("mining_f1", "map20"):
+            asked = sum(isinstance(row, QueryRow) or (isinstance(row, MiningRow) and not row.english) for row in rows)
+            known = rows or not self._mined or task.metric == "map20"
+            found = (asked, len(rows) - asked) if known or not self._mined else self._mined.of(split, language)
             sides = [min([side, *limits]) for side in found]
             count, pairs = sum(sides), math.prod(sides)
         counted = self._count(task, rows, CELL_SAMPLE) or self._look_up(task, split, language, count)

@@ -32,6 +32,7 @@ from xlt.pipeline.store import METRICS, PROVENANCE, RunStore, StoredMetrics, pre
 from xlt.pipeline.training import TrainedModel, evaluation_tokens, load_model, train_run
 from xlt.retrieval.embed import embed, encode_sentences
 from xlt.retrieval.mining import mine_translations
+from xlt.retrieval.ranking import rank
 from xlt.retrieval.search import Progress as SearchProgress
 from xlt.retrieval.search import Vectors, search_engine
 from xlt.retrieval.tatoeba import retrieve
@@ -265,7 +266,8 @@ def predict_rows(
 ) -> list[Prediction]:
     """What the run's model says about the rows of one task, split and language.
 
-    Mining keeps its vectors in the folder ``keep`` and tells its ``progress``: what is done, and how much of it.
+    Mining and ranking keep their vectors in the folder ``keep`` and tell their ``progress``: what is done, and how much
+    of it.
     """
     tokens, where = evaluation_tokens(), device()
     if task.kind != "retrieval":
@@ -287,4 +289,7 @@ def predict_rows(
 
     if task.metric == "mining_f1":
         return mine_translations(rows, partial(vectors, keep=keep), progress)
+    if task.metric == "map20":
+        # What is kept of the first language is the pool of the next.
+        return rank(rows, partial(vectors, keep=keep), progress)
     return retrieve(rows, vectors)

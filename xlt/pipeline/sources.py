@@ -9,7 +9,7 @@ from pathlib import Path
 from xlt.data.files.source import FilesSource, UserFiles
 from xlt.data.perturb import Perturbation
 from xlt.data.perturbed import PerturbedSource
-from xlt.data.rows import MiningRow, Row, TextRow
+from xlt.data.rows import CandidateRow, MiningRow, QueryRow, Row, TextRow
 from xlt.data.source import Source
 from xlt.data.synonyms import read_synonyms, with_synonyms
 from xlt.data.world import WorldSource
@@ -44,7 +44,7 @@ class RecipeSource:
         rows, trained = self._source.rows(task, split, language), split == "train"
         most = task.recipe.train_examples if trained else task.recipe.test_examples
         if 0 < most < len(rows):
-            rows = _mined(rows, most) or [rows[place * len(rows) // most] for place in range(most)]
+            rows = _searched(rows, most) or [rows[place * len(rows) // most] for place in range(most)]
         if trained and task.recipe.synonyms and language == ENGLISH:
             return with_synonyms(rows, read_synonyms(self._root), task.recipe.synonyms)
         return rows
@@ -55,6 +55,7 @@ class LimitedSource:
     all.
 
     Mining keeps ``limit`` sentences of either side, first the English ones that translate a foreign one which is kept.
+    Of a pool ``limit`` candidates are kept, first the right ones of the queries that are, and of these all.
     """
 
     def __init__(self, source: Source, limit: int, lines: int | None = None) -> None:
@@ -70,11 +71,16 @@ class LimitedSource:
     def rows(self, task: Task, split: Split, language: str) -> list[Row]:
         """The first rows of the other source."""
         rows = self._source.rows(task, split, language)
-        return _mined(rows, self._limit) or rows[: self._limit]
+        return _searched(rows, self._limit) or rows[: self._limit]
 
 
-def _mined(rows: Sequence[Row], limit: int) -> list[Row]:
-    """The first sentences of either side of a mining set; none of another kind of rows."""
+def _searched(rows: Sequence[Row], limit: int) -> list[Row]:
+    """The first sentences of either side of a mining set, or queries with candidates; none of another kind of rows."""
+    queries = [row for row in rows if isinstance(row, QueryRow)][:limit]
+    if queries:
+        right = {answer for row in queries for answer in row.answers}
+        pool = sorted((row for row in rows if isinstance(row, CandidateRow)), key=lambda row: row.id not in right)
+        return [*queries, *pool[: max(limit, len(right))]]
     mined = [row for row in rows if isinstance(row, MiningRow)]
     return list(_first_of_each_side(mined, limit)) if mined else []
 

@@ -13,7 +13,7 @@ from xlt.tasks.adversarial import Adversarial
 # its batches are packed (data/packing.py).
 Kind = Literal["pair_classification", "multiple_choice", "span_qa", "tagging", "retrieval", "masked_lm"]
 # A new metric needs its record in evaluate/metrics.py, and its name here.
-Metric = Literal["accuracy", "squad", "squad_v2", "mlqa", "tag_f1", "mining_f1", "perplexity"]
+Metric = Literal["accuracy", "squad", "squad_v2", "mlqa", "tag_f1", "mining_f1", "map20", "perplexity"]
 # Metrics with a threshold that is fitted on the predictions for the dev split.
 FITTED_ON_DEV: frozenset[Metric] = frozenset({"mining_f1"})
 Split = Literal["train", "dev", "test"]

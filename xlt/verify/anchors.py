@@ -77,14 +77,15 @@ def _as_given(found: ClaimVerdict, backbone: Backbone) -> ClaimVerdict:
 
 def _fewer_rows(claim: Claim, arm: str, cells: Sequence[Printed], scores: Scores) -> str:
     """Where the claim was measured on a part of the rows that the printed values are of, in words."""
-    from xlt.data.hub.table import read_table
+    from xlt.data.hub.table import has, read_table
 
     table = read_table()
     for task in dict.fromkeys(task for cell in cells if cell.table in claim.tables for task in tasks_of(cell.quantity)):
         split = claim.split if claim.split in get_task(task).files else "test"
         found = scores.table[(scores.table["arm"] == arm) & (scores.table["task"] == task)]
         for language, count in found[found["split"] == split].groupby("language")["n"].min().items():
-            published = sum(files.rows_in.get(language, files.rows) for files in getattr(table[task], split))
+            parts = (files for files in getattr(table[task], split) if has(files, language))
+            published = sum(files.rows_in.get(language, files.rows) for files in parts)
             if count < published:
                 return f"{task} {split} has {count} rows in '{language}' here, and {published} in the published set"
     return ""

@@ -90,8 +90,8 @@ def recheck(
 
 
 def _is_short(key: CellKey) -> bool:
-    """Whether a sample of the rows can be predicted alone: mining needs all sentences, which are many."""
-    return get_task(key[0]).metric != "mining_f1"
+    """Whether a sample of the rows can be predicted alone: mining and ranking need all texts, which are many."""
+    return get_task(key[0]).metric not in ("mining_f1", "map20")
 
 
 def _problems(found: Sequence[_Found], grid: GridFile) -> Iterator[Problem]:

@@ -1,7 +1,8 @@
-"""A folder in the form of an XTREME submission, from the stored predictions of one arm of a grid."""
+"""A folder in the form of an XTREME or XTREME-R submission, from the stored predictions of arms of a grid."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -26,37 +27,50 @@ class Submission(Frozen):
 
     format: Literal[1] = 1
     """The version of this form."""
+    benchmark: str
+    """``xtreme`` or ``xtreme-r``."""
     arm: str
-    """The arm whose predictions it holds."""
+    """The arm whose predictions it holds; several, joined by commas."""
     output: str
     """The folder that was written."""
     written: Languages
     """The languages that were written, by task."""
     missing: Languages
-    """The languages of XTREME that the arm has no predictions for, by task."""
+    """The languages of the benchmark that no arm has predictions for, by task."""
+    notes: list[str]
+    """What the benchmark has beside that."""
 
 
-def write_submission(results: Path, source: Source, arm: str, output: Path) -> Submission:
-    """Write the arm's predictions for the test splits of XTREME's tasks below ``output``, a new or empty folder.
+def write_submission(
+    results: Path, source: Source, arms: Sequence[str], output: Path, benchmark: str = "xtreme"
+) -> Submission:
+    """Write predictions for the test splits of the benchmark's tasks below ``output``, a new or empty folder: of each
+    task those of the first of ``arms`` that has some.
 
     Raises:
-        UsageFault: the grid has no such arm, or ``output`` holds something.
+        UsageFault: the grid has no such arm, there is no such benchmark, or ``output`` holds something.
         IncompleteFault: a run of the arm is missing or cannot be trusted.
         DataFault: the rows of ``source`` are not those that the runs were scored on, or a prediction is impossible.
     """
     grid, store = read_grid(results), RunStore(results)
     runs, problems = read_runs(store, grid)
-    runs = [run for run in runs if run.entry.arm == arm]
-    if not arm or not runs:
-        arms = dict.fromkeys(entry.arm for entry in grid.runs if entry.arm)
-        raise UsageFault(f"The grid has no arm '{arm}'.", fix=f"--arm, one of: {', '.join(arms)}")
-    if fault := next((each for each in problems if each.run in {run.entry.folder for run in runs}), None):
-        raise IncompleteFault(f"The arm '{arm}' is not complete.", why=f"{fault.run}: {fault.what}", fix=fault.fix)
+    known = dict.fromkeys(entry.arm for entry in grid.runs if entry.arm)
+    if unknown := [arm for arm in arms if arm not in known]:
+        raise UsageFault(f"The grid has no arm '{unknown[0]}'.", fix=f"--arm, one of: {', '.join(known)}")
+    if benchmark not in BENCHMARKS:
+        raise UsageFault(f"There is no benchmark '{benchmark}'.", fix=f"--benchmark, one of: {', '.join(BENCHMARKS)}")
+    runs = sorted((run for run in runs if run.entry.arm in arms), key=lambda run: arms.index(run.entry.arm))
+    arm_of = {run.entry.folder: run.entry.arm for run in runs}
+    if fault := next((each for each in problems if each.run in arm_of), None):
+        what = f"The arm '{arm_of[fault.run]}' is not complete."
+        raise IncompleteFault(what, why=f"{fault.run}: {fault.what}", fix=fault.fix)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UsageFault(f"'{output}' is not an empty folder.", fix="--output DIR, a new folder")
     check_writable(output, "--output", "the folder of the submission")
-    asked = BENCHMARKS["xtreme"]
+    asked = BENCHMARKS[benchmark]
     cells = [(run, key, language) for run in runs for key, split, language in run.cells if split == "test"]
+    chosen = {key: run.entry.arm for run, key, _ in reversed(cells)}
+    cells = [(run, key, language) for run, key, language in cells if run.entry.arm == chosen[key]]
     # All of it before anything is written: a fault leaves no half of a submission behind.
     texts = {(key, language): _text(store, run, source, key, language) for run, key, language in cells if key in asked}
     written: Languages = {}
@@ -68,7 +82,14 @@ def write_submission(results: Path, source: Source, arm: str, output: Path) -> S
             written[key] = (*written.get(key, ()), language)
     missing = {key: tuple(each for each in asked[key] if each not in written.get(key, ())) for key in asked}
     missing = {key: languages for key, languages in missing.items() if languages}
-    return Submission(arm=arm, output=str(output), written=written, missing=missing)
+    return Submission(
+        benchmark=benchmark,
+        arm=", ".join(arms),
+        output=str(output),
+        written=written,
+        missing=missing,
+        notes=["lareqa: no form of a submission is published for it."] if benchmark == "xtreme-r" else [],
+    )
 
 
 def _text(store: RunStore, run: StoredRun, source: Source, key: str, language: str) -> str:

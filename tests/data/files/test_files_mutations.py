@@ -31,6 +31,21 @@ CHOICES = [{"label": letter, "text": f"in {letter}"} for letter in "AB"]
 COMMONSENSE = {"answerKey": "B", "question": {"stem": "Where?", "choices": CHOICES}}
 SITUATION = {"context": "A b.", "question": "Why?", "answerA": "c", "answerB": "d", "answerC": "e", "correct": "B"}
 PREMISE = {"premise": "A b.", "choice1": "c", "choice2": "d", "question": "cause", "label": 1, "idx": 0}
+BROKEN = {"context": "A b. C d.", "sentence_breaks": [[0, 4], [5, 9]], "qas": [PARAGRAPH["qas"][0]]}
+XQUAD_R = json.dumps(
+    {
+        "data": [
+            {
+                "title": "t",
+                "paragraphs": [BROKEN | {"qas": [{**BROKEN["qas"][0], "answers": [{"text": "C", "answer_start": 5}]}]}],
+            }
+        ]
+    }
+)
+SPANS = [{"start": 0, "end": 4}, {"start": 5, "end": 9}]
+TEXT = {"language": "de", "text": "A b. C d.", "sentence_spans": SPANS}
+MENTION = {"example_id": "m", "mention_span": {"start": 5, "end": 6, "text": "C"}, "entity_id": "Q1"}
+ENTITY = {"entity_id": "Q1", "description": "C is d. E", "sentence_spans": [{"start": 0, "end": 7}]}
 HEADER = "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n"
 LEAF = r"(<L (S[dcl]\NP)/NP VBZ VBZ and\/or (S[dcl]\NP_1)/NP_2>)"
 TREEBANK = [
@@ -81,6 +96,16 @@ INPUTS: list[tuple[str, str, str, dict[str, str]]] = [
     ),
     ("copa", "train", "en", {"copa/train.jsonl": f"{json.dumps(PREMISE)}\n"}),
     ("xcopa", "test", "et", {"xcopa/data/et/test.et.jsonl": f"{json.dumps(PREMISE)}\n"}),
+    ("lareqa", "test", "de", {f"lareqa/xquad-r/{code}.json": XQUAD_R for code in get_task("lareqa").languages}),
+    (
+        "mewslix",
+        "dev",
+        "de",
+        {
+            "mewslix/wikinews_mentions/dev-de.jsonl": json.dumps({"context": TEXT, "mentions": [MENTION]}),
+            "mewslix/candidate_set_entities.jsonl": json.dumps(ENTITY),
+        },
+    ),
     ("ccg", "dev", "en", {"ccg/ccg.dev": "He runs .\tNP S\\NP .\nYes .\tNP .\n"}),
     (
         "ccg",

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.data.hub.test_real_hub import CONVERTED
+from tests.data.hub.test_real_hub import CONVERTED, HERE
 from xlt.data.files.source import FilesSource
 from xlt.data.hub.archives import wanted_archives
 from xlt.data.hub.fetch import wanted_data, wanted_model
 from xlt.data.hub.table import hub_model, read_pins, read_table
 from xlt.errors import DataFault
-from xlt.tasks.catalogue import TASKS, get_task
+from xlt.tasks.catalogue import get_task
 from xlt.tasks.record import Split
 
 SHA256 = re.compile("[0-9a-f]{64}")
@@ -31,7 +31,7 @@ def test_every_repository_is_pinned_and_has_one_branch() -> None:
     assert {branch for _, branch in branches} == {"main", "refs/convert/parquet"}
     assert {name for name, branch in branches if branch != "main"} == {*CONVERTED}
     # A digest is of a file that is wanted.
-    wanted = {want.repository: want for want in wanted_data(task for key, task in TASKS.items() if key != "ccg")}
+    wanted = {want.repository: want for want in wanted_data(HERE)}
     wanted |= {model.repository: wanted_model(model.repository) for model in pins.models.values()}
     assert set(pins.sha256) <= set(wanted)
     assert all(SHA256.fullmatch(digest) for paths in pins.sha256.values() for digest in paths.values())

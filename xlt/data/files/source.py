@@ -10,6 +10,7 @@ from xlt.data.files.choices import read_commonsenseqa, read_copa, read_cosmosqa,
 from xlt.data.files.locate import check_root, found, locate, present_languages
 from xlt.data.files.pairs import read_nli_jsonl, read_pair_tsv, read_qqp_tsv
 from xlt.data.files.pretraining import groups, pretraining_sentences
+from xlt.data.files.ranking import read_lareqa, read_mewslix
 from xlt.data.files.reading import DataFile, SplitFiles, read_lines
 from xlt.data.files.spans import read_squad_json, read_tydiqa
 from xlt.data.files.tags import read_ccg, read_tags
@@ -35,6 +36,8 @@ READERS: dict[str, Callable[[SplitFiles], Iterable[Row]]] = {
     "tags": read_tags,
     "bitext": read_bitext,
     "bucc": read_bucc,
+    "lareqa": read_lareqa,
+    "mewslix": read_mewslix,
 }
 
 

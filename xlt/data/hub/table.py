@@ -132,11 +132,12 @@ def languages(entry: HubTask, task: Task, split: Split) -> tuple[str, ...]:
     if "{lang}" not in found[0].path + found[0].only:
         return (ENGLISH,)
     return tuple(
-        language for language in task.languages or found[0].languages if any(_has(files, language) for files in found)
+        language for language in task.languages or found[0].languages if any(has(files, language) for files in found)
     )
 
 
-def _has(files: HubFiles, language: str) -> bool:
+def has(files: HubFiles, language: str) -> bool:
+    """Whether these files, or a part of them, are of the language."""
     counted = files.rows or not files.rows_in or language in files.rows_in
     return bool(counted) and (not files.languages or language in files.languages)
 
@@ -158,5 +159,5 @@ def parts(entry: HubTask, task: Task, split: Split, language: str) -> list[HubFi
             }
         )
         for files in getattr(entry, split)
-        if _has(files, language)
+        if has(files, language)
     ]
