@@ -11,7 +11,7 @@ from tests.data.hub.test_real_hub import CONVERTED, HERE
 from xlt.data.files.source import FilesSource
 from xlt.data.hub.archives import wanted_archives
 from xlt.data.hub.fetch import wanted_data, wanted_model
-from xlt.data.hub.table import hub_model, read_pins, read_table
+from xlt.data.hub.table import has, hub_model, read_pins, read_table
 from xlt.errors import DataFault
 from xlt.tasks.catalogue import get_task
 from xlt.tasks.record import Split
@@ -46,6 +46,17 @@ def test_what_is_wanted_is_wanted_at_its_pin() -> None:
     ):
         (want,) = wanted_data([get_task(task)])
         assert (want.repository, want.revision, want.branch) == (repository, revision, branch)
+
+
+def test_of_two_repositories_each_has_its_own_languages() -> None:
+    for split in ("dev", "test"):
+        found = {
+            language: [files.repository for files in getattr(read_table()["panx"], split) if has(files, language)]
+            for language in get_task("panx").languages
+        }
+        added = {language for language, repositories in found.items() if repositories == ["unimelb-nlp/wikiann"]}
+        assert added == set("az gu lt pa pl qu ro uk".split())
+        assert all(found[language] == ["google/xtreme"] for language in found if language not in added)
 
 
 @pytest.mark.parametrize(
