@@ -106,6 +106,15 @@ def test_tests_of_a_study_share_the_level() -> None:
     assert [(test.decision, test.level) for test in both] == [("not told from 0", 0.025), ("not told from 0", 0.025)]
 
 
+def test_a_test_without_seeds_makes_the_others_no_easier() -> None:
+    seen = [seed(number, gain) for number, gain in enumerate([(1, 0), (2, 0), (0.4, 0), (1.7, 0), (0.1, 0)])]
+    one = DIFFERENCE.model_copy(update={"tasks": ["udpos"]})
+    lacking = DIFFERENCE.model_copy(update={"arm": "b", "against": "a", "tasks": ["xquad"]})
+    assert answered(seen, one=one).tests[0].decision == "above 0"
+    found = answered(seen, one=one, two=lacking).tests
+    assert [(test.level, test.decision) for test in found] == [(0.025, "not told from 0"), (None, "not verifiable")]
+
+
 def test_a_seed_that_lacks_a_run_is_left_out_and_its_problem_is_told() -> None:
     lacking = Observed(3, {("b", "udpos", "de"): 1.0}, {}, ("seed 3: a run is damaged",))
     found = answered([seed(0, (1, 1)), seed(1, (1, 2)), seed(2, (2, 2)), lacking], gain=DIFFERENCE)

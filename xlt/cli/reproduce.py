@@ -57,7 +57,8 @@ def reproduce(
     """
     if study:
         refuse_options_of_a_tier(part, seed, shard, where, golden)
-        reproduce_study(study, tier, data, engine, model, results, search)
+        repeated = _repeated(engine, where, shard=shard, search=search)
+        reproduce_study(study, tier, data, engine, model, results, repeated)
         return
     began = time.monotonic()
     described = tiers.read_tier(tier)

@@ -6,7 +6,7 @@ beside them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -48,6 +48,7 @@ class _Setup(NamedTuple):
     builder: partial[grid.GridBuilder]
     settings: engines.EngineSettings
     at_once: int
+    repeated: Mapping[str, str]
 
 
 def refuse_options_of_a_tier(
@@ -66,19 +67,20 @@ def reproduce_study(
     engine: options.EngineOptions,
     model: str,
     results: Path,
-    search: options.Search,
+    repeated: Mapping[str, str],
 ) -> None:
     """Make the runs of the study ``name`` in the size of a tier, seed by seed, and answer it.
 
-    Ends with exit code 0 where all seeds have their say in every test, 1 where something stored cannot be trusted, 5
-    where runs are missing.
+    ``repeated`` are the options that the command must have when it is repeated. Ends with exit code 0 where all seeds
+    have their say in every test, 1 where a model collapsed or something stored cannot be trusted, 5 where runs are
+    missing.
 
     Raises:
         UsageFault: there is no such study, or it does not come in this size.
     """
     study = studies.read_study(name)
     form, tier = study.form(size), study.tier(size)
-    options.use_search(search)
+    options.use_search(repeated.get("search"))
     request(tier.numerics)  # before numpy and torch are loaded, by whatever comes next
     named = data.source_options(next(iter(tier.sources)))
     chosen = tier.chosen_parts(named.name, ())
@@ -97,7 +99,7 @@ def reproduce_study(
     builder = partial(
         grid.GridBuilder, tier, source, precision=options.precision(), engine=settings.engine, model=instead
     )
-    setup = _Setup(form, tier, named, source, builder, settings, at_once)
+    setup = _Setup(form, tier, named, source, builder, settings, at_once, repeated)
     seeding.deterministic(True)
     seen = [_seed(setup, seed, results) for seed in form.seeds]
     found = answers.answer(study, size, read_from, seen)
@@ -120,7 +122,7 @@ def _seed(setup: _Setup, seed: int, results: Path) -> answers.Observed:
         make = partial(
             executor.Executor, store=runs, settings=setup.settings, progress=bars, threads=setup.tier.threads
         )
-        planned = setup.builder(seed=seed).grid()
+        planned = replace(setup.builder(seed=seed).grid(), options=dict(setup.repeated))
         make(source=setup.source, source_options=setup.named, parallel_runs=setup.at_once).run_grid(planned)
     made = executor.with_retries(planned, runs)
     noisy: list[tuple[perturbed.PerturbedSource, list[studies.PerturbedRun]]] = []
@@ -154,6 +156,7 @@ def shown(found: answers.StudyAnswer) -> Shown:
     if found.limit:
         yield f"Of each split the first {found.limit} rows were used: with all of them the answer may be another."
     yield from (f"It does not say: {each}" for each in found.cannot_say)
+    yield from found.left_out
     yield from found.problems
 
 
@@ -174,7 +177,7 @@ def _tests(found: answers.StudyAnswer) -> rich_table.Table:
 
 
 def _code(found: answers.StudyAnswer) -> ExitCode:
-    if found.problems:
+    if found.problems or found.left_out:
         return ExitCode.DEVIATES
     whole = all(len(test.per_seed) == len(found.seeds) for test in found.tests)
     return ExitCode.OK if whole else ExitCode.INCOMPLETE

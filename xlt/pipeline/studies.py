@@ -228,20 +228,25 @@ def other_languages(source: Source, task: Task) -> list[str]:
 def perturbed_runs(
     form: Form, tier: Tier, grid: Grid, source: PerturbedSource, store: RunStore
 ) -> Iterator[PerturbedRun]:
-    """The evaluations on perturbed rows of all arms of a ``grid`` whose runs are complete."""
+    """The evaluations on perturbed rows of all models of a ``grid`` that were trained to their end."""
     for key in form.perturbed:
         task = get_task(key)
         split, languages = scored_split(source, task), other_languages(source, task)
         for run in grid.runs:
             if run.phase == "target" and key in run.evaluate:
                 start = _scored_model(run, grid, store)
+                if start is None:
+                    continue
                 options = SingleOptions(tier, run.seed, run.precision, languages=languages, splits=[split])
                 yield PerturbedRun(run.arm, single_spec("target", key, source, start, options, train=False), start)
 
 
-def _scored_model(run: RunSpec, grid: Grid, store: RunStore) -> StartingModel:
-    """The model whose predictions a run holds: what it trained, else what it starts from."""
+def _scored_model(run: RunSpec, grid: Grid, store: RunStore) -> StartingModel | None:
+    """The model whose predictions a run holds: what it trained, else what it starts from. None if its training came to
+    nothing."""
     if not run.train and run.parent is None:
         return StartingModel(checkpoint_folder(run.backbone.name), run.backbone)
     trained = run if run.train else grid.find(str(run.parent))
+    if store.check(trained).state != "done":
+        return None
     return StartingModel(store.path(trained.folder) / "model", run.backbone, trained.hash, run.source.name)

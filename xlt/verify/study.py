@@ -24,7 +24,7 @@ from xlt.pipeline.store import RunStore
 from xlt.pipeline.studies import Analysis, Form, PerturbedRun, Study, scored_split
 from xlt.tasks.catalogue import get_task
 from xlt.tasks.record import ENGLISH
-from xlt.verify.cells import read_cells
+from xlt.verify.cells import collapsed_cells, read_cells
 from xlt.verify.comparison import LEVEL, Matrix, estimate, holm, mean
 from xlt.verify.detectable import smallest_shown
 from xlt.verify.robustness import MEAN, degradations
@@ -48,6 +48,8 @@ class Observed:
     """What they lose on perturbed rows, the mean over the perturbations, in points."""
     problems: tuple[str, ...]
     """What is missing or cannot be trusted."""
+    left_out: tuple[str, ...] = ()
+    """Models whose scores are no result, and why."""
 
 
 class ArmRow(Frozen):
@@ -126,6 +128,8 @@ class StudyAnswer(Frozen):
     """The seeds that were looked at."""
     problems: list[str]
     """What is missing or cannot be trusted; tests leave such seeds out."""
+    left_out: list[str]
+    """Models whose scores are no result, and why; tests that need one leave its seed out."""
     cannot_say: list[str]
     """What the answer does not say."""
 
@@ -138,15 +142,24 @@ def observe(
     check_source(grid, source)
     found = read_cells(store, source, grid)
     scores: Measured = {}
+    left_out = {(cell.arm, cell.task): cell.collapse for cell in collapsed_cells(found.cells)}
+    collapsed = [run.entry for run in found.runs if run.provenance and run.provenance.collapsed]
+    for entry in collapsed:
+        of_it = [(entry.arm, task) for task in entry.evaluate]
+        of_arm = [key for key in ((cell.arm, cell.task) for cell in found.cells) if key[0] == entry.arm]
+        why = f"{entry.folder}: it collapsed: it is at chance on English dev."
+        left_out |= dict.fromkeys(of_arm if entry.phase == "intermediate" else of_it, why)
     targets = {run.entry.folder for run in found.runs if run.entry.phase == "target"}
     for cell in found.cells:
-        if cell.run in targets and cell.split == scored_split(source, get_task(cell.task)):
+        scored = cell.run in targets and cell.split == scored_split(source, get_task(cell.task))
+        if scored and (cell.arm, cell.task) not in left_out:
             scores[cell.arm, cell.task, cell.language] = cell.score
     lost: dict[Place, list[float]] = {}
     for rows, runs in perturbed:
         for run in runs:
             for each in degradations(store, rows, [run.spec]):
-                if each.case == "average" and each.changed and each.language != MEAN:
+                measured = each.case == "average" and each.changed and each.language != MEAN
+                if measured and (run.arm, each.task) not in left_out:
                     lost.setdefault((run.arm, each.task, each.language), []).append(each.value)
     return Observed(
         seed=grid.seed,
@@ -165,7 +178,9 @@ def answer(study: Study, tier: str, source: SourceSpec, seen: Sequence[Observed]
     numbers = {name: _numbers(test, seen) for name, test in form.tests.items()}
     estimates = {name: estimate([*found.values()]) for name, found in numbers.items() if len(found) > 1}
     p = {name: found.p_within(0.0) for name, found in estimates.items()}
-    levels = dict(zip(p, holm([*p.values()]), strict=True))
+    # A test without seeds stays in the family: what is missing must not make the others easier.
+    missing = [1.0] * (len(numbers) - len(p))
+    levels = dict(zip(p, holm([*p.values(), *missing]), strict=False))
     tests = [
         _answered(name, test, numbers[name], levels.get(name), LEVEL / len(form.tests), len(form.seeds))
         for name, test in form.tests.items()
@@ -183,6 +198,7 @@ def answer(study: Study, tier: str, source: SourceSpec, seen: Sequence[Observed]
         arms=list(_arm_rows(form, seen)),
         seeds=[each.seed for each in seen],
         problems=[problem for each in seen for problem in each.problems],
+        left_out=[why for each in seen for why in each.left_out],
         cannot_say=study.cannot_say,
     )
 
