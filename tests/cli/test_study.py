@@ -79,16 +79,6 @@ def test_a_study_runs_its_seeds_and_answers_and_the_same_command_finds_all_of_it
     assert (verified.document["tier"], verified.document["problems"]) == ("QT-tiny", [])
 
 
-def test_edited_predictions_are_found_and_the_study_says_so(invoke: Invoke, command: list[str], tmp_path: Path) -> None:
-    assert invoke(*command).code == ExitCode.OK
-    (metrics,) = (tmp_path / "results" / "seed-1" / "runs" / "target").glob("mnli.tatoeba-*/metrics.json")
-    metrics.write_text(metrics.read_text("utf-8").replace("0", "1"), "utf-8")
-    # The damaged run is made again, as by every command that resumes.
-    healed = invoke(*command)
-    assert healed.code == ExitCode.OK, healed.err
-    assert "is damaged and will be made again" in healed.out
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [

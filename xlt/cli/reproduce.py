@@ -55,9 +55,9 @@ def reproduce(
 
     All runs are made, verified and reported. The same command resumes where it was interrupted.
     """
+    repeated = _repeated(engine, where, shard=shard, search=search)
     if study:
         refuse_options_of_a_tier(part, seed, shard, where, golden)
-        repeated = _repeated(engine, where, shard=shard, search=search)
         reproduce_study(study, tier, data, engine, model, results, repeated)
         return
     began = time.monotonic()
@@ -83,8 +83,7 @@ def reproduce(
     settings = settings if queue else tested(settings, auto=engine.engine == "auto")
     builder = partial(grid.GridBuilder, described, source, seed=seed, precision=precision, engine=settings.engine)
     with _fetching_all(tier, named.name, part or (), instead):
-        planned = builder(parts=chosen, model=instead).grid()
-    planned = replace(planned, options=_repeated(engine, where, shard=shard, search=search))
+        planned = replace(builder(parts=chosen, model=instead).grid(), options=repeated)
     _say_planned(planned, described.plan(named.name), source, queue)
     if queue and where.dry_run:
         _show_jobs(queue, planned, store.RunStore(results))
