@@ -31,8 +31,10 @@ Invoke = Callable[..., Outcome]
 
 
 @pytest.fixture
-def invoke(capfd: pytest.CaptureFixture[str]) -> Invoke:
+def invoke(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Invoke:
     """Run ``xlt`` with the arguments given, its streams separated as in a process of its own."""
+    # How this process computes is for all tests in it: a tier's wish would last.
+    monkeypatch.setattr("xlt.numerics.request_fast", lambda: None)
 
     def run(*arguments: str) -> Outcome:
         code = app.run(list(arguments))

@@ -359,8 +359,9 @@ def test_train_in_another_language(invoke: Invoke, results: Path, tiny_files: Pa
     command = ("train", "xnli", "--model", str(run_folder(results, "mlm")), "--steps", "2", "--batch-size", "4")
     command += ("--data-root", str(files), "--results", str(tmp_path / "results"), "--source-language")
     refused = invoke(*command, "sw")
-    assert refused.code == ExitCode.USAGE
-    assert "no language 'sw' in the split 'train' of 'mnli'" in refused.err
+    assert refused.code == ExitCode.DATA
+    assert "There is no training set of 'mnli' in the language 'sw'." in refused.err
+    assert "translated/sw below the data root" in refused.err
     shutil.copytree(files / "mnli", files / "translated/sw/mnli")
     made = invoke(*command, "sw", "--json").document
     spec = json.loads((tmp_path / "results" / made["folder"] / "spec.json").read_text("utf-8"))

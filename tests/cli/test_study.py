@@ -14,29 +14,28 @@ from xlt.verify.study import StudyAnswer
 
 STUDY = """
 name = "QT"
-question = "Does NLI first make a model more robust?"
+question = "Does SQuAD first make a model more robust?"
 hypothesis = "It does."
 decision = "By a t test over seeds."
 cannot_say = ["Anything: these are a few steps."]
 [forms.tiny]
 seeds = [0, 1]
 perturbations = ["letter-swap:0.5"]
-perturbed = ["xnli", "tatoeba"]
+perturbed = ["tatoeba"]
 [forms.tiny.arms]
-baseline = { targets = ["xnli", "tatoeba"] }
-mnli = { intermediate = ["mnli"], targets = ["xnli", "tatoeba"] }
+baseline = { targets = ["tatoeba"] }
+squad = { intermediate = ["squad"], targets = ["tatoeba"] }
 [forms.tiny.tests.robust]
-about = "the degradation after NLI minus that of the baseline"
+about = "the degradation after SQuAD minus that of the baseline"
 statistic = "difference"
 measure = "degradation"
-tasks = ["tatoeba"]
-arm = "mnli"
+arm = "squad"
 against = "baseline"
 expected = "below 0"
 [forms.tiny.tests.clean]
-about = "the score after NLI minus that of the baseline"
+about = "the score after SQuAD minus that of the baseline"
 statistic = "difference"
-arm = "mnli"
+arm = "squad"
 against = "baseline"
 """
 
@@ -71,12 +70,21 @@ def test_a_study_runs_its_seeds_and_answers_and_the_same_command_finds_all_of_it
     assert found.answer.startswith(("Open", "Supported", "Contradicted"))
     # What noise costs is what xlt evaluate --perturb says of the same runs: the mean over other languages than English.
     by_arm = {(row.arm, row.task): row.degradation for row in found.arms}
-    assert {arm for arm, _ in by_arm} == {"baseline", "mnli"}
+    assert {arm for arm, _ in by_arm} == {"baseline", "squad"}
     again = invoke(*command, "--json")
     assert again.document == json.loads((results / "study.json").read_text("utf-8"))
     assert "0 to do" in again.err
     verified = invoke("verify", "--data-root", str(tiny_files), "--results", str(results / "seed-0"), "--json")
     assert (verified.document["tier"], verified.document["problems"]) == ("QT-tiny", [])
+    of_all = invoke("verify", "--data-root", str(tiny_files), "--results", str(results))
+    assert of_all.code == ExitCode.USAGE
+    assert "holds a study: each of its 2 seeds is a results folder" in of_all.err
+    # What is expected cannot be changed once there are results.
+    path = tmp_path / "artifact" / "studies" / "QT.toml"
+    path.write_text(STUDY.replace("below 0", "above 0"), "utf-8")
+    changed = invoke(*command)
+    assert changed.code == ExitCode.USAGE
+    assert "is not what it was when the first run" in changed.err
 
 
 @pytest.mark.parametrize(
@@ -86,6 +94,7 @@ def test_a_study_runs_its_seeds_and_answers_and_the_same_command_finds_all_of_it
         (["--study", "Q3", "--tier", "paper"], "has no form for the tier 'paper'"),
         (["--study", "Q3", "--seed", "1"], "A study has its own seeds"),
         (["--study", "Q3", "--executor", "slurm", "--gpus", "1"], "its runs are made on this machine"),
+        (["--study", "Q3", "--dry-run"], "--dry-run are for jobs of SLURM"),
     ],
 )
 def test_what_a_study_cannot_do_is_refused(invoke: Invoke, options: list[str], message: str) -> None:

@@ -37,7 +37,8 @@ def test_real_files_through_all_phases(data_root: Path, tiny_grid: TinyGrid, tmp
     assert watcher.finished == [run.name for run in grid.runs]
     assert watcher.losses[11] < watcher.losses[0]
 
-    languages = {key: get_task(key).languages for key in ("xnli", "xquad", "tatoeba")}
+    languages = {key: source.languages(get_task(key), "test") for key in ("xnli", "xquad", "tatoeba")}
+    assert [len(each) for each in languages.values()] == [15, 12, 36]
     for run in grid.runs:
         metrics = json.loads((store.path(run.folder) / "metrics.json").read_text("utf-8"))
         if run.phase == "target":

@@ -262,3 +262,17 @@ def test_a_process_killed_at_any_moment_leaves_no_broken_file_and_no_run_that_co
         assert after in (before, number)
     # What they left is in nobody's way.
     assert outcomes[-1] == {"killed": False, "state": "done", "grid": 70, "left": []}
+
+
+def test_a_recipe_that_is_none_is_a_damaged_spec(tmp_path: Path) -> None:
+    _, folder = written(tmp_path)
+    for old, new in (('"learning_rate"', '"learning\\u001brate"'), ('"recipe": {', '"recipe": {"easiest": 0.5, ')):
+        text = (folder / SPEC_FILE).read_text("utf-8")
+        assert old in text
+        other = tmp_path / f"other-{len(new)}"
+        other.mkdir()
+        (other / SPEC_FILE).write_text(text.replace(old, new, 1), "utf-8")
+        with pytest.raises(DataFault, match="is not a run of xlt") as told:
+            read_spec(other)
+        assert str(told.value.why).startswith("Its recipe is none: ")
+        assert str(told.value.why).isprintable()

@@ -94,7 +94,7 @@ def test_a_step_of_a_gpu_launches_few_kernels(monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setattr(kind, "run", lambda function, *_, **__: launched.append(function.fn.__name__))
     monkeypatch.setattr(switch, "INTERPRETED", True)
     for module in (xlt_kernels.attention, xlt.model.attention):
-        monkeypatch.setattr(module, "ragged_attention", lambda _: varlen_attention)
+        monkeypatch.setattr(module, "ragged_attention", lambda *_: varlen_attention)
     engine = GraphEngine(model(num_attention_heads=2, vocab_size=2000), batch_stream().recipe, 12, GRAPH)
     found = issued(lambda batch: [launched.clear(), engine._run(batch, 1e-3)], in_bucket)
     engine.close()

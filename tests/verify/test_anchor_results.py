@@ -58,7 +58,7 @@ def results(root: Path, source: Tatoeba) -> Path:
     grid = GridBuilder(tier, source, seed=0, precision="fp32", parts=["A1"]).grid()
 
     def predict(spec: RunSpec, task: Task, split: Split, language: str, rows: list[Row]) -> list[Prediction]:
-        right = round(PRINTED[language] / 100 * len(rows))
+        right = round(PRINTED.get(language, 50.0) / 100 * len(rows))
         return said(task, rows, [2] * right + [0] * (len(rows) - right))
 
     return write_results(root, grid, source, predict, {"device": "none: constructed", "world_size": 1})

@@ -480,7 +480,7 @@ def test_a_prediction_that_its_row_cannot_have_is_not_submitted(
     assert before in text
     put(results, f"predictions/{name}.jsonl.gz", gzip.compress(text.replace(before, after)), run)
     with pytest.raises(DataFault, match=r"predict characters outside|something else than"):
-        write_submission(results.root, results.source, "baseline", tmp_path / "new")
+        write_submission(results.root, results.source, ["baseline"], tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-
 import numpy as np
 import pytest
 from scipy import stats
@@ -11,7 +9,7 @@ from scipy import stats
 from xlt.pipeline.spec import SourceSpec
 from xlt.pipeline.studies import Analysis, Form, Study
 from xlt.pipeline.tiers import Arm
-from xlt.verify.study import Observed, StudyAnswer, answer, beforehand, correlation
+from xlt.verify.study import Observed, StudyAnswer, answer, beforehand
 from xlt.verify.study_page import render
 
 DIFFERENCE = Analysis(
@@ -21,7 +19,8 @@ LANGUAGES = ("de", "sw", "ur", "th", "el")
 
 
 def study(seeds: int, **tests: Analysis) -> Study:
-    form = Form(seeds=[*range(seeds)], arms={"a": Arm(), "b": Arm()}, tests=tests)
+    arms = {name: Arm(targets=["udpos", "panx"]) for name in ("a", "b", "c", "d", "base")}
+    form = Form(seeds=[*range(seeds)], arms=arms, tests=tests)
     return Study(
         name="QT",
         question="Is it <b>so</b>?",
@@ -45,25 +44,35 @@ def seed(number: int, gains: tuple[float, float], problems: tuple[str, ...] = ()
     return Observed(number, scores, {}, problems)
 
 
-def test_spearman_s_correlation_is_scipy_s_and_the_partial_one_that_of_residuals() -> None:
-    draw = random.Random(5)
-    for _ in range(20):
-        x, y, z = ([draw.choice([1.0, 2.0, 3.0, 4.5, 7.0]) for _ in range(9)] for _ in range(3))
-        assert correlation(x, y) == pytest.approx(stats.spearmanr(x, y).statistic)
-        ranks = [stats.rankdata(each) for each in (x, y, z)]
-        # Pearson's of what a straight line in the ranks of z leaves of the ranks of x and y (DERIVED: its definition).
-        left = [each - np.polyval(np.polyfit(ranks[2], each, 1), ranks[2]) for each in ranks[:2]]
-        assert correlation(x, y, z) == pytest.approx(stats.pearsonr(*left).statistic)
-
-
-def test_a_correlation_with_what_does_not_vary_is_no_number() -> None:
-    assert np.isnan(correlation([1, 1, 1, 1], [1, 2, 3, 4]))
-    assert np.isnan(correlation([1, 2, 3, 4], [4, 1, 3, 2], [1, 2, 3, 4]))
+def test_a_test_without_its_scores_is_not_verifiable() -> None:
     found = answered(
         [Observed(0, {}, {}, ()), Observed(1, {}, {}, ())],
         one=Analysis(about="", statistic="arms", by={"a": 1, "b": 2, "c": 3, "d": 4}, expected="below 0"),
     )
     assert (found.tests[0].per_seed, found.tests[0].decision) == ({}, "not verifiable")
+
+
+def test_arms_are_held_against_their_numbers_within_seeds() -> None:
+    by = {"a": 100.0, "b": 200.0, "c": 400.0, "d": 800.0}
+    order = {"a": 4.0, "b": 3.0, "c": 2.0, "d": 1.0}
+
+    def one(number: int, base: float, clean: dict[str, float]) -> Observed:
+        scores = {(arm, "udpos", at): value for arm, value in clean.items() for at in LANGUAGES}
+        lost = {(arm, "udpos", at): base + value for arm, value in order.items() for at in LANGUAGES}
+        return Observed(number, scores, lost, ())
+
+    test = Analysis(about="it", statistic="arms", measure="degradation", by=by, tasks=["udpos"], expected="below 0")
+    given = test.model_copy(update={"given": "score", "expected": ""})
+    # Seeds differ by far more than arms do: only the order within a seed counts.
+    seen = [one(number, 40.0 * number, {"a": 50, "b": 60, "c": 55, "d": 52}) for number in range(4)]
+    found, partial = answered(seen, rows=test, rows_given_score=given).tests
+    assert (found.value, found.decision, found.per_seed) == (-1.0, "below 0", dict.fromkeys(range(4), -1.0))
+    assert partial.decision == "below 0"
+    # Where the clean score has the order of the rows, nothing is left of one beside the other; that is no relation.
+    same = [one(number, 0.0, {"a": 1, "b": 2, "c": 3, "d": 4}) for number in range(4)]
+    nothing = answered(same, rows_given_score=given).tests[0]
+    assert (nothing.value, nothing.p, nothing.decision) == (0.0, 1.0, "not told from 0")
+    assert nothing.per_seed == dict.fromkeys(range(4), 0.0)
 
 
 def test_a_difference_is_the_mean_over_seeds_with_the_interval_of_a_t_test() -> None:
@@ -113,6 +122,21 @@ def test_a_test_without_seeds_makes_the_others_no_easier() -> None:
     assert answered(seen, one=one).tests[0].decision == "above 0"
     found = answered(seen, one=one, two=lacking).tests
     assert [(test.level, test.decision) for test in found] == [(0.025, "not told from 0"), (None, "not verifiable")]
+
+
+def test_numbers_that_are_all_the_same_show_nothing() -> None:
+    found = answered([seed(number, (2.0, 2.0)) for number in range(3)], gain=DIFFERENCE).tests[0]
+    assert (found.value, found.decision) == (2.0, "not told from 0")
+
+
+def test_a_seed_that_lacks_a_task_or_a_language_of_one_side_is_left_out() -> None:
+    whole = [seed(number, (1.0, 2.0 + number)) for number in range(3)]
+    lacks_task = Observed(3, {key: value for key, value in seed(3, (1, 2)).scores.items() if key[1] != "panx"}, {}, ())
+    lacks_language = Observed(4, {**seed(4, (1, 2)).scores}, {}, ())
+    del lacks_language.scores["a", "udpos", "ur"]
+    gain = DIFFERENCE.model_copy(update={"tasks": []})  # all that both arms have
+    found = answered([*whole, lacks_task, lacks_language], gain=gain).tests[0]
+    assert (*found.per_seed,) == (0, 1, 2)
 
 
 def test_a_seed_that_lacks_a_run_is_left_out_and_its_problem_is_told() -> None:

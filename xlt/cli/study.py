@@ -22,7 +22,6 @@ from xlt.errors import ExitCode, UsageFault
 from xlt.numerics import request
 
 with lazily():
-    from xlt import files
     from xlt.cli import progress
     from xlt.data import perturbed
     from xlt.data import source as rows
@@ -55,6 +54,8 @@ def refuse_options_of_a_tier(
     part: options.Parts, seed: int, shard: bool, where: options.ClusterOptions, golden: bool | None
 ) -> None:
     """Raise ``UsageFault`` for what a study decides itself, or has not."""
+    if where.executor == "processes":
+        where.queue(options.EngineOptions(), shard=shard)  # refuses what is for jobs of SLURM
     if part or seed or shard or where.executor != "processes" or golden is not None:
         why = "A study has its own seeds, and its runs are made on this machine."
         raise UsageFault(why, fix="Leave --part, --seed, --shard, --executor and --golden out.")
@@ -90,7 +91,7 @@ def reproduce_study(
     read_from = spec.SourceSpec(name=source.name, settings=source.settings)
     for seed in form.seeds:
         executor.refuse_another(_folder(results, seed), tier.name, read_from, seed, instead)
-    files.check_writable(results)
+    studies.keep(study, results)
     say(f"Study {study.name}: {study.question}\nHypothesis: {study.hypothesis}")
     for line in _beforehand(form):
         say(line)

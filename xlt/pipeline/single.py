@@ -150,6 +150,13 @@ def single_spec(
     check_use(task_key, has_model=start is not None, train=train)
     tier = _tier((task_key, trained), source.name, start, options)
     builder = GridBuilder(tier, source, seed=options.seed, precision=options.precision, engine=options.engine)
+    if train and (language := options.source_language) and language not in source.languages(get_task(trained), "train"):
+        raise DataFault(
+            f"There is no training set of '{trained}' in the language '{language}'.",
+            why=f"Training sets of other languages lie in translated/{language} below the data root, "
+            "in the layout of the official files.",
+            fix=f"Put it there, or leave --source-language {language} out.",
+        )
     is_intermediate = any(task_key == each.key for each in (*INTERMEDIATE, *XTREME_R_TRAINING))
     default: Phase = "pretrain" if start is None else "intermediate" if is_intermediate else "target"
     # A colon is no character for the names of files.

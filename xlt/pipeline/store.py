@@ -327,7 +327,13 @@ _PROVENANCE = TypeAdapter(Provenance)
 def read_spec(folder: Path) -> RunSpec:
     """The spec stored in a run's folder; ``DataFault`` if there is none that can be read."""
     what = f"'{folder.name}' is not a run of xlt: its {SPEC} cannot be read."
-    return read_json(folder / SPEC, _RUN_SPEC, what=what, fix="Give the folder of a run, RESULTS/runs/PHASE/NAME-HASH.")
+    fix = "Give the folder of a run, RESULTS/runs/PHASE/NAME-HASH."
+    spec = read_json(folder / SPEC, _RUN_SPEC, what=what, fix=fix)
+    try:
+        spec.training_recipe()
+    except (TypeError, ValueError) as error:
+        raise DataFault(what, why=printable(f"Its recipe is none: {error}")[:300], fix=fix) from error
+    return spec
 
 
 def read_metrics(folder: Path) -> StoredMetrics:

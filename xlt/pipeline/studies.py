@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
@@ -14,6 +15,7 @@ from xlt.data.perturb import Perturbation
 from xlt.data.perturbed import PerturbedSource
 from xlt.data.source import Source
 from xlt.errors import UsageFault
+from xlt.files import check_writable, writable, write_bytes
 from xlt.frozen import Frozen
 from xlt.pipeline.checkpoint import checkpoint_folder
 from xlt.pipeline.grid import Grid
@@ -26,14 +28,16 @@ from xlt.tasks.catalogue import get_task
 from xlt.tasks.record import ENGLISH, Split, Task
 
 PART = "study"
+KEPT = "study.toml"  # in a results folder, the study as it was before its first run
 
 
 class Analysis(Frozen):
-    """One test of a study. Each seed gives one number, and the mean of these numbers is compared with zero.
+    """One test of a study, whose number is compared with zero: by a t test over seeds, of each of which it is the mean.
 
     ``difference``: the mean of ``measure`` over tasks and languages of ``arm``, minus that of ``against``.
-    ``arms``: Spearman's correlation, over the arms of ``by``, of their numbers there with the mean of ``measure``;
-    with ``given = "score"`` the partial one, given the mean score on clean rows.
+    ``arms``: Spearman's correlation, over the arms of ``by``, of their numbers there with the mean of ``measure``, from
+    the ranks within each seed; with ``given = "score"`` the partial one, given the mean score on clean rows. The test
+    permutes within seeds.
     ``languages``: Spearman's correlation, over languages, of the score of ``order`` with the difference between ``arm``
     and ``against``; the mean over tasks.
     """
@@ -44,7 +48,7 @@ class Analysis(Frozen):
     measure: Literal["score", "degradation"] = "score"
     """The score on clean rows, or what it loses on perturbed ones; both of languages other than English."""
     tasks: list[str] = []
-    """The target tasks; all that were measured unless given."""
+    """The target tasks; unless given all that every arm of the test has, of degradations those that are perturbed."""
     arm: str = ""
     against: str = ""
     order: str = ""
@@ -108,6 +112,12 @@ class Study(Frozen):
     """What the answer does not say."""
     forms: dict[str, Form]
     """The study by the name of a tier, whose backbone, sources and recipes it takes."""
+
+    def tasks(self, test: Analysis, form: Form) -> list[str]:
+        """The tasks that ``test`` looks at."""
+        shared = set[str].intersection(*({*form.arms[arm].targets} for arm in test.arms))
+        shared &= {*form.perturbed} if test.measure == "degradation" else shared
+        return test.tasks or sorted(shared)
 
     def form(self, tier: str) -> Form:
         """The study in the size of ``tier``; ``UsageFault`` if it has none."""
@@ -180,6 +190,26 @@ def read_study(name: str) -> Study:
     return study
 
 
+def keep(study: Study, results: Path) -> None:
+    """Write the study's file into its results folder, before its first run.
+
+    Raises:
+        UsageFault: the folder holds runs of the study as it was before it was changed.
+        EnvironmentFault: it cannot be written.
+    """
+    now, path = (artifact_root() / "studies" / f"{study.name}.toml").read_bytes(), results / KEPT
+    if path.is_file() and path.read_bytes() != now:
+        raise UsageFault(
+            f"The study {study.name} is not what it was when the first run in '{results}' was made.",
+            why=f"Its file differs from {KEPT} there. What is expected, and how it is decided, is fixed beforehand.",
+            fix="Restore artifact/studies, or choose another folder: --results DIR",
+        )
+    check_writable(results)
+    with writable(results):
+        results.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, now)
+
+
 def _check(study: Study, size: str, form: Form) -> None:
     """Raise ``ValueError`` or ``UsageFault`` where parts of a form do not fit each other."""
     tier = study.tier(size)
@@ -194,14 +224,16 @@ def _check(study: Study, size: str, form: Form) -> None:
                 )
                 if capped and name in test.by and test.by[name] != capped:
                     raise ValueError(f"the arm {name} trains on {capped} rows, not on {test.by[name]:g}")
+    for text in form.perturbations:
+        for key in form.perturbed:
+            Perturbation.parse(text).check(get_task(key))
     for name, test in form.tests.items():
         if unknown := test.arms - form.arms.keys():
             raise ValueError(f"the test {name} needs the arm {sorted(unknown)[0]}")
         if test.measure == "degradation" and not form.perturbations:
             raise ValueError(f"the test {name} needs perturbations")
-    for text in form.perturbations:
-        for key in form.perturbed:
-            Perturbation.parse(text).check(get_task(key))
+        if not study.tasks(test, form):
+            raise ValueError(f"the arms of the test {name} share no task")
 
 
 class PerturbedRun(NamedTuple):
@@ -238,7 +270,10 @@ def perturbed_runs(
                 if start is None:
                     continue
                 options = SingleOptions(tier, run.seed, run.precision, languages=languages, splits=[split])
-                yield PerturbedRun(run.arm, single_spec("target", key, source, start, options, train=False), start)
+                spec = single_spec("target", key, source, start, options, train=False)
+                # By their names alone, two arms' evaluations could not be told apart while they are made.
+                named = spec.model_copy(update={"name": f"{run.arm}.{spec.name}"})
+                yield PerturbedRun(run.arm, named, start)
 
 
 def _scored_model(run: RunSpec, grid: Grid, store: RunStore) -> StartingModel | None:

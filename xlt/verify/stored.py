@@ -33,6 +33,7 @@ from xlt.pipeline.store import (
     read_provenance,
     read_spec,
 )
+from xlt.pipeline.studies import KEPT
 from xlt.pipeline.tiers import read_tier, tier_names
 from xlt.printable import printable
 from xlt.strict_json import read_json
@@ -256,6 +257,7 @@ def read_grid(results: Path) -> GridFile:
     Raises:
         IncompleteFault: there is none.
         DataFault: it cannot be read.
+        UsageFault: the folder holds a study, whose seeds have folders of their own.
     """
     _check_place(results)
     path = results / "grid.json"
@@ -265,6 +267,11 @@ def read_grid(results: Path) -> GridFile:
         grid = read_json(path, _GRID_FILE, what="The file grid.json of the results folder cannot be read.", fix=AGAIN)
     except DataFault as fault:
         if isinstance(fault.__cause__, FileNotFoundError):
+            if seeds := sorted(results.glob("seed-*")) if (results / KEPT).is_file() else []:
+                raise UsageFault(
+                    f"'{results}' holds a study: each of its {len(seeds)} seeds is a results folder.",
+                    fix=f"--results {shlex.quote(str(seeds[0]))}; xlt reproduce --study answers the study itself",
+                ) from fault
             raise IncompleteFault(
                 f"The results folder '{results}' holds no grid.json and no runs: nothing was run there.",
                 fix=f"Name the folder with --results, or: {_make(results)}",

@@ -24,8 +24,9 @@ from xlt.pipeline.store import RunStore
 from xlt.pipeline.studies import Analysis, Form, PerturbedRun, Study, scored_split
 from xlt.tasks.catalogue import get_task
 from xlt.tasks.record import ENGLISH
-from xlt.verify.cells import collapsed_cells, read_cells
+from xlt.verify.cells import Recomputed, collapsed_cells, read_cells
 from xlt.verify.comparison import LEVEL, Matrix, estimate, holm, mean
+from xlt.verify.correlation import jackknifed, permuted_p, spearman, within_seeds
 from xlt.verify.detectable import smallest_shown
 from xlt.verify.robustness import MEAN, degradations
 from xlt.verify.stored import check_source, read_grid
@@ -77,9 +78,9 @@ class TestAnswer(Frozen):
     unit: Literal["points", "correlation"]
     """What the number is counted in."""
     per_seed: dict[int, float]
-    """The number of each seed; a seed that lacks a run has none."""
+    """The number of each seed, 0 for a correlation with what does not vary; a seed that lacks a run has none."""
     value: float | None
-    """Their mean."""
+    """The number over seeds: their mean, for correlations over arms that of the ranks within seeds."""
     low: float | None
     """The lower end of its 95 % interval over seeds."""
     high: float | None
@@ -94,7 +95,7 @@ class TestAnswer(Frozen):
     """What the hypothesis says of it."""
     beforehand: float | None
     """The smallest number that so many seeds show in 80 % of cases, by the spread that was expected; null where nobody
-    knew it."""
+    knew it, and for correlations over arms, whose test has no such scale."""
     smallest: float | None
     """The same by the spread that was found."""
 
@@ -112,6 +113,8 @@ class StudyAnswer(Frozen):
     """The source of its rows."""
     limit: int
     """How many rows of each split were used at most, first ones; 0 for all."""
+    perturbations: list[str]
+    """How rows were perturbed, each by its kind and severity."""
     question: str
     """The question."""
     hypothesis: str
@@ -142,13 +145,7 @@ def observe(
     check_source(grid, source)
     found = read_cells(store, source, grid)
     scores: Measured = {}
-    left_out = {(cell.arm, cell.task): cell.collapse for cell in collapsed_cells(found.cells)}
-    collapsed = [run.entry for run in found.runs if run.provenance and run.provenance.collapsed]
-    for entry in collapsed:
-        of_it = [(entry.arm, task) for task in entry.evaluate]
-        of_arm = [key for key in ((cell.arm, cell.task) for cell in found.cells) if key[0] == entry.arm]
-        why = f"{entry.folder}: it collapsed: it is at chance on English dev."
-        left_out |= dict.fromkeys(of_arm if entry.phase == "intermediate" else of_it, why)
+    left_out = _no_results(found)
     targets = {run.entry.folder for run in found.runs if run.entry.phase == "target"}
     for cell in found.cells:
         scored = cell.run in targets and cell.split == scored_split(source, get_task(cell.task))
@@ -169,27 +166,46 @@ def observe(
             f"seed {grid.seed}: {' '.join(filter(None, (each.run, each.where)))}: {each.what}"
             for each in found.problems
         ),
+        left_out=tuple(dict.fromkeys(f"Seed {grid.seed}, left out: {why}" for why in left_out.values())),
     )
+
+
+def _no_results(found: Recomputed) -> dict[tuple[str, str], str]:
+    """Arms and tasks whose scores are no result, and why: of a phase-2 model that collapsed, all of its arm's."""
+    runs = {run.entry.folder: run.entry for run in found.runs}
+    reasons = [(cell.run, {cell.task}, cell.collapse) for cell in collapsed_cells(found.cells)]
+    for run in found.runs:
+        if run.provenance and run.provenance.collapsed:
+            why = f"{run.entry.folder}: it collapsed: it is at chance on English dev."
+            reasons.append((run.entry.folder, {*run.entry.evaluate}, why))
+    left_out: dict[tuple[str, str], str] = {}
+    for folder, tasks, why in reasons:
+        of_arm = {(cell.arm, cell.task) for cell in found.cells if cell.arm == runs[folder].arm}
+        of_run = {key for key in of_arm if key[1] in tasks}
+        left_out |= dict.fromkeys(of_arm if runs[folder].phase == "intermediate" else of_run, why)
+    return left_out
 
 
 def answer(study: Study, tier: str, source: SourceSpec, seen: Sequence[Observed]) -> StudyAnswer:
     """What the tests of a study say of these seeds."""
     form = study.form(tier)
-    numbers = {name: _numbers(test, seen) for name, test in form.tests.items()}
-    estimates = {name: estimate([*found.values()]) for name, found in numbers.items() if len(found) > 1}
-    p = {name: found.p_within(0.0) for name, found in estimates.items()}
+    numbers, found = dict[str, dict[int, float]](), dict[str, _Found]()
+    for name, test in form.tests.items():
+        tasks = study.tasks(test, form)
+        numbers[name] = _numbers(test, tasks, seen)
+        if len(numbers[name]) > 1:
+            found[name] = _found(test, tasks, seen, numbers[name])
     # A test without seeds stays in the family: what is missing must not make the others easier.
-    missing = [1.0] * (len(numbers) - len(p))
-    levels = dict(zip(p, holm([*p.values(), *missing]), strict=False))
+    levels = dict(zip(form.tests, holm([found[name].p if name in found else 1.0 for name in form.tests]), strict=True))
     tests = [
-        _answered(name, test, numbers[name], levels.get(name), LEVEL / len(form.tests), len(form.seeds))
-        for name, test in form.tests.items()
+        _answered(name, test, numbers[name], found.get(name), levels[name], form) for name, test in form.tests.items()
     ]
     return StudyAnswer(
         study=study.name,
         tier=tier,
         source=source.name,
         limit=int(source.settings.get("limit", 0)),
+        perturbations=form.perturbations,
         question=study.question,
         hypothesis=study.hypothesis,
         decision_rule=study.decision,
@@ -214,41 +230,75 @@ def write_answer(found: StudyAnswer, results: Path) -> None:
     write_text(results / ANSWER, json.dumps(found.model_dump(mode="json"), indent=1) + "\n")
 
 
-def _numbers(test: Analysis, seen: Sequence[Observed]) -> dict[int, float]:
-    """The number of each seed that has all its runs."""
-    found = {each.seed: _number(test, each) for each in seen}
-    return {seed: value for seed, value in found.items() if value is not None and math.isfinite(value)}
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A test's number, its 95 % interval and p, and the standard deviation between seeds where that is its scale."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+    spread: float = 0.0
 
 
-def _number(test: Analysis, seen: Observed) -> float | None:
-    measured = seen.scores if test.measure == "score" else seen.degradations
-    tasks = test.tasks or sorted({task for _, task, _ in measured})
+def _numbers(test: Analysis, tasks: Sequence[str], seen: Sequence[Observed]) -> dict[int, float]:
+    """The number of each seed that has all that the test needs."""
+    found = {each.seed: _number(test, tasks, each) for each in seen}
+    return {seed: value for seed, value in found.items() if value is not None}
+
+
+def _number(test: Analysis, tasks: Sequence[str], seen: Observed) -> float | None:
     if test.statistic == "languages":
-        return _over_languages(test, tasks, measured, seen.scores)
+        return _over_languages(test, tasks, seen)
     if test.statistic == "difference":
-        arm, against = (_mean(measured, name, tasks) for name in (test.arm, test.against))
-        return None if arm is None or against is None else arm - against
-    values = [_mean(measured, name, tasks) for name in test.by]
-    clean = [_mean(seen.scores, name, tasks) for name in test.by]
+        gains = [_gains(test, task, seen) for task in tasks]
+        return mean([mean([*each.values()]) for each in gains]) if all(gains) else None
+    values = _of_arms(test, tasks, seen)
+    return None if values is None else within_seeds([*test.by.values()], *values)
+
+
+def _found(test: Analysis, tasks: Sequence[str], seen: Sequence[Observed], numbers: Mapping[int, float]) -> _Found:
+    """The number of the test over the seeds that have one, at least two."""
+    if test.statistic == "arms":
+        by_seed = [_of_arms(test, tasks, each) for each in seen]
+        y, given = zip(*(each for each in by_seed if each is not None), strict=True)
+        data = [*test.by.values()], np.concatenate(y), np.concatenate(given) if test.given else None
+        return _Found(within_seeds(*data), *jackknifed(*data), permuted_p(*data))
+    found = estimate([*numbers.values()])
+    half, spread = found.half_width(LEVEL / 2), found.error * math.sqrt(len(numbers))
+    # Numbers that are all the same have no scale to be held against.
+    return _Found(found.value, found.value - half, found.value + half, found.p_within(0.0) if spread else 1.0, spread)
+
+
+def _of_arms(test: Analysis, tasks: Sequence[str], seen: Observed) -> tuple[Matrix, Matrix | None] | None:
+    """By arm [1, arms] the mean of the measure and, if it is given, that of the score on clean rows."""
+    measured = seen.scores if test.measure == "score" else seen.degradations
+    values = [_mean(measured, arm, tasks) for arm in test.by]
+    clean = [_mean(seen.scores, arm, tasks) for arm in test.by]
     if None in values or None in clean:
         return None
-    return correlation([*test.by.values()], values, clean if test.given else ())  # type: ignore[arg-type]
+    return np.array([values], dtype=np.float64), np.array([clean], dtype=np.float64) if test.given else None
 
 
-def _over_languages(test: Analysis, tasks: Sequence[str], measured: Measured, scores: Measured) -> float | None:
+def _over_languages(test: Analysis, tasks: Sequence[str], seen: Observed) -> float | None:
     found = []
     for task in tasks:
-        order = {
-            at: score for (arm, of, at), score in scores.items() if (arm, of) == (test.order, task) and at != ENGLISH
-        }
-        gains = {
-            at: measured[test.arm, task, at] - measured[test.against, task, at]
-            for at in order
-            if {(test.arm, task, at), (test.against, task, at)} <= measured.keys()
-        }
-        if len(gains) > 3:
-            found.append(correlation([order[at] for at in gains], [*gains.values()]))
-    return mean(found) if found and len(found) == len(tasks) else None
+        gains = _gains(test, task, seen)
+        order = [seen.scores.get((test.order, task, at)) for at in gains]
+        if len(gains) < 4 or None in order:
+            return None
+        found.append(spearman(order, [*gains.values()]))  # type: ignore[arg-type]
+    return mean(found)
+
+
+def _gains(test: Analysis, task: str, seen: Observed) -> dict[str, float]:
+    """By language, what ``arm`` has more than ``against``; none where one of them lacks a language of the other."""
+    measured = seen.scores if test.measure == "score" else seen.degradations
+    arm, against = (
+        {at: value for (of, its, at), value in measured.items() if (of, its) == (name, task) and at != ENGLISH}
+        for name in (test.arm, test.against)
+    )
+    return {at: arm[at] - against[at] for at in arm} if arm.keys() == against.keys() else {}
 
 
 def _mean(measured: Measured, arm: str, tasks: Sequence[str]) -> float | None:
@@ -260,50 +310,27 @@ def _mean(measured: Measured, arm: str, tasks: Sequence[str]) -> float | None:
     return mean([mean(values) for values in by_task]) if by_task and all(by_task) else None
 
 
-def correlation(x: Sequence[float], y: Sequence[float], given: Sequence[float] = ()) -> float:
-    """Spearman's correlation, ties by their mean rank; the partial one where a third row is given. NaN where one of
-    them does not vary, or nothing of it is left beside the third."""
-    ranks = [_ranks(values) for values in (x, y, given) if len(values)]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        found: Matrix = np.asarray(np.corrcoef(ranks), dtype=np.float64)
-        if len(ranks) == 2:
-            return float(found[0, 1])
-        (_, xy, xz), yz = found[0], found[1, 2]
-        left = (1 - xz**2) * (1 - yz**2)
-        return float((xy - xz * yz) / math.sqrt(left)) if left > 1e-12 else math.nan
-
-
-def _ranks(values: Sequence[float]) -> list[float]:
-    _, place, count = np.unique(np.array(values), return_inverse=True, return_counts=True)
-    last = np.cumsum(count)
-    return [float(rank) for rank in (last - (count - 1) / 2)[place]]
-
-
 def _answered(
-    name: str, test: Analysis, numbers: Mapping[int, float], level: float | None, share: float, seeds: int
+    name: str, test: Analysis, numbers: Mapping[int, float], found: _Found | None, level: float, form: Form
 ) -> TestAnswer:
-    unit: Literal["points", "correlation"] = "points" if test.statistic == "difference" else "correlation"
-    found = estimate([*numbers.values()]) if level is not None else None
-    spread = found.error * math.sqrt(len(numbers)) if found else 0.0
-    p = found.p_within(0.0) if found else None
     decision: Decision = "not verifiable"
-    if found and p is not None and level is not None:
-        decision = "not told from 0" if p >= level else "above 0" if found.value > 0 else "below 0"
-    half = found.half_width(LEVEL / 2) if found else 0.0
+    if found:
+        decision = "not told from 0" if found.p >= level else "above 0" if found.value > 0 else "below 0"
+    share = LEVEL / len(form.tests)
     return TestAnswer(
         name=name,
         about=test.about,
-        unit=unit,
+        unit="points" if test.statistic == "difference" else "correlation",
         per_seed=dict(numbers),
         expected=test.expected,
         value=found.value if found else None,
-        low=found.value - half if found else None,
-        high=found.value + half if found else None,
-        p=p,
-        level=level,
+        low=found.low if found else None,
+        high=found.high if found else None,
+        p=found.p if found else None,
+        level=level if found else None,
         decision=decision,
-        beforehand=_smallest(test.spread, seeds, share),
-        smallest=_smallest(spread, len(numbers), share) if found else None,
+        beforehand=_smallest(test.spread, len(form.seeds), share),
+        smallest=_smallest(found.spread, len(numbers), share) if found else None,
     )
 
 
@@ -316,7 +343,7 @@ def _in_words(tests: Sequence[TestAnswer]) -> str:
     asked = [test for test in tests if test.expected]
     against = [test for test in asked if test.decision not in (test.expected, "not told from 0", "not verifiable")]
     if any(test.decision == "not verifiable" for test in asked):
-        return "Not answered: fewer than two seeds have all the runs that a test needs."
+        return "Not answered: fewer than two seeds have all that a test needs."
     if against:
         return f"Contradicted: {'; '.join(f'{test.about} is {test.decision}' for test in against)}."
     if all(test.decision == test.expected for test in asked):

@@ -1,0 +1,87 @@
+"""Correlations of ranks: Spearman's, and over several seeds from the ranks within each, with a test by permutation.
+
+Four or five arms have few orders: a t test over the seeds' coefficients, many of which are then 1 or −1, errs more
+often than it says. Under the hypothesis of no relation every order of a seed's arms is as likely: those are drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.special import stdtrit  # scipy.stats is slow to import
+
+from xlt.verify.comparison import LEVEL, Matrix
+
+DRAWS = 10_000
+SEED = 2005
+NOTHING = 1e-9  # a sum of squares of ranks that is rounding alone
+
+
+def spearman(x: Sequence[float], y: Sequence[float]) -> float:
+    """Spearman's correlation, ties by their mean rank; 0 where one of the two does not vary."""
+    return float(_correlation(_ranks(np.array([x])), _ranks(np.array([y]))))
+
+
+def within_seeds(x: Sequence[float], y: Matrix, given: Matrix | None = None) -> float:
+    """The correlation of ranks within seeds: of ``x`` [arms] with ``y`` [seeds, arms], pooled over seeds.
+
+    With ``given`` [seeds, arms] it is the partial one: of what a line through the ranks of ``given`` leaves of both. 0
+    where nothing is left of one.
+    """
+    return float(_correlation(*_residuals(x, y, given)))
+
+
+def permuted_p(x: Sequence[float], y: Matrix, given: Matrix | None = None) -> float:
+    """The two-sided p of ``within_seeds`` under the hypothesis that ``y`` has, within each seed, any order as likely.
+
+    With ``given`` what is permuted is what a line through its ranks leaves of those of ``y`` (D. Freedman and D. Lane,
+    A Nonstochastic Interpretation of Reported Significance Levels, J. of Business and Economic Statistics 1 (1983),
+    292-298). The draws are the same at every call.
+    """
+    left_x, left_y = _residuals(x, y, given)
+    found = abs(float(_correlation(left_x, left_y)))
+    drawn = np.random.default_rng(SEED).permuted(np.broadcast_to(left_y, (DRAWS, *left_y.shape)), axis=2)
+    if given is not None:
+        drawn = _without(drawn, _ranks(given))
+    as_far = np.abs(_correlation(left_x, drawn)) >= found - NOTHING
+    return float((1 + as_far.sum()) / (1 + DRAWS))
+
+
+def jackknifed(x: Sequence[float], y: Matrix, given: Matrix | None = None) -> tuple[float, float]:
+    """The 95 % interval of ``within_seeds``, from what it is without each of the seeds; at least two."""
+    seeds, whole = len(y), within_seeds(x, y, given)
+    rest = [[place for place in range(seeds) if place != left_out] for left_out in range(seeds)]
+    without = np.array([within_seeds(x, y[kept], None if given is None else given[kept]) for kept in rest])
+    error = np.sqrt((seeds - 1) / seeds * np.square(without - without.mean()).sum())
+    half = -float(stdtrit(seeds - 1, LEVEL / 2)) * float(error)
+    return max(-1.0, whole - half), min(1.0, whole + half)
+
+
+def _residuals(x: Sequence[float], y: Matrix, given: Matrix | None) -> tuple[Matrix, Matrix]:
+    ranks = _ranks(np.broadcast_to(np.array(x, dtype=np.float64), y.shape)), _ranks(y)
+    return ranks if given is None else (_without(ranks[0], _ranks(given)), _without(ranks[1], _ranks(given)))
+
+
+def _ranks(values: Matrix) -> Matrix:
+    """The ranks in each row, from their mean on."""
+    below = (values[:, None, :] < values[:, :, None]).sum(axis=2)
+    ties = (values[:, None, :] == values[:, :, None]).sum(axis=2)
+    ranks = below + (ties - 1) / 2
+    return np.asarray(ranks - ranks.mean(axis=1, keepdims=True), dtype=np.float64)
+
+
+def _without(values: Matrix, other: Matrix) -> Matrix:
+    """What a line through ``other`` [seeds, arms] leaves of ``values`` [..., seeds, arms]."""
+    size = float((other * other).sum())
+    if size < NOTHING:
+        return values
+    slope = (values * other).sum(axis=(-2, -1), keepdims=True) / size
+    return np.asarray(values - slope * other, dtype=np.float64)
+
+
+def _correlation(x: Matrix, y: Matrix) -> Matrix:
+    """The correlation of ``x`` [seeds, arms] with each of ``y`` [..., seeds, arms]."""
+    sizes = (x * x).sum() * (y * y).sum(axis=(-2, -1))
+    products = (x * y).sum(axis=(-2, -1))
+    return np.asarray(np.divide(products, np.sqrt(sizes), out=np.zeros_like(products), where=sizes > NOTHING**2))
