@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tomllib
 from collections.abc import Iterator
 from contextlib import suppress
@@ -208,6 +209,16 @@ def keep(study: Study, results: Path) -> None:
     with writable(results):
         results.mkdir(parents=True, exist_ok=True)
         write_bytes(path, now)
+
+
+def refuse_study(results: Path) -> None:
+    """Raise ``UsageFault`` for the folder of a study where that of one seed is asked for."""
+    seeds = sorted(results.glob("seed-*"))
+    if (results / KEPT).is_file() and seeds:
+        raise UsageFault(
+            f"'{results}' holds a study: each of its {len(seeds)} seeds is a results folder.",
+            fix=f"--results {shlex.quote(str(seeds[0]))}; xlt reproduce --study answers the study itself",
+        )
 
 
 def _check(study: Study, size: str, form: Form) -> None:

@@ -33,7 +33,7 @@ from xlt.pipeline.store import (
     read_provenance,
     read_spec,
 )
-from xlt.pipeline.studies import KEPT
+from xlt.pipeline.studies import refuse_study
 from xlt.pipeline.tiers import read_tier, tier_names
 from xlt.printable import printable
 from xlt.strict_json import read_json
@@ -267,11 +267,7 @@ def read_grid(results: Path) -> GridFile:
         grid = read_json(path, _GRID_FILE, what="The file grid.json of the results folder cannot be read.", fix=AGAIN)
     except DataFault as fault:
         if isinstance(fault.__cause__, FileNotFoundError):
-            if seeds := sorted(results.glob("seed-*")) if (results / KEPT).is_file() else []:
-                raise UsageFault(
-                    f"'{results}' holds a study: each of its {len(seeds)} seeds is a results folder.",
-                    fix=f"--results {shlex.quote(str(seeds[0]))}; xlt reproduce --study answers the study itself",
-                ) from fault
+            refuse_study(results)
             raise IncompleteFault(
                 f"The results folder '{results}' holds no grid.json and no runs: nothing was run there.",
                 fix=f"Name the folder with --results, or: {_make(results)}",
