@@ -254,10 +254,8 @@ def _settings(settings: dict[str, int | str]) -> str:
 def read_grid(results: Path) -> GridFile:
     """The grid file of a results folder.
 
-    Raises:
-        IncompleteFault: there is none.
-        DataFault: it cannot be read.
-        UsageFault: the folder holds a study, whose seeds have folders of their own.
+    Raises ``IncompleteFault`` if there is none, ``DataFault`` if it cannot be read, and ``UsageFault`` for the folder
+    of a study, whose seeds have folders of their own.
     """
     _check_place(results)
     path = results / "grid.json"
