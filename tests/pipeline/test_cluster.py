@@ -100,6 +100,7 @@ def test_jobs_of_a_test_that_is_killed_end_with_it(tiny_grid: TinyGrid, tmp_path
         killed.wait()
     pid = int(written.read_text().split()[0])
     until(lambda: not is_running(pid))
+    assert not is_running(pid)
 
 
 def test_processes_of_a_job_know_their_places(tiny_grid: TinyGrid, tmp_path: Path) -> None:

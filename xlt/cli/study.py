@@ -23,7 +23,6 @@ from xlt.numerics import request
 
 with lazily():
     from xlt.cli import progress
-    from xlt.data import perturbed
     from xlt.data import source as rows
     from xlt.pipeline import executor, grid, single, sources, spec, store, studies, tiers
     from xlt.train import engine as engines
@@ -126,12 +125,10 @@ def _seed(setup: _Setup, seed: int, results: Path) -> answers.Observed:
         planned = replace(setup.builder(seed=seed).grid(), options=dict(setup.repeated))
         make(source=setup.source, source_options=setup.named, parallel_runs=setup.at_once).run_grid(planned)
     made = executor.with_retries(planned, runs)
-    noisy: list[tuple[perturbed.PerturbedSource, list[studies.PerturbedRun]]] = []
+    noisy: list[tuple[rows.Source, list[studies.PerturbedRun]]] = []
     for text in setup.form.perturbations:
         asked = replace(setup.named, perturb=text)
         source = sources.open_source(asked)
-        if not isinstance(source, perturbed.PerturbedSource):
-            raise UsageFault(f"The source '{source.name}' perturbs no rows.", fix="--source files or --source hub")
         scored = list(studies.perturbed_runs(setup.form, setup.tier, made, source, runs))
         say(f"Seed {seed}, rows perturbed by {text}:")
         with progress.RunBars() as bars:

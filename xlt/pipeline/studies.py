@@ -13,7 +13,6 @@ from pydantic import Field, model_validator
 
 from xlt.artifact import artifact_root
 from xlt.data.perturb import Perturbation
-from xlt.data.perturbed import PerturbedSource
 from xlt.data.source import Source
 from xlt.errors import UsageFault
 from xlt.files import check_writable, writable, write_bytes
@@ -33,7 +32,7 @@ KEPT = "study.toml"  # in a results folder, the study as it was before its first
 
 
 class Analysis(Frozen):
-    """One test of a study, whose number is compared with zero: by a t test over seeds, of each of which it is the mean.
+    """One test of a study, whose number is compared with zero: by a t test over seeds, or as said here.
 
     ``difference``: the mean of ``measure`` over tasks and languages of ``arm``, minus that of ``against``.
     ``arms``: Spearman's correlation, over the arms of ``by``, of their numbers there with the mean of ``measure``, from
@@ -268,9 +267,7 @@ def other_languages(source: Source, task: Task) -> list[str]:
     return [language for language in source.languages(task, scored_split(source, task)) if language != ENGLISH]
 
 
-def perturbed_runs(
-    form: Form, tier: Tier, grid: Grid, source: PerturbedSource, store: RunStore
-) -> Iterator[PerturbedRun]:
+def perturbed_runs(form: Form, tier: Tier, grid: Grid, source: Source, store: RunStore) -> Iterator[PerturbedRun]:
     """The evaluations on perturbed rows of all models of a ``grid`` that were trained to their end."""
     for key in form.perturbed:
         task = get_task(key)

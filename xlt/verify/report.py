@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from xlt.data.world import languages as world_languages
 from xlt.errors import UsageFault
 from xlt.files import writable, write_bytes, write_text
@@ -29,6 +27,7 @@ from xlt.verify.heat import gap_tables, read_languages, score_tables
 from xlt.verify.judge import RunState, Verification
 from xlt.verify.layers import Layers, read_layers
 from xlt.verify.log import Log, read_log
+from xlt.verify.pages import environment
 from xlt.verify.verdicts import count_verdicts
 
 MARKS = dict(zip(VERDICT_WORDS, "✗✗○–≈✓✓", strict=True))
@@ -115,15 +114,8 @@ def schema() -> str:
 
 def render(verification: Verification, *folders: Path) -> str:
     """The page as text; logs and provenance are read from the folders of whole runs."""
-    environment = Environment(
-        loader=PackageLoader("xlt.verify", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {
+    templates = environment()
+    templates.filters |= {
         "metrics": tables.metrics_text,
         "task_name": tables.task_name,
         "slug": lambda word: word.replace(" ", "-"),
@@ -133,7 +125,7 @@ def render(verification: Verification, *folders: Path) -> str:
     cards = [card for part in parts for card in part.cards]
     anchors = {card.state.folder: f"run-{card.state.hash}" for card in cards}
     stages = _stages(cards)
-    return environment.get_template("report.html.j2").render(
+    return templates.get_template("report.html.j2").render(
         title=f"{verification.tier.capitalize()} tier" if verification.tier else "Single runs",
         verification=verification,
         parts=parts,

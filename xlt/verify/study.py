@@ -1,7 +1,8 @@
 """The answer of a study: its tests over all seeds, from scores that are recomputed from stored predictions.
 
-Every test is one that the study's file named before anything was run. Each seed gives one number; a t test over the
-seeds compares their mean with zero, and the tests of a study share the level of 5 % (Holm).
+Every test is one that the study's file named before anything was run. A t test over the seeds' numbers compares their
+mean with zero; correlations over arms are tested by permuting within seeds. The tests of a study share the level of
+5 % (Holm).
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from typing import Literal
 
 import numpy as np
 
-from xlt.data.perturbed import PerturbedSource
 from xlt.data.source import Source
 from xlt.files import write_text
 from xlt.frozen import Frozen
@@ -137,9 +137,7 @@ class StudyAnswer(Frozen):
     """What the answer does not say."""
 
 
-def observe(
-    results: Path, source: Source, perturbed: Sequence[tuple[PerturbedSource, Sequence[PerturbedRun]]]
-) -> Observed:
+def observe(results: Path, source: Source, perturbed: Sequence[tuple[Source, Sequence[PerturbedRun]]]) -> Observed:
     """The scores of a seed, recomputed from its predictions, and the degradations of its runs on ``perturbed`` rows."""
     store, grid = RunStore(results), read_grid(results)
     check_source(grid, source)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from xlt.files import writable, write_text
 from xlt.verify.charts import Delta, forest_plot
+from xlt.verify.pages import environment
 from xlt.verify.study import StudyAnswer
 
 PAGE = "study.html"
@@ -16,14 +15,6 @@ LABELS = {"points": "points, mean over seeds with its 95 % interval", "correlati
 
 def render(found: StudyAnswer) -> str:
     """The page; the same answer gives the same bytes."""
-    environment = Environment(
-        loader=PackageLoader("xlt.verify", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
     charts = {
         unit: forest_plot(
             [
@@ -35,8 +26,10 @@ def render(found: StudyAnswer) -> str:
         )
         for unit, label in LABELS.items()
     }
-    return environment.get_template("study.html.j2").render(
-        found=found, charts=[each for each in charts.values() if each]
+    return (
+        environment()
+        .get_template("study.html.j2")
+        .render(found=found, charts=[each for each in charts.values() if each])
     )
 
 
