@@ -1,4 +1,4 @@
-"""The archive of the smoke tier's results that the project carries: it verifies without training, and it is the recorded run."""
+"""The archive of recorded results that the project carries: it verifies without training, and is the recorded run."""
 
 from __future__ import annotations
 
