@@ -146,6 +146,8 @@ def test_without_a_command_the_first_screen_says_what_to_type(invoke: Invoke) ->
         (["train", "mlm", "--adversarial", ""], "'' is no adversarial training"),
         (["train", "mlm", "--adversarial", "pgd,steps=2,steps=3"], "steps is given twice"),
         (["train", "mlm", "--adversarial", "pgd,steps"], "'steps' is no setting with a number"),
+        (["train", "mlm", "--adversarial", "pgd,steps=1.5"], "steps of pgd is 1.5, not a whole number from 1 to 100"),
+        (["train", "mlm", "--adversarial", "fgm,step_size=1e300"], "Fix: --adversarial fgm, with its default settings"),
         (["reproduce", "--shard", "--processes", "1"], "--shard needs several"),
         (["reproduce", "--dry-run"], "are for jobs of SLURM"),
         (["reproduce", "--executor", "slurm", "--nodes", "2"], "Add --shard"),

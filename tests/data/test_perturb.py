@@ -182,11 +182,27 @@ def test_a_distractor_is_of_another_context_and_says_no_answer() -> None:
     assert Perturber(Perturbation("distraction", 1.0), {}, sentences[:2]).rows([row]) == [row]
 
 
-@pytest.mark.parametrize("text", ["", "typo", "case:2", "case:x", "case:0.1:0", "case:0.1:2:3", "case:nan", "case:"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "typo",
+        "case:2",
+        "case:x",
+        "case:0.1:0",
+        "case:0.1:2:3",
+        "case:nan",
+        "case:",
+        "case:-0.1",
+        "case:inf",
+        "case:0",
+    ],
+)
 def test_what_is_no_perturbation_is_refused(text: str) -> None:
     with pytest.raises(UsageFault, match="is no perturbation") as fault:
         Perturbation.parse(text)
     assert "letter-swap" in fault.value.why
+    assert fault.value.why.startswith("With severity 0 nothing is perturbed.") == (text == "case:0")
 
 
 def test_without_a_severity_a_tenth_is_edited_and_every_row_distracted() -> None:
@@ -194,14 +210,17 @@ def test_without_a_severity_a_tenth_is_edited_and_every_row_distracted() -> None
 
 
 def test_a_perturbation_has_one_name() -> None:
-    assert [str(Perturbation.parse(each)) for each in ("case", "case:0.10", "case:.1:1", "case:0.2:8", "case:0")] == [
-        "case:0.1", "case:0.1", "case:0.1", "case:0.2:8", "case:0",
+    assert [str(Perturbation.parse(each)) for each in ("case", "case:0.10", "case:.1:1", "case:0.2:8")] == [
+        "case:0.1", "case:0.1", "case:0.1", "case:0.2:8",
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("perturbation", "task"),
-    [("word-swap", "pawsx"), ("word-drop", "qqp"), ("distraction", "xnli"), ("letter-swap:0.1:2", "tatoeba")],
+    [
+        *[("word-swap", "pawsx"), ("word-drop", "qqp"), ("word-drop", "xnli"), ("word-swap", "anli_plus")],
+        *[("word-drop", "hellaswag"), ("distraction", "xnli"), ("letter-swap:0.1:2", "tatoeba")],
+    ],
 )
 def test_what_would_change_the_label_is_refused(perturbation: str, task: str) -> None:
     with pytest.raises(UsageFault, match=f"'{task}' is not perturbed by"):
@@ -247,7 +266,27 @@ def test_codes_are_mixed_by_the_users_lexicon(tiny_files: Path, tmp_path: Path) 
     (tmp_path / "lexicon/sw-en.txt").write_text(f"{word.lower()} WORD\n{word.lower()}\tsecond\nalone\n\n", "utf-8")
     mixed = PerturbedSource(clean, clean, Perturbation("code-mixing", 1.0), tmp_path)
     assert mixed.rows(task, "test", "sw")[0].text_a.startswith("WORD")  # type: ignore[union-attr]
-    assert mixed.rows(task, "test", "en") == clean.rows(task, "test", "en")
+
+
+def test_languages_without_a_lexicon_are_left_out_by_name(tiny_files: Path, tmp_path: Path) -> None:
+    task, clean = get_task("xnli"), FilesSource(tiny_files)
+    assert [*clean.languages(task, "test")] == ["en", "sw", "zh"]
+    mixed = PerturbedSource(clean, clean, Perturbation("code-mixing", 0.1), tmp_path)
+    with pytest.raises(DataFault, match="no lexicon to mix codes with of: sw zh"):
+        mixed.languages(task, "test")
+    (tmp_path / "lexicon").mkdir()
+    (tmp_path / "lexicon/sw-en.txt").write_text("ndiyo yes\n", "utf-8")
+    # Synonyms for training, not translations.
+    (tmp_path / "lexicon/en-en.txt").write_text("yes aye\n", "utf-8")
+    assert mixed.languages(task, "test") == ("sw",)
+    assert mixed.languages(get_task("mnli"), "train") == clean.languages(get_task("mnli"), "train")
+    assert mixed.without_lexicon(task) == mixed.without_lexicon(task, ["sw"]) == ["zh"]
+    for language, message in (("zh", "with of: zh"), ("en", "no codes to mix in English")):
+        with pytest.raises(DataFault, match=message):
+            mixed.without_lexicon(task, [language])
+        with pytest.raises(DataFault, match=message):
+            mixed.rows(task, "test", language)
+    assert source(tiny_files, "case:0.1").without_lexicon(task, ["zh"]) == []
 
 
 def test_the_world_brings_its_own_lexica() -> None:

@@ -45,6 +45,17 @@ def test_adversarial_training_is_a_setting_of_a_recipe(tiny_tier: Path, tmp_path
     with pytest.raises(UsageFault) as told:
         read_tier(str(path))
     assert "freelb has no setting 'stages'" in str(told.value.why)
+    for given, why in (
+        ('"freelb"', "adversarial is 'freelb', not a table such as"),
+        ('{ method = "freelb", step_size = 1e300 }', "step_size of freelb is 1e+300, not a number from 1e-08 to 1000"),
+        ('{ method = "pgd", radius = nan }', "radius of pgd is nan, not 0 or a number"),
+        ('{ method = "freelb", steps = 1.5 }', "steps of freelb is 1.5, not a whole number from 1 to 100"),
+        ('{ method = "freelb", steps = [2] }', "steps of freelb is [2], not a whole number"),
+    ):
+        path.write_text(written + f"mnli = {{ adversarial = {given} }}\n", "utf-8")
+        with pytest.raises(UsageFault) as told:
+            read_tier(str(path))
+        assert f"the recipe 'mnli': {why}" in str(told.value.why)
 
 
 def test_a_tier_says_how_its_backbone_is_read(tiny_tier: Path, tmp_path: Path) -> None:

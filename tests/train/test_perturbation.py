@@ -22,7 +22,7 @@ from tests.train.test_loop import run
 from xlt.data.packing import PackedBatch
 from xlt.model.encoder import PackedModel
 from xlt.runtime import start_process_group
-from xlt.tasks.adversarial import Adversarial
+from xlt.tasks.adversarial import DEFAULTS, Adversarial
 from xlt.tasks.catalogue import get_task
 from xlt.tasks.record import Recipe
 from xlt.train.averaged import AveragedModel
@@ -434,15 +434,48 @@ def test_settings_are_checked_and_defaults_are_of_the_method() -> None:
     wrong: list[tuple[Callable[[], object], str]] = [
         (lambda: method("lbfree"), "there is no adversarial method 'lbfree': fgm, pgd, freelb, smart"),
         (lambda: method("freelb", stages=3), "no setting 'stages': steps"),
-        (lambda: method("freelb", steps=0), "steps of freelb is 0, not a number from 1 to below inf"),
-        (lambda: method("pgd", steps=1.5), "1.5, not a number"),
-        (lambda: method("smart", momentum=1), "momentum of smart is 1, not a number from 0 to below 1"),
         (lambda: method("r3f", steps=2), "r3f has no setting 'steps': noise, weight"),
-        (lambda: method("pgd", radius=float("nan")), "nan, not a number"),
+        (lambda: method("smart", weight=0), "with weight 0 and proximal 0 smart learns from no perturbation"),
+        (lambda: method("freelb", steps=1, noise=0), "with one step and noise 0 freelb perturbs nothing"),
+        (lambda: Adversarial.of("freelb"), "adversarial is 'freelb', not a table such as { method"),  # type: ignore[arg-type]
     ]
     for make, message in wrong:
         with pytest.raises(ValueError, match=message):
             make()
+    assert method("smart", weight=0, proximal=1).weight == 0
+    assert method("pgd", radius=0).radius == 0
+
+
+@pytest.mark.parametrize(("name", "setting"), [(name, each) for name in DEFAULTS for each in DEFAULTS[name]])
+def test_every_setting_of_every_method_has_a_range(name: str, setting: str) -> None:
+    for value in (
+        1e300,
+        float("nan"),
+        float("inf"),
+        -1,
+        -1e-9,
+        1e-300,
+        True,
+        "x",
+        10**30,
+        1.5 if setting == "steps" else "1",
+    ):
+        if setting == "momentum" and value == 1e-300:
+            continue  # a part of itself that is almost nothing
+        with pytest.raises(ValueError, match=rf"{setting} of {name} is .+, not .+ \(default: "):
+            method(name, **{setting: value})  # type: ignore[arg-type]
+    assert getattr(method(name, **{setting: DEFAULTS[name][setting]}), setting) == DEFAULTS[name][setting]
+    # What perturbs nothing is no adversarial training; a radius of 0 is none, and SMART's proximal point is an option.
+    may_be_zero = setting in ("momentum", "proximal") or (name, setting) in {
+        ("freelb", "noise"),
+        ("pgd", "radius"),
+        ("freelb", "radius"),
+    }
+    if may_be_zero:
+        method(name, **{setting: 0})
+    else:
+        with pytest.raises(ValueError, match=name):
+            method(name, **{setting: 0})
 
 
 def test_only_trainings_that_ask_for_it_have_seeds_of_noise() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ from xlt.pipeline.store import RunStore
 from xlt.pipeline.tiers import read_tier
 from xlt.verify.judge import join, recompute
 from xlt.verify.report import render
-from xlt.verify.robustness import Degradation, degradations
+from xlt.verify.robustness import NO_INTERVAL, Degradation, degradations
 from xlt.verify.singles import single_grids
 from xlt.verify.stored import GridFile, source_in
 
@@ -75,6 +77,7 @@ def test_a_degradation_is_the_difference_of_two_scores_with_a_paired_interval(ro
     }
     # The same rows are right before and after: nothing is lost, whatever rows are drawn.
     assert (of(found, "en").value, of(found, "en").low, of(found, "en").high) == (0, 0, 0)
+    assert {each.language: each.no_interval for each in found} == {"en": "no change", "de": "", "qaf": "", "mean": ""}
     german = of(found, "de")
     assert (german.clean, german.perturbed) == (pytest.approx(100 * 54 / 60), pytest.approx(100 * 40 / 60))
     assert german.value == pytest.approx(100 * 14 / 60)
@@ -109,6 +112,37 @@ def test_a_language_whose_text_has_no_place_for_the_noise_is_not_in_the_mean(roo
     run = evaluated(root, none, lambda n, language: 2)
     found = degradations(RunStore(root), none, [run])
     assert {each.language: (each.changed, each.value) for each in found} == {"en": (0, 0), "de": (0, 0), "qaf": (0, 0)}
+
+
+def test_an_interval_without_width_is_explained(root: Path) -> None:
+    builder = GridBuilder(read_tier("tiny"), TinySource(), seed=0, precision="fp32")
+    spec = builder.spec("target", "evaluate.xnli", "xnli", evaluate=("xnli",), parent=MODEL, splits=("test",))
+    source = wrapped("letter-swap:1")
+    builder = GridBuilder(read_tier("tiny"), source, seed=0, precision="fp32")
+    run = builder.spec("target", "evaluate.xnli.letter", "xnli", evaluate=("xnli",), parent=MODEL, splits=("test",))
+
+    def lost(clean: Right, perturbed: Right) -> Degradation:
+        for its, rows, right in ((spec, TinySource(), clean), (run, source, perturbed)):
+            shutil.rmtree(RunStore(root).path(its.folder), ignore_errors=True)
+            write_results(
+                root,
+                Grid("tiny", its.source, 0, (its,)),
+                rows,
+                lambda spec, task, split, language, its, right=right: [
+                    replace(each, prediction="neutral") if right(n, language) == 1 else each
+                    for n, each in enumerate(said(task, its, [2 * (right(n, language) > 0) for n in range(len(its))]))
+                ],
+                {"device": "cpu", "seconds": {"evaluate": 1.0}},
+            )
+        return of(degradations(RunStore(root), source, [run]), "mean")
+
+    same = lost(lambda n, language: 1, lambda n, language: 1)
+    assert (same.no_interval, same.value, same.low, same.high) == ("one answer", 0, 0, 0)
+    assert lost(lambda n, language: 2, lambda n, language: 2).no_interval == "no change"
+    every = lost(lambda n, language: 2, lambda n, language: 0)
+    assert (every.no_interval, every.value) == ("all alike", 100)
+    assert lost(lambda n, language: 2, lambda n, language: 2 * (n > 0)).no_interval == ""
+    assert "the model gives every row the same answer" in NO_INTERVAL[same.no_interval]
 
 
 def test_spans_and_retrieval_lose_what_they_lose(root: Path) -> None:

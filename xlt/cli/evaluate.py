@@ -18,6 +18,7 @@ from xlt.cli.single_run import RunReport, made_run, make_run
 
 with lazily():
     from xlt.data import perturb as perturbations
+    from xlt.data import perturbed
     from xlt.pipeline import store
     from xlt.tasks import catalogue
     from xlt.verify import robustness
@@ -32,7 +33,7 @@ def _known_perturbations(given: options.Names) -> list[str]:
 
 Perturb = Annotated[
     list[str] | None,
-    "Score perturbed rows too: KIND, KIND:SEVERITY (0 to 1; else 0.1, for distraction 1) or KIND:SEVERITY:DRAWS, each "
+    "Score perturbed rows too: KIND, KIND:SEVERITY (above 0, at most 1; else 0.1, for distraction 1) or KIND:SEVERITY:DRAWS, each "
     "row in so many ways (repeatable). Kinds: letter-swap, letter-drop, diacritics, homoglyphs, case, word-drop, "
     "word-swap, word-repeat, code-mixing, distraction.",
     _known_perturbations,
@@ -47,6 +48,8 @@ class RobustnessReport:
     """The run on clean rows, then those on perturbed ones."""
     degradations: tuple[robustness.Degradation, ...]
     """What the scores lose, by perturbation, split and language."""
+    without_lexicon: tuple[str, ...] = ()
+    """The languages that code-mixing leaves out, because they have no lexicon."""
 
 
 def evaluate(
@@ -63,11 +66,19 @@ def evaluate(
         return
     for each in perturb:
         perturbations.Perturbation.parse(each).check(catalogue.get_task(task))
-    made = [made_run(task, model, data, results, scoring=chosen, perturb=each) for each in ("", *perturb)]
-    runs = store.RunStore(results)
+    # What cannot be perturbed is refused before clean rows are scored.
+    *noisy, clean = (made_run(task, model, data, results, scoring=chosen, perturb=each) for each in (*perturb, ""))
+    made, runs = [clean, *noisy], store.RunStore(results)
     found = [each for _, run, source in made for each in robustness.degradations(runs, source, [run])]
-    emit(RobustnessReport(tuple(report for report, *_ in made), tuple(found)), [degradation_table(found)])
-    for report, *_ in made:
+    sources = [source for *_, source in noisy if isinstance(source, perturbed.PerturbedSource)]
+    left_out = dict.fromkeys(
+        each for source in sources for each in source.without_lexicon(catalogue.get_task(task), chosen.language or ())
+    )
+    reports = tuple(report for report, *_ in made)
+    emit(RobustnessReport(reports, tuple(found), tuple(left_out)), [degradation_table(found)])
+    if left_out and not chosen.language:
+        say(f"Code-mixing left out, for want of {perturbed.LEXICON.format(lang='LANGUAGE')}: {' '.join(left_out)}.")
+    for report in reports:
         say(f"A run is in {results / report.folder}")
 
 
@@ -78,5 +89,6 @@ def degradation_table(found: Iterable[robustness.Degradation]) -> rich_table.Tab
 
 
 def _row(each: robustness.Degradation) -> tuple[object, ...]:
-    cost = (each.perturbed, each.value, f"{each.low:z.1f} to {each.high:z.1f}") if each.changed else (None, None, None)
+    interval = robustness.NO_INTERVAL.get(each.no_interval) or f"{each.low:z.1f} to {each.high:z.1f}"
+    cost = (each.perturbed, each.value, interval) if each.changed else (None, None, None)
     return each.perturbation, f"{each.task} {each.split}", each.language, each.case, each.changed, each.clean, *cost

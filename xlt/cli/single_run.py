@@ -19,6 +19,7 @@ with lazily():
 
     from xlt import files
     from xlt.cli import progress
+    from xlt.data import perturbed
     from xlt.data import source as questions
     from xlt.pipeline import executor, single, sources, spec, store, tiers
     from xlt.train import engine as engines
@@ -90,6 +91,8 @@ def plan_run(
     engine = engine or EngineOptions()
     sharing = engine.process_count()
     source, described = sources.open_source(options), tiers.read_tier(tier) if tier else None
+    if isinstance(source, perturbed.PerturbedSource):
+        source.without_lexicon(get_task(task), chosen.get("languages", ()))
     settings = engine.settings(sharing, described.accumulation if described else 1)
     single_options = single.SingleOptions(described, seed, precision(), engine=settings.engine, **chosen)
     run = single.single_spec(phase, task, source, start, single_options, train=train)

@@ -17,12 +17,14 @@ from xlt.data import noise
 from xlt.data.noise import Edit, Lexicon, Move
 from xlt.data.rows import Answer, BitextRow, ChoiceRow, MiningRow, PairRow, QueryRow, Row, SpanRow, TagRow
 from xlt.errors import UsageFault
+from xlt.tasks.record import Kind as TaskKind
 from xlt.tasks.record import Task
 
 Place = TypeVar("Place", Edit, Move)
 Spans = Sequence[tuple[int, int]]
-# The order and the choice of single words decide whether two sentences are paraphrases.
-_PARAPHRASE = ("pawsx", "qqp")
+# How two texts relate, and which choice is best, may hang on one word: a negation, a number, who does what to whom.
+# Which words these are no list says in all languages. A text keeps its tags, and what it asks or translates, by most.
+_BY_WORDS: tuple[TaskKind, ...] = ("pair_classification", "multiple_choice")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,8 +39,8 @@ class Kind:
     """The moves of words that a text has room for."""
     severity: float = 0.1
     """The severity where none is given."""
-    unfit: tuple[str, ...] = ()
-    """The tasks whose labels it would change."""
+    unfit: tuple[TaskKind, ...] = ()
+    """The kinds of tasks whose labels it may change."""
 
 
 KINDS: Mapping[str, Kind] = {
@@ -47,8 +49,8 @@ KINDS: Mapping[str, Kind] = {
     "diacritics": Kind(about="letters lose their diacritics", letters=noise.lost_diacritics),
     "homoglyphs": Kind(about="letters become others that look the same", letters=noise.homoglyphs),
     "case": Kind(about="small letters become capitals, and capitals small", letters=noise.other_cases),
-    "word-drop": Kind(about="words are left out", words=noise.word_drops, unfit=_PARAPHRASE),
-    "word-swap": Kind(about="neighbouring words trade places", words=noise.word_swaps, unfit=_PARAPHRASE),
+    "word-drop": Kind(about="words are left out", words=noise.word_drops, unfit=_BY_WORDS),
+    "word-swap": Kind(about="neighbouring words trade places", words=noise.word_swaps, unfit=_BY_WORDS),
     "word-repeat": Kind(about="words are written twice", words=noise.word_repeats),
     "code-mixing": Kind(about="words become their English translations"),
     "distraction": Kind(about="a sentence of another row follows the context (span QA)", severity=1.0),
@@ -77,11 +79,12 @@ class Perturbation:
             severity, draws = float(numbers[0]) if numbers else severity, int(numbers[1]) if numbers[1:] else 1
         except ValueError:
             draws = 0
-        if kind not in KINDS or not 0 <= severity <= 1 <= draws <= 1000 or numbers[2:]:
+        if kind not in KINDS or not 0 < severity <= 1 <= draws <= 1000 or numbers[2:]:
+            nothing = "With severity 0 nothing is perturbed. " if severity == 0 else ""
             raise UsageFault(
                 f"'{text}' is no perturbation.",
-                why="It is KIND, KIND:SEVERITY or KIND:SEVERITY:DRAWS, with a severity from 0 to 1 and 1 to 1000 "
-                f"draws. Kinds: {', '.join(KINDS)}.",
+                why=f"{nothing}It is KIND, KIND:SEVERITY or KIND:SEVERITY:DRAWS, with a severity above 0, at most 1, "
+                f"and 1 to 1000 draws. Kinds: {', '.join(KINDS)}.",
                 fix="--perturb letter-swap:0.1",
             )
         return cls(kind, severity, draws)
@@ -92,8 +95,8 @@ class Perturbation:
     def check(self, task: Task) -> None:
         """Raise ``UsageFault`` if rows of the task cannot be perturbed so, or would have another label then."""
         why = ""
-        if task.key in KINDS[self.kind].unfit:
-            why = "The order and the choice of single words decide its labels."
+        if task.kind in KINDS[self.kind].unfit:
+            why = "The label of a row may hang on one word (a negation, a number) or on the order of two."
         elif self.kind == "distraction" and task.kind != "span_qa":
             why = "Only span QA has a context."
         elif self.draws > 1 and task.kind == "retrieval":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from xlt.data.files.pretraining import split_sentences
@@ -11,7 +12,7 @@ from xlt.data.perturb import Perturbation, Perturber
 from xlt.data.rows import Row, SpanRow
 from xlt.data.source import EVALUATED_SPLITS, Source
 from xlt.errors import DataFault
-from xlt.tasks.record import Split, Task
+from xlt.tasks.record import ENGLISH, Split, Task
 
 PERTURB = "perturb"
 LEXICON = "lexicon/{lang}-en.txt"
@@ -22,14 +23,42 @@ class PerturbedSource:
 
     Distracting sentences are of ``whole``, the same source without a limit: how many rows are evaluated changes none.
     Code-mixing reads ``lexicon/LANGUAGE-en.txt`` below ``root``, as MUSE's dictionaries are: on each line a word, a
-    blank or tab, and its English translation; of several translations the first counts.
+    blank or tab, and its English translation; of several translations the first counts. English, and languages without
+    such a file, are not evaluated then.
     """
 
     def __init__(self, clean: Source, whole: Source, perturbation: Perturbation, root: Path | None) -> None:
-        self.name, self.languages, self.pretraining_text = clean.name, clean.languages, clean.pretraining_text
+        self.name, self.pretraining_text = clean.name, clean.pretraining_text
         self.settings: dict[str, int | str] = {**clean.settings, PERTURB: str(perturbation)}
         self.clean, self.perturbation = clean, perturbation
         self._whole, self._root = whole, root
+
+    def languages(self, task: Task, split: Split) -> tuple[str, ...]:
+        """The languages of the clean source; of a dev or test set that is code-mixed those with a lexicon.
+
+        Raises:
+            DataFault: none of them has one.
+        """
+        languages = self.clean.languages(task, split)
+        if split not in EVALUATED_SPLITS or self.perturbation.kind != "code-mixing" or not languages:
+            return languages
+        if not (known := tuple(filter(self._lexicon_file, languages))):
+            raise _no_lexicon(languages)
+        return known
+
+    def without_lexicon(self, task: Task, asked: Collection[str] = ()) -> list[str]:
+        """The languages of the task that are left out because they have no lexicon; English needs none.
+
+        Raises:
+            DataFault: one of them was asked for.
+        """
+        if self.perturbation.kind != "code-mixing":
+            return []
+        known = {language: None for split in EVALUATED_SPLITS for language in self.clean.languages(task, split)}
+        left_out = [language for language in known if not self._lexicon_file(language)]
+        if wanted := [language for language in asked if language in left_out]:
+            raise _no_lexicon(wanted)
+        return [language for language in left_out if language != ENGLISH]
 
     def rows(self, task: Task, split: Split, language: str) -> list[Row]:
         """The rows of the clean source, perturbed if they are of a dev or test set.
@@ -50,20 +79,32 @@ class PerturbedSource:
             sentences = [sentence for context in contexts for sentence in split_sentences(context)]
         return Perturber(self.perturbation, lexicon, sentences).rows(rows)
 
-    def _lexicon(self, language: str) -> Lexicon:
-        """The translations of words of the language; none where the user has no lexicon of it."""
-        if self._root is None or not any(self._root.glob(LEXICON.format(lang="*") + "*")):
-            raise DataFault(
-                "There is no lexicon to mix codes with.",
-                why=f"Code-mixing reads {LEXICON.format(lang='LANGUAGE')} below the data root: a word and its English "
-                "translation on each line.",
-                fix="Add --source files --data-root DIR, with such files.",
-            )
+    def _lexicon_file(self, language: str) -> DataFile | None:
+        """The file with English translations of words of the language; none where the user has none."""
         shown = LEXICON.format(lang=language)
-        paths = [path for path in (self._root / shown, self._root / f"{shown}.gz") if path.is_file()]
+        # Between English and English lie synonyms, which are for training.
+        places = [self._root / shown, self._root / f"{shown}.gz"] if self._root and language != ENGLISH else []
+        files = [DataFile(path, shown, "where it was published") for path in places if path.is_file()]
+        return files[0] if files else None
+
+    def _lexicon(self, language: str) -> Lexicon:
+        if (file := self._lexicon_file(language)) is None:
+            raise _no_lexicon([language])
         lexicon: dict[str, str] = {}
-        for line in read_lines(DataFile(paths[0], shown, "where it was published")) if paths else ():
+        for line in read_lines(file):
             word, *translation = line.split(None, 1) or [line]  # a blank line has neither
             if translation:
                 lexicon.setdefault(word.lower(), translation[0].strip())
         return lexicon
+
+
+def _no_lexicon(languages: Collection[str]) -> DataFault:
+    if ENGLISH in languages and len(languages) == 1:
+        why = "Code-mixing puts English words into texts in other languages."
+        return DataFault("There are no codes to mix in English.", why=why, fix="Leave --language en out.")
+    return DataFault(
+        f"There is no lexicon to mix codes with of: {' '.join(sorted({*languages} - {ENGLISH}))}.",
+        why=f"Code-mixing reads {LEXICON.format(lang='LANGUAGE')} below the data root: a word and its English "
+        "translation on each line.",
+        fix="Add --source files --data-root DIR, with such files, or choose languages that have one with --language.",
+    )

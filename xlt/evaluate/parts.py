@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -56,3 +57,10 @@ def _part(task: Task, right: list[str], said: Any, language: str) -> Part:
     names = judged_metrics(task)
     values = METRICS[task.metric].compare([right], [said], language)
     return sum(values[name] for name in names) / 100, len(names)
+
+
+def distinct_answers(task: Task, predictions: Sequence[Prediction]) -> set[str]:
+    """What a model answers, over all rows: of tagging the tags of words."""
+    if task.kind == "tagging":
+        return {tag for each in predictions for tag in str(each.prediction).split()}
+    return {json.dumps(each.prediction).strip('"') for each in predictions}

@@ -8,9 +8,9 @@ import tomllib
 from collections.abc import Collection
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from xlt.artifact import artifact_root
 from xlt.errors import UsageFault
@@ -18,10 +18,26 @@ from xlt.frozen import Frozen
 from xlt.numerics import Numerics
 from xlt.pipeline.spec import Backbone, Setting
 from xlt.strict_json import read_bytes, reason
+from xlt.tasks.adversarial import Adversarial
 from xlt.tasks.catalogue import MASKED_LM, TARGET, TASKS, get_task
 from xlt.tasks.record import Recipe
 
 GIGABYTE = 10**9
+
+
+def _check_adversarial(recipes: Any) -> Any:
+    """The ``recipes``, once what they say of adversarial training was understood; of several types pydantic would name
+    the first one only."""
+    for key, recipe in recipes.items() if isinstance(recipes, dict) else ():
+        if isinstance(recipe, dict) and (given := recipe.get("adversarial")):
+            try:
+                Adversarial.of(given)
+            except ValueError as error:
+                raise ValueError(f"the recipe '{key}': {error}") from error
+    return recipes
+
+
+Recipes = Annotated[dict[str, dict[str, Setting]], BeforeValidator(_check_adversarial)]
 
 
 class Arm(Frozen):
@@ -46,7 +62,7 @@ class Arm(Frozen):
     """The part of the tier that it belongs to; empty in a tier without parts."""
     backbone: Backbone | None = None
     """Its own encoder, where it is not the tier's."""
-    recipes: dict[str, dict[str, Setting]] = {}
+    recipes: Recipes = {}
     """Its own changes to the tier's recipes, by task and ``default``."""
 
     @property
@@ -75,7 +91,7 @@ class SourcePlan(Frozen):
     """The arms by name."""
     parts: dict[str, Part] = {}
     """The parts of the tier by name, where it has several."""
-    recipes: dict[str, dict[str, Setting]] = {}
+    recipes: Recipes = {}
     """Changes to the catalogue's recipes: by task, by arm that trains several tasks (masked LM is one), and
     ``default`` for all."""
     parameters: int = 0

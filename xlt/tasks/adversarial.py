@@ -43,20 +43,25 @@ class Adversarial:
         """The method that ``given`` names, with its defaults where nothing else is given.
 
         Raises:
-            ValueError: no such method or setting, or a value that it cannot have.
+            ValueError: no table of settings, no such method or setting, or a value that it cannot have.
         """
+        if not isinstance(given, Mapping):
+            raise ValueError(f'adversarial is {given!r}, not a table such as {{ method = "freelb" }}')
         settings = dict(given)
         method: Any = settings.pop("method", "")
-        if method not in DEFAULTS:
+        if method not in [*DEFAULTS]:
             raise ValueError(f"there is no adversarial method {method!r}: {', '.join(DEFAULTS)}")
         neutral = {each.name: each.default for each in fields(cls)}
         for name, value in settings.items():
-            if name not in DEFAULTS[method] and (name not in neutral or value != neutral[name]):
+            if name in DEFAULTS[method]:
+                _check(method, name, value)
+            elif name not in neutral or value != neutral[name]:
                 raise ValueError(f"{method} has no setting {name!r}: {', '.join(DEFAULTS[method])}")
-            whole, end = name == "steps", 1 if name == "momentum" else float("inf")
-            if not isinstance(value, int if whole else (int, float)) or not whole <= value < end:
-                raise ValueError(f"{name} of {method} is {value!r}, not a number from {int(whole)} to below {end}")
         values: dict[str, Any] = {**DEFAULTS[method], **settings}
+        if not (values.get("weight", 1) or values.get("proximal")):
+            raise ValueError(f"with weight 0 and proximal 0 {method} learns from no perturbation (default: weight 1.0)")
+        if method == "freelb" and values["steps"] == 1 and not values["noise"]:
+            raise ValueError("with one step and noise 0 freelb perturbs nothing (default: 2 steps, noise 0.1)")
         return cls(method=method, **values)
 
     @classmethod
@@ -73,7 +78,8 @@ class Adversarial:
             return cls.of({"method": method, **numbers})
         except ValueError as error:
             why = f"{error}. It is written as METHOD or METHOD,SETTING=NUMBER,SETTING=NUMBER."
-            raise UsageFault(f"'{text}' is no adversarial training.", why=why, fix="--adversarial freelb") from error
+            fix = f"--adversarial {method if method in DEFAULTS else 'freelb'}, with its default settings."
+            raise UsageFault(f"'{text}' is no adversarial training.", why=why, fix=fix) from error
 
     @property
     def passes(self) -> int:
@@ -99,6 +105,32 @@ DEFAULTS: Mapping[str, Mapping[str, float | int]] = {
     "smoothing": {"noise": 0.3},
 }
 assert tuple(DEFAULTS) == get_args(Method)
+
+# The word embeddings of a sequence have a norm of some tens. What is larger than all of them replaces the text, and
+# what is smaller than fp32 tells apart there leaves it as it is.
+SMALLEST, LARGEST, MOST_STEPS = 1e-8, 1e3, 100
+# Without these nothing would be perturbed, where a method has them: FreeLB's noise is only where its steps begin.
+_NEVER_ZERO = {
+    "step_size": (*DEFAULTS,),
+    "noise": ("smart", "r3f", "smoothing"),
+    "weight": ("fgm", "pgd", "r3f"),
+}
+
+
+def _check(method: str, name: str, value: object) -> None:
+    """Raise ``ValueError`` unless the setting is a number that the method can use."""
+    number = value if isinstance(value, int | float) and not isinstance(value, bool) else float("nan")
+    if name == "steps":
+        fits, range_ = isinstance(number, int) and 1 <= number <= MOST_STEPS, f"a whole number from 1 to {MOST_STEPS}"
+    elif name == "momentum":
+        fits, range_ = 0 <= number < 1, "a number from 0 to below 1"
+    else:
+        fits, range_ = SMALLEST <= number <= LARGEST, f"a number from {SMALLEST:g} to {LARGEST:g}"
+        if method not in _NEVER_ZERO.get(name, ()):
+            fits, range_ = fits or number == 0, f"0 or {range_}"
+    if not fits:
+        shown = f"'{value}'" if isinstance(value, str) else value
+        raise ValueError(f"{name} of {method} is {shown}, not {range_} (default: {DEFAULTS[method][name]})")
 
 
 def _number(text: str, setting: str) -> float | int:

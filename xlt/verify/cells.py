@@ -16,6 +16,7 @@ from xlt.errors import DataFault, XltError
 from xlt.evaluate import metrics as measures
 from xlt.evaluate.chance import binomial_bound
 from xlt.evaluate.metrics import Metrics
+from xlt.evaluate.parts import distinct_answers
 from xlt.frozen import Frozen
 from xlt.pipeline.store import METRICS, RunStore, prediction_name, read_metrics
 from xlt.tasks.catalogue import get_task
@@ -226,16 +227,11 @@ def _only_answer(gold: _Gold, predictions: Sequence[Prediction]) -> str | None:
     """The one answer that all of several predictions give, where the labels differ."""
     if gold.task.kind in ("retrieval", "masked_lm"):
         return None  # their answers are sentences of the other side, each right at most once
-    tagging = gold.task.kind == "tagging"
-    answers = {
-        answer
-        for each in predictions
-        for answer in (str(each.prediction).split() if tagging else [json.dumps(each.prediction)])
-    }
+    answers = distinct_answers(gold.task, predictions)
     labels = {label for row in gold.rows for label in labels_of(row)}
     if len(predictions) < 2 or len(answers) != 1 or len(labels) == 1:
         return None
-    return answers.pop().strip('"')
+    return answers.pop()
 
 
 def collapsed_cells(cells: Iterable[Cell]) -> list[Cell]:

@@ -8,7 +8,8 @@ of the rows: other seeds of training would have other degradations.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from typing import Literal, NamedTuple, cast
 
@@ -19,7 +20,7 @@ from xlt.data.predictions import Prediction, read_predictions
 from xlt.data.rows import Row, fingerprint, texts
 from xlt.data.source import Source, needs_dev
 from xlt.errors import DataFault, XltError
-from xlt.evaluate.parts import Part, score_parts
+from xlt.evaluate.parts import Part, distinct_answers, score_parts
 from xlt.frozen import Frozen
 from xlt.pipeline.spec import RunSpec
 from xlt.pipeline.store import SPEC, RunStore, check_folder, prediction_name, read_spec
@@ -33,6 +34,13 @@ _AT_ONCE = 50  # so many resamples are in memory
 _INTERVAL = (2.5, 97.5)
 Case = Literal["average", "worst"]
 CASES: tuple[Case, ...] = ("average", "worst")
+NoInterval = Literal["", "one answer", "no change", "all alike"]
+# Rows that are all alike say nothing of rows that were not drawn: an interval from 0 to 0 would look like certainty.
+NO_INTERVAL: Mapping[NoInterval, str] = {
+    "one answer": "none: the model gives every row the same answer",
+    "no change": "none: no row's score changed",
+    "all alike": "none: every row lost as much",
+}
 
 
 class Degradation(Frozen):
@@ -65,6 +73,9 @@ class Degradation(Frozen):
     """The lower end of its 95 % interval."""
     high: float
     """The upper end of its 95 % interval."""
+    no_interval: NoInterval = ""
+    """Why the interval has no width and says nothing: the model gives all rows, clean and perturbed, one answer; the
+    perturbation changed no row's score; or it cost every row as much. Empty where rows differ."""
 
 
 class _Measured(NamedTuple):
@@ -73,6 +84,13 @@ class _Measured(NamedTuple):
     clean: float
     perturbed: float
     resampled: Matrix  # [RESAMPLES], degradations
+    no_interval: NoInterval
+
+
+class _Scored(NamedTuple):
+    rows: Sequence[Row]
+    parts: Mapping[str, Part]
+    answers: AbstractSet[str]
 
 
 def degradations(store: RunStore, source: Source, runs: Sequence[RunSpec]) -> list[Degradation]:
@@ -116,15 +134,16 @@ def _degradations(store: RunStore, source: PerturbedSource, run: RunSpec, clean:
     groups: dict[tuple[str, Split, Case], list[_Measured]] = {}
     for name in run.data:
         key, split, language = cast(tuple[str, Split, str], tuple(name.split("/")))
-        parts = _parts(store, source.clean, clean, key, split, language)
-        for case, measured in _measured(source, parts, _parts(store, source, run, key, split, language), language):
+        scored = _scored(store, source.clean, clean, key, split, language)
+        for case, measured in _measured(source, scored, _scored(store, source, run, key, split, language), language):
             groups.setdefault((key, split, case), []).append(measured)
     for (key, split, case), cells in groups.items():
         changed = [cell for cell in cells if cell.changed]
         if len(changed) > 1:
             changes, before, after = (mean(each) for each in zip(*(cell[1:4] for cell in changed), strict=True))
             drawn = np.mean([cell.resampled for cell in changed], axis=0)
-            cells.append(_Measured(MEAN, changes, before, after, drawn))
+            reasons = {cell.no_interval for cell in changed}
+            cells.append(_Measured(MEAN, changes, before, after, drawn, min(reasons)))
         for cell in cells:
             low, high = np.percentile(cell.resampled, _INTERVAL)
             yield Degradation(
@@ -141,13 +160,12 @@ def _degradations(store: RunStore, source: PerturbedSource, run: RunSpec, clean:
                 value=cell.clean - cell.perturbed,
                 low=float(low),
                 high=float(high),
+                no_interval=cell.no_interval,
             )
 
 
-def _parts(
-    store: RunStore, source: Source, run: RunSpec, key: str, split: Split, language: str
-) -> tuple[list[Row], dict[str, Part]]:
-    """The rows of a cell, and what each adds to its score.
+def _scored(store: RunStore, source: Source, run: RunSpec, key: str, split: Split, language: str) -> _Scored:
+    """The rows of a cell, what each adds to its score, and what is answered.
 
     Raises:
         DataFault: they are not the rows that the run was scored on.
@@ -160,26 +178,29 @@ def _parts(
     rows, predictions = scored(split)
     if fingerprint(rows) != run.data[f"{key}/{split}/{language}"]:
         raise DataFault("The gold data is not what the run was scored on.")
-    return rows, score_parts(task, rows, predictions, language, scored("dev") if needs_dev(task, split) else None)
+    parts = score_parts(task, rows, predictions, language, scored("dev") if needs_dev(task, split) else None)
+    return _Scored(rows, parts, distinct_answers(task, predictions))
 
 
 def _measured(
-    source: PerturbedSource,
-    clean: tuple[list[Row], dict[str, Part]],
-    perturbed: tuple[list[Row], dict[str, Part]],
-    language: str,
+    source: PerturbedSource, clean: _Scored, perturbed: _Scored, language: str
 ) -> Iterator[tuple[Case, _Measured]]:
     draws = source.perturbation.draws
-    changed = [texts(row) != texts(clean[0][place // draws]) for place, row in enumerate(perturbed[0])]
+    changed = [texts(row) != texts(clean.rows[place // draws]) for place, row in enumerate(perturbed.rows)]
     copies: dict[str, list[Part]] = {}
-    for id_, part in perturbed[1].items():
+    for id_, part in perturbed.parts.items():
         copies.setdefault(id_.rpartition("~")[0] if draws > 1 else id_, []).append(part)
     for case in CASES if draws > 1 else CASES[:1]:
-        ids = dict.fromkeys((*clean[1], *copies))
-        pairs = ((clean[1].get(id_, NOTHING), _over_draws(copies.get(id_, [NOTHING]), case)) for id_ in ids)
+        ids = dict.fromkeys((*clean.parts, *copies))
+        pairs = ((clean.parts.get(id_, NOTHING), _over_draws(copies.get(id_, [NOTHING]), case)) for id_ in ids)
         sums = np.array([(*one, *other) for one, other in pairs], dtype=np.float64)
         (before, after), *drawn = _scores(np.vstack([sums.sum(axis=0), _resampled(sums)]))
-        yield case, _Measured(language, 100 * mean(changed), float(before), float(after), -np.diff(drawn)[:, 0])
+        lost = -np.diff(drawn)[:, 0]
+        alike: NoInterval = "all alike" if lost.any() else "no change"
+        if len(clean.answers | perturbed.answers) == 1:
+            alike = "one answer"
+        why: NoInterval = "" if np.ptp(lost) else alike
+        yield case, _Measured(language, 100 * mean(changed), float(before), float(after), lost, why)
 
 
 def _over_draws(parts: Sequence[Part], case: Case) -> Part:
