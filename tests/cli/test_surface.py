@@ -21,7 +21,7 @@ from xlt.retrieval import search
 from xlt.train import engine
 
 COMMON = {"--results", "--json", "--debug"}
-SOURCE = {"--source", "--data-root", "--limit"}
+SOURCE = {"--source", "--data-root", "--limit", "--tasks"}
 ENGINE = {"--engine", "--zero", "--gpus", "--processes", "--accumulation"}
 ENGINE |= {"--checkpoint-seconds", "--keep-checkpoints"}
 RECIPE = {"--steps", "--epochs", "--learning-rate", "--batch-size"}

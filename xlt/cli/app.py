@@ -31,11 +31,12 @@ from xlt.cli import (
     version,
 )
 from xlt.cli.container import volume_warning
-from xlt.cli.options import command
 from xlt.cli.output import report_error, results_only_on_stdout, settings, show_traceback, until_nobody_reads
+from xlt.cli.typed import command
 from xlt.errors import EnvironmentFault, ExitCode, UsageFault, XltError, package_fault
 from xlt.numerics import follow_request
 from xlt.stopping import default_signals
+from xlt.tasks.own import add_from_environment, for_one_command
 
 ABOUT = 'Reproduce "English Intermediate-Task Training Improves Zero-Shot Cross-Lingual Transfer Too" (X-STILTs).'
 FIRST_SCREEN = f"""\
@@ -141,7 +142,11 @@ def run(arguments: list[str]) -> int:
     settings.debug = "--debug" in arguments
     prints_help = not arguments or {"-h", "--help", "--version"} & set(arguments)
     try:
-        with contextlib.nullcontext() if prints_help else results_only_on_stdout(), until_nobody_reads():
+        with (
+            contextlib.nullcontext() if prints_help else results_only_on_stdout(),
+            until_nobody_reads(),
+            for_one_command(),
+        ):
             return _run(arguments)
     finally:
         settings.as_json = settings.debug = False
@@ -163,6 +168,7 @@ def _check_kernel_names() -> None:
 def _run(arguments: list[str]) -> int:
     try:
         _check_kernel_names()
+        add_from_environment()
         returned = app(arguments, prog_name="xlt", standalone_mode=False)
     except XltError as error:
         report_error(error)

@@ -2,7 +2,7 @@
 
 xlt tasks ls
 xlt tasks show xnli
-xlt tasks check --data-root DIR --json
+xlt tasks check --data-root DIR --tasks FILE.toml
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from xlt.cli.lazy import lazily
-from xlt.cli.options import TaskKey
+from xlt.cli.options import OwnTasks, TaskKey
 from xlt.cli.output import Shown, emit, table
 from xlt.errors import ExitCode
 from xlt.tasks.catalogue import TASKS, get_task
@@ -24,7 +24,7 @@ with lazily():
     from xlt.data.files import check as files
 
 
-def ls() -> None:
+def ls(*, tasks: OwnTasks = None) -> None:
     """List the tasks."""
     columns = ("key", "name", "kind", "metric", "languages", "trains on")
     rows = (
@@ -34,7 +34,7 @@ def ls() -> None:
     emit({"tasks": list(TASKS.values())}, [table(columns, rows)])
 
 
-def show(key: TaskKey) -> None:
+def show(key: TaskKey, *, tasks: OwnTasks = None) -> None:
     """Show one task: languages, files, labels, recipe, licence."""
     emit({"task": get_task(key)}, _task_lines(get_task(key)))
 
@@ -48,7 +48,7 @@ def _task_lines(task: Task) -> Shown:
         yield f"{name:10} {value}"
 
 
-def check(data_root: Annotated[Path, "The folder of the task files."]) -> None:
+def check(data_root: Annotated[Path, "The folder of the task files."], *, tasks: OwnTasks = None) -> None:
     """Read every task file in a folder, and report rows and problems."""
     report = files.check(data_root, TASKS.values())
     emit(report, _checked(report))

@@ -13,6 +13,7 @@ from xlt.pipeline.checkpoint import identified, pinned
 from xlt.pipeline.spec import Backbone, Phase, RunSpec, SourceSpec
 from xlt.pipeline.tiers import Arm, Tier
 from xlt.tasks.catalogue import MASKED_LM, get_task
+from xlt.tasks.own import records_of
 from xlt.tasks.record import ENGLISH, Recipe, Split
 
 if TYPE_CHECKING:
@@ -271,6 +272,7 @@ class GridBuilder:
             engine=self.engine if train else "deepspeed",
             translated=tuple(translated),
             collapse_after=collapse_after,
+            tasks=records_of(tasks),
         )
 
     def _fingerprint(self, key: str, split: Split, language: str, recipe: Recipe) -> str:

@@ -61,6 +61,7 @@ def make_run(job: Job, progress: Progress) -> None:
 
     deterministic(True)
     use_threads(job.threads)
+    job.spec.add_tasks()
     execute_run(job.spec, job.parent_model, _source(job.source), RunStore(job.results), job.settings, progress)
 
 

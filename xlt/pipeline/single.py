@@ -15,7 +15,8 @@ from xlt.pipeline.grid import GridBuilder
 from xlt.pipeline.spec import Backbone, Phase, RunSpec, Setting
 from xlt.pipeline.store import SPEC, check_folder, read_spec
 from xlt.pipeline.tiers import SourcePlan, Tier
-from xlt.tasks.catalogue import INTERMEDIATE, MASKED_LM, get_task
+from xlt.tasks.catalogue import INTERMEDIATE, MASKED_LM, PACKAGED, get_task
+from xlt.tasks.record import ENGLISH
 from xlt.tasks.xtreme_r import XTREME_R_TRAINING
 
 if TYPE_CHECKING:
@@ -157,7 +158,8 @@ def single_spec(
             "in the layout of the official files.",
             fix=f"Put it there, or leave --source-language {language} out.",
         )
-    is_intermediate = any(task_key == each.key for each in (*INTERMEDIATE, *XTREME_R_TRAINING))
+    in_english = task not in PACKAGED and task.languages == (ENGLISH,)
+    is_intermediate = in_english or task in (*INTERMEDIATE, *XTREME_R_TRAINING)
     default: Phase = "pretrain" if start is None else "intermediate" if is_intermediate else "target"
     # A colon is no character for the names of files.
     perturbed = str(source.settings.get(PERTURB, "")).replace(":", "-")

@@ -8,6 +8,7 @@ from dataclasses import asdict, fields, replace
 from typing import Any, Literal
 
 from xlt.frozen import Frozen
+from xlt.tasks import own
 from xlt.tasks.adversarial import Adversarial
 from xlt.tasks.catalogue import get_task
 from xlt.tasks.record import Pooling, Recipe, Task
@@ -90,6 +91,8 @@ class RunSpec(Frozen):
     """The share of the training after which it is given up if no English dev score was above chance; 0 disables it."""
     retry: Literal[0, 1] = 0
     """1 for the second attempt at a run that collapsed; its seed is derived from ``seed``."""
+    tasks: dict[str, dict[str, Any]] = {}
+    """The records of the tasks that are not in the package (``xlt.tasks.own``), without what the other fields say."""
 
     @property
     def hash(self) -> str:
@@ -112,7 +115,8 @@ class RunSpec(Frozen):
         if isinstance(adversarial := recipe.get("adversarial"), dict):
             neutral = {each.name: each.default for each in fields(Adversarial)}
             recipe["adversarial"] = {name: value for name, value in adversarial.items() if value != neutral.get(name)}
-        return {**self.model_dump(mode="json", exclude_defaults=True), "recipe": recipe}
+        tasks = {"tasks": own.deciding(self.tasks)} if self.tasks else {}
+        return {**self.model_dump(mode="json", exclude_defaults=True), "recipe": recipe, **tasks}
 
     def canonical(self) -> str:
         """The JSON that is stored: every field."""
@@ -127,6 +131,15 @@ class RunSpec(Frozen):
         """A setting of the recipe that is a number; 0 where there is none of that name."""
         value = self.recipe.get(setting, 0)
         return 0 if isinstance(value, dict) else value
+
+    def add_tasks(self) -> None:
+        """Make the tasks known to this process that are not in the package.
+
+        Raises:
+            ValueError: a record is none.
+            UsageFault: another task of that key is known.
+        """
+        own.add_tasks([own.task_of(key, record) for key, record in self.tasks.items()], "in spec.json of the run")
 
     def task(self, key: str) -> Task:
         """The catalogue's record of a task that is trained on or scored, with the recipe of this run."""

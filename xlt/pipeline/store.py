@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictFloat, TypeAdapter
 
-from xlt.errors import DataFault, EnvironmentFault
+from xlt.errors import DataFault, EnvironmentFault, UsageFault
 from xlt.files import locked, writable, write_text
 from xlt.frozen import Frozen
 from xlt.numerics import Numerics
@@ -333,6 +333,12 @@ def read_spec(folder: Path) -> RunSpec:
         spec.training_recipe()
     except (TypeError, ValueError) as error:
         raise DataFault(what, why=printable(f"Its recipe is none: {error}")[:300], fix=fix) from error
+    try:
+        spec.add_tasks()
+    except ValueError as error:
+        raise DataFault(what, why=printable(f"A record of a task is none: {error}")[:300], fix=fix) from error
+    except UsageFault as fault:
+        raise DataFault(printable(fault.what), why=printable(fault.why), fix=fault.fix) from fault
     return spec
 
 

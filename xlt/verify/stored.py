@@ -37,6 +37,7 @@ from xlt.pipeline.studies import refuse_study
 from xlt.pipeline.tiers import read_tier, tier_names
 from xlt.printable import printable
 from xlt.strict_json import read_json
+from xlt.tasks import own
 from xlt.tasks.record import Split
 from xlt.verify.log import read_log
 
@@ -46,6 +47,7 @@ DATA_KEY = re.compile(r"[^/]{1,100}/(train|dev|test)/[^/]{1,300}")
 # Where the results lie is written nowhere; who shows a command puts the folder in.
 IN_RESULTS = " --results DIR"
 AGAIN = "The xlt reproduce command that made the results writes it again and keeps the finished runs."
+_OTHER_FOLDER = "Name the folder with --results, or: xlt reproduce --results "
 RUN_FOLDER = re.compile(r"[a-z]+/[^/]{1,200}-[0-9a-f]{12}")
 
 
@@ -159,6 +161,7 @@ class GridFile(Frozen):
         model = f" --model {name}" if self.model else ""
         given = "".join(f" --{name}{value and f' {value}'}" for name, value in self.options.items())
         given += " --slurm KEY=VALUE" if "executor" in self.options else ""
+        given += own.option({key for run in self.runs for key in (*run.train, *run.evaluate)})
         return f"xlt reproduce --tier {shlex.quote(tier)}{seed}{source}{limited}{model}{self._parts}{given}{IN_RESULTS}"
 
     @property
@@ -268,16 +271,12 @@ def read_grid(results: Path) -> GridFile:
             refuse_study(results)
             raise IncompleteFault(
                 f"The results folder '{results}' holds no grid.json and no runs: nothing was run there.",
-                fix=f"Name the folder with --results, or: {_make(results)}",
+                fix=f"{_OTHER_FOLDER}{shlex.quote(str(results))}",
             ) from fault
         raise
     if not grid.tier:
         raise DataFault("The file grid.json of the results folder names no tier.", fix=AGAIN)
     return grid
-
-
-def _make(results: Path) -> str:
-    return f"xlt reproduce --results {shlex.quote(str(results))}"
 
 
 def _check_place(results: Path) -> None:
@@ -287,7 +286,7 @@ def _check_place(results: Path) -> None:
         raise IncompleteFault(
             f"There is no results folder '{results}'.",
             why="Nothing was run there, or its name is another.",
-            fix=f"Name the folder with --results, or: {_make(results)}",
+            fix=f"{_OTHER_FOLDER}{shlex.quote(str(results))}",
         )
     unpack = f"tar xzf {shlex.quote(str(results))}, then xlt verify --results seed-N"
     raise UsageFault(

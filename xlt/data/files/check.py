@@ -7,14 +7,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import get_args
 
 from xlt.data.files.locate import check_root, declared_languages, locate, some_file_exists
 from xlt.data.files.reading import FileFault
 from xlt.data.files.source import TRANSLATED, read, read_text_file, text_files, translated_languages
 from xlt.data.rows import Row, SpanRow, is_blank
 from xlt.errors import XltError, encodable
-from xlt.tasks.record import ENGLISH, Kind, Metric, Split, Task
+from xlt.tasks.own import faults
+from xlt.tasks.record import ENGLISH, Split, Task
 
 CATALOGUE = "xlt/tasks/catalogue.py"
 
@@ -96,10 +96,7 @@ def check(root: Path, tasks: Iterable[Task]) -> CheckReport:
 def _record_problems(tasks: Sequence[Task]) -> Iterator[FileProblem]:
     """Records that say what nothing understands, and keys that several have: of these only the last would be used."""
     for task in tasks:
-        for name, values in {"kind": get_args(Kind), "metric": get_args(Metric)}.items():
-            if (value := getattr(task, name)) not in values:
-                why = f"the {name} '{value}' of the task '{task.key}' is none of {', '.join(values)}."
-                yield FileProblem(CATALOGUE, None, why)
+        yield from (FileProblem(CATALOGUE, None, f"{fault}.") for fault in faults(task))
     for key, count in Counter(task.key for task in tasks).items():
         if count > 1:
             yield FileProblem(CATALOGUE, None, f"{count} tasks have the key '{key}'.")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from xlt.data.rows import Row, TextRow, running_texts, texts
 from xlt.data.source import NotFetched, Source
-from xlt.tasks.catalogue import TASKS
+from xlt.tasks.catalogue import PACKAGED
 from xlt.tasks.record import Split, Task
 
 # Shorter sentences ("Yes.") teach nothing, longer ones are tables and lists that lost their line ends.
@@ -25,9 +25,9 @@ Groups = Iterable[tuple[str, Iterable[Row]]]
 
 
 def groups(source: Source, *splits: Split, tasks: Iterable[Task] = ()) -> Iterator[tuple[str, list[Row]]]:
-    """The rows of those splits of the tasks (by default all), as far as the source has them, by task, split and
-    language; each group with the prefix of its ids."""
-    for task in tasks or TASKS.values():
+    """The rows of those splits of the tasks, as far as the source has them, by task, split and language; each group
+    with the prefix of its ids. By default of those in the package: what else is known changes no phase 1."""
+    for task in tasks or PACKAGED:
         for split in splits:
             for language in source.languages(task, split):
                 try:
