@@ -91,8 +91,8 @@ def task_of(key: str, record: object) -> Task:
         task = TypeAdapter(Task).validate_python({"name": key, **record, "key": key})
     except ValidationError as error:
         raise ValueError(f"{key}.{reason(error)}") from error
-    if fault := next(faults(task), None):
-        raise ValueError(fault)
+    if fault := next(_faults(task), None):
+        raise ValueError(f"the task '{key}' {fault}")
     return task
 
 
@@ -109,17 +109,13 @@ def _unknown_word(key: str, name: str, value: str) -> str:
     return "" if value in values else f"the {name} '{value}' of the task '{key}' is none of {', '.join(values)}"
 
 
-def faults(task: Task) -> Iterator[str]:
-    """Everything in a record that nothing in the package understands, in words."""
-    unknown = [_unknown_word(task.key, name, getattr(task, name)) for name in ("kind", "metric")]
-    if any(unknown):
-        yield from filter(None, unknown)
-        return
-    if task not in PACKAGED:  # those are held to more by the tests of their readers
-        yield from (f"the task '{task.key}' {what}" for what in _own_faults(task))
+def unknown_words(task: Task) -> list[str]:
+    """What the record says that nothing in the package understands: a kind, a metric."""
+    found = (_unknown_word(task.key, name, getattr(task, name)) for name in ("kind", "metric"))
+    return [each for each in found if each]
 
 
-def _own_faults(task: Task) -> Iterator[str]:
+def _faults(task: Task) -> Iterator[str]:
     alike = [each for each in PACKAGED if each.kind == task.kind]
     metrics, layouts = ({getattr(each, name): None for each in alike} for name in ("metric", "layout"))
     if task.kind == "masked_lm":

@@ -13,7 +13,7 @@ from xlt.data.files.reading import FileFault
 from xlt.data.files.source import TRANSLATED, read, read_text_file, text_files, translated_languages
 from xlt.data.rows import Row, SpanRow, is_blank
 from xlt.errors import XltError, encodable
-from xlt.tasks.own import faults
+from xlt.tasks.own import unknown_words
 from xlt.tasks.record import ENGLISH, Split, Task
 
 CATALOGUE = "xlt/tasks/catalogue.py"
@@ -96,7 +96,7 @@ def check(root: Path, tasks: Iterable[Task]) -> CheckReport:
 def _record_problems(tasks: Sequence[Task]) -> Iterator[FileProblem]:
     """Records that say what nothing understands, and keys that several have: of these only the last would be used."""
     for task in tasks:
-        yield from (FileProblem(CATALOGUE, None, f"{fault}.") for fault in faults(task))
+        yield from (FileProblem(CATALOGUE, None, f"{fault}.") for fault in unknown_words(task))
     for key, count in Counter(task.key for task in tasks).items():
         if count > 1:
             yield FileProblem(CATALOGUE, None, f"{count} tasks have the key '{key}'.")
