@@ -115,6 +115,23 @@ def test_with_rows_and_tokenizer_the_tokens_are_those_of_training(
     assert "mnli" not in whole.by_table
 
 
+def test_adversarial_training_counts_its_passes(
+    tiny_tier: Path, tiny_files: Path, tmp_path: Path, artifact: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    path, written = tmp_path / "robust.toml", tiny_tier.read_text("utf-8")
+    path.write_text(written + 'mnli = { adversarial = { method = "pgd", steps = 4 } }\n', "utf-8")
+    (plain, once), (robust, whole) = (cost(str(each), FilesSource(tiny_files)) for each in (tiny_tier, path))
+    name = next(name for name, run in robust.items() if run.work != 1)
+    # DERIVED: 5 products forward, 2 times 2 back to the weights, 3 to the perturbation; 3 in a standard step.
+    assert robust[name].work == pytest.approx(12 / 3)
+    assert robust[name].tokens == pytest.approx(4 * plain[name].tokens, abs=4)  # type: ignore[operator]
+    assert (robust[name].examples, robust[name].kinds, robust[name].steps) == (
+        *(plain[name].examples, plain[name].kinds, plain[name].steps),
+    )
+    assert whole.training_tokens - once.training_tokens == robust[name].tokens - plain[name].tokens  # type: ignore[operator]
+    assert {run.work for other, run in robust.items() if other != name} == {1.0}
+
+
 def test_tasks_trained_together_share_the_steps_in_proportion_to_their_examples(
     tiny_tier: Path, tiny_files: Path, artifact: Path, tokenizer: PreTrainedTokenizerBase
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from xlt.pipeline.grid import Grid, GridBuilder
 from xlt.pipeline.hours import PARTS, Rate, all_hours, block_weights, read_assumptions
 from xlt.pipeline.spec import Backbone
 from xlt.pipeline.tiers import read_tier
+from xlt.tasks.adversarial import DEFAULTS, Adversarial
 
 LARGE = Backbone(name="xlm-roberta-large", retrieval_layer=14)
 RUN = RunEstimate(
@@ -106,6 +108,37 @@ def test_larger_steps_take_longer_but_not_in_proportion() -> None:
     small, large = (assumed.step_seconds(tokens, weights, "graph") for tokens in (1000, 13_000))
     assert small < large < 13 * small
     assert assumed.step_seconds(13_000, weights, "deepspeed") >= large
+
+
+def test_an_adversarial_step_takes_the_passes_that_it_makes(grid: Grid) -> None:
+    (assumed,) = read_assumptions()
+    weights, freelb = block_weights(LARGE), Adversarial.of({"method": "freelb", "steps": 3}).cost
+    once, thrice = (assumed.step_seconds(5000, weights, "graph", work) for work in (1.0, freelb))
+    assert thrice == pytest.approx(3 * once - 2 * assumed.optimizer_seconds.value)
+    runs, theirs = [RUN for _ in grid.runs], [replace(RUN, tokens=3 * RUN.tokens, work=3.0) for _ in grid.runs]  # type: ignore[operator]
+    for rates in ([], [(rate(device="NVIDIA H200"), False)]):
+        plain, adversarial = (all_hours(LARGE, rates, grid, each, by_size=False) for each in (runs, theirs))
+        for device, hours in plain.items():
+            other = adversarial[device]
+            assert 2 * hours.training < other.training <= 3 * hours.training  # type: ignore[operator]
+            assert (other.dev, other.evaluation, other.saving) == (hours.dev, hours.evaluation, hours.saving)
+            assert other.floor == (hours.floor and pytest.approx(3 * hours.floor))
+
+
+def test_the_work_of_each_method_is_what_its_steps_were_timed_to_take() -> None:
+    """SEEN: the ratios of ``xlt bench adversarial``, by the defaults of every method."""
+    file = PROJECT / "artifact/measured/bench/adversarial-cpu-small.json"
+    timed = {
+        each["name"].partition(":")[0]: (each["ratio_p10"], each["ratio_p90"])
+        for each in json.loads(file.read_text("utf-8"))["workloads"][0]["timings"]
+    }
+    work = {name: Adversarial.of({"method": name}).cost for name in DEFAULTS}
+    # DERIVED: forward 1, to weights 2, to the perturbation 1 of the 3 products of a standard step.
+    assert work == pytest.approx({"fgm": 2, "pgd": 10 / 3, "freelb": 2, "smart": 8 / 3, "r3f": 2, "smoothing": 1})
+    work["smart, with the proximal point"] = Adversarial.of({"method": "smart", "proximal": 1.0}).cost
+    for name, cost in work.items():
+        low, high = timed[name]
+        assert 0.95 * low < cost < 1.05 * high, name
 
 
 @pytest.mark.parametrize(

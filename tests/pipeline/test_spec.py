@@ -74,6 +74,7 @@ def test_adversarial_training_names_a_run_by_what_it_sets() -> None:
     assert with_it(radius=0.3).hash == with_it().hash
     free = with_it(radius=0.0)
     assert RunSpec.model_validate_json(free.canonical()) == free
+    assert (SPEC.title, free.title) == (SPEC.name, f"{SPEC.name} (freelb)")
     assert free.training_recipe().adversarial == Adversarial.of({"method": "freelb", "radius": 0.0})
 
 

@@ -65,6 +65,8 @@ class PlannedRun:
     """Its name in the grid."""
     starts_from: str
     """The name of the run that made its starting model; empty where there is none."""
+    adversarial: str
+    """The method of its adversarial training; empty where there is none."""
     state: str
     """done, unfinished, absent, damaged, or unknown where the data is absent."""
     problem: str
@@ -219,6 +221,7 @@ def _planned(planned: grid.Grid, states: Sequence[tuple[str, str]], made: store.
             **listed,
             name=run.name,
             starts_from=starts_from,
+            adversarial=run.adversarial,
             state=state,
             problem=problem,
             seconds=sum(took.values()) if took else None,
@@ -227,9 +230,11 @@ def _planned(planned: grid.Grid, states: Sequence[tuple[str, str]], made: store.
 
 def _shown(plan: Plan) -> Shown:
     seeds = ", ".join(map(str, plan.seeds))
+    both = [*zip(plan.runs, plan.estimate.runs, strict=True)]
+    names = [run.name + (run.adversarial and f" ({run.adversarial}: work × {cost.work:.2g})") for run, cost in both]
     rows = (
-        (run.phase, run.name, run.starts_from or None, run.state, _tokens(cost.tokens), run.folder)
-        for run, cost in zip(plan.runs, plan.estimate.runs, strict=True)
+        (run.phase, name, run.starts_from or None, run.state, _tokens(cost.tokens), run.folder)
+        for name, (run, cost) in zip(names, both, strict=True)
     )
     columns = ("phase", "run", "starts from", "state", "training tokens", "folder")
     yield table(columns, rows, f"Tier {plan.tier} on {plan.source}, seed {plan.seed} (the tier's seeds: {seeds})")
@@ -384,15 +389,11 @@ def _range(pair: Sequence[float | None] | None, form: str) -> str | None:
 
 
 def _hours(hours: float | None) -> str:
-    if hours is None:
-        return "unknown"
-    if 0 < 60 * hours < 0.05:
-        return "under 0.1 min"
+    if hours is None or 0 < 60 * hours < 0.05:
+        return "unknown" if hours is None else "under 0.1 min"
     return f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.1f} min"
 
 
 def _tokens(count: int | None) -> str | None:
-    if count is None:
-        return "unknown"
     # Rows are counted or published; their mean length is measured on a sample.
-    return f"≈ {count / 1e6:.1f} M" if count else None
+    return "unknown" if count is None else f"≈ {count / 1e6:.1f} M" if count else None

@@ -119,7 +119,7 @@ class RunBars(Display):
     def start(self, spec: specs.RunSpec) -> RunBar:
         """A run begins."""
         self._started += 1
-        label = f"[{self._started}/{self._total}] {spec.phase} {spec.name}"
+        label = f"[{self._started}/{self._total}] {spec.phase} {spec.title}"
         bar = self._runs[spec.hash] = self.add(label)
         if not self.live:
             say(f"{label} ...")

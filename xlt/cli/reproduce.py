@@ -153,10 +153,10 @@ def _say_made(done: executor.GridResult, took: str) -> None:
 
 def _show_jobs(queue: cluster.Queue, planned: grid.Grid, runs: store.RunStore) -> None:
     """Print which runs would be submitted, after which others, and as which scripts."""
-    names = {spec.hash: spec.name for spec in planned.runs}
+    names = {spec.hash: spec.title for spec in planned.runs}
     left = [spec for spec, check in executor.plan_grid(planned, runs) if not check.ended]
     jobs = [
-        {"run": spec.name, "after": names.get(spec.parent or "", ""), "script": queue.script(spec)} for spec in left
+        {"run": spec.title, "after": names.get(spec.parent or "", ""), "script": queue.script(spec)} for spec in left
     ]
     kinds = {bool(spec.train): job for spec, job in zip(left, jobs, strict=True)}
 

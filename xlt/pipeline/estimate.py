@@ -20,7 +20,7 @@ from xlt.pipeline.spec import RunSpec
 from xlt.pipeline.tiers import SourcePlan
 from xlt.pipeline.tokens import TokenTable, read_tokens
 from xlt.tasks.catalogue import MASKED_LM, get_task
-from xlt.tasks.record import ENGLISH, Kind, Split, Task
+from xlt.tasks.record import ENGLISH, Kind, Recipe, Split, Task
 from xlt.train.batches import scored_steps
 
 if TYPE_CHECKING:
@@ -59,9 +59,11 @@ class RunEstimate:
     examples: int | None
     """The examples that it trains on, all epochs together."""
     tokens: int | None
-    """Their tokens."""
+    """Their tokens, as often as the steps compute with them: see ``work``."""
     kinds: Mapping[Kind, int] = field(default_factory=dict)
-    """The same tokens by kind of task."""
+    """The tokens by kind of task, each example's counted once."""
+    work: float = 1.0
+    """What a step computes, in standard steps: more than 1 in adversarial training, by its matrix products."""
     evaluation_tokens: int | None = 0
     """The tokens that it is scored on after the training."""
     dev_tokens: int | None = 0
@@ -283,11 +285,12 @@ def _size(spec: RunSpec, sizes: _Sizes) -> RunEstimate:
     if share := recipe.easiest or recipe.hardest:
         counts = [count and round(share * count) for count in counts]
     total = _sum(counts)
-    unknown = replace(plain, examples=None, tokens=None, dev_tokens=None)
+    unknown = replace(plain, examples=None, tokens=None, dev_tokens=None, work=_work(recipe, recipe.steps or 1))
     if not recipe.steps and total is None:
         return unknown
-    steps = (recipe.steps or -(-recipe.epochs * (total or 0) // recipe.batch_size)) + recipe.first_pass
-    unknown = replace(unknown, examples=steps * recipe.batch_size)
+    steps = recipe.steps or -(-recipe.epochs * (total or 0) // recipe.batch_size)
+    work, steps = _work(recipe, steps), steps + recipe.first_pass
+    unknown = replace(unknown, examples=steps * recipe.batch_size, work=work)
     shares: dict[Kind, float] = {}
     kinds: dict[Kind, float] = {}
     for key, count, (sequences, tokens) in zip(spec.train, counts, sets, strict=True):
@@ -303,13 +306,19 @@ def _size(spec: RunSpec, sizes: _Sizes) -> RunEstimate:
     once = _tokens(dev)
     return replace(
         unknown,
-        tokens=round(sum(kinds.values())),
+        tokens=round(work * sum(kinds.values())),
         kinds={kind: round(tokens) for kind, tokens in kinds.items()},
         steps={kind: steps * share for kind, share in shares.items()},
         dev=dev or {},
         dev_scores=scores,
         dev_tokens=None if once is None else scores * once,
     )
+
+
+def _work(recipe: Recipe, steps: int) -> float:
+    """What a step computes on average, in standard steps; the first pass that tells easy rows makes such ones."""
+    cost = recipe.adversarial.cost if recipe.adversarial else 1.0
+    return (cost * steps + recipe.first_pass) / max(1, steps + recipe.first_pass)
 
 
 def _by_kind(sizes: _Sizes, tasks: Sequence[Task], *, dev: bool) -> dict[Kind, ScoredRows] | None:

@@ -105,7 +105,7 @@ class Rate(Frozen):
         """How long those parts of a run take that have rates."""
         found = {}
         if {*run.kinds} <= {*self.training}:
-            found["training"] = sum(tokens / self.training[kind] for kind, tokens in run.kinds.items())
+            found["training"] = run.work * sum(tokens / self.training[kind] for kind, tokens in run.kinds.items())
         if {*run.encoded} <= {*self.encoding}:
             found["encoding"] = sum(tokens / self.encoding[kind] for kind, tokens in run.encoded.items())
         if self.inference is not None:
@@ -180,7 +180,8 @@ class Assumptions(Frozen):
         return {
             **self.host_seconds(spec, run),
             "training": sum(
-                steps * self.step_seconds(run.kinds[kind] / steps, weights, engine) for kind, steps in run.steps.items()
+                steps * self.step_seconds(run.kinds[kind] / steps, weights, engine, run.work)
+                for kind, steps in run.steps.items()
             ),
             "dev": run.dev_scores * sum(self._read(kind, each, weights) for kind, each in run.dev.items()),
             "evaluation": sum(self._read(*each, weights) for each in run.scored.items() if each[0] != "retrieval"),
@@ -199,14 +200,16 @@ class Assumptions(Frozen):
             "saving": moved + self.start_seconds.value if spec.train else 0.0,
         }
 
-    def step_seconds(self, tokens: float, weights: int, engine: str) -> float:
-        """How long an optimiser step on so many tokens takes."""
+    def step_seconds(self, tokens: float, weights: int, engine: str, work: float = 1.0) -> float:
+        """How long an optimiser step on so many tokens takes, whose passes are so much ``work`` in standard ones."""
         along = math.log(min(max(tokens, SMALL_STEP), LARGE_STEP) / SMALL_STEP) / math.log(LARGE_STEP / SMALL_STEP)
         share = self.small_share.value + along * (self.large_share.value - self.small_share.value)
         products = 6 * weights * tokens / (self.products.value * share)
-        device = products + tokens * self.token_seconds.value + self.gap_seconds.value + self.optimizer_seconds.value
+        passes = products + tokens * self.token_seconds.value + self.gap_seconds.value
+        device = work * passes + self.optimizer_seconds.value
         # Without a graph the device waits for the host, which issues one operation after another.
-        host = self.operations.value * self.operation_seconds.value + self.reads.value * self.read_seconds.value
+        host = work * self.operations.value * self.operation_seconds.value
+        host += self.reads.value * self.read_seconds.value
         return max(device, host) if engine == "deepspeed" else device
 
     def _read(self, kind: Kind, rows: ScoredRows, weights: int) -> float:

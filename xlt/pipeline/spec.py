@@ -141,6 +141,17 @@ class RunSpec(Frozen):
         """
         own.add_tasks([own.task_of(key, record) for key, record in self.tasks.items()], "in spec.json of the run")
 
+    @property
+    def adversarial(self) -> str:
+        """The method of adversarial training; empty where there is none."""
+        settings = self.recipe.get("adversarial")
+        return str(settings.get("method", "")) if isinstance(settings, dict) else ""
+
+    @property
+    def title(self) -> str:
+        """The name that people are shown, with the method of adversarial training."""
+        return self.name + (f" ({self.adversarial})" if self.adversarial else "")
+
     def task(self, key: str) -> Task:
         """The catalogue's record of a task that is trained on or scored, with the recipe of this run."""
         recipe = replace(self.training_recipe(), max_length=self.max_lengths[key])

@@ -86,6 +86,19 @@ class Adversarial:
         """Backward passes to the weights that a batch takes: standard training takes one."""
         return {"freelb": self.steps, "fgm": 2, "pgd": 2}.get(self.method, 1)
 
+    @property
+    def cost(self) -> float:
+        """The matrix products of a step in those of a standard one: a pass forward makes one, back to weights two (the
+        gradients of weights and of inputs), back to the perturbation alone one; a standard step makes three."""
+        if self.method in ("freelb", "smoothing"):
+            forward, to_weights, to_inputs = self.steps, self.steps, 0
+        elif self.method in ("fgm", "pgd"):
+            forward, to_weights, to_inputs = self.steps + 1, 2, self.steps - 1
+        else:  # the pass without noise and the last one under it, both of which the weights learn from
+            ascent = self.steps if self.method == "smart" else 0
+            forward, to_weights, to_inputs = 2 + ascent + bool(self.proximal), 2, ascent
+        return (forward + 2 * to_weights + to_inputs) / 3
+
 
 # The settings that each method has. «Seen» is what was read in a paper or its authors' code, «copied» in code that many
 # people copy and no paper that was read, «recalled» neither; what is only ours has no other source.

@@ -52,6 +52,8 @@ class RunState(GridRun):
     """The hash of the fingerprints of all data that they read; empty if unknown."""
     execution: str
     """The hash of its provenance, times included, which tells it from a repetition; empty if unknown."""
+    adversarial: str = ""
+    """The method of its adversarial training; empty where there was none, or its spec cannot be read."""
 
 
 class Verification(Frozen):
@@ -345,7 +347,10 @@ def _states(runs: Sequence[StoredRun]) -> list[RunState]:
     for run in runs:
         recipe, data = known.get(run.entry.folder, ("", ""))
         entry = run.entry.model_dump()
-        states.append(RunState(**entry, state=run.state, recipe=recipe, data=data, execution=execution_of(run)))
+        method, execution = run.spec.adversarial if run.spec else "", execution_of(run)
+        states.append(
+            RunState(**entry, state=run.state, recipe=recipe, data=data, execution=execution, adversarial=method)
+        )
     return states
 
 

@@ -214,7 +214,8 @@ def _notices(verification: Verification) -> Iterator[str]:
 
 
 def _card(state: RunState, results: Path, base: str) -> RunCard:
-    title = f"{state.phase}: {state.folder.rpartition('/')[2].rpartition('-')[0]}"
+    method = f" ({state.adversarial})" if state.adversarial else ""
+    title = f"{state.phase}: {state.folder.rpartition('/')[2].rpartition('-')[0]}{method}"
     if state.state != "done":
         return RunCard(state, title, (), None, "", (), None)
     folder = results / "runs" / state.folder
