@@ -378,7 +378,7 @@ def test_masked_lm_on_a_model_without_its_head(
     arguments = ("--source", "files", "--data-root", str(tiny_files), "--tier", str(tiny_tier))
     outcome = invoke("train", "mlm", "--model", str(trained), "--results", str(tmp_path), *arguments)
     assert outcome.code == ExitCode.USAGE
-    assert "no masked-LM head" in outcome.err
+    assert "no language-model head" in outcome.err
 
 
 def test_tasks_and_doctor(invoke: Invoke, tiny_files: Path, tmp_path: Path) -> None:

@@ -187,5 +187,5 @@ def test_a_batch_that_the_model_has_no_head_for_is_an_error(tiny, batch_of):
     with pytest.raises(ValueError, match="no head for task 'task'"):
         model(batch_of([3, 4], "retrieval"))
     model.drop_masked_lm_head()
-    with pytest.raises(ValueError, match="no masked-LM head"):
+    with pytest.raises(ValueError, match="no language-model head"):
         model(batch_of([3, 4], "masked_lm"))

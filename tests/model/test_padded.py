@@ -113,5 +113,5 @@ def test_a_masked_lm_head_of_one_module_works_padded(stored, batch_of, padded):
 def test_a_masked_lm_head_of_several_modules_is_left_behind_unless_asked_for(stored):
     folder = stored("distilbert", AutoModelForMaskedLM)
     assert load(folder).lm_head is None
-    with pytest.raises(UsageFault, match="no single masked-LM head"):
+    with pytest.raises(UsageFault, match="no single language-model head"):
         load(folder, masked_lm=True)

@@ -12,6 +12,7 @@ import pytest
 from tests import families
 from tests.pipeline.conftest import TinyGrid
 from xlt.cli import app
+from xlt.pipeline.store import write_manifest
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*runs padded")
 TRAINED = {"mnli": "xnli", "squad": "xquad", "panx": "panx", "hellaswag": "hellaswag"}
@@ -75,3 +76,38 @@ def test_a_tier_is_reproduced_with_a_decoder(tiny_tier: Path, tiny_files: Path, 
     assert {(run["arm"], run["phase"]) for run in runs} == {
         *(("baseline", "target"), ("nli", "intermediate"), ("nli", "target"))
     }
+
+
+def test_phase_1_of_a_decoder_is_trained_stored_and_verified(
+    tiny_tier: Path, tiny_files: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The losses and the weights of its training are computed again, and a log with another loss is found."""
+    arms = 'mixed = { intermediate = ["mnli"], masked_lm = true, targets = ["xnli"] }'
+    tiny = TinyGrid(tiny_tier, tiny_files).with_arms(tmp_path, arms, recipe="mixed = { steps = 6 }")
+    text = tiny.tier.read_text("utf-8")
+    begin, end = text.index("[sources.files.backbone]"), text.index("[sources.files.recipes]")
+    own = '[sources.files.backbone]\nfamily = "bloom"\nvocabulary = 120\nretrieval_layer = 1\n'
+    own += "config = { n_layer = 2, hidden_size = 32, n_head = 2, initializer_range = 0.05 }\n"
+    tiny.tier.write_text(text[:begin] + own + text[end:], "utf-8")
+    results = tmp_path / "results"
+    where = ["--results", str(results), "--data-root", str(tiny.files)]
+    assert app.run(["reproduce", "--tier", str(tiny.tier), "--source", "files", *where]) == 0
+    spec = next(results.glob("runs/intermediate/*/spec.json"))
+    assert json.loads(spec.read_text("utf-8"))["train"] == ["mnli", "mlm"]
+    log = next(results.glob("runs/pretrain/*/log.jsonl"))
+    losses = [json.loads(line)["loss"] for line in log.read_text("utf-8").splitlines()]
+    assert losses[-1] < losses[0]
+    capfd.readouterr()
+    app.run(["verify", *where, "--recheck", "8", "--replay", "3", "--json"])
+    document = json.loads(capfd.readouterr().out)
+    assert document["problems"] == []
+    checked = " ".join(document["checks"]["checked"])
+    assert "losses: the first and the last of 3 of 3 trainings" in checked
+    assert document["checks"]["replay"]["identical"] == 3
+    first, *rest = log.read_text("utf-8").splitlines()
+    forged = json.dumps({**json.loads(first), "loss": 1.02 * losses[0]})
+    log.write_text("\n".join([forged, *rest]) + "\n", "utf-8")
+    write_manifest(log.parent)
+    app.run(["verify", *where, "--recheck", "8", "--json"])
+    (problem,) = json.loads(capfd.readouterr().out)["problems"]
+    assert "the loss of step 1" in problem["what"]

@@ -12,13 +12,15 @@ import pytest
 import torch
 
 from tests.processes import run_together
-from tests.train.test_graph import KEYS, RECIPE, fresh, stream
+from tests.train.test_graph import KEYS, RECIPE, examples, fresh, stream
 from xlt.errors import DataFault, UsageFault
 from xlt.model.encoder import PackedModel
 from xlt.pipeline.resume import RunCheckpoints
 from xlt.pipeline.store import write_manifest
 from xlt.runtime import start_process_group
+from xlt.tasks.catalogue import get_task
 from xlt.tasks.record import Recipe
+from xlt.train.batches import BatchStream
 from xlt.train.engine import EngineSettings
 from xlt.train.loop import DevResult, StepRecord, Trained, train
 from xlt.train.seeding import seed_everything
@@ -92,6 +94,28 @@ def test_it_goes_on_with_the_bits_of_a_training_that_was_never_killed(
     assert checkpoints is not None
     # The graph engine reads losses, and writes checkpoints, at the end of a block of steps alone.
     assert [each["step"] for each in checkpoints.resumed] == ([] if settings.engine == "graph" else [16])
+    assert same(whole, (*resumed, None))
+
+
+def test_a_decoder_goes_on_in_its_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {"vocab_size": 60, "hidden_size": 32, "n_layer": 2, "n_head": 4, "hidden_dropout": 0.1}
+
+    def decoder(*_: str, **rates: float) -> PackedModel:
+        torch.manual_seed(0)
+        return PackedModel.fresh(sizes, "bloom")
+
+    def texts(*_: str, recipe: Recipe) -> BatchStream:
+        return BatchStream(examples("mlm"), get_task("mlm"), recipe, seed=1, first_position=0)
+
+    monkeypatch.setitem(globals(), "fresh", decoder)
+    monkeypatch.setitem(globals(), "stream", texts)
+    settings = EngineSettings(**EVERY_STEP)  # type: ignore[arg-type]
+    whole = training("mlm", settings=settings)
+    with pytest.raises(KilledError):
+        training("mlm", settings=settings, folder=tmp_path, killed_after=9)
+    *resumed, checkpoints = training("mlm", settings=settings, folder=tmp_path)
+    assert checkpoints is not None
+    assert [each["step"] for each in checkpoints.resumed] == [8]
     assert same(whole, (*resumed, None))
 
 

@@ -150,6 +150,28 @@ def test_only_the_rows_that_are_read_are_trained(family: str, monkeypatch: pytes
     assert [each.loss for each in found] == pytest.approx([each.loss for each in expected], abs=1e-4)
 
 
-def test_a_decoder_has_no_masked_lm() -> None:
-    with pytest.raises(UsageFault, match="A decoder cannot be trained on masked LM"):
+def next_tokens(settings: EngineSettings) -> list[float]:
+    """The losses of a BLOOM, made anew, that learns the next tokens of texts beside a task."""
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 60, "hidden_size": 32, "n_layer": 2, "n_head": 4, "initializer_range": 0.05}
+    model = PackedModel.fresh(sizes, "bloom")
+    fit_heads(model, [get_task(key) for key in ("mlm", "panx")], seed=0)
+    streams = [BatchStream(examples(key), get_task(key), RECIPE, seed=1, first_position=0) for key in ("mlm", "panx")]
+    records: list[StepRecord] = []
+    train(model, JointStream(streams, RECIPE, seed=0), settings, on_step=records.append)
+    assert {record.task for record in records} == {"mlm", "panx"}
+    return [record.loss for record in records]
+
+
+def test_processes_that_share_next_tokens_compute_what_one_computes() -> None:
+    one = next_tokens(EngineSettings())
+    for line in run_together("tests.train.next_token_processes"):
+        found = json.loads(line)
+        assert set(found) == set(ZERO_STAGES)
+        for zero, losses in found.items():
+            assert losses == pytest.approx(one, abs=2e-4), zero
+
+
+def test_without_its_head_a_decoder_learns_no_next_tokens() -> None:
+    with pytest.raises(UsageFault, match="no language-model head"):
         fit_heads(fresh("bloom"), [get_task("mlm")], seed=0)

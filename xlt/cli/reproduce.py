@@ -173,11 +173,12 @@ def _introduce(
     tier: tiers.Tier, source: str, costs: Iterable[parts.PartCost], model: str, queue: cluster.Queue | None
 ) -> None:
     """Say what will run, and on which device."""
-    backbone = model or tier.plan(source).backbone.name
+    backbone = tier.plan(source).backbone
+    made = f"a small {'BLOOM' if backbone.family == 'bloom' else 'XLM-R'}, trained here from its first step (phase 1)"
     say(f"Tier {tier.name} on the source '{source}': {tier.about}.")
     for line in plan.part_lines(costs):
         say(line)
-    say(f"Model: {backbone or 'a small XLM-R, trained here from its first step (phase 1)'}.")
+    say(f"Model: {model or backbone.name or made}.")
     if queue:
         say(f"Device: {'GPUs, bf16' if queue.gpus else 'CPUs, fp32'}, of the machines that SLURM gives.")
     elif torch.cuda.is_available():

@@ -48,8 +48,8 @@ def train(
 ) -> None:
     """Train a model on the English data of a task, or on that of another language, and score it.
 
-    The task mlm is phase 1: it trains a fresh small XLM-R, which --tier describes. Several GPUs or processes share the
-    run.
+    The task mlm is phase 1: it trains a fresh small XLM-R or BLOOM, which --tier describes. Several GPUs or processes
+    share the run.
     """
     if steps and epochs:
         raise UsageFault("--steps and --epochs exclude each other.", fix="Give one of them.")

@@ -55,7 +55,8 @@ class PackedBatch:
     """``[B]`` for pairs, ``[B, 2]`` (token of the sequence) for spans, ``[E]`` for multiple choice, ``[M]`` for tagging
     and masked LM, ``None`` at inference."""
     scored_positions: Tensor | None
-    """``[M]``: tokens of the row, in tagging the first of each word, in masked LM the hidden ones."""
+    """``[M]``: tokens of the row, in tagging the first of each word, in masked LM the hidden ones, of a decoder those
+    before another token."""
     denominator: float
     """Divides a summed loss, so that shards and micro-batches add up to the mean over the whole batch."""
     cu_groups: Tensor | None = None

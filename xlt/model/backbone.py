@@ -1,4 +1,4 @@
-"""The backbone: a public or stored encoder or decoder of the library, or a fresh XLM-R."""
+"""The backbone: a public or stored encoder or decoder of the library, or a fresh XLM-R or BLOOM."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
 from torch import nn
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING,
     MODEL_MAPPING,
     AutoConfig,
+    BloomConfig,
     XLMRobertaConfig,
 )
 from transformers.utils import logging as library_logging
@@ -31,20 +33,21 @@ _DECODERS = {"llama", "mistral", "qwen2", "qwen3"}
 # Those that do it in modules of their own, which are replaced.
 _INSIDE = {"bloom", "xglm"}
 PACKED_FAMILIES = frozenset(_ENCODERS | _DECODERS | _INSIDE)
+Family = Literal["xlm-roberta", "bloom"]  # of which a fresh model can be made
 # As in XLM-R's own config.json; the defaults of the library's configuration class are BERT's.
 _XLM_R = {"layer_norm_eps": 1e-5, "type_vocab_size": 1, "max_position_embeddings": 514}
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedBackbone:
-    """An encoder of the library without a pooling layer and, where asked for, its masked-LM head."""
+    """An encoder or decoder of the library without a pooling layer and, where asked for, its language-model head."""
 
     encoder: Any
     """The library's own model."""
     lm_head: nn.Module | None = None
     """The library's own module; its output weights are the encoder's word embeddings."""
     lm_head_name: str = ""
-    """The name of that module in the library's masked-LM model, under which its weights are stored."""
+    """The name of that module in the library's language model, under which its weights are stored."""
     packed: bool = True
     """Whether the encoder takes packed batches; one of another family runs padded."""
     causal: bool = False
@@ -56,8 +59,9 @@ def load_backbone(
 ) -> LoadedBackbone:
     """A backbone by its name on the hub (at ``revision``) or from a folder, in fp32, from safetensors only.
 
-    ``masked_lm`` asks for the masked-LM head; ``None`` takes it where the checkpoint was saved with one that is a
-    single module. A family that cannot be packed is loaded with the library's own attention, and a warning says so.
+    ``masked_lm`` asks for the head of masked LM, or of a decoder for that of its next tokens; ``None`` takes it where
+    the checkpoint was saved with one that is a single module. A family that cannot be packed is loaded with the
+    library's own attention, and a warning says so.
 
     Raises:
         DataFault: the folder or file is absent or damaged, or the hub cannot be reached.
@@ -75,7 +79,8 @@ def load_backbone(
         _check_family(config)
         with_head = masked_lm
         if with_head is None:
-            with_head = any(saved.endswith("ForMaskedLM") for saved in config.architectures or ())
+            own = "ForMaskedLM" if type(config) in MODEL_FOR_MASKED_LM_MAPPING else "ForCausalLM"
+            with_head = any(saved.endswith(own) for saved in config.architectures or ())
         model_class = _model_class(config, with_head)
         packed = _can_be_packed(config)
         model, report = model_class.from_pretrained(
@@ -97,24 +102,35 @@ def load_backbone(
     if not packed:
         # Once per process and family: that is how Python shows warnings.
         warnings.warn(f"{config.model_type} cannot run packed: it runs padded, slower by the padding.", stacklevel=2)
-    head = _masked_lm_head(model) if with_head else None
+    head = _lm_head(model) if with_head else None
     if masked_lm and head is None:
-        raise UsageFault(f"{type(model).__name__} has no single masked-LM head.", fix=_FAMILIES)
+        raise UsageFault(f"{type(model).__name__} has no single language-model head.", fix=_FAMILIES)
     name, module = head or ("", None)
     return LoadedBackbone(model.base_model, module, name, packed, causal)
 
 
-def new_backbone(config_overrides: Mapping[str, Any]) -> LoadedBackbone:
-    """A fresh XLM-R with its masked-LM head, initialised by the library from torch's global generator.
+def new_backbone(config_overrides: Mapping[str, Any], family: Family = "xlm-roberta") -> LoadedBackbone:
+    """A fresh XLM-R or BLOOM with its language-model head, initialised by the library from torch's global generator.
 
-    ``config_overrides`` are fields of ``XLMRobertaConfig``, the size of the vocabulary among them; the others
-    have the library's defaults, which are the sizes of XLM-R base, except for three that are set here.
+    ``config_overrides`` are fields of the library's configuration of the ``family``, the size of the vocabulary among
+    them; the others have its defaults, which are the sizes of XLM-R base, except for three that are set here.
     """
     attention.register()
-    config = XLMRobertaConfig(**{**_XLM_R, **config_overrides})
-    model_class = _model_class(config, masked_lm=True)
-    model = model_class._from_config(config, attn_implementation=attention.IMPLEMENTATION, dtype=torch.float32)
-    return LoadedBackbone(model.base_model, model.lm_head, "lm_head")
+    config: Any = (
+        BloomConfig(**config_overrides) if family == "bloom" else XLMRobertaConfig(**{**_XLM_R, **config_overrides})
+    )
+    model_class = language_model(config)
+    model = model_class._from_config(config, attn_implementation=_implementation(config), dtype=torch.float32)
+    if family in _INSIDE:
+        inside.install(model.base_model)
+    return LoadedBackbone(model.base_model, model.lm_head, "lm_head", causal=family in _DECODERS | _INSIDE)
+
+
+def language_model(config: Any) -> Any:
+    """The library's class for masked LM of a configuration, or of a decoder for its next tokens; ``KeyError`` if it has
+    neither."""
+    kind = type(config)
+    return (MODEL_FOR_MASKED_LM_MAPPING if kind in MODEL_FOR_MASKED_LM_MAPPING else MODEL_FOR_CAUSAL_LM_MAPPING)[kind]
 
 
 def first_position(encoder: Any) -> int:
@@ -145,15 +161,15 @@ def outline(folder: Path) -> Any:
     with _faults(str(folder)), _quiet(), torch.device("meta"):
         config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
         _check_family(config)
-        return _model_class(config, masked_lm=False)._from_config(config)
+        return _model_class(config, with_head=False)._from_config(config)
 
 
 _FIX = "Fetch the model again (xlt fetch), or correct its name or path."
 _FAMILIES = "Choose an encoder such as xlm-roberta-large, or a decoder such as bigscience/bloom-560m."
 
 
-def _masked_lm_head(model: Any) -> tuple[str, nn.Module] | None:
-    """Name and module of the library's masked-LM head, if it is one module that takes the hidden states alone."""
+def _lm_head(model: Any) -> tuple[str, nn.Module] | None:
+    """Name and module of the library's language-model head, if it is one module that takes the hidden states alone."""
     heads = [(name, module) for name, module in model.named_children() if module is not model.base_model]
     if len(heads) != 1:
         return None
@@ -161,9 +177,9 @@ def _masked_lm_head(model: Any) -> tuple[str, nn.Module] | None:
     return heads[0] if sum(each.kind is not each.VAR_KEYWORD for each in needed) == 1 else None
 
 
-def _model_class(config: Any, masked_lm: bool) -> Any:
+def _model_class(config: Any, with_head: bool) -> Any:
     try:
-        return (MODEL_FOR_MASKED_LM_MAPPING if masked_lm else MODEL_MAPPING)[type(config)]
+        return language_model(config) if with_head else MODEL_MAPPING[type(config)]
     except KeyError:
         raise UsageFault(f"'{config.model_type}' has no encoder of this kind.", fix=_FAMILIES) from None
 

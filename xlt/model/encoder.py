@@ -17,14 +17,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import MODEL_FOR_MASKED_LM_MAPPING
 from xlt_kernels.seeds import seeds_of_a_pass
 
 from xlt.data.packing import PackedBatch
 from xlt.errors import DataFault, NotFiniteFault, UsageFault
 from xlt.model import fused
 from xlt.model.attention import LazyPlan
-from xlt.model.backbone import LoadedBackbone, first_position, load_backbone, new_backbone
+from xlt.model.backbone import Family, LoadedBackbone, first_position, language_model, load_backbone, new_backbone
 from xlt.model.embeddings import added_to_words
 from xlt.model.heads import class_loss, new_head
 from xlt.model.inside import of_batch
@@ -38,7 +37,7 @@ DROPOUTS = 3  # of a block: of attention weights, and before each of its two res
 
 
 class PackedModel(nn.Module):
-    """A backbone, the heads of tasks, and where present the backbone's own masked-LM head.
+    """A backbone, the heads of tasks, and where present the backbone's own language-model head.
 
     It reads packed batches and its heads see packed hidden states, whatever the backbone: one that cannot be packed
     (``packed`` is false) gets the batch padded in ``_encode``. Of a decoder (``causal``) the heads read what has seen a
@@ -65,9 +64,9 @@ class PackedModel(nn.Module):
         self.eval()
 
     @classmethod
-    def fresh(cls, config: Mapping[str, Any]) -> PackedModel:
-        """A new XLM-R with its masked-LM head, from torch's global generator; see ``new_backbone``."""
-        return cls(new_backbone(config))
+    def fresh(cls, config: Mapping[str, Any], family: Family = "xlm-roberta") -> PackedModel:
+        """A new XLM-R or BLOOM with its language-model head, from torch's global generator; see ``new_backbone``."""
+        return cls(new_backbone(config, family))
 
     @classmethod
     def load(
@@ -97,7 +96,7 @@ class PackedModel(nn.Module):
         config.architectures = [type(self.backbone).__name__]
         config.dtype = next(iter(backbone.values())).dtype
         if self.lm_head is not None:
-            whole = MODEL_FOR_MASKED_LM_MAPPING[type(config)]
+            whole = language_model(config)
             config.architectures = [whole.__name__]
             backbone = {f"{whole.base_model_prefix}.{name}": weight for name, weight in backbone.items()}
             lm_head = _below(weights, "lm_head.")
@@ -315,11 +314,11 @@ class PackedModel(nn.Module):
 
     def _masked_lm(self, hidden: Tensor, batch: PackedBatch) -> tuple[Tensor, Tensor]:
         if self.lm_head is None:
-            raise ValueError("the model has no masked-LM head")
+            raise ValueError("the model has no language-model head")
         empty = hidden.new_zeros(0, dtype=torch.float32)
         if batch.labels is None or batch.scored_positions is None:
             return _no_loss(empty), empty
-        # The head is the widest product of the model: only the masked rows go through it.
+        # The head is the widest product of the model: only rows from which a token is predicted go through it.
         rows = hidden.index_select(0, batch.scored_positions)
         scores = self.lm_head(rows)
         loss = class_loss(scores, batch.labels) / batch.denominator

@@ -293,7 +293,8 @@ def shape(backbone: Backbone) -> tuple[int, int, int]:
     model = hub_model(backbone.name)
     sizes: Mapping[str, int | float] = model.config if backbone.name else backbone.config
     vocabulary = sizes.get("vocab_size") or model.pieces or backbone.vocabulary
-    return int(sizes.get("num_hidden_layers", 0)), int(sizes.get("hidden_size", 0)), int(vocabulary)
+    layers = sizes.get("num_hidden_layers") or sizes.get("n_layer", 0)  # BLOOM's
+    return int(layers), int(sizes.get("hidden_size", 0)), int(vocabulary)
 
 
 def block_weights(backbone: Backbone) -> int:

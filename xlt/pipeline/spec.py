@@ -19,18 +19,20 @@ Setting = float | int | dict[str, float | int | str]
 
 
 class Backbone(Frozen):
-    """The encoder: a public checkpoint by its name, or a fresh XLM-R of a given configuration."""
+    """The encoder or decoder: a public checkpoint by its name, or a fresh XLM-R or BLOOM of a given configuration."""
 
     name: str = ""
-    """The checkpoint's name on the hub; empty for a fresh XLM-R."""
+    """The checkpoint's name on the hub; empty for a fresh model."""
     revision: str = ""
     """The commit of the checkpoint on the hub."""
     digest: str = ""
     """Sixteen hexadecimal digits of the SHA-256 of the checkpoint's configuration, tokenizer and weights."""
+    family: Literal["xlm-roberta", "bloom"] = "xlm-roberta"
+    """What a fresh model is: an encoder that masked LM trains, or a decoder that learns each next token."""
     config: dict[str, int | float] = {}
-    """The configuration of a fresh XLM-R, where it differs from the library's defaults."""
+    """The configuration of a fresh model, where it differs from the library's defaults."""
     vocabulary: int = 0
-    """The number of SentencePiece pieces that are trained for a fresh XLM-R."""
+    """The number of SentencePiece pieces that are trained for a fresh model."""
     retrieval_layer: int = 14
     """The block whose output is pooled for retrieval (14 of 24 in the paper's code)."""
     pooling: Pooling = "mean"

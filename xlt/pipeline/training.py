@@ -35,7 +35,7 @@ from xlt.pipeline.checkpoint import checkpoint_folder
 from xlt.pipeline.difficulty import chosen_rows
 from xlt.pipeline.estimate import LARGE_CARD_TOKENS
 from xlt.pipeline.memory import release
-from xlt.pipeline.spec import RunSpec
+from xlt.pipeline.spec import Backbone, RunSpec
 from xlt.runtime import device
 from xlt.tasks.record import Recipe, Task
 from xlt.train.batches import BatchStream, JointStream
@@ -137,7 +137,7 @@ def prepare(
 def starting_point(
     spec: RunSpec, parent_model: Path | None, source: Source, tokenizer_folder: Path
 ) -> tuple[PackedModel, PreTrainedTokenizerBase]:
-    """The parent's model, the public checkpoint that was fetched, or (phase 1 of the smoke tier) a fresh XLM-R.
+    """The parent's model, the public checkpoint that was fetched, or (phase 1 of the smoke tier) a fresh model.
 
     ``tokenizer_folder`` receives the tokenizer of a fresh model.
     """
@@ -150,7 +150,7 @@ def starting_point(
         texts = (row.text for row in source.pretraining_text())
         train_tokenizer(texts, spec.backbone.vocabulary, tokenizer_folder)
         tokenizer = load_tokenizer(str(tokenizer_folder))
-        model = PackedModel.fresh({**spec.backbone.config, "vocab_size": len(tokenizer)})
+        model = fresh_model(spec.backbone, len(tokenizer))
     most = positions(model.backbone)
     for key, length in spec.max_lengths.items():
         if most is not None and length > most:
@@ -159,6 +159,11 @@ def starting_point(
                 fix=f"Set max_length = {most} in the recipe of '{key}' in the tier's file, or use another model.",
             )
     return model, tokenizer
+
+
+def fresh_model(backbone: Backbone, vocabulary: int) -> PackedModel:
+    """A new model of the backbone's family and configuration, for a tokenizer of so many pieces."""
+    return PackedModel.fresh({**backbone.config, "vocab_size": vocabulary}, backbone.family)
 
 
 def load_model(folder: Path) -> tuple[PackedModel, PreTrainedTokenizerBase]:
@@ -199,18 +204,13 @@ def _check_pair(folder: Path, encoder: Any, tokenizer: PreTrainedTokenizerBase) 
 
 
 def fit_heads(model: PackedModel, tasks: Sequence[Task], seed: int) -> None:
-    """Masked LM keeps the head of phase 1; else only the encoder is carried over, and every task gets a fresh head."""
+    """Phase 1's objective keeps its head; else only the backbone is carried over, and every task gets a fresh head."""
     own = [task for task in tasks if task.kind != "masked_lm"]
     if len(own) == len(tasks):
         model.drop_masked_lm_head()
-    elif model.causal:
-        raise UsageFault(
-            "A decoder cannot be trained on masked LM: it sees only what stands before a hidden token.",
-            fix="Leave masked LM out, or use an encoder such as xlm-roberta-base (--model).",
-        )
     elif model.lm_head is None:
         raise UsageFault(
-            "The model has no masked-LM head: it was left behind when a task was trained.",
+            "The model has no language-model head: it was left behind when a task was trained.",
             fix="Give a model from phase 1 (--model).",
         )
     model.heads.clear()
@@ -234,7 +234,7 @@ def _stream(
         if task.recipe.first_pass:
             rows = _chosen_rows(spec, rows, task, model, tokenizer, settings)
         examples.append(encode(rows, task, tokenizer, training=True))
-    return batch_stream(spec, tasks, examples, model.first_position, vocabulary_of(tokenizer))
+    return batch_stream(spec, tasks, examples, model.first_position, vocabulary_of(tokenizer, model))
 
 
 def _chosen_rows(
@@ -256,8 +256,10 @@ def _chosen_rows(
     return chosen_rows(rows, task, model, tokenizer, stream, **given)  # type: ignore[arg-type]
 
 
-def vocabulary_of(tokenizer: PreTrainedTokenizerBase) -> Vocabulary:
-    """What masked LM needs to know of a tokenizer."""
+def vocabulary_of(tokenizer: PreTrainedTokenizerBase, model: PackedModel) -> Vocabulary | None:
+    """What masked LM needs to know of a tokenizer; None for a decoder, which predicts next tokens instead."""
+    if model.causal:
+        return None
     return Vocabulary(len(tokenizer), tokenizer.mask_token_id, tuple(tokenizer.all_special_ids))
 
 

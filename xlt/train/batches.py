@@ -13,7 +13,7 @@ import torch
 from xlt.data.packing import Encoded, PackedBatch, pack
 from xlt.errors import UsageFault
 from xlt.tasks.record import Recipe, Task
-from xlt.train.masking import Vocabulary, choose_masks, with_masks
+from xlt.train.masking import Vocabulary, choose_masks, with_masks, with_next_tokens
 from xlt.train.seeding import derive_seed
 
 
@@ -49,7 +49,8 @@ class BatchStream:
     """The training batches of a run, a pure function of the examples, the recipe, the seed and the step.
 
     Epochs are shuffled and joined end to end, so that every batch is full. The batch of a step does not depend on the
-    number of processes and micro-batches; only which of them gets which example does.
+    number of processes and micro-batches; only which of them gets which example does. In masked LM ``vocabulary`` is
+    what masking must know; without it, as of a decoder, every next token is predicted.
     """
 
     def __init__(
@@ -120,10 +121,14 @@ class BatchStream:
         # Example i goes to share i mod shares: epochs are shuffled, so that the shares are equally hard and long.
         mine = [range(part * shard.world + shard.rank, len(indices), shares) for part in range(shard.accumulation)]
         if self.task.kind == "masked_lm":
-            return self._masked(step, whole, mine, shares)
+            return self._masked(step, whole, mine, shares) if self.vocabulary else self._next(step, whole, mine, shares)
         # Tagging is a mean over words: as many as its sequences have labels.
         counted = sum(len(each.label) for each in whole) if self.task.kind == "tagging" else len(whole)
         return [self._packed(step, whole, part, counted / shares) for part in mine]
+
+    def _next(self, step: int, whole: Sequence[Encoded], mine: Sequence[range], shares: int) -> list[PackedBatch]:
+        scored = sum(len(each.input_ids) - 1 for each in whole)
+        return [with_next_tokens(self._packed(step, whole, part, 1.0), scored / shares) for part in mine]
 
     def _masked(self, step: int, whole: Sequence[Encoded], mine: Sequence[range], shares: int) -> list[PackedBatch]:
         assert self.vocabulary is not None

@@ -1,4 +1,5 @@
-"""The masked-LM objective: which tokens are hidden, and what stands in their place."""
+"""The objectives of phase 1: of an encoder which tokens are hidden, and what stands in their place; of a decoder the
+next tokens."""
 
 from __future__ import annotations
 
@@ -83,3 +84,11 @@ def with_masks(
         scored_positions=scored,
         denominator=denominator,
     )
+
+
+def with_next_tokens(batch: PackedBatch, denominator: float) -> PackedBatch:
+    """``batch`` with, at each token but the last of its sequence, the one that follows it as the label."""
+    lasts = batch.cu_seqlens[1:].long() - 1
+    followed = torch.ones(batch.tokens, dtype=torch.bool).index_fill(0, lasts, False)
+    scored = followed.nonzero().squeeze(1)
+    return replace(batch, labels=batch.input_ids[scored + 1], scored_positions=scored, denominator=denominator)

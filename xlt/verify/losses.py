@@ -8,10 +8,9 @@ from collections.abc import Sequence
 import torch
 
 from xlt.errors import EnvironmentFault, XltError
-from xlt.model.encoder import PackedModel
 from xlt.pipeline.spec import RunSpec
 from xlt.pipeline.store import RunStore
-from xlt.pipeline.training import fit_heads, load_model, training_seed
+from xlt.pipeline.training import fit_heads, fresh_model, load_model, training_seed
 from xlt.train.batches import StepShard
 from xlt.train.seeding import derive_seed, seed_everything
 from xlt.verify.log import Log, read_log
@@ -23,6 +22,8 @@ from xlt.verify.trainings import Examples, OtherData
 # by 1 % at least (see artifact/golden). The last one is logged before the last update, which changes it by up to
 # 0.15 % in the smoke tier: the learning rate has fallen to almost nothing by then.
 FIRST_APART, LAST_APART, SLOW = 1e-3, 0.02, 0.01
+# Two rates of dropout: those of encoders, and those of BLOOM.
+DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "hidden_dropout", "attention_dropout")
 
 
 def check_losses(
@@ -63,21 +64,20 @@ def _contradictions(
     if own is None or (parent is None and (spec.parent or spec.backbone.name)):
         return None
     ended, tokenizer = load_model(own)
-    config = ended.backbone.config
-    if any(getattr(config, name, 0.1) for name in ("hidden_dropout_prob", "attention_probs_dropout_prob")):
+    rates = [rate for name in DROPOUTS if (rate := getattr(ended.backbone.config, name, None)) is not None]
+    if len(rates) < 2 or any(rates):
         return None
     steps = [1]
     # Of a training that keeps its best weights, or ends at a high learning rate, the last loss is of other weights.
     if not spec.recipe.get("evaluate_every") and log.lines[-1].learning_rate <= SLOW * spec.number("learning_rate"):
         steps.append(len(log.lines))
     try:
-        stream = examples.filled(spec, steps, tokenizer, ended.first_position)
+        stream = examples.filled(spec, steps, tokenizer, ended)
     except (OtherData, XltError):  # said of the log already
         return None
     seed = training_seed(spec)
     seed_everything(derive_seed(seed, spec.phase, *spec.train))
-    fresh = {**spec.backbone.config, "vocab_size": len(tokenizer)}
-    begun = load_model(parent)[0] if parent else PackedModel.fresh(fresh)
+    begun = load_model(parent)[0] if parent else fresh_model(spec.backbone, len(tokenizer))
     fit_heads(begun, examples.tasks(spec), seed)
     looks = ((begun, FIRST_APART, "that it starts from"), (ended, LAST_APART, "that it made"))
     found = []

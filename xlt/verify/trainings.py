@@ -16,6 +16,7 @@ from xlt.data.rows import Row, fingerprint, is_trainable
 from xlt.data.source import Source, training_rows, with_labels
 from xlt.data.tokenizer import load_tokenizer
 from xlt.errors import DataFault, XltError
+from xlt.model.encoder import PackedModel
 from xlt.pipeline.checkpoint import checkpoint_folder
 from xlt.pipeline.spec import RunSpec
 from xlt.pipeline.store import RunStore
@@ -100,9 +101,9 @@ class Examples:
             self._taught(task, spec)
 
     def filled(
-        self, spec: RunSpec, steps: Sequence[int], tokenizer: PreTrainedTokenizerBase, first_position: int
+        self, spec: RunSpec, steps: Sequence[int], tokenizer: PreTrainedTokenizerBase, model: PackedModel
     ) -> BatchStream | JointStream:
-        """The same, with the tokens of the examples of some ``steps`` (1-based). Raises as ``stream``."""
+        """The same for ``model``, with the tokens of the examples of some ``steps`` (1-based). Raises as ``stream``."""
         tasks = self.tasks(spec)
         found = [self._of(task, spec) for task in tasks]
         examples = [list(encoded) for encoded, _ in found]
@@ -114,7 +115,7 @@ class Examples:
                 rows = [found[place][1][index] for index in indices]
                 for index, each in zip(indices, encode(rows, tasks[place], tokenizer, training=True), strict=True):
                     examples[place][index] = each
-        return batch_stream(spec, tasks, examples, first_position, vocabulary_of(tokenizer))
+        return batch_stream(spec, tasks, examples, model.first_position, vocabulary_of(tokenizer, model))
 
     def _of(self, task: Task, spec: RunSpec) -> tuple[list[Encoded], list[Row]]:
         length = () if task.kind in ONE_EXAMPLE else (task.recipe.max_length, task.recipe.stride)
