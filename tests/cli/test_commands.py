@@ -236,25 +236,69 @@ def test_evaluate_says_what_perturbed_text_costs(
         "files",
         *data,
     )
-    found = invoke(*command, "--perturb", "letter-swap:0.3", "--perturb", "case:0.5:2", "--json").document
+    kinds = ("letter-swap:0.3", "case:0.5:2", "case:0.5:6:search")
+    found = invoke(*command, *(part for kind in kinds for part in ("--perturb", kind)), "--json").document
     names = [run["folder"].rpartition("-")[0].rpartition("/")[2] for run in found["runs"]]
-    assert names == ["evaluate.xnli", "evaluate.xnli.letter-swap-0.3", "evaluate.xnli.case-0.5-2"]
+    assert names == ["evaluate.xnli", *(f"evaluate.xnli.{kind.replace(':', '-')}" for kind in kinds)]
     clean, *perturbed = (run["metrics"]["xnli"]["test"]["sw"]["accuracy"] for run in found["runs"])
     costs = found["degradations"]
-    cases = [("letter-swap:0.3", "average"), ("case:0.5:2", "average"), ("case:0.5:2", "worst")]
+    cases = [(kinds[0], "average"), (kinds[1], "average"), (kinds[1], "worst"), (kinds[2], "worst")]
     assert [(each["perturbation"], each["case"]) for each in costs] == cases
-    assert [each["perturbed"] for each in costs[:2]] == pytest.approx(perturbed)
+    assert [costs[place]["perturbed"] for place in (0, 1, 3)] == pytest.approx(perturbed)
     assert costs[2]["perturbed"] <= costs[1]["perturbed"]
+    assert costs[3]["perturbed"] <= costs[3]["clean"]
     assert all(each["clean"] == pytest.approx(clean) for each in costs)
     assert all(each["value"] == pytest.approx(each["clean"] - each["perturbed"]) for each in costs)
     # The clean run is the one that it is without.
     alone = invoke(*command, "--json").document
     assert (alone["found_complete"], alone["hash"]) == (True, found["runs"][0]["hash"])
-    shown = invoke("verify", *data, "--recheck", "0")
+    # What the search found is predicted again, from the ids of its predictions.
+    shown = invoke("verify", *data)
     assert shown.code == ExitCode.OK, shown.out
-    assert shown.out.count("Degradation: clean minus perturbed") == 2
+    assert shown.out.count("Degradation: clean minus perturbed") == 3
+    assert invoke("report", *data).code == ExitCode.OK
+    page = (tmp_path / "report" / "index.html").read_text("utf-8")
+    assert all(kind in page for kind in kinds)
+    mixed = invoke(*command, "--perturb", "code-mixing")
+    assert (mixed.code, "no lexicon to mix codes with of: sw" in mixed.err) == (ExitCode.DATA, True)
     refused = invoke(*command, "--perturb", "distraction")
     assert (refused.code, "Only span QA has a context" in refused.err) == (ExitCode.USAGE, True)
+
+
+def test_mined_translations_lose_what_perturbed_sentences_lose(invoke: Invoke, results: Path, tmp_path: Path) -> None:
+    command = ("evaluate", "bucc2018", "--model", str(run_folder(results, "mlm")), "--source", "world", "--limit", "12")
+    where = ("--language", "qaa", "--results", str(tmp_path))
+    outcome = invoke(*command, *where, "--perturb", "letter-swap:1", "--perturb", "code-mixing:1", "--json")
+    assert outcome.code == ExitCode.OK, outcome.err
+    costs, runs = outcome.document["degradations"], outcome.document["runs"]
+    kinds = ("letter-swap:1", "code-mixing:1")
+    assert [(each["perturbation"], each["split"]) for each in costs] == [
+        (kind, split) for kind in kinds for split in ("dev", "test")
+    ]
+    clean, *perturbed = ([run["metrics"]["bucc2018"][split]["qaa"]["f1"] for split in ("dev", "test")] for run in runs)
+    assert [each["clean"] for each in costs] == pytest.approx(clean * 2)
+    assert [each["perturbed"] for each in costs] == pytest.approx([*perturbed[0], *perturbed[1]])
+    # Every foreign sentence has letters to swap; the English ones are searched as they are, and count for nothing.
+    assert [each["changed"] for each in costs[:2]] == [100, 100]
+    shown = invoke("verify", "--results", str(tmp_path))
+    assert shown.code == ExitCode.OK, shown.out
+    assert shown.out.count("Degradation: clean minus perturbed") == 2
+
+
+def test_languages_without_a_lexicon_are_named(invoke: Invoke, results: Path, tiny_files: Path, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    root.mkdir()
+    for folder in tiny_files.iterdir():
+        (root / folder.name).symlink_to(folder)
+    (root / "lexicon").mkdir()
+    (root / "lexicon/sw-en.txt").write_text("ba ball\n", "utf-8")
+    command = ("evaluate", "xnli", "--model", str(run_folder(results, "baseline.xnli")), "--source", "files")
+    where = ("--split", "test", "--data-root", str(root), "--results", str(tmp_path))
+    found = invoke(*command, *where, "--perturb", "code-mixing", "--json").document
+    assert found["without_lexicon"] == ["zh"]
+    assert {each["language"] for each in found["degradations"]} == {"sw"}
+    shown = invoke(*command, *where, "--perturb", "code-mixing")
+    assert "Code-mixing left out, for want of lexicon/LANGUAGE-en.txt: zh." in shown.out + shown.err
 
 
 def test_single_runs_are_verified_and_reported(invoke: Invoke, results: Path, tiny_files: Path, tmp_path: Path) -> None:

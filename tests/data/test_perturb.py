@@ -194,6 +194,10 @@ def test_a_distractor_is_of_another_context_and_says_no_answer() -> None:
         "case:nan",
         "case:",
         "case:-0.1",
+        "case:0.1:1:search",
+        "case:0.1:8:find",
+        "case:0.1:8:search:2",
+        "case:0.1:search",
         "case:inf",
         "case:0",
     ],
@@ -210,9 +214,9 @@ def test_without_a_severity_a_tenth_is_edited_and_every_row_distracted() -> None
 
 
 def test_a_perturbation_has_one_name() -> None:
-    assert [str(Perturbation.parse(each)) for each in ("case", "case:0.10", "case:.1:1", "case:0.2:8")] == [
-        "case:0.1", "case:0.1", "case:0.1", "case:0.2:8",
-    ]  # fmt: skip
+    given = ("case", "case:0.10", "case:.1:1", "case:0.2:8", "case:.2:8:search")
+    names = ["case:0.1", "case:0.1", "case:0.1", "case:0.2:8", "case:0.2:8:search"]
+    assert [str(Perturbation.parse(each)) for each in given] == names
 
 
 @pytest.mark.parametrize(
@@ -220,6 +224,7 @@ def test_a_perturbation_has_one_name() -> None:
     [
         *[("word-swap", "pawsx"), ("word-drop", "qqp"), ("word-drop", "xnli"), ("word-swap", "anli_plus")],
         *[("word-drop", "hellaswag"), ("distraction", "xnli"), ("letter-swap:0.1:2", "tatoeba")],
+        *[("letter-swap:0.1:2:search", "bucc2018"), ("distraction:1:8:search", "xquad")],
     ],
 )
 def test_what_would_change_the_label_is_refused(perturbation: str, task: str) -> None:

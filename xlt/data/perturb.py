@@ -8,20 +8,22 @@ stay together, and word noise leaves the words of entities alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import TypeVar
 
 from xlt.data import noise
 from xlt.data.noise import Edit, Lexicon, Move
 from xlt.data.rows import Answer, BitextRow, ChoiceRow, MiningRow, PairRow, QueryRow, Row, SpanRow, TagRow
-from xlt.errors import UsageFault
+from xlt.errors import DataFault, UsageFault
 from xlt.tasks.record import Kind as TaskKind
 from xlt.tasks.record import Task
 
 Place = TypeVar("Place", Edit, Move)
 Spans = Sequence[tuple[int, int]]
+SEARCH = "search"
 # How two texts relate, and which choice is best, may hang on one word: a negation, a number, who does what to whom.
 # Which words these are no list says in all languages. A text keeps its tags, and what it asks or translates, by most.
 _BY_WORDS: tuple[TaskKind, ...] = ("pair_classification", "multiple_choice")
@@ -60,37 +62,47 @@ KINDS: Mapping[str, Kind] = {
 @dataclass(frozen=True, slots=True)
 class Perturbation:
     """A kind of perturbation, the share of the possible edits that are made (of distraction: of the rows that get a
-    sentence), and in how many ways each row is perturbed."""
+    sentence), and in how many ways each row is perturbed: at random, or by a ``search`` for the worst of them, which
+    asks the model about one way after another."""
 
     kind: str
     severity: float
     draws: int = 1
+    search: bool = False
 
     @classmethod
     def parse(cls, text: str) -> Perturbation:
-        """The perturbation that ``KIND[:SEVERITY[:DRAWS]]`` names.
+        """The perturbation that ``KIND[:SEVERITY[:DRAWS[:search]]]`` names.
 
         Raises:
             UsageFault: it names none.
         """
         kind, *numbers = text.split(":")
+        search = numbers[2:] == [SEARCH]
         severity, draws = KINDS[kind].severity if kind in KINDS else -1.0, 1
         try:
             severity, draws = float(numbers[0]) if numbers else severity, int(numbers[1]) if numbers[1:] else 1
         except ValueError:
             draws = 0
-        if kind not in KINDS or not 0 < severity <= 1 <= draws <= 1000 or numbers[2:]:
+        if kind not in KINDS or not (0 < severity <= 1 and 1 + search <= draws <= 1000) or (numbers[2:] and not search):
             nothing = "With severity 0 nothing is perturbed. " if severity == 0 else ""
             raise UsageFault(
                 f"'{text}' is no perturbation.",
-                why=f"{nothing}It is KIND, KIND:SEVERITY or KIND:SEVERITY:DRAWS, with a severity above 0, at most 1, "
-                f"and 1 to 1000 draws. Kinds: {', '.join(KINDS)}.",
+                why=f"{nothing}It is KIND, KIND:SEVERITY, KIND:SEVERITY:DRAWS or KIND:SEVERITY:QUERIES:{SEARCH}, with "
+                "a severity above 0, at most 1, and 1 to 1000 draws, or 2 to 1000 queries of the model for each row. "
+                f"Kinds: {', '.join(KINDS)}.",
                 fix="--perturb letter-swap:0.1",
             )
-        return cls(kind, severity, draws)
+        return cls(kind, severity, draws, search)
 
     def __str__(self) -> str:
-        return f"{self.kind}:{self.severity:g}" + (f":{self.draws}" if self.draws > 1 else "")
+        draws = f":{self.draws}" if self.draws > 1 else ""
+        return f"{self.kind}:{self.severity:g}{draws}{f':{SEARCH}' if self.search else ''}"
+
+    @property
+    def copies(self) -> int:
+        """How many rows are made of one: of a search the worst that it found."""
+        return 1 if self.search else self.draws
 
     def check(self, task: Task) -> None:
         """Raise ``UsageFault`` if rows of the task cannot be perturbed so, or would have another label then."""
@@ -101,10 +113,25 @@ class Perturbation:
             why = "Only span QA has a context."
         elif self.draws > 1 and task.kind == "retrieval":
             why = "A sentence is searched for among all others, so that a row has no perturbed copies of its own."
+        elif self.search and self.kind == "distraction":
+            why = f"A row gets one sentence, so that there is nothing to combine: leave :{SEARCH} out."
         if why:
             raise UsageFault(
                 f"'{task.key}' is not perturbed by {self}.", why=why, fix="--perturb letter-swap:0.1, or another kind."
             )
+
+
+@dataclass(slots=True)
+class _Chosen:
+    """Which edits of a row are made, by their numbers, and how many it has room for, counted as they come by."""
+
+    numbers: Collection[int]
+    count: int = 0
+
+    def takes_next(self) -> bool:
+        """Whether the next edit is among those that are made."""
+        self.count += 1
+        return self.count - 1 in self.numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +141,54 @@ class Perturber:
     perturbation: Perturbation
     lexicon: Lexicon
     sentences: Sequence[str] = ()
+    _chosen: _Chosen | None = field(default=None, repr=False)
 
     def rows(self, rows: Iterable[Row]) -> list[Row]:
-        """Every row, perturbed; with several draws in so many ways, one after the other, and with numbered ids."""
+        """Every row, perturbed; with several draws in so many ways, one after the other, and with numbered ids. For a
+        search they are as they are: it begins with them."""
+        if self.perturbation.search:
+            return list(rows)
         draws = range(self.perturbation.draws)
         if len(draws) == 1:
             return [self._row(row, 0) for row in rows]
         return [replace(self._row(row, draw), id=f"{row.id}~{draw}") for row in rows for draw in draws]
+
+    def room(self, row: Row) -> int:
+        """How many edits the row has room for."""
+        none = _Chosen(())
+        replace(self, _chosen=none)._row(row, 0)
+        return none.count
+
+    def edited(self, row: Row, numbers: Collection[int]) -> Row:
+        """The row with those of its edits made that have these numbers, which its id then says: ``7~0.12``. Of two that
+        overlap the first is made."""
+        edited = replace(self, _chosen=_Chosen(frozenset(numbers)))._row(row, 0)
+        return replace(edited, id=f"{row.id}~{'.'.join(map(str, sorted(numbers)))}")
+
+    def found(self, rows: Iterable[Row], ids: Iterable[str]) -> list[Row]:
+        """The rows that a search ended with, which the ``ids`` of its predictions name.
+
+        Raises:
+            DataFault: they name other rows, or edits that a search with this severity cannot make.
+        """
+        named = dict(id_.rpartition("~")[::2] for id_ in ids)
+        found = list[Row]()
+        for row in rows:
+            text = named.pop(row.id, "none")
+            numbers = [int(each) for each in text.split(".") if each.isdecimal() and len(each) < 9]
+            room = self.room(row) if numbers else 0
+            found.append(self.edited(row, numbers))
+            wrong = found[-1].id != f"{row.id}~{text}" or len({*numbers}) != len(numbers)
+            if wrong or max(numbers, default=-1) >= room or len(numbers) > self.most(room):
+                raise DataFault(f"No search by {self.perturbation} ends with the edits '{text}' of the row '{row.id}'.")
+        if named:
+            raise DataFault(f"There is no row '{next(iter(named))}' to search the worst case of.")
+        return found
+
+    def most(self, room: int) -> int:
+        """How many edits a search makes at most in a row with so much ``room``: what 98 of 100 draws stay within."""
+        mean = self.perturbation.severity * room
+        return min(room, math.ceil(mean + 2 * math.sqrt(mean * (1 - self.perturbation.severity))))
 
     def _row(self, row: Row, draw: int) -> Row:
         match row:
@@ -160,11 +228,12 @@ class Perturber:
     def _drawn(self, places: Iterable[Place], key: str, kept: Spans) -> Iterator[Place]:
         """Each of the places with the probability of the severity, unless it overlaps another or what is kept."""
         random, done = Random(f"{self.perturbation.kind} {key}"), 0
+        if self._chosen:
+            places = [place for place in places if not _touches(place, kept) and self._chosen.takes_next()]
         for place in places:
             # A number is drawn for every place: an answer in a context changes nothing far from it.
-            if random.random() >= self.perturbation.severity or place[0] < done:
-                continue
-            if not any(place[0] < end and start < place[1] for start, end in kept):
+            drawn = self._chosen or random.random() < self.perturbation.severity
+            if drawn and place[0] >= done and not _touches(place, kept):
                 yield place
                 done = place[1]
 
@@ -211,6 +280,10 @@ class Perturber:
         # A translation of two words would need two tags.
         words = tuple(_edited(word, [edit for edit in its if not edit.text.split()[1:]]) for word, its in edits)
         return replace(row, words=words)
+
+
+def _touches(place: Edit | Move, kept: Spans) -> bool:
+    return any(place[0] < end and start < place[1] for start, end in kept)
 
 
 def _edited(text: str, edits: Sequence[Edit]) -> str:

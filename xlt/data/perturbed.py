@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from xlt.data.files.pretraining import split_sentences
 from xlt.data.files.reading import DataFile, read_lines
 from xlt.data.noise import Lexicon
 from xlt.data.perturb import Perturbation, Perturber
+from xlt.data.predictions import Prediction
 from xlt.data.rows import Row, SpanRow
 from xlt.data.source import EVALUATED_SPLITS, Source
 from xlt.errors import DataFault
@@ -70,6 +71,10 @@ class PerturbedSource:
         rows = self.clean.rows(task, split, language)
         if split not in EVALUATED_SPLITS:
             return rows
+        return self.perturber(task, split, language).rows(rows)
+
+    def perturber(self, task: Task, split: Split, language: str) -> Perturber:
+        """What perturbs the rows of one set. Raises what ``rows`` raises."""
         self.perturbation.check(task)
         lexicon = self._lexicon(language) if self.perturbation.kind == "code-mixing" else {}
         sentences: list[str] = []
@@ -77,7 +82,7 @@ class PerturbedSource:
             others = self._whole.rows(task, split, language)
             contexts = dict.fromkeys(row.context for row in others if isinstance(row, SpanRow))
             sentences = [sentence for context in contexts for sentence in split_sentences(context)]
-        return Perturber(self.perturbation, lexicon, sentences).rows(rows)
+        return Perturber(self.perturbation, lexicon, sentences)
 
     def _lexicon_file(self, language: str) -> DataFile | None:
         """The file with English translations of words of the language; none where the user has none."""
@@ -96,6 +101,19 @@ class PerturbedSource:
             if translation:
                 lexicon.setdefault(word.lower(), translation[0].strip())
         return lexicon
+
+
+def predicted_rows(
+    source: Source, task: Task, split: Split, language: str, rows: list[Row], predictions: Iterable[Prediction]
+) -> list[Row]:
+    """The ``rows`` of the source that ``predictions`` are about: of a search those that it ended with.
+
+    Raises:
+        DataFault: they are about rows with which no such search ends.
+    """
+    if not isinstance(source, PerturbedSource) or not source.perturbation.search:
+        return rows
+    return source.perturber(task, split, language).found(rows, [each.id for each in predictions])
 
 
 def _no_lexicon(languages: Collection[str]) -> DataFault:

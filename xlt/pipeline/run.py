@@ -17,11 +17,13 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from xlt.data.encodings import encodings_folder, keeping
+from xlt.data.perturbed import PerturbedSource, predicted_rows
 from xlt.data.predictions import Prediction, write_predictions
 from xlt.data.source import EVALUATED_SPLITS, Source, needs_dev
 from xlt.errors import DivergedFault, UsageFault
 from xlt.evaluate.metrics import Scored, score
 from xlt.evaluate.predict import predict
+from xlt.evaluate.worst_case import worst_case
 from xlt.files import write_text
 from xlt.model.encoder import PackedModel
 from xlt.pipeline.memory import RegularTrim, peak_memory, release, reset_peak, train_in_parts
@@ -225,7 +227,12 @@ def score_run(
         task = spec.task(key)
         rows = source.rows(task, split, language)
         told = partial(_tell_search, on_cell, key, split, language)
-        predictions = predict_rows(spec, model, tokenizer, task, rows, keep=vectors, progress=told)
+        ask = partial(predict_rows, spec, model, tokenizer, task, keep=vectors, progress=told)
+        if isinstance(source, PerturbedSource) and source.perturbation.search:
+            predictions = worst_case(rows, task, language, source.perturber(task, split, language), ask)
+            rows = predicted_rows(source, task, split, language, rows, predictions)
+        else:
+            predictions = ask(rows)
         write_predictions(folder / prediction_name(key, split, language), predictions)
         if needs_dev(task, split) and (key, language) not in dev:
             raise UsageFault(

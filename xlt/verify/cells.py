@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from xlt.data.perturbed import predicted_rows
 from xlt.data.predictions import Prediction, read_predictions
 from xlt.data.rows import Row, fingerprint, labels_of, only_label
 from xlt.data.source import Source, needs_dev
@@ -151,7 +152,7 @@ def read_cells(store: RunStore, source: Source, grid: GridFile) -> Recomputed:
             problems.append(gold)
             continue
         for run in scored:
-            cell = _cell(store, run, key, gold, grid)
+            cell = _cell(store, source, run, key, gold, grid)
             if isinstance(cell, Problem):
                 problems.append(cell)
             else:
@@ -185,7 +186,7 @@ def _gold(source: Source, key: CellKey, run: StoredRun, grid: GridFile) -> _Gold
         return Problem(kind="gold", run="", where=_name(key), what=what, fix=error.fix or grid.command)
 
 
-def _cell(store: RunStore, run: StoredRun, key: CellKey, gold: _Gold, grid: GridFile) -> Cell | Problem:
+def _cell(store: RunStore, source: Source, run: StoredRun, key: CellKey, gold: _Gold, grid: GridFile) -> Cell | Problem:
     assert run.spec is not None
     task, split, language = key
     folder = run.entry.folder
@@ -203,7 +204,8 @@ def _cell(store: RunStore, run: StoredRun, key: CellKey, gold: _Gold, grid: Grid
         dev = None
         if gold.dev is not None:  # the metrics rest on it
             dev = gold.dev, read_predictions(store.path(folder) / prediction_name(task, "dev", language))
-        metrics = measures.score(gold.task, gold.rows, predictions, language, dev)
+        rows = predicted_rows(source, gold.task, split, language, gold.rows, predictions)
+        metrics = measures.score(gold.task, rows, predictions, language, dev)
     except XltError as error:
         what = " ".join(str(error).split("\n")[:2])
         return Problem(kind="predictions", run=folder, where=_name(key), what=what, fix=grid.command)

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from xlt.data.perturbed import predicted_rows
 from xlt.data.predictions import Prediction, read_predictions
 from xlt.data.source import Source
 from xlt.errors import EnvironmentFault, XltError
@@ -135,6 +136,7 @@ def _predicted(
                 task = run.spec.task(key[0])
                 rows = source.rows(task, key[1], key[2])
                 stored = read_predictions(store.path(run.entry.folder) / prediction_name(*key))
+                rows = predicted_rows(source, task, key[1], key[2], rows, stored)
             except XltError:
                 continue  # gold or predictions that cannot be read are a problem already
             if sampled and task.kind != "retrieval" and len(rows) > sampled:

@@ -15,9 +15,9 @@ from typing import Literal, NamedTuple, cast
 
 import numpy as np
 
-from xlt.data.perturbed import PerturbedSource
+from xlt.data.perturbed import PerturbedSource, predicted_rows
 from xlt.data.predictions import Prediction, read_predictions
-from xlt.data.rows import Row, fingerprint, texts
+from xlt.data.rows import CandidateRow, MiningRow, Row, fingerprint, texts
 from xlt.data.source import Source, needs_dev
 from xlt.errors import DataFault, XltError
 from xlt.evaluate.parts import Part, distinct_answers, score_parts
@@ -60,7 +60,7 @@ class Degradation(Frozen):
     """The kind of perturbation, its severity, and the number of draws where there are several."""
     case: Case
     """Over the draws of a row: all, or the one whose prediction is worst, which a random search finds by asking the
-    model so many times."""
+    model so many times. Of a guided search the one that it ended with."""
     changed: float
     """How many of the perturbed rows have another text, in percent."""
     clean: float
@@ -178,6 +178,7 @@ def _scored(store: RunStore, source: Source, run: RunSpec, key: str, split: Spli
     rows, predictions = scored(split)
     if fingerprint(rows) != run.data[f"{key}/{split}/{language}"]:
         raise DataFault("The gold data is not what the run was scored on.")
+    rows = predicted_rows(source, task, split, language, rows, predictions)
     parts = score_parts(task, rows, predictions, language, scored("dev") if needs_dev(task, split) else None)
     return _Scored(rows, parts, distinct_answers(task, predictions))
 
@@ -185,12 +186,18 @@ def _scored(store: RunStore, source: Source, run: RunSpec, key: str, split: Spli
 def _measured(
     source: PerturbedSource, clean: _Scored, perturbed: _Scored, language: str
 ) -> Iterator[tuple[Case, _Measured]]:
-    draws = source.perturbation.draws
-    changed = [texts(row) != texts(clean.rows[place // draws]) for place, row in enumerate(perturbed.rows)]
+    copies_of, named = source.perturbation.copies, source.perturbation.draws > 1
+    changed = [
+        texts(row) != texts(clean.rows[place // copies_of])
+        for place, row in enumerate(perturbed.rows)
+        # What is searched for the perturbed rows stays as it is.
+        if not isinstance(row, CandidateRow) and not (isinstance(row, MiningRow) and row.english)
+    ]
     copies: dict[str, list[Part]] = {}
     for id_, part in perturbed.parts.items():
-        copies.setdefault(id_.rpartition("~")[0] if draws > 1 else id_, []).append(part)
-    for case in CASES if draws > 1 else CASES[:1]:
+        copies.setdefault(id_.rpartition("~")[0] if named else id_, []).append(part)
+    cases = CASES[1:] if source.perturbation.search else CASES if named else CASES[:1]
+    for case in cases:
         ids = dict.fromkeys((*clean.parts, *copies))
         pairs = ((clean.parts.get(id_, NOTHING), _over_draws(copies.get(id_, [NOTHING]), case)) for id_ in ids)
         sums = np.array([(*one, *other) for one, other in pairs], dtype=np.float64)
