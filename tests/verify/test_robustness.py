@@ -19,11 +19,11 @@ from xlt.pipeline.grid import Grid, GridBuilder
 from xlt.pipeline.spec import RunSpec, SourceSpec
 from xlt.pipeline.store import RunStore
 from xlt.pipeline.tiers import read_tier
-from xlt.verify.judge import join, recompute
+from xlt.verify.judge import join, recompute, with_perturbed
 from xlt.verify.report import render
-from xlt.verify.robustness import NO_INTERVAL, Degradation, degradations
-from xlt.verify.singles import single_grids
-from xlt.verify.stored import GridFile, source_in
+from xlt.verify.robustness import NO_INTERVAL, Degradation, degradations, models
+from xlt.verify.singles import perturbed_grids, single_grids
+from xlt.verify.stored import GridFile, read_grid, source_in
 
 from .built import said, write_results
 from .tiny_results import TinySource
@@ -188,6 +188,32 @@ def test_verify_and_report_recompute_perturbed_runs_like_others(root: Path) -> N
     other.settings = source.settings
     (grid,) = (grid for grid in grids if "perturb" in grid.source.settings)
     assert {problem.kind for problem in recompute(root, other, grid=grid).problems} == {"gold"}
+
+
+def test_perturbed_evaluations_beside_a_tiers_runs_are_verified_with_them(root: Path) -> None:
+    clean = evaluated(root, TinySource(), lambda n, language: 2 * (n < 54))
+    source = wrapped("letter-swap:1")
+    run = evaluated(root, source, lambda n, language: 2 * (n < 40))
+    tier = Grid("tiny", clean.source, 0, (clean,))
+    (root / "grid.json").write_text(json.dumps(tier.as_json()), "utf-8")
+    grid = read_grid(root)
+    found = recompute(root, TinySource())
+    (noisy,) = perturbed_grids(root, grid)
+    assert [each.folder for each in noisy.runs] == [run.folder]
+    # It is no stranger there.
+    assert not [line for line in found.checks.not_checked if "other runs in this folder" in line]  # type: ignore[union-attr]
+    both = with_perturbed(found, recompute(root, source, grid=noisy))
+    assert [each.run for each in both.robustness] == [run.folder] * 4
+    assert (both.result_hash, both.verdicts, both.exit_code) == (found.result_hash, found.verdicts, found.exit_code)
+    assert models(both.robustness) == {clean.folder: "evaluate.xnli"}
+    page = render(join([both]), root)
+    assert "letter-swap:1" in page
+    # What is edited in them fails the results.
+    path = RunStore(root).path(run.folder) / "predictions" / "xnli.test.de.jsonl.gz"
+    path.write_bytes(path.read_bytes() + b"x")
+    sound = found.model_copy(update={"problems": (), "exit_code": 0})
+    edited = with_perturbed(sound, recompute(root, source, grid=noisy))
+    assert (edited.exit_code, {each.run for each in edited.problems}) == (1, {run.folder})
 
 
 def test_the_source_of_perturbed_runs_is_opened_from_what_they_say() -> None:

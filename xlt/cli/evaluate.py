@@ -7,7 +7,7 @@ xlt evaluate xnli --model results/runs/target/mnli.xnli-0123456789ab --perturb l
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -83,13 +83,28 @@ def evaluate(
         say(f"A run is in {results / report.folder}")
 
 
-def degradation_table(found: Iterable[robustness.Degradation]) -> rich_table.Table:
+def degradation_table(found: Sequence[robustness.Degradation]) -> rich_table.Table:
     """A row for each perturbation, split and language; of text that has no place for the noise, nothing is said."""
-    columns = ("perturbation", "task", "language", "case", "changed, %", "clean", "perturbed", "degradation", "95 %")
-    return table(columns, map(_row, found), "Degradation: clean minus perturbed, in points")
+    models = robustness.models(found)
+    columns = (
+        "perturbation",
+        "model",
+        "task",
+        "language",
+        "case",
+        "changed, %",
+        "clean",
+        "perturbed",
+        "degradation",
+        "95 %",
+    )
+    return table(
+        columns, (_row(each, models[each.clean_run]) for each in found), "Degradation: clean minus perturbed, in points"
+    )
 
 
-def _row(each: robustness.Degradation) -> tuple[object, ...]:
+def _row(each: robustness.Degradation, model: str) -> tuple[object, ...]:
     interval = robustness.NO_INTERVAL.get(each.no_interval) or f"{each.low:z.1f} to {each.high:z.1f}"
     cost = (each.perturbed, each.value, interval) if each.changed else (None, None, None)
-    return each.perturbation, f"{each.task} {each.split}", each.language, each.case, each.changed, each.clean, *cost
+    where = each.perturbation, model, f"{each.task} {each.split}", each.language
+    return *where, each.case, each.changed, each.clean, *cost

@@ -95,7 +95,7 @@ def reproduce(
         made_by = executor.Executor(source, named, runs, settings, shown, threads, side_by_side, spread, queue)
         done = made_by.run_grid(planned)
     _say_made(done, progress.clock(time.monotonic() - began))
-    verify.verify_and_report(results, source, checks)
+    verify.verify_and_report(results, source, named.data_root, checks)
 
 
 def _golden(described: tiers.Tier, golden: verify.Golden) -> list[evidence.GoldenCheck]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -144,8 +145,19 @@ def recomputed(
             found.append((judge.recompute(root, source, again=again, grid=grid), root))
         if not grids:
             source = stored.source_of(folder, data_root)
-            found.append((judge.recompute(folder, source, again=again, added=runs), folder))
+            verified = judge.recompute(folder, source, again=again, added=runs)
+            found.append((_with_perturbed(verified, folder, data_root, again), folder))
     return [each for each, _ in found], [root for _, root in found]
+
+
+def _with_perturbed(
+    found: judge.Verification, folder: Path, data_root: Path | None, again: checks.Again
+) -> judge.Verification:
+    """What was ``found`` of a tier, with the evaluations on perturbed rows that lie in the same folder."""
+    for grid in singles.perturbed_grids(folder, stored.read_grid(folder)):
+        source, again = stored.source_in(grid, data_root), replace(again, stretches=0)
+        found = judge.with_perturbed(found, judge.recompute(folder, source, again=again, grid=grid))
+    return found
 
 
 def placed(shown: Shown, folders: Sequence[Path]) -> Shown:
@@ -164,10 +176,14 @@ def golden_checks(known: Collection[tiers.Tier], asked: bool | None) -> list[evi
     return golden_evidence.check_golden()
 
 
-def verify_and_report(results: Path, source: rows.Source, golden: Sequence[evidence.GoldenCheck] = ()) -> None:
+def verify_and_report(
+    results: Path, source: rows.Source, data_root: Path | None, golden: Sequence[evidence.GoldenCheck] = ()
+) -> None:
     """Verify, write the report, print the verdicts and leave with the exit code of the verdicts: 0 too where nothing is
     expected of the tier, for which ``xlt verify`` has 5."""
-    verification = judge.verify(results, source, again=checks.Again(None), golden=golden)
+    again = checks.Again(None)
+    found = _with_perturbed(judge.recompute(results, source, again=again), results, data_root, again)
+    verification = judge.join([found], golden=golden)
     page = report.write_report(verification, results)
     made = verification.nothing_judged and verification.exit_code == ExitCode.INCOMPLETE
     code = 0 if made else verification.exit_code

@@ -12,6 +12,7 @@ from xlt.errors import UsageFault
 from xlt.frozen import Frozen
 from xlt.pipeline.store import SPEC, RunStore
 from xlt.verify.cells import Recomputed, copied_predictions
+from xlt.verify.singles import perturbed_grids
 from xlt.verify.stored import GridFile, Problem, StoredRun
 from xlt.verify.tier import smaller_runs
 
@@ -221,7 +222,8 @@ def _replay(
 
 
 def _beside(store: RunStore, grid: GridFile) -> Iterator[str]:
-    listed = {run.folder for run in (*grid.runs, *grid.collapsed)}
+    noisy = perturbed_grids(store.root, grid) if grid.tier else []  # these are verified with the tier's
+    listed = {run.folder for runs in (grid.runs, grid.collapsed, *(each.runs for each in noisy)) for run in runs}
     there = {"/".join(path.parts[-3:-1]) for path in store.root.glob(f"runs/*/*/{SPEC}")}
     if grid.tier and there - listed:
         yield (

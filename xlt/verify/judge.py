@@ -237,6 +237,19 @@ def recompute(
     )
 
 
+def with_perturbed(found: Verification, perturbed: Verification) -> Verification:
+    """What was ``found`` in a tier's results, with what the evaluations on ``perturbed`` rows beside them say, and
+    what is wrong with these. They are no results of the tier: neither its verdicts nor its hash know them."""
+    problems = (*found.problems, *perturbed.problems)
+    return found.model_copy(
+        update={
+            "robustness": (*found.robustness, *perturbed.robustness),
+            "problems": problems,
+            "exit_code": worst_code({found.exit_code, exit_code(perturbed.problems, (), ())}),
+        }
+    )
+
+
 def _made(states: Sequence[RunState]) -> dict[str, tuple[str, str, str]]:
     return {state.folder: (state.recipe, state.data, state.execution) for state in states}
 

@@ -28,7 +28,7 @@ from xlt.verify.judge import RunState, Verification
 from xlt.verify.layers import Layers, read_layers
 from xlt.verify.log import Log, read_log
 from xlt.verify.pages import environment
-from xlt.verify.robustness import NO_INTERVAL
+from xlt.verify.robustness import NO_INTERVAL, models
 from xlt.verify.verdicts import count_verdicts
 
 MARKS = dict(zip(VERDICT_WORDS, "✗✗○–≈✓✓", strict=True))
@@ -142,6 +142,7 @@ def render(verification: Verification, *folders: Path) -> str:
         one_answer=collapsed_cells(cell for part in parts for cell in part.verification.cells),
         robustness=[found for each in seeds for found in each.robustness],
         no_interval=NO_INTERVAL,
+        noisy_models=models(found for each in seeds for found in each.robustness),
         deviations=list({name: found for each in seeds for name, found in each.deviations.items()}.values()),
         paper=_paper(verification, anchors),
         made=tables,

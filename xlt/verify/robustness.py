@@ -8,7 +8,8 @@ of the rows: other seeds of training would have other degradations.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from typing import Literal, NamedTuple, cast
@@ -107,6 +108,13 @@ def degradations(store: RunStore, source: Source, runs: Sequence[RunSpec]) -> li
             with suppress(XltError):
                 found += _degradations(store, source, run, clean)
     return found
+
+
+def models(found: Iterable[Degradation]) -> dict[str, str]:
+    """By the folder of the clean run, what the model is called: without a hash where the name alone tells it."""
+    names = {each.clean_run: each.clean_run.rpartition("/")[2] for each in found}
+    times = Counter(name.rpartition("-")[0] for name in names.values())
+    return {run: short if times[short := name.rpartition("-")[0]] == 1 else name for run, name in names.items()}
 
 
 def _clean_runs(store: RunStore, source: PerturbedSource, run: RunSpec) -> list[RunSpec]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from xlt.data.perturbed import PERTURB
 from xlt.errors import DataFault
 from xlt.pipeline.spec import RunSpec
 from xlt.pipeline.store import SPEC, read_spec
@@ -36,14 +39,33 @@ def single_grids(results: Path) -> tuple[Path, list[GridFile]]:
                 f"The spec of the run '{place}' is not the one that names its folder.",
                 fix="Give the command that made the run again, and remove this folder.",
             )
+    return root, _grids(specs)
+
+
+def perturbed_grids(results: Path, grid: GridFile) -> list[GridFile]:
+    """The evaluations on perturbed rows that lie beside the runs of a tier's ``grid``, of the same source: those of
+    ``xlt evaluate --perturb`` and of studies. What cannot be read is nothing that the grid promises."""
+    own, specs = {run.folder for run in grid.runs}, []
+    for path in sorted(results.glob(f"runs/*/*/{SPEC}")):
+        place = "/".join(path.parent.parts[-2:])
+        with suppress(DataFault):
+            spec = read_spec(path.parent)
+            settings = {name: value for name, value in spec.source.settings.items() if name != PERTURB}
+            clean = grid.source.model_copy(update={"settings": settings}) == grid.source
+            if PERTURB in spec.source.settings and clean and spec.folder == place and place not in own:
+                specs.append(spec)
+    return _grids(specs)
+
+
+def _grids(specs: Sequence[RunSpec]) -> list[GridFile]:
     times = Counter(spec.name for spec in specs)
     groups: dict[str, list[RunSpec]] = {}
     for spec in specs:
         groups.setdefault(f"{spec.source.model_dump_json()} {spec.seed}", []).append(spec)
-    return root, sorted((_grid(group, times) for group in groups.values()), key=lambda grid: grid.seed)
+    return sorted((_grid(group, times) for group in groups.values()), key=lambda grid: grid.seed)
 
 
-def _grid(specs: list[RunSpec], times: Counter[str]) -> GridFile:
+def _grid(specs: Sequence[RunSpec], times: Counter[str]) -> GridFile:
     runs = tuple(
         GridRun(
             folder=spec.folder,
