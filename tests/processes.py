@@ -35,7 +35,7 @@ def run_together(module: str, processes: int = 2) -> list[str]:
         for rank in range(processes)
     ]
     try:
-        ended = [(process, *process.communicate(timeout=120)) for process in started]
+        ended = [(process, *process.communicate(timeout=600)) for process in started]
     finally:
         for process in started:
             process.kill()

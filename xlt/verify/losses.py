@@ -7,11 +7,15 @@ from collections.abc import Sequence
 
 import torch
 
+from xlt.data.packing import PackedBatch
 from xlt.errors import EnvironmentFault, XltError
+from xlt.model.encoder import PackedModel
 from xlt.pipeline.spec import RunSpec
 from xlt.pipeline.store import RunStore
 from xlt.pipeline.training import fit_heads, fresh_model, load_model, training_seed
+from xlt.tasks.adversarial import Adversarial
 from xlt.train.batches import StepShard
+from xlt.train.perturbation import losses
 from xlt.train.seeding import derive_seed, seed_everything
 from xlt.verify.log import Log, read_log
 from xlt.verify.recheck import find_model
@@ -32,13 +36,13 @@ def check_losses(
     """Compute the first loss of each training from the weights that it starts from, and the last from those it made.
 
     Returns of how many trainings, and what contradicts their logs. Left out are those whose models are not here, and
-    those with dropout or in bf16, whose losses are not determined so closely, and adversarial ones, which log another.
+    those with dropout or in bf16, whose losses are not determined so closely.
     """
     problems: list[Problem] = []
     count = 0
     for run in runs:
         log = read_log(store.path(run.entry.folder)) if run.spec and run.spec.train else None
-        if run.spec is None or log is None or run.spec.precision != "fp32" or "adversarial" in run.spec.recipe:
+        if run.spec is None or log is None or run.spec.precision != "fp32":
             continue
         try:
             found = _contradictions(store, run.spec, log, runs, examples)
@@ -68,8 +72,15 @@ def _contradictions(
     if len(rates) < 2 or any(rates):
         return None
     steps = [1]
-    # Of a training that keeps its best weights, or ends at a high learning rate, the last loss is of other weights.
-    if not spec.recipe.get("evaluate_every") and log.lines[-1].learning_rate <= SLOW * spec.number("learning_rate"):
+    how = spec.training_recipe().adversarial
+    # Of a training that keeps its best weights, or ends at a high learning rate, the last loss is of other weights; and
+    # the average that a proximal point is of is not stored.
+    averaged = bool(how and how.proximal)
+    if (
+        not averaged
+        and not spec.recipe.get("evaluate_every")
+        and log.lines[-1].learning_rate <= SLOW * spec.number("learning_rate")
+    ):
         steps.append(len(log.lines))
     try:
         stream = examples.filled(spec, steps, tokenizer, ended)
@@ -83,9 +94,21 @@ def _contradictions(
     found = []
     for step, (model, apart, whose) in zip(steps, looks, strict=False):
         model.train()
-        with torch.no_grad():
-            loss = sum(float(model(batch)[0]) for batch in stream.micro_batches(step - 1, StepShard()))
+        loss = sum(_loss(model, batch, how) for batch in stream.micro_batches(step - 1, StepShard()))
         logged = log.lines[step - 1].loss
         if not math.isclose(loss, logged, rel_tol=apart, abs_tol=1e-4):
             found.append(f"By log.jsonl the loss of step {step} is {logged:.4g}; the weights {whose} give {loss:.4g}.")
     return found
+
+
+def _loss(model: PackedModel, batch: PackedBatch, how: Adversarial | None) -> float:
+    """What a log says of a batch: the loss, in adversarial training the mean of those that the weights learn from."""
+    if how is None:
+        with torch.no_grad():
+            return float(model(batch)[0])
+    total = 0.0
+    for loss in losses(model, batch, how, model, model, model if how.proximal else None):
+        if how.passes > 1:  # a backward pass tells where to move next
+            loss.backward()
+        total += float(loss.detach()) / how.passes
+    return total
