@@ -51,7 +51,8 @@ def run_folder(results: Path, name: str) -> Path:
 
 
 def test_verify_recomputes_and_shows_chance(invoke: Invoke, results: Path, tiny_files: Path) -> None:
-    outcome = invoke("verify", "--results", str(results), "--data-root", str(tiny_files), "--recheck", "3")
+    given = ("--results", str(results), "--data-root", str(tiny_files), "--recheck", "3", "--all")
+    outcome = invoke("verify", *given)
     assert outcome.code == ExitCode.INCOMPLETE
     assert "chance" in outcome.out
     assert "10 of 10 not verifiable" in outcome.out
@@ -59,8 +60,20 @@ def test_verify_recomputes_and_shows_chance(invoke: Invoke, results: Path, tiny_
     (again,) = re.findall(
         r"predictions: 3 of \d+ cells predicted again .* drawn with --recheck-seed (\d+);", outcome.out
     )
-    arguments = ("--results", str(results), "--data-root", str(tiny_files), "--recheck", "3", "--recheck-seed", again)
-    assert f"--recheck-seed {again};" in invoke("verify", *arguments).out
+    assert f"--recheck-seed {again};" in invoke("verify", *given, "--recheck-seed", again).out
+
+
+def test_verify_says_in_few_short_lines_what_came_out_and_how_to_see_the_rest(
+    invoke: Invoke, results: Path, tiny_files: Path
+) -> None:
+    shown = invoke("verify", "--results", str(results), "--data-root", str(tiny_files), "--recheck", "0").out
+    lines = [line for line in shown.splitlines() if line[:1] not in "┏┃┡│└" and "COLLAPSED" not in line]
+    summary = lines[next(place for place, line in enumerate(lines) if line.startswith("Tier tiny")) :]
+    assert len(summary) <= 12
+    assert all(len(line) <= 80 for line in summary[:-1])  # the last is a command, with the path of the folder
+    assert "of 10 not verifiable" in summary[1]
+    assert summary[-1].startswith("Every mean, claim and check: xlt verify --all --results ")
+    assert "cells computed anew" not in shown
 
 
 def test_verify_json_is_one_document_with_the_same_result_hash(invoke: Invoke, results: Path, tiny_files: Path) -> None:
@@ -311,7 +324,7 @@ def test_single_runs_are_verified_and_reported(invoke: Invoke, results: Path, ti
     )
     for command in made:
         assert invoke(*command, *data, "--source", "files").code == ExitCode.OK
-    shown = invoke("verify", *data)
+    shown = invoke("verify", *data, "--all")
     assert shown.code == ExitCode.OK, shown.out
     assert "Nothing is expected of single runs" in shown.out
     assert "predictions: 2 of 2 cells predicted again" in shown.out

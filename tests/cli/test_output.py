@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -142,3 +143,59 @@ def test_how_one_command_talked_says_nothing_of_the_next(capfd: pytest.CaptureFi
     capfd.readouterr()
     output.say("a line for people")
     assert capfd.readouterr().out == "a line for people\n"
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """Where results go: a terminal of 80 columns that shows colours."""
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = Terminal()
+    monkeypatch.setattr(output, "settings", output.Settings())
+    monkeypatch.setattr(output, "_stream", lambda: shown)
+    return shown
+
+
+def test_a_verdict_has_a_colour_on_a_terminal_alone_and_none_where_no_color_is_set(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = ["deviates  multi xnli", "Verdicts: 1 of 2 exact, 1 of 2 not run.", "all exact", "PROBLEM  a"]
+    output.emit(Result(""), [*lines, output.table(["verdict"], [["consistent"]])])
+    red, yellow, green = "\x1b[1;31m", "\x1b[33m", "\x1b[32m"
+    for code, word in (
+        (red, "deviates"),
+        (green, "exact"),
+        (yellow, "not run"),
+        (red, "PROBLEM"),
+        (green, "consistent"),
+    ):
+        assert f"{code}{word}" in terminal.getvalue()
+    assert "all exact" in terminal.getvalue()  # the word is no verdict there
+    monkeypatch.setenv("NO_COLOR", "1")
+    terminal.truncate(0)
+    output.emit(Result(""), lines)
+    assert "\x1b[3" not in terminal.getvalue()
+    piped = io.StringIO()
+    monkeypatch.delenv("NO_COLOR")
+    monkeypatch.setattr(output, "_stream", lambda: piped)
+    output.emit(Result(""), lines)
+    assert piped.getvalue().splitlines() == lines
+
+
+@pytest.mark.parametrize("columns", [5, 9])
+def test_no_name_in_a_table_is_cut_at_80_columns(terminal: Terminal, columns: int) -> None:
+    """Not even where the table is wider than that: then the terminal folds its lines."""
+    names = [f"commonsenseqa_{place}" for place in range(columns)]
+    output.emit(Result(""), [output.table(["task", *names], [["anli_plus", *names], ["a word, and " * 3, *names]])])
+    shown = terminal.getvalue()
+    assert "…" not in shown
+    assert all(shown.count(name) == 3 for name in names)

@@ -51,7 +51,18 @@ OPTIONS = {
     "score": {"--predictions", "--labels", "--benchmark", "--seqeval", "--json", "--debug"},
     "submit": COMMON | {"--arm", "--output", "--data-root", "--benchmark"},
     "verify": COMMON
-    | {"--data-root", "--claim", "--table", "--cell", "--expected", "--record", "--with", "--golden"}
+    | {
+        "--data-root",
+        "--claim",
+        "--table",
+        "--cell",
+        "--all",
+        "--expected",
+        "--record",
+        "--with",
+        "--golden",
+        "--against",
+    }
     | RECHECK,
     "version": {"--json", "--debug"},
     "report": COMMON | {"--data-root", "--ship"} | RECHECK,

@@ -439,6 +439,11 @@ def test_the_page_of_several_seeds_has_claims_tables_and_gains_with_links_that_l
     runs = {seed.runs[0].hash for seed in (found, *found.further)}
     assert {f"run-{name}" for name in runs} <= set(outline.ids)
     assert "Means over languages, seed 1" in words
+    assert "The band: the printed value with its margin." in words
+    printed = [each for each in found.paper.cells if each.cell.expected is not None and not each.cell.language]
+    assert text.count('<g class="point ') - text.count('class="chart" viewBox="0 0 16 16"') == sum(
+        each.value is not None for each in printed
+    )
 
 
 def test_every_verdict_occurs_and_is_on_the_page_with_a_mark_besides_its_colour(core):

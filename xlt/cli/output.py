@@ -22,13 +22,24 @@ from xlt.printable import printable
 
 with lazily():
     import pydantic_core
+    from rich import box as rich_box
     from rich import console as rich_console
+    from rich import measure as rich_measure
     from rich import table as rich_table
     from rich import text as rich_text
 
 Shown: TypeAlias = "Iterable[str | rich_table.Table]"  # what people see of a result: lines and tables
 
 NUMBER = re.compile(r"[-+≤≈ /.,%–\d]*M?$")
+# On a terminal alone, where rich finds one that shows colours and NO_COLOR is not set. The words say all of it.
+COLOURS = {
+    **dict.fromkeys(("deviates", "collapsed", "problem", "golden"), "bold red"),
+    **dict.fromkeys(("not run", "not verifiable"), "yellow"),
+    **dict.fromkeys(("consistent", "reproduced", "exact"), "green"),
+}
+VERDICT = re.compile(rf"\b(?:{'|'.join(COLOURS)}|PROBLEM|COLLAPSED|GOLDEN)\b")
+LONGEST_WORD = 30
+WIDEST = 1000
 
 
 @dataclass(slots=True)
@@ -117,7 +128,27 @@ def emit(result: Any, shown: Shown) -> None:
     out = console(_stream())
     for item in shown:
         # A line is left to the terminal to fold: folded here, a command in it could not be copied.
-        out.print(item, soft_wrap=isinstance(item, str))
+        if isinstance(item, str):
+            out.print(_coloured(item), soft_wrap=True)
+        else:
+            _print_table(out, item)
+
+
+def _coloured(line: str) -> rich_text.Text:
+    """A line with a colour for the verdict or the failure that it begins with, and for all of a line of counts."""
+    shown = rich_text.Text(_lines(line))
+    for found in VERDICT.finditer(line) if line.startswith("Verdicts: ") else filter(None, [VERDICT.match(line)]):
+        shown.stylize(COLOURS[found.group().lower()], *found.span())
+    return shown
+
+
+def _print_table(out: rich_console.Console, table: rich_table.Table) -> None:
+    """Print the table as it is where it fits, else without frames; no word of it is ever cut."""
+    wide = out.options.update(max_width=WIDEST)
+    if rich_measure.Measurement.get(out, wide, table).maximum > out.width:
+        table.box, table.show_edge, table.padding = rich_box.SIMPLE_HEAD, False, 0
+    least = rich_measure.Measurement.get(out, wide, table).minimum
+    out.print(table, width=max(least, out.width), crop=False)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> rich_table.Table:
@@ -126,9 +157,11 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str =
     made = rich_table.Table(title=title or None)
     for place, column in enumerate(columns):
         numbers = all(NUMBER.match(row[place]) for row in cells)
-        made.add_column(column, justify="right" if numbers else "left")
+        words = (word for text in (column, *(row[place] for row in cells)) for word in text.split())
+        longest = min(max(map(len, words), default=1), LONGEST_WORD)  # what is longer is folded, and not cut either
+        made.add_column(column, justify="right" if numbers else "left", min_width=longest, overflow="fold")
     for row in cells:
-        made.add_row(*row)
+        made.add_row(*(rich_text.Text(_lines(text), COLOURS.get(text, "")) for text in row))
     return made
 
 

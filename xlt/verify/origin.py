@@ -42,7 +42,11 @@ class Origin(Frozen):
 
 def origins(here: Mapping[str, Any], runs: Sequence[ReferenceRun]) -> tuple[Origin, ...]:
     """In what the platform of a run differs from those of reference runs."""
-    platforms = [run.platform for run in runs]
+    return platform_differences(here, [run.platform for run in runs])
+
+
+def platform_differences(here: Mapping[str, Any], platforms: Sequence[Mapping[str, Any]]) -> tuple[Origin, ...]:
+    """In what a platform differs from others."""
     found = []
     for name, what in NAMES.items():
         if name == "packages":

@@ -27,6 +27,7 @@ from xlt.verify.heat import gap_tables, read_languages, score_tables
 from xlt.verify.judge import RunState, Verification
 from xlt.verify.layers import Layers, read_layers
 from xlt.verify.log import Log, read_log
+from xlt.verify.overview import overview
 from xlt.verify.pages import environment
 from xlt.verify.robustness import NO_INTERVAL, models
 from xlt.verify.verdicts import count_verdicts
@@ -150,6 +151,7 @@ def render(verification: Verification, *folders: Path) -> str:
         gap_tables=gap_tables,
         languages=read_languages(),
         headline=headline(verification),
+        overview=overview(verification),
         conclusions=list(conclusions(verification)),
         mark=mark,
         constructed_languages=world_languages(),

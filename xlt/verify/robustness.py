@@ -142,8 +142,10 @@ def _degradations(store: RunStore, source: PerturbedSource, run: RunSpec, clean:
     groups: dict[tuple[str, Split, Case], list[_Measured]] = {}
     for name in run.data:
         key, split, language = cast(tuple[str, Split, str], tuple(name.split("/")))
-        scored = _scored(store, source.clean, clean, key, split, language)
-        for case, measured in _measured(source, scored, _scored(store, source, run, key, split, language), language):
+        scored = scored_rows(store, source.clean, clean, key, split, language)
+        for case, measured in _measured(
+            source, scored, scored_rows(store, source, run, key, split, language), language
+        ):
             groups.setdefault((key, split, case), []).append(measured)
     for (key, split, case), cells in groups.items():
         changed = [cell for cell in cells if cell.changed]
@@ -172,7 +174,7 @@ def _degradations(store: RunStore, source: PerturbedSource, run: RunSpec, clean:
             )
 
 
-def _scored(store: RunStore, source: Source, run: RunSpec, key: str, split: Split, language: str) -> _Scored:
+def scored_rows(store: RunStore, source: Source, run: RunSpec, key: str, split: Split, language: str) -> _Scored:
     """The rows of a cell, what each adds to its score, and what is answered.
 
     Raises:
@@ -209,7 +211,7 @@ def _measured(
         ids = dict.fromkeys((*clean.parts, *copies))
         pairs = ((clean.parts.get(id_, NOTHING), _over_draws(copies.get(id_, [NOTHING]), case)) for id_ in ids)
         sums = np.array([(*one, *other) for one, other in pairs], dtype=np.float64)
-        (before, after), *drawn = _scores(np.vstack([sums.sum(axis=0), _resampled(sums)]))
+        (before, after), *drawn = two_scores(np.vstack([sums.sum(axis=0), resampled_sums(sums)]))
         lost = -np.diff(drawn)[:, 0]
         alike: NoInterval = "all alike" if lost.any() else "no change"
         if len(clean.answers | perturbed.answers) == 1:
@@ -224,14 +226,14 @@ def _over_draws(parts: Sequence[Part], case: Case) -> Part:
     return sum(part[0] for part in parts), sum(part[1] for part in parts)
 
 
-def _resampled(sums: Matrix) -> Matrix:
+def resampled_sums(sums: Matrix) -> Matrix:
     """The sums ``[RESAMPLES, 4]`` of rows ``[N, 4]`` that are drawn again and again."""
     random = np.random.default_rng(0)
     counts = (random.poisson(1.0, (_AT_ONCE, len(sums))) for _ in range(RESAMPLES // _AT_ONCE))
     return np.concatenate([count @ sums for count in counts])
 
 
-def _scores(sums: Matrix) -> Matrix:
+def two_scores(sums: Matrix) -> Matrix:
     """Clean and perturbed scores ``[K, 2]`` in percent of sums ``[K, 4]``; nothing of nothing is 0."""
     above, below = sums[:, ::2], sums[:, 1::2]
     return 100 * np.divide(above, below, out=np.zeros_like(above), where=below > 0)
