@@ -122,7 +122,10 @@ def test_a_part_is_shown_without_the_tables_of_the_others(
     invoke: Invoke, whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("xlt.verify.stored.source_of", lambda folder, root: Tatoeba())
-    shown = invoke("verify", "--no-golden", "--results", str(whole))
+    short = invoke("verify", "--no-golden", "--results", str(whole))
+    assert "A1  multilingual" in short.out
+    assert all(len(line) <= 80 for line in short.out.splitlines()[:-1])  # the last is a command with the folder in it
+    shown = invoke("verify", "--no-golden", "--results", str(whole), "--all")
     assert shown.code == ExitCode.OK, shown.err
     assert "A1  multilingual" in shown.out
     assert "A2  XLM-R" not in shown.out

@@ -234,7 +234,7 @@ def test_the_command_judges_seeds_claims_and_given_values(
 ):
     monkeypatch.setattr("xlt.verify.stored.source_of", lambda folder, root: SOURCE)
     both = ("verify", "--no-golden", "--results", str(place / "0"), "--results", str(place / "1"))
-    shown = invoke(*both)
+    shown = invoke(*both, "--all")
     assert shown.code == ExitCode.INCOMPLETE
     assert "The paper: " in shown.out
     assert "The paper: claims: reproduced " in " ".join(shown.out.split())

@@ -43,13 +43,19 @@ def short(verification: judge.Verification, code: str) -> Shown:
         yield from failing[:MOST_FAILURES]
         yield from (f"({len(failing) - MOST_FAILURES} more: --all)",) if len(failing) > MOST_FAILURES else ()
         yield from dict.fromkeys(f"{NOT_RUN} {one.fix}" for one in _failing(each) if one.verdict == "not run")
-    for claim in verification.paper.claims if verification.paper else ():
-        if claim.verdict in FAILED:
-            yield from folded(f"{claim.verdict}  {claim.claim.id}  {claim.claim.statement}: {claim.reason}")
+    yield from _claims_in_short(verification.paper) if verification.paper else ()
     for each in seeds:
         yield from _scores(each, by_cell=False) if verification.nothing_judged or not verification.tier else ()
         yield from [degradation_table(each.robustness)] if each.robustness else ()
     yield from _summary(verification, code)
+
+
+def _claims_in_short(found: paper.Paper) -> Iterator[str]:
+    """A sentence for each claim, those that fail first, with the reason; none for parts that need not be run."""
+    shown = [each for each in found.claims if not (each.optional and each.verdict == "not run")]
+    for each in sorted(shown, key=lambda claim: claim.verdict not in FAILED):
+        why = f" {each.reason[:1].upper()}{each.reason[1:]}." if each.verdict in FAILED else ""
+        yield from folded(f"{each.verdict}  {each.claim.id}  {each.claim.statement}{why}")
 
 
 def _summary(verification: judge.Verification, code: str) -> Shown:
@@ -62,6 +68,8 @@ def _summary(verification: judge.Verification, code: str) -> Shown:
         if each.overall and each.overall.verdict != "exact":
             yield from folded(f"All means together: {each.overall.verdict}: {each.overall.reason}.")
         yield from folded(each.not_exact) if each.not_exact else ()
+        for text in (*_added(each), *(f"{site.summary}." for site in each.sites)):
+            yield from folded(text)
         yield f"result_hash {each.result_hash}"
     if checks := verification.checks:
         yield from folded(f"Checked: {', '.join(map(_name_of, checks.checked))}.")
@@ -168,10 +176,14 @@ def _references(verification: judge.Verification) -> Shown:
         yield verification.not_exact
     if verification.origins:
         yield f"The reference runs differ from this run: {'; '.join(map(str, verification.origins))}."
+    yield from _added(verification)
+    yield from (f"{site.summary}." for site in verification.sites)
+
+
+def _added(verification: judge.Verification) -> Iterator[str]:
     for each in verification.added:
         counted = f"not counted: {each.why}" if each.why else "counted"
         yield f"Added: {each.file}, seed {each.seed}, {each.site}, {each.evidence}, {counted}. SHA-256 {each.sha256}"
-    yield from (f"{site.summary}." for site in verification.sites)
 
 
 def _scores(verification: judge.Verification, *, by_cell: bool) -> Iterator[rich_table.Table]:
