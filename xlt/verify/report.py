@@ -22,7 +22,7 @@ from xlt.verify.cells import collapsed_cells
 from xlt.verify.charts import STYLES, Points, forest_plot, line_chart, mark
 from xlt.verify.comparison import VERDICT_WORDS
 from xlt.verify.conclusion import conclusions, headline
-from xlt.verify.export import CRATE, crate
+from xlt.verify.crate import CRATE, crate
 from xlt.verify.heat import gap_tables, read_languages, score_tables
 from xlt.verify.judge import RunState, Verification
 from xlt.verify.layers import Layers, read_layers
