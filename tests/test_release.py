@@ -48,7 +48,9 @@ def unpacked_wheel(source_archive: Path, tmp_path_factory: pytest.TempPathFactor
 def test_the_source_archive_holds_the_whole_project(source_archive: Path) -> None:
     with tarfile.open(source_archive) as archive:
         held = {member.name.partition("/")[2] for member in archive.getmembers()}
-    assert [name for path in project_files() if (name := path.relative_to(PROJECT).as_posix()) not in held] == []
+    # The answers of the capsule are for whoever judges a blind evaluation: no package has them.
+    missing = [name for path in project_files() if (name := path.relative_to(PROJECT).as_posix()) not in held]
+    assert set(missing) == {"capsule/answers.json"}
 
 
 def test_the_wheel_holds_the_packages_and_their_data_and_not_what_makes_them(unpacked_wheel: Path) -> None:
@@ -61,6 +63,7 @@ def test_the_wheel_holds_the_packages_and_their_data_and_not_what_makes_them(unp
     assert [str(name) for name in wanted if not (unpacked_wheel / name).is_file()] == []
     carried = (path for path in (unpacked_wheel / "xlt" / "_artifact").rglob("*") if path.suffix in (".md", ".py"))
     assert list(carried) == []
+    assert list(unpacked_wheel.rglob("answers.json")) == []
     assert {path.name for path in unpacked_wheel.iterdir() if path.is_dir()} == {
         "xlt",
         "xlt_kernels",
