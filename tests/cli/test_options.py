@@ -124,3 +124,10 @@ def test_what_the_graph_engine_cannot_do_is_named_by_its_options(
         options.settings(processes)
     assert told.value.fix.startswith("Use --engine deepspeed, or leave out --")
     assert told.value.fix.endswith(leave_out)
+
+
+@pytest.mark.parametrize("option", ["gpus", "processes", "accumulation"])
+def test_a_number_that_no_machine_has_is_refused_before_anything_is_made(option: str, invoke: Invoke) -> None:
+    refused = invoke("reproduce", f"--{option}", str(10**20), "--json")
+    assert refused.code == ExitCode.USAGE
+    assert refused.document["error"]["what"].startswith(f"--{option} {10**20} is more than ")

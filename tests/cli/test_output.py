@@ -199,3 +199,14 @@ def test_no_name_in_a_table_is_cut_at_80_columns(terminal: Terminal, columns: in
     shown = terminal.getvalue()
     assert "…" not in shown
     assert all(shown.count(name) == 3 for name in names)
+
+
+def test_a_command_whose_reader_has_gone_ends_as_other_programs_do(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "import sys; from xlt.cli.app import run; sys.exit(run(['tasks', 'ls']))"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")  # DERIVED: 128 and 13, the number of SIGPIPE

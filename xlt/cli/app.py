@@ -61,6 +61,7 @@ ENVIRONMENT = {
 }
 TEMPORARY = "Set TMPDIR to a folder that can be written; for a container: docker run --tmpfs /tmp ..."
 COMPLETION = {"--install-completion", "--show-completion"}
+CLOSED_PIPE = 141  # of what writes for `head`: 128 and the number of SIGPIPE
 TYPER_INTERRUPTED = 130  # what typer returns where it has caught the interruption itself
 
 app = typer.Typer(
@@ -149,7 +150,7 @@ def run(arguments: list[str]) -> int:
         ):
             return _run(arguments)
     finally:
-        settings.as_json = settings.debug = False
+        settings.as_json = settings.debug = settings.unread = False
 
 
 def _check_kernel_names() -> None:
@@ -193,6 +194,8 @@ def _run(arguments: list[str]) -> int:
 
 def _interrupted(arguments: list[str]) -> int:
     makes_runs = arguments[:1] in (["reproduce"], ["train"], ["evaluate"], ["retrieve"])
+    if settings.unread and not makes_runs:
+        return CLOSED_PIPE
     kept = " Finished runs are kept; the same command resumes." if makes_runs else ""
     sys.stderr.write(f"\nInterrupted.{kept}\n")
     return int(ExitCode.INCOMPLETE)

@@ -30,6 +30,8 @@ with lazily():
     from xlt.verify import checks
 
 Names = str | list[str] | None
+MOST_PROCESSES = 1024
+MOST_MICRO_BATCHES = 4096
 DEFAULT_RESULTS = Path(os.environ.get("XLT_RESULTS") or "results")
 
 
@@ -216,6 +218,15 @@ class EngineOptions:
     ] = 0
     checkpoint_seconds: Annotated[int, "Write the state of a training this often; it goes on from there."] = 600
     keep_checkpoints: Annotated[int, "Keep N states of each training, spread over it, in the run's folder."] = 0
+
+    def __post_init__(self) -> None:
+        for name, most, why in (
+            ("gpus", MOST_PROCESSES, "Each GPU has a process of its own."),
+            ("processes", MOST_PROCESSES, "Each needs a processor and memory of its own."),
+            ("accumulation", MOST_MICRO_BATCHES, "A step has at most as many micro-batches as it has examples."),
+        ):
+            if (asked := getattr(self, name)) > most:
+                raise UsageFault(f"--{name} {asked} is more than {most}.", why=why, fix=f"--{name} N, with fewer.")
 
     def settings(self, sharing: int, micro_batches: int = 1, *, elsewhere: bool = False) -> engines.EngineSettings:
         """How runs are computed, each by ``sharing`` processes. Each run says its numeric type itself.

@@ -50,6 +50,8 @@ class Settings:
     """Print one JSON document on standard output; lines for people go to standard error."""
     debug: bool = False
     """Show tracebacks."""
+    unread: bool = False
+    """Whoever read the output has gone."""
     live: bool = False
     """Bars stand on the terminal now: lines go above them, through standard error."""
 
@@ -91,6 +93,7 @@ def until_nobody_reads() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
+        settings.unread = True
         for stream in (_stream(), sys.stderr):
             _drop_what_nobody_reads(stream)
         raise KeyboardInterrupt from None

@@ -22,6 +22,7 @@ from xlt.tasks.record import Task
 
 with lazily():
     from xlt.data.files import check as files
+    from xlt.data.hub import table as hub
 
 
 def ls(*, tasks: OwnTasks = None) -> None:
@@ -36,16 +37,20 @@ def ls(*, tasks: OwnTasks = None) -> None:
 
 def show(key: TaskKey, *, tasks: OwnTasks = None) -> None:
     """Show one task: languages, files, labels, recipe, licence."""
-    emit({"task": get_task(key)}, _task_lines(get_task(key)))
+    found = hub.read_table().get(key)
+    said = (found.absent or found.note) if found else ""
+    emit({"task": get_task(key), "hub": said}, _task_lines(get_task(key), said))
 
 
-def _task_lines(task: Task) -> Shown:
+def _task_lines(task: Task, hub: str) -> Shown:
     for name, value in asdict(task).items():
         if isinstance(value, dict):
             value = ", ".join(f"{inner} {setting}" for inner, setting in value.items())
         elif isinstance(value, list | tuple):
             value = " ".join(value)
         yield f"{name:10} {value}"
+    if hub:
+        yield f"{'on the hub':10} {hub}"
 
 
 def check(data_root: Annotated[Path, "The folder of the task files."], *, tasks: OwnTasks = None) -> None:
