@@ -16,6 +16,7 @@ from typing import Literal
 
 import numpy as np
 
+from xlt.data.perturb import SEARCH
 from xlt.data.source import Source
 from xlt.files import write_text
 from xlt.frozen import Frozen
@@ -153,7 +154,8 @@ def observe(results: Path, source: Source, perturbed: Sequence[tuple[Source, Seq
     for rows, runs in perturbed:
         for run in runs:
             for each in degradations(store, rows, [run.spec]):
-                measured = each.case == "average" and each.changed and each.language != MEAN
+                case = "worst" if each.perturbation.endswith(f":{SEARCH}") else "average"
+                measured = each.case == case and each.changed and each.language != MEAN
                 if measured and (run.arm, each.task) not in left_out:
                     lost.setdefault((run.arm, each.task, each.language), []).append(each.value)
     return Observed(
