@@ -2,45 +2,39 @@
 #   docker run --gpus all -v xlt-data:/data xlt reproduce
 
 # No CUDA base: torch, FAISS and Triton bring CUDA's libraries and ptxas as packages, the container toolkit the driver.
-# Another base: any Debian or Ubuntu image with Python 3.11 or newer, by name or by digest.
+# Another base: any Debian or Ubuntu image with Python 3.11 or newer. What a name stands for changes with time, a digest
+# does not; `docker buildx imagetools inspect python:3.12-slim-bookworm` tells today's:
+#   docker build --build-arg BASE=python:3.12-slim-bookworm@sha256:... .
 ARG BASE=python:3.12-slim-bookworm
+ARG VARIANT=gpu
 
 FROM ${BASE} AS base
-# Triton and DeepSpeed's offloading compile small parts on first use, with Python's headers; some bases lack these.
-# No versions: Debian keeps only the newest of a package, and a pinned one soon cannot be installed.
-# hadolint ignore=DL3008
-RUN set -- g++ \
-    && { python3 -c "import ensurepip, sysconfig; open(sysconfig.get_paths()['include'] + '/Python.h')" 2>/dev/null \
-      || set -- "$@" python3-dev python3-venv; } \
-    && apt-get update \
-    && apt-get install --yes --no-install-recommends "$@" \
-    && rm -rf /var/lib/apt/lists/*
+# Lists and archives stay out of the layer.
+RUN --mount=type=bind,source=artifact/image,target=/steps \
+    --mount=type=cache,target=/var/cache/apt,sharing=locked \
+    --mount=type=cache,target=/var/lib/apt,sharing=locked \
+    sh /steps/system.sh
 
-# The steps of `make install`.
-FROM base AS build
-ARG VARIANT=gpu
-ENV PATH=/opt/xlt/bin:$PATH PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 DS_ACCELERATOR=cpu DS_BUILD_OPS=0
+FROM base AS packages
+ARG VARIANT
+ENV PIP_CACHE_DIR=/var/cache/pip PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
 COPY artifact/lock artifact/lock
-RUN python3 -m venv /opt/xlt \
-    && pip install --no-deps --require-hashes -r artifact/lock/build.lock
-# First what DeepSpeed is compiled against: torch, for a GPU with all that its CUDA build needs.
-RUN if [ "$VARIANT" = cpu ]; then pip install torch==2.13.0; \
-    else awk '/^[a-z]/ { keep = !/^deepspeed==/ } keep' artifact/lock/gpu.lock >torch.lock \
-      && pip install --no-deps --require-hashes --no-build-isolation --use-pep517 -r torch.lock; fi
-# Else DeepSpeed compiles this operator at its first start without a GPU. One build serves every x86-64 processor: it
-# chooses its instructions when it runs.
-RUN DS_BUILD_SHM_COMM=1 \
-    pip install --no-deps --require-hashes --no-build-isolation --use-pep517 -r "artifact/lock/$VARIANT.lock"
+COPY artifact/image/packages.sh artifact/image/
+RUN --mount=type=cache,target=/var/cache/pip sh artifact/image/packages.sh "$VARIANT"
+
+FROM packages AS program
 COPY . .
-RUN pip install --no-deps --no-build-isolation . \
-    && pip check \
-    && chmod -R a+rX,go-w /opt/xlt
+RUN --mount=type=cache,target=/var/cache/pip sh artifact/image/program.sh /dist
 
 FROM base
-COPY --from=build /opt/xlt /opt/xlt
-# All that is written lies in the volume; any --user may write there, also one without a name or a home.
-RUN install --directory --mode=1777 /data
+# The packages are a layer of their own, and change with the locks alone. All that is written lies in the volume; any
+# --user may write there, also one without a name or a home.
+COPY --from=packages /opt/xlt /opt/xlt
+RUN --mount=type=bind,from=program,source=/dist,target=/dist \
+    /opt/xlt/bin/pip install --no-cache-dir --no-deps --root-user-action=ignore /dist/xlt-*.whl \
+    && cp /dist/sbom.json /opt/xlt/ \
+    && install --directory --mode=1777 /data
 ENV PATH=/opt/xlt/bin:$PATH \
     XLT_VOLUME=/data \
     XLT_RESULTS=/data/results \
@@ -53,13 +47,19 @@ ENV PATH=/opt/xlt/bin:$PATH \
     XDG_CONFIG_HOME=/data/cache/config \
     HOME=/data USER=xlt LOGNAME=xlt \
     NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
-ARG COMMIT=
-ENV XLT_COMMIT=$COMMIT
-LABEL org.opencontainers.image.title="xlt" \
-      org.opencontainers.image.description="Reproducible artifact of X-STILTs" \
-      org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.revision=$COMMIT
 VOLUME /data
 WORKDIR /data
 USER 1000:1000
 ENTRYPOINT ["xlt"]
+# Last, since they differ in each build.
+ARG VARIANT
+ARG VERSION=0.1.0
+ARG COMMIT=
+ARG CREATED=
+ENV XLT_VARIANT=$VARIANT XLT_COMMIT=$COMMIT
+LABEL org.opencontainers.image.title="xlt" \
+      org.opencontainers.image.description="Reproducible artifact of X-STILTs" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version=$VERSION \
+      org.opencontainers.image.revision=$COMMIT \
+      org.opencontainers.image.created=$CREATED

@@ -10,19 +10,15 @@ PACKAGE ?= --editable .
 WORKERS ?= 2
 DOCKER  ?= docker
 
-TORCH := torch==2.13.0
 UV    := uv==0.13.8
 LOCKS := artifact/lock
 BIN   := $(VENV)/bin
 RELEASE := build/release
 PIP   := $(BIN)/python -m pip --disable-pip-version-check
-# deepspeed and seqeval are published as source only: they are built with what build.lock holds, not with what pip
-# would fetch, and deepspeed without its operators (they compile on first use), so that it asks for no nvcc.
-LOCKED := DS_ACCELERATOR=cpu DS_BUILD_OPS=0 \
-	$(PIP) install --quiet --no-deps --require-hashes --no-build-isolation --use-pep517 -r
+LOCKED := sh $(LOCKS)/install.sh $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce verify report expected golden statistics world test mutants fuzz soak lint lock image image-cpu release-check clean
+.PHONY: help install reproduce verify report expected golden statistics world test mutants fuzz soak lint lock image image-cpu lock-check image-check release-check clean
 
 define PREREQUISITES
 import os, shutil, sys, sysconfig
@@ -51,23 +47,20 @@ help: ## list the targets
 
 install: $(VENV)/.installed ## make .venv: torch, the locked dependencies, xlt
 
-$(VENV)/.installed: $(LOCKS)/build.lock $(LOCKS)/cpu.lock pyproject.toml
+$(VENV)/.installed: $(LOCKS)/build.lock $(LOCKS)/torch-cpu.lock $(LOCKS)/cpu.lock pyproject.toml
 	@command -v $(PYTHON) >/dev/null || \
 	  { echo "$(PYTHON) was not found; on Debian or Ubuntu: apt-get install python3-venv python3-dev g++ make" >&2; exit 1; }
 	@$(PYTHON) -c "$$PREREQUISITES"
-	@echo "Installing into $(VENV), about two minutes: $(TORCH) first ..."
+	@echo "Installing into $(VENV) what $(LOCKS) holds, about two minutes ..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(LOCKED) $(LOCKS)/build.lock
-	@$(PIP) install --quiet $(TORCH)
-	@echo "... then $(LOCKS)/cpu.lock ..."
-	@$(LOCKED) $(LOCKS)/cpu.lock
+	@$(LOCKED) cpu
 	@$(PIP) install --quiet --no-deps --no-build-isolation $(PACKAGE)
 	@$(PIP) check
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed $(LOCKS)/dev.lock
 	@echo "Installing the tools of $(LOCKS)/dev.lock ..."
-	@$(LOCKED) $(LOCKS)/dev.lock
+	@$(LOCKED) dev
 	@touch $@
 
 reproduce: install ## train, evaluate, verify and report the tier TIER; the same command resumes
@@ -119,7 +112,8 @@ lint: $(VENV)/.installed-dev ## check style, types, which room imports which, an
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/hadolint Dockerfile
 
-# gpu.lock holds everything; cpu.lock leaves out torch and what only its CUDA build needs.
+# gpu.lock holds everything; cpu.lock leaves out torch and what only its CUDA build needs. torch's CPU builds have an index
+# of their own, which the others are never resolved by: TORCH_INDEX=ADDRESS, else torch-cpu.lock stays as it is.
 lock: ## resolve artifact/lock/*.in again; keeps what still fits, ARGS=--upgrade takes the newest
 	@set -e; tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; \
 	$(PYTHON) -m venv "$$tmp/venv"; \
@@ -137,17 +131,36 @@ lock: ## resolve artifact/lock/*.in again; keeps what still fits, ARGS=--upgrade
 	resolve gpu '$$'; \
 	resolve cpu 'torch==|triton==|cuda-|nvidia-' --constraints $(LOCKS)/gpu.lock; \
 	resolve build '$$' --constraints $(LOCKS)/cpu.lock; \
-	resolve dev '$$' --constraints $(LOCKS)/cpu.lock
+	resolve dev '$$' --constraints $(LOCKS)/cpu.lock; \
+	resolve sbom '$$'; \
+	test -z "$(TORCH_INDEX)" || resolve torch-cpu '$$' --no-deps --index $(TORCH_INDEX)
 
-# As xlt names it: with +changes if files differ from the commit.
+# COMMIT as xlt names it: with +changes if files differ from it. SOURCE is where you publish this project, for the labels.
 image image-cpu: COMMIT = $(shell git describe --always --abbrev=40 --exclude='*' --dirty=+changes 2>/dev/null)
-image: image-cpu ## build the container images, xlt:latest for a GPU and xlt:cpu; DOCKER=podman builds with podman
-	$(DOCKER) build --build-arg VARIANT=gpu --build-arg COMMIT=$(COMMIT) --tag xlt:latest $(ARGS) .
+image image-cpu: BUILD = $(DOCKER) build $(if $(BASE),--build-arg BASE=$(BASE)) --build-arg COMMIT=$(COMMIT) \
+	--build-arg CREATED=$(shell date -u +%Y-%m-%dT%H:%M:%SZ) \
+	$(if $(SOURCE),--label org.opencontainers.image.source=$(SOURCE) --label org.opencontainers.image.documentation=$(SOURCE))
+image: image-cpu ## build the container images, xlt:latest for a GPU and xlt:cpu; BASE=IMAGE@sha256:DIGEST; DOCKER=podman
+	$(BUILD) --build-arg VARIANT=gpu --tag xlt:gpu --tag xlt:latest $(ARGS) .
 
 image-cpu: ## build xlt:cpu alone
-	@command -v $(DOCKER) >/dev/null || \
+	@command -v $(firstword $(DOCKER)) >/dev/null || \
 	  { echo "'$(DOCKER)' was not found: install Docker, or name another such program: make image DOCKER=podman" >&2; exit 1; }
-	$(DOCKER) build --build-arg VARIANT=cpu --build-arg COMMIT=$(COMMIT) --tag xlt:cpu $(ARGS) .
+	$(BUILD) --build-arg VARIANT=cpu --tag xlt:cpu $(ARGS) .
+
+# What the images are built from, as far as it goes without a GPU and without downloading what is locked.
+lock-check: ## resolve gpu.lock with all that its packages ask for, for Python 3.11 to 3.14, without installing it
+	@set -e; tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; \
+	$(PYTHON) -m venv "$$tmp/venv"; \
+	"$$tmp/venv/bin/python" -m pip --disable-pip-version-check install --quiet $(UV); \
+	for version in 3.11 3.12 3.13 3.14; do \
+	  "$$tmp/venv/bin/uv" pip install --dry-run --quiet --no-config --require-hashes --target "$$tmp/none" \
+	    --python-version $$version --python-platform x86_64-manylinux_2_28 -r $(LOCKS)/gpu.lock; \
+	  echo "$(LOCKS)/gpu.lock resolves for Python $$version"; \
+	done
+
+image-check: lock-check ## build xlt:cpu without Docker and try it: no network, no root, read-only, stopped; ARGS=--short: a tier of a few steps
+	$(PYTHON) -m artifact.image.check $(if $(BASE),--base $(BASE)) $(ARGS)
 
 # Away from the checkout, whose modules and data would hide what a wheel lacks.
 release-check: install ## build source archive and wheel, and run the smoke tier from the wheel in an environment of its own

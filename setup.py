@@ -7,8 +7,8 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 PROJECT = Path(__file__).parent
-# What only the project itself needs: the programs that write its pages and its world, and those pages.
-LEFT_OUT = shutil.ignore_patterns("documents", "generator", "__pycache__", "*.md")
+# What only the project itself needs: the programs that write its pages and its world, those pages, and what builds it.
+LEFT_OUT = shutil.ignore_patterns("documents", "generator", "image", "__pycache__", "*.md", "*.sh")
 
 
 class BuildWithArtifact(build_py):

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import argparse
+import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import zipfile
 from functools import cache
+from pathlib import Path
 
 import pytest
 
+from artifact.image import check
 from tests.conftest import PROJECT
+from xlt import __version__
 
 VARIABLE = re.compile(r"([A-Z_]+)=(\"[^\"]*\"|\S+)")
 CACHES = (
@@ -63,13 +70,81 @@ def test_all_that_is_written_lies_in_the_one_volume_open_to_every_user() -> None
     assert found["USER"] == found["LOGNAME"] != ""
 
 
-def test_base_variant_and_commit_are_build_arguments() -> None:
-    arguments = dict(value.partition("=")[::2] for name, value in instructions() if name == "ARG")
-    assert arguments.keys() == {"BASE", "VARIANT", "COMMIT"}
-    assert arguments["VARIANT"] == "gpu"
-    assert variables()["XLT_COMMIT"] == "$COMMIT"
-    assert "image.revision=$COMMIT" in final_stage()["LABEL"]
-    assert "sha256" not in arguments["BASE"]
+def test_base_variant_and_what_labels_say_are_build_arguments() -> None:
+    defaults = dict(value.split("=", 1) for name, value in instructions() if name == "ARG" and "=" in value)
+    assert defaults == {
+        "BASE": defaults["BASE"],
+        "VARIANT": "gpu",
+        "VERSION": __version__,
+        "COMMIT": "",
+        "CREATED": "",
+    }
+    assert "sha256" not in defaults["BASE"]
+    assert (variables()["XLT_COMMIT"], variables()["XLT_VARIANT"]) == ("$COMMIT", "$VARIANT")
+    label = final_stage()["LABEL"]
+    for name, value in {"revision": "$COMMIT", "version": "$VERSION", "created": "$CREATED", "title": '"xlt"'}.items():
+        assert f"org.opencontainers.image.{name}={value}" in label
+
+
+def test_what_the_builder_copies_and_runs_exists_and_reaches_it() -> None:
+    reaching = [rule.removeprefix("!") for rule in (PROJECT / ".dockerignore").read_text("utf-8").split()]
+    copied = [
+        source
+        for name, value in instructions()
+        if name == "COPY" and "--from" not in value
+        for source in value.split()[:-1]
+        if source != "."
+    ]
+    run = [f"artifact/image/{step}" for step in steps()]
+    assert copied
+    assert run
+    for path in [*copied, *run]:
+        assert (PROJECT / path).exists()
+        assert path.split("/")[0] in reaching
+    # packages.sh reads the locks, and sbom.lock is read by program.sh: all of them are there for either variant.
+    locks = {"build", "torch-cpu", "cpu", "gpu", "sbom"}
+    assert {name for name in locks if not (PROJECT / f"artifact/lock/{name}.lock").is_file()} == set()
+
+
+def steps() -> list[str]:
+    """The scripts of artifact/image that the Dockerfile runs, in order."""
+    return [step for name, value in instructions() if name == "RUN" for step in re.findall(r"sh \S*?/(\w+\.sh)", value)]
+
+
+def sections() -> dict[str, list[str]]:
+    """The lines of each section of the Apptainer definition, comments left out; its head is the section ``""``."""
+    found: dict[str, list[str]] = {"": []}
+    section = ""
+    for line in (PROJECT / "artifact/image/xlt.def").read_text("utf-8").splitlines():
+        if line.startswith("%"):
+            section = line[1:]
+            found[section] = []
+        elif line.strip() and not line.startswith("#"):
+            found[section].append(line.strip())
+    return found
+
+
+def test_the_apptainer_definition_takes_the_steps_of_the_dockerfile() -> None:
+    """Nobody has built it: Apptainer is in none of the places that this project's machines install from."""
+    definition = sections()
+    assert definition[""] == ["Bootstrap: docker", "From: {{ BASE }}"]
+    defaults = dict(value.split("=", 1) for name, value in instructions() if name == "ARG" and "=" in value)
+    assert dict(line.split("=", 1) for line in definition["arguments"]) == {
+        name: value for name, value in defaults.items() if name != "CREATED"
+    }
+    assert re.findall(r"sh artifact/image/(\w+\.sh)", "\n".join(definition["post"])) == steps()
+    assert "install --directory --mode=1777 /data" in definition["post"]
+    exported = dict(line.removeprefix("export ").split("=", 1) for line in definition["environment"])
+    theirs = {name: value.replace("{{ ", "$").replace(" }}", "") for name, value in exported.items()}
+    of_docker_alone = {"HOME", "USER", "LOGNAME", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES"}
+    assert theirs == {name: value for name, value in variables().items() if name not in of_docker_alone}
+    rules = (PROJECT / ".dockerignore").read_text(encoding="utf-8").split()
+    sent = sorted(rule.removeprefix("!") for rule in rules if rule.startswith("!"))
+    assert definition["files"] == [f"{name} /build/{name}" for name in sent]
+    for line in definition["labels"]:
+        name, value = line.split(maxsplit=1)
+        value = value.replace("{{ ", "$").replace(" }}", "")
+        assert f"{name}={value} " in (words := final_stage()["LABEL"].replace('"', "") + " "), words
 
 
 def test_the_licence_of_the_image_is_that_of_the_project() -> None:
@@ -78,18 +153,84 @@ def test_the_licence_of_the_image_is_that_of_the_project() -> None:
     assert f'license = "{named[1]}"\n' in (PROJECT / "pyproject.toml").read_text(encoding="utf-8")
 
 
-def test_both_variants_install_hashed_locks_and_the_torch_of_the_makefile() -> None:
-    installs = [
-        part for name, value in instructions() if name == "RUN" for part in re.findall(r"pip install [^;&]+", value)
-    ]
-    torch = re.search(r"^TORCH := (\S+)$", (PROJECT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
-    assert torch
-    assert [line.strip() for line in installs if "--no-deps" not in line] == [f"pip install {torch[1]}"]
-    locked = [line for line in installs if " -r " in line]
-    assert len(locked) == 3
-    assert all("--no-deps --require-hashes" in line for line in locked)
-    assert "artifact/lock/$VARIANT.lock" in locked[-1]
-    assert all((PROJECT / f"artifact/lock/{variant}.lock").is_file() for variant in ("gpu", "cpu"))
+def pip_of_the_installer(tmp_path: Path, what: str, found: str = "") -> list[str]:
+    """What install.sh hands to pip for ``what``, where pip finds the version ``found`` of torch; locks as their names.
+
+    A stand-in for Python notes the arguments of pip, copies the part of a lock that it is given, and answers pip's
+    question which torch it would install.
+    """
+    python = tmp_path / "python"
+    python.write_text(
+        f"""#!{sys.executable}
+import json, pathlib, sys
+if sys.argv[1] == "-c":
+    exec(sys.argv[2].replace("sys.argv[1]", "sys.argv[3]"))
+    sys.exit()
+if "--report" in sys.argv:
+    report = pathlib.Path(sys.argv[sys.argv.index("--report") + 1])
+    report.write_text(json.dumps({{"install": [{{"metadata": {{"version": {found!r}}}}}]}}))
+    sys.exit()
+lock = pathlib.Path(sys.argv[-1])
+name = lock.name if lock.name != "part.lock" else lock.read_text()
+print(json.dumps([sys.argv[1:-1], name]), file=open({str(tmp_path / "notes")!r}, "a"))
+""",
+        encoding="utf-8",
+    )
+    python.chmod(0o755)
+    command = ["sh", "artifact/lock/install.sh", str(python), what]
+    subprocess.run(command, cwd=PROJECT, check=True, capture_output=True)
+    notes = [json.loads(line) for line in (tmp_path / "notes").read_text("utf-8").splitlines()]
+    assert all({"--no-deps", "--require-hashes"} <= set(arguments) for arguments, _ in notes)
+    return [name for _, name in notes]
+
+
+def names(lock: str) -> set[str]:
+    return set(re.findall(r"^([\w.-]+)==", lock, re.MULTILINE))
+
+
+def of(lock: str) -> set[str]:
+    return names((PROJECT / "artifact" / "lock" / f"{lock}.lock").read_text("utf-8"))
+
+
+def test_without_a_gpu_torch_is_the_hashed_cpu_build_where_pip_finds_one(tmp_path: Path) -> None:
+    build, torch, part, everything = pip_of_the_installer(tmp_path, "cpu", found="2.13.0+cpu")
+    assert (build, torch, everything) == ("build.lock", "torch-cpu.lock", "cpu.lock")
+    assert names(part) == of("cpu") - {"deepspeed"}
+
+
+def test_else_it_is_the_hashed_cuda_build_with_what_that_needs_to_start(tmp_path: Path) -> None:
+    build, cuda, _, everything = pip_of_the_installer(tmp_path, "cpu", found="2.13.0")
+    assert (build, everything) == ("build.lock", "cpu.lock")
+    # SEEN: what the metadata of torch 2.13.0 on the package index asks for under Linux and cpu.lock leaves out.
+    needed = {"torch", "triton", "cuda-toolkit", "cuda-bindings", "nvidia-cudnn-cu13", "nvidia-nccl-cu13"}
+    needed |= {"nvidia-cusparselt-cu13", "nvidia-nvshmem-cu13", "nvidia-cublas", "nvidia-cuda-runtime"}
+    assert needed <= names(cuda) <= of("gpu") - of("cpu")
+    assert [name for name in names(cuda) if name.endswith("-cu12")] == []
+
+
+def test_for_a_gpu_all_comes_from_gpu_lock_deepspeed_last(tmp_path: Path) -> None:
+    build, part, everything = pip_of_the_installer(tmp_path, "gpu")
+    assert (build, everything) == ("build.lock", "gpu.lock")
+    assert names(part) == of("gpu") - {"deepspeed"}
+
+
+def test_a_wheel_of_torch_with_another_hash_is_refused(tmp_path: Path) -> None:
+    """pip itself, as install.sh calls it, on a lock of one small wheel that somebody has changed."""
+    wheel = tmp_path / "small-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("small-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: small\nVersion: 1.0\n")
+        archive.writestr("small-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr("small-1.0.dist-info/RECORD", "")
+    (tmp_path / "dev.lock").write_text(f"small==1.0 --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n")
+    (tmp_path / "install.sh").write_text((PROJECT / "artifact/lock/install.sh").read_text("utf-8"), "utf-8")
+    environment = os.environ | {"PIP_FIND_LINKS": str(tmp_path), "PIP_NO_INDEX": "1", "PIP_TARGET": str(tmp_path / "x")}
+    command = ["sh", str(tmp_path / "install.sh"), sys.executable, "dev"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    wheel.write_bytes(wheel.read_bytes() + b"changed")
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "DO NOT MATCH THE HASHES" in done.stderr
 
 
 def test_no_secret_is_built_in() -> None:
@@ -122,8 +263,14 @@ def test_make_image_builds_and_tags_both_variants() -> None:
     assert "VARIANT=cpu" in cpu
     assert cpu.endswith("--tag xlt:cpu --pull .")
     assert re.search(r"--build-arg COMMIT=([0-9a-f]{40}(\+changes)?)? ", gpu)
-    alone = make_image("DOCKER=true", "ARGS=--pull", target="image-cpu").stdout.splitlines()
-    assert [line for line in alone if line.startswith("true build")] == [cpu]
+    assert re.search(r"--build-arg CREATED=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ ", gpu)
+    assert "--build-arg BASE=" not in gpu
+    named = make_image("DOCKER=true", "BASE=python@sha256:0", "SOURCE=https://example.org/x", target="image-cpu").stdout
+    assert "--build-arg BASE=python@sha256:0 " in named
+    assert "--label org.opencontainers.image.source=https://example.org/x " in named
+    alone = make_image("DOCKER=true", "ARGS=--pull", target="image-cpu").stdout
+    assert "VARIANT=cpu" in alone
+    assert "VARIANT=gpu" not in alone
 
 
 def test_make_image_without_docker_is_one_clear_message() -> None:
@@ -139,3 +286,15 @@ def test_the_image_names_the_results_folder(value: str, expected: str) -> None:
     code = "from xlt.cli.options import DEFAULT_RESULTS; print(DEFAULT_RESULTS)"
     done = subprocess.run([sys.executable, "-c", code], env={"XLT_RESULTS": value}, capture_output=True, text=True)
     assert done.stdout.strip() == expected
+
+
+def test_the_check_without_docker_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = argparse.Namespace(base=None, rootfs=None)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(shutil, "which", lambda tool: None if tool in ("runc", "debootstrap") else tool)
+    assert "apt-get install runc debootstrap" in check.lacking(given)
+    given.base = "python:3.12-slim-bookworm"
+    assert "apt-get install runc" in (said := check.lacking(given))
+    assert "debootstrap" not in said
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert "root" in check.lacking(given)

@@ -265,7 +265,7 @@ def test_the_folder_kernels_hides_no_package_of_that_name(tmp_path: Path) -> Non
 # The locks
 
 
-@pytest.mark.parametrize("lock", ["build.lock", "cpu.lock", "dev.lock", "gpu.lock"])
+@pytest.mark.parametrize("lock", ["build.lock", "torch-cpu.lock", "cpu.lock", "dev.lock", "gpu.lock", "sbom.lock"])
 def test_every_pin_of_a_lock_has_a_hash_and_nothing_else_stands_in_it(lock: str) -> None:
     text = (LOCKS / lock).read_text(encoding="utf-8").replace("\\\n", "")
     entries = [line for line in text.splitlines() if not line.startswith("#")]
@@ -287,14 +287,15 @@ def test_a_lock_holds_what_the_project_asks_for(lock: str, group: str) -> None:
     assert [str(r) for r in asked if not r.specifier.contains(pins[canonicalize_name(r.name)])] == []
 
 
-def test_the_locks_agree_with_each_other_and_with_the_makefile() -> None:
+def test_the_locks_agree_with_each_other() -> None:
     everything = locked("gpu.lock")
     for lock in ("cpu.lock", "build.lock", "dev.lock"):
         pins = locked(lock)
         assert {name: pins[name] for name in pins.keys() & everything} == {
             name: everything[name] for name in pins.keys() & everything
         }
-    assert f"TORCH := torch=={everything['torch']}\n" in (PROJECT / "Makefile").read_text(encoding="utf-8")
+    assert locked("torch-cpu.lock") == {"torch": Version(f"{everything['torch']}+cpu")}
+    assert f"{everything['torch']}+cpu\n" in (LOCKS / "torch-cpu.in").read_text(encoding="utf-8")
 
 
 # The commands a user types

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from xlt.cli.container import outlives_container, volume_warning
+from xlt.cli.container import invocation, outlives_container, volume_warning
 
 ROOT = "612 480 0:52 / / rw,relatime master:1 - overlay overlay rw,lowerdir=l,upperdir=u,workdir=w\n"
 PROC = "613 612 0:55 / /proc rw,nosuid,nodev,noexec - proc proc rw\n"
@@ -95,3 +95,21 @@ def test_it_is_the_first_line_printed_and_never_part_of_the_result() -> None:
     done = subprocess.run(command, env=inside, capture_output=True, text=True)
     assert done.stderr.startswith("Warning: nothing is mounted at /no-such-mount")
     assert done.stdout.startswith("{")
+
+
+@pytest.mark.parametrize(
+    ("variant", "line"),
+    [
+        ("", "xlt"),
+        ("cpu", "docker run -v xlt-data:/data xlt:cpu"),
+        ("gpu", "docker run --gpus all -v xlt-data:/data xlt:gpu"),
+    ],
+)
+def test_in_the_image_the_first_screen_says_what_docker_is_told(
+    variant: str, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XLT_VOLUME", "/data")
+    monkeypatch.setenv("XLT_VARIANT", variant)
+    assert invocation() == line
+    done = subprocess.run([sys.executable, "-m", "xlt"], capture_output=True, text=True, check=True)
+    assert [name for name in ("doctor", "reproduce", "verify") if f"  {line} {name}\n" not in done.stdout] == []

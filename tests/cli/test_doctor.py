@@ -141,3 +141,7 @@ def test_memory_is_what_is_free_not_what_the_machine_has(monkeypatch, tmp_path):
     assert memory.status == "warn"
     assert memory.found.startswith("2.0 GiB free, the machine has ")
     assert "give the container more" in memory.fix
+    # A container that is limited to less than the tier needs never gets it, whatever others do.
+    monkeypatch.setattr(doctor, "memory_limit", lambda: 3 * doctor.GIB)
+    memory = next(check for check in doctor._checks(tmp_path) if check.name == "memory")
+    assert (memory.status, "this container may take 3.0" in memory.found) == ("fail", True)

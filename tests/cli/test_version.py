@@ -21,11 +21,11 @@ def test_version_commit_locks_and_image_are_told(invoke: Invoke, monkeypatch: py
     assert (found["version"], found["image"]) == (__version__, "")
     for name, digest in found["locks"].items():
         assert digest == hashlib.sha256((PROJECT / "artifact" / "lock" / name).read_bytes()).hexdigest()
-    assert "image     not in one" in invoke("version").out
+    assert "image          not in one" in invoke("version").out
     monkeypatch.setenv("XLT_VOLUME", str(PROJECT))
     assert "docker image inspect" in invoke("version").out
     monkeypatch.setenv("XLT_IMAGE", "sha256:0123")
-    assert "image     sha256:0123" in invoke("version").out
+    assert "image          sha256:0123" in invoke("version").out
 
 
 def test_the_tag_is_that_of_the_commit_in_a_checkout_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""In the container image: whether what is written there outlives the container."""
+"""In the container image: how it is started, and whether what is written there outlives the container."""
 
 from __future__ import annotations
 
@@ -8,6 +8,14 @@ from pathlib import Path
 
 # How Docker and Podman name a volume that nobody asked for: the image's VOLUME made it.
 ANONYMOUS = re.compile(r"/volumes/[0-9a-f]{64}/_data$")
+
+
+def invocation() -> str:
+    """What a user types in the place of ``xlt``: in the image, which names its volume and variant, a line of docker."""
+    volume, variant = os.environ.get("XLT_VOLUME"), os.environ.get("XLT_VARIANT")
+    if not volume or not variant:
+        return "xlt"
+    return f"docker run {'--gpus all ' if variant == 'gpu' else ''}-v xlt-data:{volume} xlt:{variant}"
 
 
 def volume_warning(mountinfo: Path = Path("/proc/self/mountinfo")) -> str:

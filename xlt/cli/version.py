@@ -38,18 +38,18 @@ def version() -> None:
     """Print version, tag, commit, hashes of the locks and digest of the image."""
     locks = {
         f"{name}.lock": hashlib.sha256((artifact_root() / "lock" / f"{name}.lock").read_bytes()).hexdigest()
-        for name in ("cpu", "gpu")
+        for name in ("torch-cpu", "cpu", "gpu")
     }
     found = Version(__version__, tag(), commit(), locks, os.environ.get("XLT_IMAGE", ""))
     emit(found, _shown(found))
 
 
 def _shown(found: Version) -> Shown:
-    yield f"xlt       {found.version}"
-    yield f"tag       {found.tag or 'none'}"
-    yield f"commit    {found.commit or 'unknown: neither a checkout nor an image'}"
-    yield from (f"{name:9} sha256:{digest}" for name, digest in found.locks.items())
+    yield f"xlt            {found.version}"
+    yield f"tag            {found.tag or 'none'}"
+    yield f"commit         {found.commit or 'unknown: neither a checkout nor an image'}"
+    yield from (f"{name:14} sha256:{digest}" for name, digest in found.locks.items())
     unknown = (
         f"{OUTSIDE} (docker run -e XLT_IMAGE=DIGEST shows it here)" if "XLT_VOLUME" in os.environ else "not in one"
     )
-    yield f"image     {found.image or unknown}"
+    yield f"image          {found.image or unknown}"

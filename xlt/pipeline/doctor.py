@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from xlt.errors import EnvironmentFault
-from xlt.pipeline.memory import free_memory
+from xlt.pipeline.memory import free_memory, memory_limit
 from xlt.pipeline.provenance import commit, cpu_name, device_name, versions
 
 Status = Literal["pass", "warn", "fail", "not tested"]
@@ -185,11 +185,14 @@ def _checks(results: Path) -> Iterator[DoctorCheck]:
     fix = "The smoke tier takes about twice as long on one core."
     yield _check("processor", cores >= 2, f"{cores} cores, {cpu_name() or 'unknown'}", fix, otherwise="warn")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = memory_limit()
     free = free_memory() or memory  # of a container that is limited, what is left of its limit
-    fix = "The smoke tier needs 4 GiB: end other programs, or give the container more."
-    found, least = f"{free / GIB:.1f} GiB free, the machine has {memory / GIB:.1f}", 3.5 * GIB
+    fix = "The smoke tier needs 4 GiB: end other programs, or give the container more (docker run --memory)."
+    found = f"{free / GIB:.1f} GiB free, the machine has {memory / GIB:.1f}"
+    found += f", this container may take {limit / GIB:.1f}" if limit else ""
     # What other programs hold now may be free later.
-    yield _check("memory", free >= least, found, fix, otherwise="fail" if memory < least else "warn")
+    least, most = 3.5 * GIB, min(memory, limit or memory)
+    yield _check("memory", free >= least, found, fix, otherwise="fail" if most < least else "warn")
     place = next(folder for folder in (results.absolute(), *results.absolute().parents) if folder.exists())
     free = shutil.disk_usage(place).free
     fix = "The smoke tier writes about 0.2 GiB."

@@ -40,6 +40,21 @@ def _available() -> Iterator[int]:
 
 def _left_in_containers() -> Iterator[int]:
     """What is left of the limit of each control group that this process is in, from the innermost out."""
+    for folder, limit in _limits():
+        with suppress(OSError, ValueError):
+            used = int((folder / "memory.current").read_text("utf-8"))
+            # Pages of files that were not read lately count as used, and are given up where memory is short.
+            counts = dict(line.split() for line in (folder / "memory.stat").read_text("utf-8").splitlines())
+            yield max(0, limit - used + int(counts.get("inactive_file", 0)))
+
+
+def memory_limit() -> int | None:
+    """The bytes that a container (cgroup v2) lets this process and all beside it take; None without a limit."""
+    return min((limit for _, limit in _limits()), default=None)
+
+
+def _limits() -> Iterator[tuple[Path, int]]:
+    """Each control group that has a limit, with it, from the innermost out."""
     group = ""
     with suppress(OSError):
         lines = (_PROC / "self" / "cgroup").read_text("utf-8").splitlines()
@@ -49,11 +64,7 @@ def _left_in_containers() -> Iterator[int]:
     for folder in [inner, *inner.parents] if inner.is_relative_to(_CGROUPS) else [_CGROUPS]:
         if folder.is_relative_to(_CGROUPS):
             with suppress(OSError, ValueError):  # no limit: there is no such file, or it says max
-                limit = int((folder / "memory.max").read_text("utf-8"))
-                used = int((folder / "memory.current").read_text("utf-8"))
-                # Pages of files that were not read lately count as used, and are given up where memory is short.
-                counts = dict(line.split() for line in (folder / "memory.stat").read_text("utf-8").splitlines())
-                yield max(0, limit - used + int(counts.get("inactive_file", 0)))
+                yield folder, int((folder / "memory.max").read_text("utf-8"))
 
 
 def train_in_parts(settings: EngineSettings, batch_size: int, make: Callable[[EngineSettings], Result]) -> Result:
