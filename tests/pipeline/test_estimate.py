@@ -26,6 +26,7 @@ from xlt.pipeline.grid import GridBuilder
 from xlt.pipeline.hours import Rate
 from xlt.pipeline.provenance import cpu_name
 from xlt.pipeline.sources import LimitedSource
+from xlt.pipeline.spec import RunSpec
 from xlt.pipeline.tiers import read_tier
 from xlt.pipeline.tokens import read_tokens
 from xlt.tasks.catalogue import get_task
@@ -231,6 +232,27 @@ def test_a_calibration_trains_and_predicts_a_little_of_every_kind(
     assert path.name.startswith("rate-fresh-")
     (known,) = estimate(grid, tier.plan("files"), source).hours
     assert known == here
+
+
+def test_a_calibration_times_standard_steps(
+    tiny_tier: Path, tiny_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What adversarial ones take beyond is counted: it would be counted twice."""
+    path, written = tmp_path / "robust.toml", tiny_tier.read_text("utf-8")
+    path.write_text(written.replace("default = {", 'default = { adversarial = { method = "freelb" },'), "utf-8")
+    tier, source = read_tier(str(path)), FilesSource(tiny_files)
+    grid = GridBuilder(tier, source, seed=0, precision="fp32").grid()
+    assert any(spec.adversarial for spec in grid.runs)
+    trained: list[str] = []
+
+    def first(spec: RunSpec, *rest: object) -> None:
+        trained.append(spec.adversarial)
+        raise InterruptedError
+
+    monkeypatch.setattr(calibration, "train_run", first)
+    with pytest.raises(InterruptedError):
+        calibrate(tier, grid, source)
+    assert trained == [""]
 
 
 @pytest.mark.parametrize("key", ["mnli", "qqp", "squad", "squad_v2", "hellaswag", "pawsx", "udpos", "panx"])

@@ -7,7 +7,7 @@ xlt evaluate xnli --model results/runs/target/mnli.xnli-0123456789ab --perturb l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -84,11 +84,11 @@ def evaluate(
 
 
 def degradation_table(found: Sequence[robustness.Degradation]) -> rich_table.Table:
-    """A row for each perturbation, split and language; of text that has no place for the noise, nothing is said."""
+    """A row for each perturbation, model (where there are several), split and language; of text that has no place for
+    the noise, nothing is said."""
     models = robustness.models(found)
-    columns = (
+    columns: tuple[str, ...] = (
         "perturbation",
-        "model",
         "task",
         "language",
         "case",
@@ -98,13 +98,14 @@ def degradation_table(found: Sequence[robustness.Degradation]) -> rich_table.Tab
         "degradation",
         "95 %",
     )
-    return table(
-        columns, (_row(each, models[each.clean_run]) for each in found), "Degradation: clean minus perturbed, in points"
-    )
+    rows: Iterable[tuple[object, ...]] = map(_row, found)
+    if len(models) > 1:
+        columns = ("model", *columns)
+        rows = ((models[each.clean_run], *row) for each, row in zip(found, rows, strict=True))
+    return table(columns, rows, "Degradation: clean minus perturbed, in points")
 
 
-def _row(each: robustness.Degradation, model: str) -> tuple[object, ...]:
+def _row(each: robustness.Degradation) -> tuple[object, ...]:
     interval = robustness.NO_INTERVAL.get(each.no_interval) or f"{each.low:z.1f} to {each.high:z.1f}"
     cost = (each.perturbed, each.value, interval) if each.changed else (None, None, None)
-    where = each.perturbation, model, f"{each.task} {each.split}", each.language
-    return *where, each.case, each.changed, each.clean, *cost
+    return each.perturbation, f"{each.task} {each.split}", each.language, each.case, each.changed, each.clean, *cost
