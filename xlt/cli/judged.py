@@ -73,8 +73,8 @@ def _summary(verification: judge.Verification, code: str) -> Shown:
         yield f"result_hash {each.result_hash}"
     if checks := verification.checks:
         yield from folded(f"Checked: {', '.join(map(_name_of, checks.checked))}.")
-        for drawn in (each for each in checks.checked if "--re" in each):  # with the seed that draws the same again
-            yield from folded(f"  {drawn}.")
+        for made in (each for each in checks.checked if " again" in each):  # and with which seed it was drawn
+            yield from folded(f"  {made}.")
         yield from folded(f"Not checked: {', '.join(map(_name_of, checks.not_checked))}.")
     if verification.paper:
         yield from folded(f"{_of(verification.paper)}: {verification.paper.summary}.")

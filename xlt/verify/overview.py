@@ -12,7 +12,7 @@ from xlt.verify.judge import Verification
 from xlt.verify.tables import task_name
 
 WIDTH, RIGHT, ROW, FOOT = 420, 44, 22, 18
-LETTER, WIDEST_NAME = 6.2, 210  # of the font of the page's charts, in pixels
+LETTER, WIDEST_NAME = 7.2, 210  # of the font of charts, in pixels: more than the average, for names in capitals
 # A verdict is told by its shape, so that it need not be told by its colour.
 SHAPES: dict[VerdictWord, str] = {
     "exact": '<circle cx="{x}" cy="{y}" r="4.5"/>',
