@@ -10,6 +10,7 @@ import pytest
 from tests.cli.conftest import Invoke
 from tests.conftest import PROJECT
 from tests.hub_home import own_home
+from xlt.pipeline.hours import PARTS
 from xlt.tasks.catalogue import INTERMEDIATE
 
 INTERMEDIATE_KEYS = [task.key for task in INTERMEDIATE]
@@ -84,3 +85,24 @@ def test_what_the_seeds_can_show_is_said_before_anything_is_fetched(
         part for part in ("all nine − baseline", "nothing is trained", "* predicted from the assum") if part not in text
     ]
     assert invoke(*arguments[:3], *arguments[4:], "--json").document["power"] is None
+
+
+def test_a_study_costs_its_seeds_and_its_perturbed_rows(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_home(tmp_path, monkeypatch)
+    shutil.copytree(PROJECT / "artifact" / "expected", tmp_path / "artifact" / "expected")
+    shutil.copytree(PROJECT / "artifact" / "studies", tmp_path / "artifact" / "studies")
+    arguments = ("plan", "--study", "Q3", "--tier", "core", "--results", str(tmp_path / "results"))
+    document = invoke(*arguments, "--json").document
+    study, hours = document["study"], document["estimate"]["hours"]
+    # Four arms, two perturbations, four tasks. Each is on fewer rows than the arm's targets on clean ones, which are
+    # scored in English too, and where there is a dev set on that.
+    assert (study["seeds"], study["evaluations"]) == ([0, 1, 2, 3, 4], 4 * 2 * 4)
+    targets = zip(document["runs"], document["estimate"]["runs"], strict=True)
+    clean = sum(kind["rows"] for run, size in targets if run["phase"] == "target" for kind in size["scored"].values())
+    assert 0.4 * clean < study["rows"] / 2 < clean
+    # More than the runs on clean rows alone, whose parts the table tells.
+    alone = {on: sum(took[part] for part in PARTS) for on, took in hours.items()}
+    assert alone
+    assert all(1.05 * alone[on] < took < 3 * alone[on] for on, took in study["hours"].items())

@@ -74,17 +74,80 @@ def test_a_study_runs_its_seeds_and_answers_and_the_same_command_finds_all_of_it
     again = invoke(*command, "--json")
     assert again.document == json.loads((results / "study.json").read_text("utf-8"))
     assert "0 to do" in again.err
-    verified = invoke("verify", "--data-root", str(tiny_files), "--results", str(results / "seed-0"), "--json")
+    verify = (
+        "verify",
+        "--data-root",
+        str(tiny_files),
+        "--results",
+        str(results / "seed-0"),
+        "--recheck",
+        "0",
+        "--json",
+    )
+    verified = invoke(*verify)
     assert (verified.document["tier"], verified.document["problems"]) == ("QT-tiny", [])
+    checked = " ".join(verified.document["checks"]["checked"])
+    assert {each["run"].partition(".letter")[0] for each in verified.document["robustness"]} == {
+        "target/baseline.evaluate.tatoeba",
+        "target/squad.evaluate.tatoeba",
+    }
+    assert not [each for each in verified.document["checks"]["not_checked"] if "other runs" in each]
+    assert "the numbers of seed 0 in study.json, computed anew for 2 tests" in checked
+    # A number in the answer that the predictions do not give is found, and so is a prediction that was changed.
+    path = results / "study.json"
+    told = json.loads(whole := path.read_text("utf-8"))
+    told["tests"][0]["per_seed"]["0"] += 0.1
+    path.write_text(json.dumps(told), "utf-8")
+    tampered = invoke(*verify)
+    assert tampered.code == ExitCode.DEVIATES
+    (problem,) = tampered.document["problems"]
+    assert (problem["kind"], problem["where"]) == ("disagreement", "study.json")
+    assert "For the test 'robust' it has the number" in problem["what"]
+    path.write_text(whole, "utf-8")
+    (run,) = (results / "seed-0").glob("runs/target/squad.evaluate.tatoeba*")
+    metrics = (run / "metrics.json").read_text("utf-8")
+    (run / "metrics.json").write_text(metrics.replace("accuracy", "exact"), "utf-8")
+    assert f"target/{run.name}" in {each["run"] for each in invoke(*verify).document["problems"]}
+    (run / "metrics.json").write_text(metrics, "utf-8")
     of_all = invoke("verify", "--data-root", str(tiny_files), "--results", str(results))
     assert of_all.code == ExitCode.USAGE
     assert "holds a study: each of its 2 seeds is a results folder" in of_all.err
-    # What is expected cannot be changed once there are results.
+    # Another model than the seeds were made with is refused, and so is what was changed once there are results.
+    model = invoke(*command, "--model", "bert-base-multilingual-cased")
+    assert model.code == ExitCode.USAGE
+    assert "asked for is model bert-base-multilingual-cased" in model.err
     path = tmp_path / "artifact" / "studies" / "QT.toml"
     path.write_text(STUDY.replace("below 0", "above 0"), "utf-8")
     changed = invoke(*command)
     assert changed.code == ExitCode.USAGE
     assert "is not what it was when the first run" in changed.err
+
+
+def test_a_folder_of_other_runs_is_refused_before_any_work(
+    invoke: Invoke, command: list[str], tmp_path: Path, tiny_files: Path
+) -> None:
+    results = tmp_path / "results"
+    (results / "seed-0").mkdir(parents=True)
+    (results / "study.toml").write_text('name = "Q2"', "utf-8")
+    other = invoke(*command)
+    assert other.code == ExitCode.USAGE
+    assert "holds the study Q2; asked for is QT" in other.err
+    # The folder of one seed is no folder of a study.
+    (results / "seed-0" / "grid.json").write_text("{}", "utf-8")
+    of_seed = invoke(*command[:-1], str(results / "seed-0"))
+    assert of_seed.code == ExitCode.USAGE
+    assert "seed-0' holds the runs of one seed of a study" in of_seed.err
+    assert f"--results {results}" in of_seed.err
+    assert {path.name for path in results.rglob("*")} == {"seed-0", "study.toml", "grid.json"}
+
+
+def test_a_study_is_planned_with_what_it_scores_perturbed(invoke: Invoke, command: list[str], tmp_path: Path) -> None:
+    asked = ["plan", *(each for each in command[1:] if each not in ("--processes", "1"))]
+    planned = invoke(*asked, "--json").document
+    # Two arms, one task, one perturbation.
+    assert planned["study"] == {"seeds": [0, 1], "evaluations": 2, "rows": None, "hours": {}}
+    assert [run["state"] for run in planned["runs"]] == ["absent"] * 4
+    assert "With its 2 evaluations on perturbed rows a seed of the study takes:" in invoke(*asked).out
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,8 @@ OPTIONS = {
     "fetch": {"--model", "--tier", "--part", "--language", "--mirror", "--data-root", "--offline", "--json", "--debug"},
     "plan": COMMON
     | SOURCE
-    | {"--calibrate", "--record", "--engine", "--keep-checkpoints", "--power", "--tier", "--part", "--model", "--seed"},
+    | {"--calibrate", "--record", "--engine", "--keep-checkpoints", "--power", "--tier", "--part", "--model", "--seed"}
+    | {"--study"},
     "reproduce": COMMON
     | SOURCE
     | ENGINE

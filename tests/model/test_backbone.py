@@ -13,6 +13,8 @@ from transformers import (
     BertConfig,
     DistilBertConfig,
     DistilBertModel,
+    LlamaConfig,
+    LlamaForCausalLM,
     T5Config,
     XLMRobertaConfig,
     XLMRobertaModel,
@@ -130,6 +132,15 @@ def test_missing_weights_are_not_filled_with_random_ones(folder):
 def test_a_masked_lm_head_that_is_not_there_is_missed(folder):
     with pytest.raises(DataFault, match="missing"):
         load_backbone(folder, masked_lm=True)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_head_of_a_decoder_is_loaded_where_it_takes_no_memory_of_its_own(tied, tmp_path):
+    sizes = {"vocab_size": 40, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4}
+    config = LlamaConfig(**sizes, intermediate_size=48, tie_word_embeddings=tied)
+    LlamaForCausalLM(config).save_pretrained(tmp_path)
+    assert (load_backbone(tmp_path).lm_head is not None) is tied
+    assert load_backbone(tmp_path, masked_lm=True).lm_head is not None
 
 
 def test_weights_of_another_shape(folder):

@@ -95,7 +95,7 @@ Engine = Annotated[
     "without ZeRO and accumulation.",
 ]
 Zero = Annotated[Literal["0", "1", "2", "3", "3_offload"], "The ZeRO stage of DeepSpeed."]
-Study = Annotated[str, "Answer this study, in the size of the tier.", lambda name: _known_study(name) if name else name]
+Study = Annotated[str, "This study, in the size of the tier.", lambda name: _known_study(name) if name else name]
 Search = Annotated[
     Literal["faiss", "faiss-cpu", "torch", "mutual"] | None,
     "Find neighbours with this engine; all engines find the same. Default: XLT_SEARCH, else faiss.",

@@ -5,6 +5,7 @@ xlt plan --calibrate                           # hours on this machine, from a f
 xlt plan --source files --data-root DIR        # the same tier on real text
 xlt plan --tier core --power                   # how small a difference these seeds can show, and what claims need
 xlt plan --tier pocket --part A3               # one part of a tier; without --part all, with their costs
+xlt plan --study Q3 --tier pocket              # a study: one seed, and all of them with what they score perturbed
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated
 
-from xlt.cli import options
+from xlt.cli import options, plan_power
 from xlt.cli.lazy import lazily
 from xlt.cli.output import Shown, emit, say, table
 from xlt.errors import DataFault, UsageFault
 
 with lazily():
     from xlt import files
-    from xlt.pipeline import calibration, executor, grid, parts, single, sources, store, tiers
+    from xlt.pipeline import calibration, executor, grid, parts, single, sources, store, studies, tiers
     from xlt.pipeline import estimate as costs
     from xlt.pipeline import hours as durations
     from xlt.verify import power as powers
@@ -123,11 +124,14 @@ class Plan:
     """Why so many, in words."""
     kept: Kept | None = None
     """With ``--keep-checkpoints``, what kept states cost; else null."""
+    study: studies.StudyCost | None = None
+    """With ``--study``, what the study costs; else null."""
 
 
 def plan(
     *,
     tier: options.Tier = "smoke",
+    study: options.Study = "",
     data: options.DataOptions,
     part: options.Parts = None,
     model: options.InsteadOf = "",
@@ -146,7 +150,9 @@ def plan(
         raise UsageFault("--record keeps what a calibration measures.", fix="Add --calibrate.")
     if record:
         files.check_writable(*calibration.place())
-    described, runs = tiers.read_tier(tier), store.RunStore(results)
+    asked = studies.read_study(study) if study else None
+    described = asked.tier(tier) if asked else tiers.read_tier(tier)
+    runs = store.RunStore(studies.seed_folder(results, seed) if asked else results)
     named = data.source_options(next(iter(described.sources)))
     its_plan, instead = described.plan(named.name), single.backbone_name(model) if model else ""
     source = sources.open_source(named)
@@ -159,7 +165,8 @@ def plan(
     at_once, why = options.runs_at_once(described, named.name, chosen, instead)
     rate = calibration.calibrate(described, planned, source, at_once) if calibrate else None
     costs_of = partial(parts.part_costs, described, source, part or its_plan.parts, seed=seed, precision=precision)
-    cost = costs.estimate(planned, parts.started_from(its_plan, instead), source, rate)
+    estimated = partial(costs.estimate, plan=parts.started_from(its_plan, instead), source=source, calibration=rate)
+    cost = estimated(planned)
     result = Plan(
         tier=planned.tier,
         source=named.name,
@@ -169,13 +176,14 @@ def plan(
         left_out=planned.left_out,
         collapsed=[run.folder for run in planned.collapsed],
         data_absent=f"{fault.what} {fault.why}".strip() if fault else "",
-        fetch=fetch_command(fault, tier, named.name, part or (), instead) if fault else "",
+        fetch=fetch_command(fault, described.name if asked else tier, named.name, part or (), instead) if fault else "",
         estimate=cost,
         at_once=at_once,
         at_once_why=why,
         kept=_kept(cost, keep_checkpoints) if keep_checkpoints else None,
         power=powers.grid_power(described, source, named.name) if power else None,
-        parts=list(costs_of(calibration=rate, model=instead)),
+        parts=[] if asked else list(costs_of(calibration=rate, model=instead)),
+        study=studies.study_cost(asked.form(tier), planned, source, estimated) if asked else None,
     )
     emit(result, _shown(result))
     if rate and record:
@@ -254,8 +262,21 @@ def _shown(plan: Plan) -> Shown:
         yield f"  kept states      {kept.checkpoints} of each training, {size}: {kept.stretches} stretches{took}"
         yield "                   (xlt verify --replay K makes K of them again)"
     yield from part_lines(plan.parts)
+    if plan.study:
+        yield from _study(plan.study)
     if plan.power:
-        yield from _power(plan.power)
+        yield from plan_power.shown(plan.power)
+
+
+def _study(found: studies.StudyCost) -> Shown:
+    """What one seed and all seeds of a study take, its evaluations on perturbed rows among it."""
+    rows = "" if found.rows is None else f" ({found.rows:,} rows)"
+    yield f"With its {found.evaluations} evaluations on perturbed rows{rows} a seed of the study takes:"
+    for on, took in found.hours.items():
+        every = took and took * len(found.seeds)
+        yield f"  {_hours(took)} on {on}; its {len(found.seeds)} seeds {_hours(every)}"
+    if not found.hours:
+        yield "  not measured here yet: add --calibrate"
 
 
 def part_lines(found: Iterable[parts.PartCost]) -> Iterator[str]:
@@ -346,46 +367,6 @@ def _marked(part: str, hours: durations.Hours) -> str | None:
     shown = _hours(getattr(hours, part))
     measured = part in hours.measured or (part == "total" and {*durations.PARTS} <= {*hours.measured})
     return shown if measured or shown == "unknown" else f"{shown} *"
-
-
-def _power(found: powers.GridPower) -> Shown:
-    """What the grid can show, and where the spread that this rests on is from."""
-    columns = ("claim", "compared", "paper", "seeds", "smallest", "other examples", "shown", "seeds needed")
-    rows = (
-        (
-            *(line.claim or None, line.compared, line.states, line.seeds),
-            *(_range(line.smallest, "{:.1f}"), _range(line.smallest_at_large, "{:.1f}")),
-            *(_range(line.shown, "{:.0f} %"), _range(line.seeds_needed, "{}")),
-        )
-        for line in found.lines
-    )
-    yield table(
-        columns, rows, "What these seeds can show, in points; two numbers: by the lowest and the highest spread"
-    )
-    yield from (f"{line.claim or 'Any arm'}, {line.compared}: {line.note}." for line in found.lines if line.note)
-    low, high = found.prior.task
-    yield "Columns:"
-    yield "  smallest        the true difference that verify tells from nothing in 80 % of cases; of a printed value,"
-    yield "                  how far from it deviates: of a gain, the least that no gain at all is told from"
-    yield "  other examples  the same if other test examples would have been as good, which no number of seeds helps"
-    yield "  shown           how often the claim is 'reproduced' where the paper is right"
-    yield "  seeds needed    for 80 % of that"
-    yield (
-        "The spread between seeds is not measured before a run. A prior stands for it, published seeds of "
-        f"{found.prior.model}: {low:.2f} to {high:.2f} for a task (artifact/expected/anchors.toml)."
-    )
-    if found.lines[0].seeds == 1:
-        yield "One seed shows no spread: verify decides nothing that rests on it, and the prior is taken for known."
-    if found.sizes_unknown:
-        yield f"Not known before the fetch, and not counted: test examples of {', '.join(found.sizes_unknown)}."
-
-
-def _range(pair: Sequence[float | None] | None, form: str) -> str | None:
-    """Two numbers, or one if they look the same; a number of seeds that is not there is more than were tried."""
-    if pair is None:
-        return None
-    first, second = (f"> {powers.COUNTS[-1]}" if each is None else form.format(each) for each in pair)
-    return first if first == second else f"{first} – {second}"
 
 
 def _hours(hours: float | None) -> str:

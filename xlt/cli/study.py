@@ -79,6 +79,7 @@ def reproduce_study(
         UsageFault: there is no such study, or it does not come in this size.
     """
     study = studies.read_study(name)
+    studies.refuse_runs_of_a_tier(results)
     form, tier = study.form(size), study.tier(size)
     options.use_search(repeated.get("search"))
     request(tier.numerics)  # before numpy and torch are loaded, by whatever comes next
@@ -89,7 +90,7 @@ def reproduce_study(
     source = sources.open_source(named)
     read_from = spec.SourceSpec(name=source.name, settings=source.settings)
     for seed in form.seeds:
-        executor.refuse_another(_folder(results, seed), tier.name, read_from, seed, instead)
+        executor.refuse_another(studies.seed_folder(results, seed), tier.name, read_from, seed, instead)
     studies.keep(study, results)
     say(f"Study {study.name}: {study.question}\nHypothesis: {study.hypothesis}")
     for line in _beforehand(form):
@@ -110,13 +111,9 @@ def reproduce_study(
     raise typer.Exit(_code(found))
 
 
-def _folder(results: Path, seed: int) -> Path:
-    return results / f"seed-{seed}"
-
-
 def _seed(setup: _Setup, seed: int, results: Path) -> answers.Observed:
     """Make the runs of a seed, on clean rows and on perturbed ones, and read what they gave."""
-    runs = store.RunStore(_folder(results, seed))
+    runs = store.RunStore(studies.seed_folder(results, seed))
     say(f"Seed {seed}:")
     with progress.RunBars() as bars:
         make = partial(
@@ -125,7 +122,7 @@ def _seed(setup: _Setup, seed: int, results: Path) -> answers.Observed:
         planned = replace(setup.builder(seed=seed).grid(), options=dict(setup.repeated))
         make(source=setup.source, source_options=setup.named, parallel_runs=setup.at_once).run_grid(planned)
     made = executor.with_retries(planned, runs)
-    noisy: list[tuple[rows.Source, list[studies.PerturbedRun]]] = []
+    noisy: list[answers.Perturbed] = []
     for text in setup.form.perturbations:
         asked = replace(setup.named, perturb=text)
         source = sources.open_source(asked)
@@ -134,8 +131,8 @@ def _seed(setup: _Setup, seed: int, results: Path) -> answers.Observed:
         with progress.RunBars() as bars:
             evaluations = make(source=source, source_options=asked, progress=bars)
             evaluations.run_evaluations((each.spec, each.start.folder) for each in scored)
-        noisy.append((source, scored))
-    return answers.observe(_folder(results, seed), setup.source, noisy)
+        noisy.append((source, [(each.arm, each.spec) for each in scored]))
+    return answers.observe(studies.seed_folder(results, seed), setup.source, noisy)
 
 
 def _beforehand(form: studies.Form) -> Iterator[str]:

@@ -39,6 +39,7 @@ with lazily():
         singles,
         sites,
         stored,
+        study_seed,
     )
     from xlt.verify import against as comparing
     from xlt.verify import golden as golden_evidence
@@ -154,7 +155,8 @@ def recomputed(
         if not grids:
             source = stored.source_of(folder, data_root)
             verified = judge.recompute(folder, source, again=again, added=runs)
-            found.append((_with_perturbed(verified, folder, data_root, again), folder))
+            verified = _with_perturbed(verified, folder, data_root, again)
+            found.append((study_seed.with_study(verified, folder, data_root), folder))
     return [each for each, _ in found], [root for _, root in found]
 
 

@@ -60,8 +60,8 @@ def load_backbone(
     """A backbone by its name on the hub (at ``revision``) or from a folder, in fp32, from safetensors only.
 
     ``masked_lm`` asks for the head of masked LM, or of a decoder for that of its next tokens; ``None`` takes it where
-    the checkpoint was saved with one that is a single module. A family that cannot be packed is loaded with the
-    library's own attention, and a warning says so.
+    the checkpoint was saved with one that is a single module, of a decoder tied to its embeddings. A family that cannot
+    be packed is loaded with the library's own attention, and a warning says so.
 
     Raises:
         DataFault: the folder or file is absent or damaged, or the hub cannot be reached.
@@ -79,8 +79,11 @@ def load_backbone(
         _check_family(config)
         with_head = masked_lm
         if with_head is None:
-            own = "ForMaskedLM" if type(config) in MODEL_FOR_MASKED_LM_MAPPING else "ForCausalLM"
+            # A decoder's output matrix of its own is as large as its word embeddings, and tasks have no use for it.
+            decoder = type(config) not in MODEL_FOR_MASKED_LM_MAPPING
+            own = "ForCausalLM" if decoder else "ForMaskedLM"
             with_head = any(saved.endswith(own) for saved in config.architectures or ())
+            with_head = with_head and (not decoder or bool(getattr(config, "tie_word_embeddings", False)))
         model_class = _model_class(config, with_head)
         packed = _can_be_packed(config)
         model, report = model_class.from_pretrained(

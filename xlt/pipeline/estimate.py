@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import astuple, dataclass, field, replace
 from functools import reduce
 from operator import add
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from xlt.artifact import artifact_root, read_record
 from xlt.data.rows import MiningRow, QueryRow, Row
@@ -143,8 +143,8 @@ def estimate(
     name = plan.backbone.name
     sizes = _Sizes(source, calibration.tokenizer if calibration else _tokenizer(name), _table(name))
     runs = [_size(spec, sizes) for spec in grid.runs]
-    recorded = (artifact_root() / "measured").glob("rate-*.json")
-    known = [read_record(Rate, "measured", path.name) for path in sorted(recorded)]
+    recorded = sorted((artifact_root() / "measured").glob("rate-*.json"))
+    known = [read_record(Rate, "measured", path.name) for path in recorded]
     rates = [(rate, False) for rate in known] + ([(calibration.rate, True)] if calibration else [])
     models = sum(bool(spec.train) for spec in grid.runs)
     # Of an arm's own model the size is not known here.
@@ -184,7 +184,7 @@ class _Sizes:
         self.by_table: dict[str, str] = {}
         self.encoded: set[tuple[object, ...]] = set()
         self._trained: dict[tuple[str, tuple[str, ...], tuple[int, int]], tuple[int | None, int | None]] = {}
-        self._scored: dict[tuple[str, bool, int, int], ScoredRows | None] = {}
+        self._scored: dict[tuple[object, ...], ScoredRows | None] = {}
 
     def training(self, task: Task, translated: tuple[str, ...]) -> tuple[int | None, int | None]:
         """The sequences of a training set and their tokens."""
@@ -205,13 +205,15 @@ class _Sizes:
             self._trained[key] = counted or unmeasured
         return self._trained[key]
 
-    def scored(self, task: Task, *, dev: bool = False) -> ScoredRows | None:
-        """All that ``task`` is scored on, or the English ``dev`` rows that choose its checkpoint."""
-        most = task.recipe.dev_examples if dev else 0
-        key = task.key, dev, task.recipe.test_examples, most
+    def scored(self, task: Task, *, dev: bool = False, data: Iterable[str] = ()) -> ScoredRows | None:
+        """All that ``task`` is scored on, or its part of ``data`` alone, or the ``dev`` rows that choose a model."""
+        most, named = task.recipe.dev_examples if dev else 0, [each for each in data if each.startswith(f"{task.key}/")]
+        key = task.key, dev, task.recipe.test_examples, most, *named
         if (self._tokenizer or self._table) and key not in self._scored:
             cells: list[tuple[Split, str]] = [("dev", ENGLISH)]
-            if not dev:
+            if named:
+                cells = [cast("tuple[Split, str]", tuple(name.split("/")[1:])) for name in named]
+            elif not dev:
                 # No source says how much there is of all languages that XTREME-R adds.
                 its = task.benchmarks["xtreme"].split() if "xtreme" in task.benchmarks else task.languages
                 cells = [(split, each) for split in EVALUATED_SPLITS if split in task.files for each in its]
@@ -272,7 +274,8 @@ class _Sizes:
 
 
 def _size(spec: RunSpec, sizes: _Sizes) -> RunEstimate:
-    tested = _by_kind(sizes, [spec.task(key) for key in spec.evaluate], dev=False)
+    data = () if spec.train else spec.data  # what a training reads is also for its steps
+    tested = _by_kind(sizes, [spec.task(key) for key in spec.evaluate], dev=False, data=data)
     plain = RunEstimate(0, 0, evaluation_tokens=_tokens(tested), scored=tested or {}, encoded=_encoded(spec, sizes))
     if not spec.train:
         return plain
@@ -284,7 +287,7 @@ def _size(spec: RunSpec, sizes: _Sizes) -> RunEstimate:
         counts = [count and min(count, recipe.examples_cap) for count in counts]
     if share := recipe.easiest or recipe.hardest:
         counts = [count and round(share * count) for count in counts]
-    total = _sum(counts)
+    total = None if None in counts else sum(count or 0 for count in counts)
     unknown = replace(plain, examples=None, tokens=None, dev_tokens=None, work=_work(recipe, recipe.steps or 1))
     if not recipe.steps and total is None:
         return unknown
@@ -321,11 +324,13 @@ def _work(recipe: Recipe, steps: int) -> float:
     return (cost * steps + recipe.first_pass) / max(1, steps + recipe.first_pass)
 
 
-def _by_kind(sizes: _Sizes, tasks: Sequence[Task], *, dev: bool) -> dict[Kind, ScoredRows] | None:
+def _by_kind(
+    sizes: _Sizes, tasks: Sequence[Task], *, dev: bool, data: Iterable[str] = ()
+) -> dict[Kind, ScoredRows] | None:
     """What is scored of ``tasks``, or of the rows that choose their checkpoints; None if one size is not known."""
     found: dict[Kind, ScoredRows] = {}
     for task in tasks:
-        if (its := sizes.scored(task, dev=dev)) is None:
+        if (its := sizes.scored(task, dev=dev, data=data)) is None:
             return None
         found[task.kind] = found[task.kind] + its if task.kind in found else its
     return found
@@ -344,15 +349,10 @@ def _encoded(spec: RunSpec, sizes: _Sizes) -> dict[Kind, int]:
         if spec.backbone.name and name in sizes.encoded:
             continue
         sizes.encoded.add(name)
-        scored = None if use == "train" else sizes.scored(task)
+        scored = None if use == "train" else sizes.scored(task, data=() if spec.train else spec.data)
         tokens = sizes.training(task, translated)[1] if use == "train" else scored and scored.tokens
         found[task.kind] = found.get(task.kind, 0) + (tokens or 0)
     return found
-
-
-def _sum(parts: Iterable[int | None]) -> int | None:
-    known = list(parts)
-    return None if None in known else sum(part or 0 for part in known)
 
 
 def _tokenizer(name: str) -> PreTrainedTokenizerBase | None:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import shlex
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
 from xlt.artifact import artifact_root
 from xlt.data.perturb import Perturbation
 from xlt.data.source import Source
-from xlt.errors import UsageFault
+from xlt.errors import UsageFault, XltError
 from xlt.files import check_writable, writable, write_bytes
 from xlt.frozen import Frozen
 from xlt.pipeline.checkpoint import checkpoint_folder
@@ -23,9 +25,13 @@ from xlt.pipeline.single import SingleOptions, StartingModel, single_spec
 from xlt.pipeline.spec import Backbone, RunSpec, Setting
 from xlt.pipeline.store import RunStore
 from xlt.pipeline.tiers import Arm, Part, SourcePlan, Tier, read_tier
+from xlt.printable import printable
 from xlt.strict_json import read_bytes, reason
 from xlt.tasks.catalogue import get_task
 from xlt.tasks.record import ENGLISH, Split, Task
+
+if TYPE_CHECKING:
+    from xlt.pipeline.estimate import Estimate  # which loads torch
 
 PART = "study"
 KEPT = "study.toml"  # in a results folder, the study as it was before its first run
@@ -198,7 +204,14 @@ def keep(study: Study, results: Path) -> None:
         EnvironmentFault: it cannot be written.
     """
     now, path = (artifact_root() / "studies" / f"{study.name}.toml").read_bytes(), results / KEPT
-    if path.is_file() and path.read_bytes() != now:
+    kept = path.read_bytes() if path.is_file() else now
+    if kept != now and (other := _name_of(kept)) != study.name:
+        raise UsageFault(
+            f"'{results}' holds the study {other}; asked for is {study.name}.",
+            why="A study has a folder of its own.",
+            fix="Choose another folder: --results DIR",
+        )
+    if kept != now:
         raise UsageFault(
             f"The study {study.name} is not what it was when the first run in '{results}' was made.",
             why=f"Its file differs from {KEPT} there. What is expected, and how it is decided, is fixed beforehand.",
@@ -208,6 +221,30 @@ def keep(study: Study, results: Path) -> None:
     with writable(results):
         results.mkdir(parents=True, exist_ok=True)
         write_bytes(path, now)
+
+
+def _name_of(kept: bytes) -> str:
+    """The name of the study whose file this is."""
+    try:
+        return printable(str(tomllib.loads(kept.decode("utf-8"))["name"]))
+    except (ValueError, KeyError):
+        return "that its damaged study.toml no longer names"
+
+
+def refuse_runs_of_a_tier(results: Path) -> None:
+    """Raise ``UsageFault`` for a folder that holds the runs of a tier where that of a study is asked for."""
+    if (results / "grid.json").is_file():
+        study = results.parent / KEPT
+        raise UsageFault(
+            f"'{results}' holds the runs of {'one seed of a study' if study.is_file() else 'a tier'}.",
+            why="A study has a folder of its own, in which each of its seeds is such a folder.",
+            fix=f"--results {shlex.quote(str(results.parent if study.is_file() else 'DIR'))}",
+        )
+
+
+def seed_folder(results: Path, seed: int) -> Path:
+    """The results folder of one seed of a study."""
+    return results / f"seed-{seed}"
 
 
 def refuse_study(results: Path) -> None:
@@ -282,6 +319,48 @@ def perturbed_runs(form: Form, tier: Tier, grid: Grid, source: Source, store: Ru
                 # By their names alone, two arms' evaluations could not be told apart while they are made.
                 named = spec.model_copy(update={"name": f"{run.arm}.{spec.name}"})
                 yield PerturbedRun(run.arm, named, start)
+
+
+@dataclass(frozen=True, slots=True)
+class StudyCost:
+    """What a study costs if nothing of it is done yet."""
+
+    seeds: list[int]
+    """Its seeds."""
+    evaluations: int
+    """How many evaluations on perturbed rows each seed makes."""
+    rows: int | None
+    """How many rows these are on; null where that is not known."""
+    hours: dict[str, float | None]
+    """How long a seed takes, these among it, by device and engine; empty where nobody timed it."""
+
+
+def study_cost(form: Form, grid: Grid, source: Source, estimate: Callable[[Grid], Estimate]) -> StudyCost:
+    """What a study costs whose seeds each make the runs of ``grid``, as ``estimate`` says of a grid."""
+    evaluations = tuple(_evaluations(form, grid, source))
+    found = estimate(replace(grid, runs=(*grid.runs, *evaluations)))
+    sizes = [size.scored for size in found.runs[len(grid.runs) :]]
+    known = all(sizes)
+    return StudyCost(
+        seeds=form.seeds,
+        evaluations=len(evaluations),
+        rows=sum(each.rows for size in sizes for each in size.values()) if known else None,
+        hours={on: took.total for on, took in found.hours.items()},
+    )
+
+
+def _evaluations(form: Form, grid: Grid, source: Source) -> Iterator[RunSpec]:
+    """The evaluations on perturbed rows of a grid whose models are not there yet: all but their hashes."""
+    for text, key in product(form.perturbations, form.perturbed):
+        task = get_task(key)
+        split, languages = "test" if "test" in task.files else "dev", task.benchmarks.get("xtreme", "").split()
+        with suppress(XltError):  # data that is absent has, so far, the languages of the benchmark
+            split, languages = scored_split(source, task), other_languages(source, task) or languages
+        cells = {f"{key}/{split}/{language}": text for language in languages if language != ENGLISH}
+        for run in grid.runs:
+            if run.phase == "target" and key in run.evaluate:
+                named = {"name": f"{run.arm}.evaluate.{key}.{text}", "train": (), "evaluate": (key,)}
+                yield run.model_copy(update={**named, "data": cells})
 
 
 def _scored_model(run: RunSpec, grid: Grid, store: RunStore) -> StartingModel | None:

@@ -210,7 +210,7 @@ def fit_heads(model: PackedModel, tasks: Sequence[Task], seed: int) -> None:
         model.drop_masked_lm_head()
     elif model.lm_head is None:
         raise UsageFault(
-            "The model has no language-model head: it was left behind when a task was trained.",
+            "The model has no language-model head: it was left behind when a task was trained, or is not tied.",
             fix="Give a model from phase 1 (--model).",
         )
     model.heads.clear()

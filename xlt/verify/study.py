@@ -20,9 +20,9 @@ from xlt.data.perturb import SEARCH
 from xlt.data.source import Source
 from xlt.files import write_text
 from xlt.frozen import Frozen
-from xlt.pipeline.spec import SourceSpec
+from xlt.pipeline.spec import RunSpec, SourceSpec
 from xlt.pipeline.store import RunStore
-from xlt.pipeline.studies import Analysis, Form, PerturbedRun, Study, scored_split
+from xlt.pipeline.studies import Analysis, Form, Study, scored_split
 from xlt.tasks.catalogue import get_task
 from xlt.tasks.record import ENGLISH
 from xlt.verify.cells import Recomputed, collapsed_cells, read_cells
@@ -34,6 +34,8 @@ from xlt.verify.stored import check_source, read_grid
 
 Place = tuple[str, str, str]  # arm, task, language
 Measured = dict[Place, float]
+# Perturbed rows, and the runs on them, each with its arm.
+Perturbed = tuple[Source, Sequence[tuple[str, RunSpec]]]
 Decision = Literal["above 0", "below 0", "not told from 0", "not verifiable"]
 ANSWER = "study.json"
 
@@ -138,7 +140,7 @@ class StudyAnswer(Frozen):
     """What the answer does not say."""
 
 
-def observe(results: Path, source: Source, perturbed: Sequence[tuple[Source, Sequence[PerturbedRun]]]) -> Observed:
+def observe(results: Path, source: Source, perturbed: Sequence[Perturbed]) -> Observed:
     """The scores of a seed, recomputed from its predictions, and the degradations of its runs on ``perturbed`` rows."""
     store, grid = RunStore(results), read_grid(results)
     check_source(grid, source)
@@ -152,12 +154,12 @@ def observe(results: Path, source: Source, perturbed: Sequence[tuple[Source, Seq
             scores[cell.arm, cell.task, cell.language] = cell.score
     lost: dict[Place, list[float]] = {}
     for rows, runs in perturbed:
-        for run in runs:
-            for each in degradations(store, rows, [run.spec]):
+        for arm, spec in runs:
+            for each in degradations(store, rows, [spec]):
                 case = "worst" if each.perturbation.endswith(f":{SEARCH}") else "average"
                 measured = each.case == case and each.changed and each.language != MEAN
-                if measured and (run.arm, each.task) not in left_out:
-                    lost.setdefault((run.arm, each.task, each.language), []).append(each.value)
+                if measured and (arm, each.task) not in left_out:
+                    lost.setdefault((arm, each.task, each.language), []).append(each.value)
     return Observed(
         seed=grid.seed,
         scores=scores,
@@ -239,6 +241,11 @@ class _Found:
     high: float
     p: float
     spread: float = 0.0
+
+
+def numbers_of(study: Study, form: Form, seen: Observed) -> dict[str, float | None]:
+    """By test the number of a seed; None where it lacks something that the test needs."""
+    return {name: _number(test, study.tasks(test, form), seen) for name, test in form.tests.items()}
 
 
 def _numbers(test: Analysis, tasks: Sequence[str], seen: Sequence[Observed]) -> dict[int, float]:
