@@ -47,6 +47,12 @@ def test_the_difference_of_one_arm_is_told_with_an_interval_of_the_rows(make: Ma
     assert mean_of(found, "baseline", "xnli").same_predictions
 
 
+def test_rows_that_are_all_alike_give_no_interval(make: Make) -> None:
+    """One of no width would look like certainty."""
+    mean = mean_of(compare([make("a").fill(shifted(60)).root], [make("b").fill(shifted(-60)).root]), "mnli", "xnli")
+    assert (mean.value, mean.low, mean.over) == (pytest.approx(100), None, "")
+
+
 def test_seeds_that_both_have_are_compared_in_pairs(make: Make) -> None:
     levels, gains = (0, 3, 1), (4, 5, 6)  # rows of 60, of either side
     here = [

@@ -223,7 +223,7 @@ def _over_rows(
             sums = np.array([(*here.get(id_, NOTHING), *there.get(id_, NOTHING)) for id_ in ids], dtype=np.float64)
             drawn.append(-np.diff(two_scores(resampled_sums(sums)))[:, 0])
         low, high = np.percentile(np.mean(drawn, axis=0), INTERVAL)
-        return float(low), float(high)
+        return (float(low), float(high)) if low < high else None  # rows that are all alike say nothing of others
     return None
 
 
