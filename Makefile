@@ -72,7 +72,7 @@ verify: install ## recompute every number of results/ from its predictions and j
 report: install ## write results/report/index.html
 	$(BIN)/xlt report --results $(RESULTS) $(ARGS)
 
-expected: install ## write EXPECTED_RESULTS.md, artifact/APPENDIX.md, LICENCES.md, capsule/ and the schema of report.json from what they describe
+expected: install ## write EXPECTED_RESULTS.md, artifact/APPENDIX.md, LICENCES.md, artifact/capsule and the schema of report.json from what they describe
 	$(BIN)/python -m artifact.documents.expected > EXPECTED_RESULTS.new && mv EXPECTED_RESULTS.new EXPECTED_RESULTS.md
 	$(BIN)/python -m artifact.documents.appendix > artifact/APPENDIX.new && mv artifact/APPENDIX.new artifact/APPENDIX.md
 	$(BIN)/python -m artifact.documents.licences > artifact/LICENCES.new && mv artifact/LICENCES.new artifact/LICENCES.md

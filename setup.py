@@ -7,8 +7,9 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 PROJECT = Path(__file__).parent
-# What only the project itself needs: the programs that write its pages and its world, those pages, and what builds it.
-LEFT_OUT = shutil.ignore_patterns("documents", "generator", "image", "__pycache__", "*.md", "*.sh")
+# What only the project itself needs: the programs that write its pages and its world, those pages, what builds it, and
+# the capsule.
+LEFT_OUT = shutil.ignore_patterns("capsule", "documents", "generator", "image", "__pycache__", "*.md", "*.sh")
 
 
 class BuildWithArtifact(build_py):

@@ -1,6 +1,6 @@
-"""A capsule for a blind evaluation, in the form of CORE-Bench: ``capsule/``, and how an answer is judged.
+"""A capsule for a blind evaluation, in the form of CORE-Bench: ``artifact/capsule``, and how an answer is judged.
 
-    python -m artifact.documents.capsule                  # writes capsule/
+    python -m artifact.documents.capsule                  # writes artifact/capsule
     python -m artifact.documents.capsule report.json      # judges an answer; exit code 1 where a question is missed
 
 Whoever is evaluated, a person or an agent, gets the image or the wheel, ``prompt.md``, ``questions.json`` and
@@ -146,7 +146,7 @@ def _json(value: Any) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Write the capsule, or judge the answer in a file; the exit code."""
-    folder = artifact_root().parent / "capsule"
+    folder = artifact_root() / "capsule"
     if not arguments:
         folder.mkdir(exist_ok=True)
         for name, text in files().items():
