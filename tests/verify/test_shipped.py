@@ -19,3 +19,10 @@ def test_the_shipped_results_are_those_of_the_recorded_run() -> None:
     assert len(known.means) == 31
     for name, mean in known.means.items():
         assert shipped.run.means[name].value == mean.value, name
+
+
+def test_the_page_beside_it_is_of_the_same_run() -> None:
+    page = (FOLDER / "report.html").read_text("utf-8")
+    known = recorded.REFERENCE_RUN.validate_json((FOLDER / "seed-0-portable.json").read_bytes())
+    for mean in known.means.values():
+        assert f">{mean.value:.1f}<" in page
