@@ -52,5 +52,6 @@ def test_a_reader_that_goes_away_ends_the_command_quietly(arguments: str, stream
     errors = writer if streams == "both" else subprocess.PIPE
     done = subprocess.run(command, cwd=PROJECT, stdout=writer, stderr=errors, text=True, timeout=120, check=False)
     os.close(writer)
-    assert done.returncode == 5
+    # As of a program that SIGPIPE ended; 5 where nothing is there to verify.
+    assert done.returncode == (5 if "absent" in arguments else 141)
     assert "Traceback" not in (done.stderr or "")

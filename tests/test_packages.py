@@ -38,6 +38,7 @@ NEEDING = {
         "xlt.data.features",
         "xlt.data.tokenizer",
         "xlt.evaluate.predict",
+        "xlt.evaluate.worst_case",
         "xlt.model",
         "xlt.pipeline",
         "xlt.retrieval",

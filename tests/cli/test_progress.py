@@ -28,6 +28,10 @@ class Spec:
     hash: str = ""
     folder: str = ""
 
+    @property
+    def title(self) -> str:
+        return self.name
+
 
 class Terminal(io.StringIO):
     """A terminal that keeps what is written to it."""

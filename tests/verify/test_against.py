@@ -112,3 +112,10 @@ def test_what_people_see_fits_80_columns_and_a_judging_option_is_refused(make: M
     assert invoke(*given, "--cell", "xnli").code == ExitCode.USAGE
     (there.run("mnli.xnli") / "metrics.json").write_text("{}")
     assert invoke(*given).code == ExitCode.DEVIATES
+
+
+def test_results_that_are_given_twice_are_refused(make: Make, invoke: Invoke) -> None:
+    one, other = str(make("a").fill().root), str(make("b").fill().root)
+    refused = invoke("verify", "--results", one, "--against", other, "--against", f"{other}/../b")
+    assert refused.code == ExitCode.USAGE
+    assert "are given twice" in refused.err

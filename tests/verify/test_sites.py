@@ -28,7 +28,6 @@ Change = Callable[[dict[str, Any]], object]
 @pytest.fixture(autouse=True)
 def source(monkeypatch: pytest.MonkeyPatch) -> TinySource:
     tiny = TinySource()
-    monkeypatch.setattr("xlt.verify.added.source_of", lambda folder, root: tiny)
     monkeypatch.setattr("xlt.verify.stored.source_of", lambda folder, root: tiny)
     return tiny
 

@@ -21,7 +21,8 @@ from tests.cli.conftest import Invoke
 from tests.cli.conftest import invoke as invoke
 from xlt.errors import DataFault, ExitCode, IncompleteFault, UsageFault
 from xlt.pipeline.store import MANIFEST, check_folder
-from xlt.verify.export import crate, ship
+from xlt.verify.crate import crate
+from xlt.verify.export import ship
 from xlt.verify.judge import verify
 from xlt.verify.log import read_log
 from xlt.verify.report import write_report

@@ -64,6 +64,13 @@ ENVIRONMENT = {
 }
 TEMPORARY = "Set TMPDIR to a folder that can be written; for a container: docker run --tmpfs /tmp ..."
 COMPLETION = {"--install-completion", "--show-completion"}
+NEED_NO_TASKS: tuple[list[str], ...] = (
+    [],
+    ["version"],
+    ["doctor"],
+    ["verify"],
+    ["report"],
+)  # each run keeps the records of its tasks
 CLOSED_PIPE = 141  # of what writes for `head`: 128 and the number of SIGPIPE
 TYPER_INTERRUPTED = 130  # what typer returns where it has caught the interruption itself
 
@@ -172,12 +179,15 @@ def _check_kernel_names() -> None:
 def _run(arguments: list[str]) -> int:
     try:
         _check_kernel_names()
-        add_from_environment()
+        if arguments[:1] not in NEED_NO_TASKS:
+            add_from_environment()
         returned = app(arguments, prog_name="xlt", standalone_mode=False)
     except XltError as error:
         report_error(error)
         return int(error.exit_code)
-    except (KeyboardInterrupt, typer.Abort, SystemExit):  # the last is typer's answer where nobody reads its help
+    except SystemExit:  # typer's answer where nobody reads its help
+        return CLOSED_PIPE
+    except (KeyboardInterrupt, typer.Abort):
         return _interrupted(arguments)
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)

@@ -8,6 +8,7 @@ xlt verify --results A --against B
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
@@ -20,7 +21,7 @@ from xlt.cli import against, judged
 from xlt.cli.lazy import lazily
 from xlt.cli.options import DEFAULT_RESULTS, AgainOptions, DataRoot, Folders, one_of
 from xlt.cli.output import Shown, emit, say
-from xlt.errors import ExitCode
+from xlt.errors import ExitCode, UsageFault
 from xlt.numerics import request
 
 with lazily():
@@ -128,6 +129,13 @@ def _asked_numerics(folders: Sequence[Path], *, replay: bool) -> list[tiers.Tier
 
 def compared_folders(here: Sequence[Path], there: Sequence[Path], data_root: Path | None, *, every: bool) -> None:
     """Show two sets of results beside each other; the exit code says whether either has a problem."""
+    for given in (here, there):
+        if twice := [folder for folder, count in Counter(each.resolve() for each in given).items() if count > 1]:
+            raise UsageFault(
+                f"The results '{twice[0].name}' are given twice.",
+                why="One seed would count as two.",
+                fix="Name each folder once.",
+            )
     found = comparing.compare(here, there, data_root)
     emit(found, against.shown(found, here, there, every=every))
     raise typer.Exit(judge.exit_code(found.problems, (), ()))

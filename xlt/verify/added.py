@@ -9,9 +9,8 @@ from pathlib import Path
 
 from xlt.errors import DataFault
 from xlt.strict_json import read_bytes, read_json, reason
-from xlt.verify import export, judge, recorded
+from xlt.verify import export, judge, recorded, stored
 from xlt.verify.sites import AddedFile, AddedRun, site_of
-from xlt.verify.stored import source_of
 
 MOST_UNPACKED = 2**30  # bytes: a hundred times what the smoke tier ships
 MOST_FILES = 20_000
@@ -64,7 +63,7 @@ def _unpack(path: Path, place: Path) -> list[Path]:
 
 def _recomputed(folder: Path, name: str, data_root: Path | None) -> recorded.ReferenceRun:
     """The record of a results folder, every number of it recomputed from predictions and gold."""
-    found = judge.recompute(folder, source_of(folder, data_root))
+    found = judge.recompute(folder, stored.source_of(folder, data_root))
     if found.problems:
         first = found.problems[0]
         where = " ".join(filter(None, (first.run, first.where)))

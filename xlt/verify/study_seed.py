@@ -14,10 +14,11 @@ from xlt.pipeline.spec import RunSpec
 from xlt.pipeline.store import RunStore, read_spec
 from xlt.pipeline.studies import KEPT, Study
 from xlt.strict_json import read_bytes
+from xlt.verify import stored
 from xlt.verify.checks import Checks
 from xlt.verify.judge import Verification, exit_code, worst_code
 from xlt.verify.singles import perturbed_grids
-from xlt.verify.stored import Problem, read_grid, source_in, source_of
+from xlt.verify.stored import Problem, read_grid
 from xlt.verify.study import ANSWER, Perturbed, numbers_of, observe
 
 NUMBER_APART = 1e-6
@@ -48,14 +49,14 @@ def with_study(found: Verification, results: Path, data_root: Path | None) -> Ve
         if grid.source.settings[PERTURB] not in asked:
             continue
         specs = [read_spec(store.path(run.folder)) for run in grid.runs]
-        perturbed.append((source_in(grid, data_root), [(_arm(spec), spec) for spec in specs]))
+        perturbed.append((stored.source_in(grid, data_root), [(_arm(spec), spec) for spec in specs]))
     count = sum(len(runs) for _, runs in perturbed)
     wanted = len(form.perturbations) * sum(key in arm.targets for key in form.perturbed for arm in form.arms.values())
     absent = [f"study: {wanted - count} of {wanted} evaluations on perturbed rows are not here"] * (count < wanted)
     path = results.parent / ANSWER
     if not path.is_file():
         return _with(found, [], checked="", absent=[*absent, f"study: there is no {ANSWER} yet"])
-    numbers = numbers_of(study, form, observe(results, source_of(results, data_root), perturbed))
+    numbers = numbers_of(study, form, observe(results, stored.source_of(results, data_root), perturbed))
     wrong = _contradictions(path, found.seed, numbers)
     problems = [Problem(kind="disagreement", run="", where=ANSWER, what=what, fix=fix) for what in wrong]
     checked = f"study: the numbers of seed {found.seed} in {ANSWER}, computed anew for {len(form.tests)} tests"
