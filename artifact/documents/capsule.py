@@ -7,8 +7,8 @@ Whoever is evaluated, a person or an agent, gets the image or the wheel, ``promp
 ``report.schema.json``, and writes ``report.json``. ``answers.json`` is for the judge alone: neither the image nor the
 wheel nor the source archive has it. A number is right inside the 95 % prediction interval that the recorded seeds give
 for one more seed. Which arm is best depends on the seed: that answer must agree with the means beside it. The capsule
-counts where no count and no word is wrong, and at most two numbers: of the recorded seeds, each judged by the others,
-26 of 27 pass.
+counts where no count and no word is wrong, and at most two numbers: the recorded seeds, each judged by the others, all
+pass. The form is CORE-Bench's as it is remembered; its capsules were not opened for this.
 """
 
 from __future__ import annotations

@@ -58,6 +58,24 @@ def test_adversarial_training_is_a_setting_of_a_recipe(tiny_tier: Path, tmp_path
         assert f"the recipe 'mnli': {why}" in str(told.value.why)
 
 
+@pytest.mark.parametrize(
+    ("setting", "why"),
+    [
+        ("batch_size = 0", "batch_size 0: at least 1"),
+        ("steps = -5", "steps -5: at least 0"),
+        ("max_length = 3", "max_length 3: at least 8"),
+        ("learning_rate = -1.0", "learning_rate -1.0: above 0"),
+        ("learning_rate = nan", "learning_rate nan: above 0"),
+    ],
+)
+def test_a_recipe_that_trains_nothing_is_refused(tiny_tier: Path, tmp_path: Path, setting: str, why: str) -> None:
+    path = tmp_path / "impossible.toml"
+    path.write_text(tiny_tier.read_text("utf-8") + f"mnli = {{ {setting} }}\n", "utf-8")
+    with pytest.raises(UsageFault) as told:
+        read_tier(str(path))
+    assert why in str(told.value.why)
+
+
 def test_a_tier_says_how_its_backbone_is_read(tiny_tier: Path, tmp_path: Path) -> None:
     assert read_tier(str(tiny_tier)).plan("files").backbone.prefix == ""
     written = tiny_tier.read_text("utf-8").replace("retrieval_layer = 1", 'prefix = "query: "\npooling = "first"')

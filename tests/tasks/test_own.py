@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.conftest import Invoke
+from tests.cli.conftest import invoke as invoke
 from xlt.errors import ExitCode, UsageFault
 from xlt.tasks import own
 from xlt.tasks.catalogue import TASKS
@@ -69,7 +71,7 @@ def test_what_is_stored_with_a_run_gives_the_same_record(tmp_path: Path) -> None
         ('["yes", "no"]', '["yes"]', "has fewer than two labels"),
         ('["yes", "no"]', '["yes", "no", "no"]', "has a label twice"),
         ('train = "my/train.tsv", ', "", "has no training file"),
-        ("labels", "recipe = { epochs = -1 }\nlabels", "has a recipe with epochs -1: at least 0"),
+        ("labels", "recipe = { epochs = -1 }\nlabels", "epochs -1: at least 0"),
         ("labels", "recipe = { epochs = 3, batch_size = 0 }\nlabels", "batch_size 0: at least 1"),
         ("labels", "recipe = { epochs = 3, max_length = 2 }\nlabels", "max_length 2: at least 8"),
         ("labels", "recipe = { epochs = 3, learning_rate = -1.0 }\nlabels", "learning_rate -1.0: above 0"),
@@ -105,11 +107,16 @@ def test_a_test_set_names_a_task_that_is_there(tmp_path: Path) -> None:
 
 
 def test_the_files_of_the_environment_are_read_and_an_absent_one_is_an_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, invoke: Invoke
 ) -> None:
-    monkeypatch.setenv("XLT_TASKS", str(written(tmp_path, GOOD)))
-    own.add_from_environment()
-    assert "my_nli" in TASKS
+    one = written(tmp_path, GOOD)
+    other = written(tmp_path, GOOD.replace("my_nli", "my_other"), "other.toml")
+    monkeypatch.setenv("XLT_TASKS", f"{one}:{other}")
+    known = {task["key"] for task in invoke("tasks", "ls", "--json").document["tasks"]}
+    assert {"my_nli", "my_other"} <= known
+    assert "my_nli" not in TASKS
     monkeypatch.setenv("XLT_TASKS", "nowhere.toml")
-    with pytest.raises(UsageFault, match=r"There is no file 'nowhere\.toml'"):
-        own.add_from_environment()
+    refused = invoke("tasks", "ls")
+    assert refused.code == ExitCode.USAGE
+    assert "There is no file 'nowhere.toml'" in refused.err
+    assert invoke("version").code == ExitCode.OK  # which has no use for tasks

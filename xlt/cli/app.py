@@ -36,7 +36,7 @@ from xlt.cli.typed import command
 from xlt.errors import EnvironmentFault, ExitCode, UsageFault, XltError, package_fault
 from xlt.numerics import follow_request
 from xlt.stopping import default_signals
-from xlt.tasks.own import add_from_environment, for_one_command
+from xlt.tasks.own import for_one_command
 
 ABOUT = 'Reproduce "English Intermediate-Task Training Improves Zero-Shot Cross-Lingual Transfer Too" (X-STILTs).'
 FIRST_SCREEN = """\
@@ -64,13 +64,6 @@ ENVIRONMENT = {
 }
 TEMPORARY = "Set TMPDIR to a folder that can be written; for a container: docker run --tmpfs /tmp ..."
 COMPLETION = {"--install-completion", "--show-completion"}
-NEED_NO_TASKS: tuple[list[str], ...] = (
-    [],
-    ["version"],
-    ["doctor"],
-    ["verify"],
-    ["report"],
-)  # each run keeps the records of its tasks
 CLOSED_PIPE = 141  # of what writes for `head`: 128 and the number of SIGPIPE
 TYPER_INTERRUPTED = 130  # what typer returns where it has caught the interruption itself
 
@@ -179,8 +172,6 @@ def _check_kernel_names() -> None:
 def _run(arguments: list[str]) -> int:
     try:
         _check_kernel_names()
-        if arguments[:1] not in NEED_NO_TASKS:
-            add_from_environment()
         returned = app(arguments, prog_name="xlt", standalone_mode=False)
     except XltError as error:
         report_error(error)

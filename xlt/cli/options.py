@@ -19,13 +19,14 @@ import typer
 from xlt.cli.lazy import lazily
 from xlt.cli.output import say
 from xlt.errors import EnvironmentFault, UsageFault
+from xlt.tasks import own
 
 with lazily():
     import torch
 
     from xlt.pipeline import cluster, memory, parts, single, sources, studies, tiers
     from xlt.retrieval import search as searches
-    from xlt.tasks import catalogue, own
+    from xlt.tasks import catalogue
     from xlt.train import engine as engines
     from xlt.verify import checks
 
@@ -115,7 +116,9 @@ OwnTasks = Annotated[
         metavar="FILE",
         is_eager=True,
         callback=_own_tasks,
-        help="Use the tasks in this TOML file too (repeatable). XLT_TASKS names such files for every command.",
+        envvar=own.SWITCH,
+        show_envvar=False,
+        help="Use the tasks in this TOML file too (repeatable). Default: the files that XLT_TASKS names.",
     ),
 ]
 

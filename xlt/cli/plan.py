@@ -370,11 +370,15 @@ def _marked(part: str, hours: durations.Hours) -> str | None:
 
 
 def _hours(hours: float | None) -> str:
-    if hours is None or 0 < 60 * hours < 0.05:
-        return "unknown" if hours is None else "under 0.1 min"
+    if hours is None:
+        return "unknown"
+    if 0 < 60 * hours < 0.05:
+        return "under 0.1 min"
     return f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.1f} min"
 
 
 def _tokens(count: int | None) -> str | None:
+    if count is None:
+        return "unknown"
     # Rows are counted or published; their mean length is measured on a sample.
-    return "unknown" if count is None else f"≈ {count / 1e6:.1f} M" if count else None
+    return f"≈ {count / 1e6:.1f} M" if count else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,8 +21,6 @@ EXAMPLE = "Compare it with the example in README.md (Add a task), or with: xlt t
 # Keys and languages become parts of the names of files.
 KEY = re.compile(r"[a-z][a-z0-9_]{0,39}")
 LANGUAGE = re.compile(r"[A-Za-z]{2,3}([_-][A-Za-z0-9]{2,8}){0,2}")
-# Of eight tokens two texts and what stands around them keep one each at least.
-_LEAST = {"epochs": 0, "steps": 0, "batch_size": 1, "max_length": 8}
 _PACKAGED_KEYS = frozenset(task.key for task in PACKAGED)
 # What of a record decides what is learned and how it is scored; recipe, rows and lengths are in a run's spec.
 _DECIDING = ("kind", "metric", "trains_on", "labels", "choices")
@@ -44,11 +41,6 @@ def add_files(paths: Iterable[Path]) -> None:
                 f"The task '{lacking[0].key}' in '{path}' trains on '{key}', which is no task.",
                 fix=f"Add the table [{key}] to the file, or name a task: xlt tasks ls",
             )
-
-
-def add_from_environment() -> None:
-    """Make the tasks of the files known that ``XLT_TASKS`` names; see ``add_files``."""
-    add_files(Path(name) for name in os.environ.get(SWITCH, "").split(os.pathsep) if name)
 
 
 def read_tasks(path: Path) -> list[Task]:
@@ -145,14 +137,8 @@ def _faults(task: Task) -> Iterator[str]:
             yield f"names a file of the {split} split that is not below the data root"
         if split != "train" and "{lang}" not in paths and "{name}" not in paths and task.languages != (ENGLISH,):
             yield f"has the same {split} file for all its languages: {{lang}} stands for the code of one"
-    recipe = task.recipe
-    if bool(recipe.epochs) == bool(recipe.steps) and task.trains_on:
+    if bool(task.recipe.epochs) == bool(task.recipe.steps) and task.trains_on:
         yield "has a recipe with neither epochs nor steps, or with both"
-    for name, least in _LEAST.items():
-        if getattr(recipe, name) < least:
-            yield f"has a recipe with {name} {getattr(recipe, name)}: at least {least}"
-    if not 0 < recipe.learning_rate < 1:
-        yield f"has a recipe with learning_rate {recipe.learning_rate}: above 0 and below 1"
 
 
 def add_tasks(tasks: Sequence[Task], where: str) -> None:

@@ -19,6 +19,8 @@ FITTED_ON_DEV: frozenset[Metric] = frozenset({"mining_f1"})
 Split = Literal["train", "dev", "test"]
 Pooling = Literal["mean", "first", "last"]
 ENGLISH = "en"
+# The least that a recipe may say. Of eight tokens two texts and what stands around them keep one each.
+_LEAST = {"epochs": 0, "steps": 0, "batch_size": 1, "max_length": 8}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +75,11 @@ class Recipe:
     """How word embeddings are perturbed in training; settings by their names become a record, and false is None."""
 
     def __post_init__(self) -> None:
+        for name, least in _LEAST.items():
+            if (value := getattr(self, name)) < least:
+                raise ValueError(f"{name} {value}: at least {least}")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate {self.learning_rate}: above 0")
         given: Any = self.adversarial
         if not isinstance(given, Adversarial):
             object.__setattr__(self, "adversarial", Adversarial.of(given) if given else None)

@@ -25,11 +25,10 @@ from xlt.verify.cells import Cell, MeanKey, Recomputed, read_cells
 from xlt.verify.comparison import Matrix, estimate, mean
 from xlt.verify.origin import platform_differences
 from xlt.verify.recorded import platform_of
-from xlt.verify.robustness import NOTHING, resampled_sums, scored_rows, two_scores
+from xlt.verify.robustness import INTERVAL, NOTHING, resampled_sums, scored_rows, two_scores
 from xlt.verify.singles import single_grids
 from xlt.verify.stored import GridFile, Problem, StoredRun, read_grid, source_in
 
-INTERVAL = (2.5, 97.5)
 TAIL = 0.025
 Over = Literal["", "rows", "seeds", "pairs of seeds"]
 

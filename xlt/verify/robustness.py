@@ -32,7 +32,7 @@ RESAMPLES = 1000
 MEAN = "mean"
 NOTHING: Part = (0.0, 0.0)
 _AT_ONCE = 50  # so many resamples are in memory
-_INTERVAL = (2.5, 97.5)
+INTERVAL = (2.5, 97.5)  # percentiles
 Case = Literal["average", "worst"]
 CASES: tuple[Case, ...] = ("average", "worst")
 NoInterval = Literal["", "one answer", "no change", "all alike"]
@@ -155,7 +155,7 @@ def _degradations(store: RunStore, source: PerturbedSource, run: RunSpec, clean:
             reasons = {cell.no_interval for cell in changed}
             cells.append(_Measured(MEAN, changes, before, after, drawn, min(reasons)))
         for cell in cells:
-            low, high = np.percentile(cell.resampled, _INTERVAL)
+            low, high = np.percentile(cell.resampled, INTERVAL)
             yield Degradation(
                 run=run.folder,
                 clean_run=clean.folder,
