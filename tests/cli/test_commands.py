@@ -273,7 +273,7 @@ def test_evaluate_says_what_perturbed_text_costs(
     page = (tmp_path / "report" / "index.html").read_text("utf-8")
     assert all(kind in page for kind in kinds)
     mixed = invoke(*command, "--perturb", "code-mixing")
-    assert (mixed.code, "no lexicon to mix codes with of: sw" in mixed.err) == (ExitCode.DATA, True)
+    assert (mixed.code, "no lexicon for code-mixing in: sw" in mixed.err) == (ExitCode.DATA, True)
     refused = invoke(*command, "--perturb", "distraction")
     assert (refused.code, "Only span QA has a context" in refused.err) == (ExitCode.USAGE, True)
 

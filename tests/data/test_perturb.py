@@ -264,7 +264,7 @@ def test_a_distractor_does_not_depend_on_how_many_rows_are_evaluated(tiny_files:
 
 def test_codes_are_mixed_by_the_users_lexicon(tiny_files: Path, tmp_path: Path) -> None:
     task, clean = get_task("xnli"), FilesSource(tiny_files)
-    with pytest.raises(DataFault, match="no lexicon to mix codes with"):
+    with pytest.raises(DataFault, match="no lexicon for code-mixing"):
         PerturbedSource(clean, clean, Perturbation("code-mixing", 0.1), tmp_path).rows(task, "test", "sw")
     word = clean.rows(task, "test", "sw")[0].text_a.split()[0].strip(".,")  # type: ignore[union-attr]
     (tmp_path / "lexicon").mkdir()
@@ -277,7 +277,7 @@ def test_languages_without_a_lexicon_are_left_out_by_name(tiny_files: Path, tmp_
     task, clean = get_task("xnli"), FilesSource(tiny_files)
     assert [*clean.languages(task, "test")] == ["en", "sw", "zh"]
     mixed = PerturbedSource(clean, clean, Perturbation("code-mixing", 0.1), tmp_path)
-    with pytest.raises(DataFault, match="no lexicon to mix codes with of: sw zh"):
+    with pytest.raises(DataFault, match="no lexicon for code-mixing in: sw zh"):
         mixed.languages(task, "test")
     (tmp_path / "lexicon").mkdir()
     (tmp_path / "lexicon/sw-en.txt").write_text("ndiyo yes\n", "utf-8")
@@ -286,7 +286,7 @@ def test_languages_without_a_lexicon_are_left_out_by_name(tiny_files: Path, tmp_
     assert mixed.languages(task, "test") == ("sw",)
     assert mixed.languages(get_task("mnli"), "train") == clean.languages(get_task("mnli"), "train")
     assert mixed.without_lexicon(task) == mixed.without_lexicon(task, ["sw"]) == ["zh"]
-    for language, message in (("zh", "with of: zh"), ("en", "no codes to mix in English")):
+    for language, message in (("zh", "code-mixing in: zh"), ("en", "English is not code-mixed")):
         with pytest.raises(DataFault, match=message):
             mixed.without_lexicon(task, [language])
         with pytest.raises(DataFault, match=message):

@@ -173,7 +173,7 @@ def _with_perturbed(
 ) -> judge.Verification:
     """What was ``found`` of a tier, with the evaluations on perturbed rows that lie in the same folder."""
     # They train nothing, and a model that is not here is no reason to refuse what was asked of the tier.
-    again = replace(again, stretches=0, cells=again.cells and None)
+    again = replace(again, stretches=0, cells=0 if again.cells == 0 else None)
     for grid in singles.perturbed_grids(folder, stored.read_grid(folder)):
         source = stored.source_in(grid, data_root)
         found = judge.with_perturbed(found, judge.recompute(folder, source, again=again, grid=grid))

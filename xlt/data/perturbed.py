@@ -66,7 +66,7 @@ class PerturbedSource:
 
         Raises:
             UsageFault: rows of the task cannot be perturbed so.
-            DataFault: there is no lexicon to mix codes with.
+            DataFault: there is no lexicon for code-mixing.
         """
         rows = self.clean.rows(task, split, language)
         if split not in EVALUATED_SPLITS:
@@ -119,9 +119,9 @@ def predicted_rows(
 def _no_lexicon(languages: Collection[str]) -> DataFault:
     if ENGLISH in languages and len(languages) == 1:
         why = "Code-mixing puts English words into texts in other languages."
-        return DataFault("There are no codes to mix in English.", why=why, fix="Leave --language en out.")
+        return DataFault("English is not code-mixed.", why=why, fix="Leave --language en out.")
     return DataFault(
-        f"There is no lexicon to mix codes with of: {' '.join(sorted({*languages} - {ENGLISH}))}.",
+        f"There is no lexicon for code-mixing in: {' '.join(sorted({*languages} - {ENGLISH}))}.",
         why=f"Code-mixing reads {LEXICON.format(lang='LANGUAGE')} below the data root: a word and its English "
         "translation on each line.",
         fix="Add --source files --data-root DIR, with such files, or choose languages that have one with --language.",

@@ -40,7 +40,7 @@ NoInterval = Literal["", "one answer", "no change", "all alike"]
 NO_INTERVAL: Mapping[NoInterval, str] = {
     "one answer": "none: the model gives every row the same answer",
     "no change": "none: no row's score changed",
-    "all alike": "none: every row lost as much",
+    "all alike": "none: all rows lost the same",
 }
 
 
