@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from artifact.image import check
+from artifact.image import check, system_bill
 from tests.conftest import PROJECT
 from xlt import __version__
 
@@ -231,6 +231,19 @@ def test_a_wheel_of_torch_with_another_hash_is_refused(tmp_path: Path) -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode != 0
     assert "DO NOT MATCH THE HASHES" in done.stderr
+
+
+def test_the_bill_of_materials_names_the_system_its_packages_and_the_python() -> None:
+    listed = "ii \tg++\t4:12.2.0-3\tamd64\nrc \tgone\t1.0\tamd64\nii \tcurl\t7.50.3-1\ti386\n"
+    release = {"ID": "debian", "VERSION_ID": "12"}
+    system, python, curl, compiler = system_bill.components(listed, release, "3.12.13")
+    assert (system["type"], system["name"], system["version"]) == ("operating-system", "debian", "12")
+    assert (python["type"], python["name"], python["version"]) == ("platform", "cpython", "3.12.13")
+    # SEEN: the specification of package URLs has pkg:deb/debian/curl@7.50.3-1?arch=i386&distro=jessie as its example.
+    assert curl["purl"] == "pkg:deb/debian/curl@7.50.3-1?arch=i386&distro=debian-12"
+    assert compiler["purl"] == "pkg:deb/debian/g%2B%2B@4:12.2.0-3?arch=amd64&distro=debian-12"
+    references = [component["bom-ref"] for component in (system, python, curl, compiler)]
+    assert len(set(references)) == 4
 
 
 def test_no_secret_is_built_in() -> None:

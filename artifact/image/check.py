@@ -133,13 +133,22 @@ class Check:
         if lacking_labels := {"title", "description", "licenses", "revision", "version", "created"} - named:
             raise Failure(f"The image has no label {', '.join(sorted(lacking_labels))}.")
         bill = json.loads(self._containers.run("/opt/xlt/sbom.json", options=("--entrypoint=cat",)))
-        listed = {component["name"].lower().replace("_", "-"): component["version"] for component in bill["components"]}
+        listed: dict[str, dict[str, str]] = {"pypi": {}, "deb": {}}
+        for component in bill["components"]:
+            kind = component.get("purl", "").partition("/")[0].removeprefix("pkg:")
+            listed.get(kind, {})[component["name"].lower().replace("_", "-")] = component["version"]
         lock = (PROJECT / "artifact" / "lock" / "cpu.lock").read_text("utf-8")
         locked = dict(re.findall(r"^([\w.-]+)==(\S+)", lock, re.MULTILINE))
-        if wrong := {name: listed.get(name) for name in locked if listed.get(name) != locked[name]}:
+        if wrong := {name: listed["pypi"].get(name) for name in locked if listed["pypi"].get(name) != locked[name]}:
             raise Failure(f"The bill of materials differs from cpu.lock: {wrong}")
         torch = self._containers.run("-c", "import torch; print(torch.__version__)", options=("--entrypoint=python",))
-        self.note(f"bill of materials: {len(listed)} packages; torch {torch.strip()}")
+        query = ("--show", "--showformat=${db:Status-Abbrev}\t${Package}\t${Version}\n")
+        known = self._containers.run(*query, options=("--entrypoint=dpkg-query",)).splitlines()
+        installed = dict(line.split("\t")[1:] for line in known if line.startswith("ii"))
+        if installed != listed["deb"]:
+            raise Failure("The bill of materials differs from what dpkg lists.")
+        counts = f"{len(listed['pypi'])} packages of Python and {len(installed)} of the system"
+        self.note(f"bill of materials: {counts}; torch {torch.strip()}")
         program = "import os, xlt; print(os.access(os.path.dirname(xlt.__file__), os.W_OK))"
         if "True" in self._containers.run("-c", program, options=("--entrypoint=python", "--read-only=false")):
             raise Failure("A user of the image can change its program.")

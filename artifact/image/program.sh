@@ -13,3 +13,4 @@ sh artifact/lock/install.sh "$scratch/bin/python" sbom
 "$scratch/bin/cyclonedx-py" environment --pyproject pyproject.toml --mc-type application --output-reproducible \
   --output-format JSON --output-file "$out/sbom.json" "$python"
 rm -rf "$scratch"
+"$python" artifact/image/system_bill.py "$out/sbom.json"
