@@ -121,6 +121,15 @@ def test_the_readme_adds_a_task_that_is_shown_checked_trained_and_scored(given: 
     assert "my_nli" not in catalogue.TASKS  # the next command in this process does not know it
 
 
+def test_a_file_that_the_users_record_names_and_that_is_not_there_is_a_problem(given: Path, xlt: Xlt) -> None:
+    record = given / "absent.toml"
+    record.write_text((given / "my.toml").read_text("utf-8").replace("my_nli/dev", "my_nli/d"))
+    checked = xlt("tasks", "check", "--data-root", given / "data", "--tasks", record, code=4)
+    (problem,) = checked["problems"]
+    assert problem["file"] == "my_nli/d.tsv"
+    assert problem["message"] == "the dev file of the task 'my_nli' is not there."
+
+
 def test_the_runs_of_a_tier_keep_the_records_so_that_they_are_verified_without_them(
     given: Path, tmp_path: Path, xlt: Xlt, monkeypatch: pytest.MonkeyPatch
 ) -> None:

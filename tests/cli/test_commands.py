@@ -84,6 +84,19 @@ def test_verify_json_is_one_document_with_the_same_result_hash(invoke: Invoke, r
     assert {cell["language"] for cell in first["cells"] if cell["task"] == "xnli"} == {"en", "sw", "zh"}
 
 
+def test_a_cell_of_no_task_here_is_refused_before_anything_is_computed(
+    invoke: Invoke, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def computed(*_: object, **__: object) -> None:
+        pytest.fail("scores were computed for a name with a typing error")
+
+    monkeypatch.setattr("xlt.verify.judge.recompute", computed)
+    outcome = invoke("verify", "--cell", "xnlu.sw", "--results", str(results))
+    assert outcome.code == ExitCode.USAGE
+    assert "There is no cell 'xnlu' here." in outcome.err
+    assert "--cell xnli" in outcome.err
+
+
 def test_the_report_is_written(results: Path) -> None:
     page = (results / "report" / "index.html").read_text("utf-8")
     assert "xnli" in page.lower()
@@ -201,6 +214,34 @@ def test_plan_says_what_is_done(
     fresh = invoke("plan", "--results", str(tmp_path), *arguments).document
     assert {(run["state"], run["seconds"]) for run in fresh["runs"]} == {("absent", None)}
     assert [run["hash"] for run in fresh["runs"]] == [run["hash"] for run in done["runs"]]
+
+
+def test_a_dry_run_of_a_tier_is_its_plan_and_makes_nothing(
+    invoke: Invoke, tiny_tier: Path, tiny_files: Path, tmp_path: Path
+) -> None:
+    arguments = ("--tier", str(tiny_tier), "--source", "files", "--data-root", str(tiny_files), "--seed", "3", "--json")
+    dry = invoke("reproduce", "--dry-run", "--results", str(tmp_path / "none"), *arguments)
+    assert dry.code == ExitCode.OK
+    assert dry.document == invoke("plan", "--results", str(tmp_path / "none"), *arguments).document
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_dry_run_of_a_training_says_what_it_is_and_the_training_is_that(
+    invoke: Invoke, results: Path, tiny_files: Path, tmp_path: Path
+) -> None:
+    model = run_folder(results, "mnli")
+    asked = ("train", "mnli", "--model", str(model), "--data-root", str(tiny_files), "--steps", "3")
+    asked = (*asked, "--batch-size", "4", "--results", str(tmp_path / "new"))
+    dry = invoke(*asked, "--dry-run", "--json").document
+    assert (dry["state"], dry["run"]["recipe"]["steps"], dry["estimate"]["runs"][0]["examples"]) == ("absent", 3, 12)
+    assert not (tmp_path / "new").exists()
+    shown = invoke(*asked, "--dry-run").out
+    assert f"starts from      the model in {model / 'model'}" in shown
+    assert "trains on        mnli, 12 examples in all; seed 0, fp32" in shown
+    assert "steps 3, batch_size 4" in shown
+    made = invoke(*asked, "--json").document
+    assert (made["folder"], made["hash"]) == (dry["folder"], Path(dry["folder"]).name.rpartition("-")[2])
+    assert invoke(*asked, "--dry-run", "--json").document["state"] == "done"
 
 
 def test_evaluate_scores_a_stored_model_in_one_language(

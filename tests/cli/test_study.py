@@ -158,7 +158,7 @@ def test_a_study_is_planned_with_what_it_scores_perturbed(invoke: Invoke, comman
         (["--study", "Q3", "--tier", "paper"], "has no form for the tier 'paper'"),
         (["--study", "Q3", "--seed", "1"], "A study has its own seeds"),
         (["--study", "Q3", "--executor", "slurm", "--gpus", "1"], "its runs are made on this machine"),
-        (["--study", "Q3", "--dry-run"], "--dry-run are for jobs of SLURM"),
+        (["--study", "Q3", "--nodes", "2"], "are for jobs of SLURM"),
     ],
 )
 def test_what_a_study_cannot_do_is_refused(invoke: Invoke, options: list[str], message: str) -> None:

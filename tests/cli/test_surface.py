@@ -43,7 +43,7 @@ OPTIONS = {
     | SOURCE
     | ENGINE
     | RECIPE
-    | {"--adversarial", "--synonyms", "--source-language", "--model", "--phase", "--tier", "--seed"},
+    | {"--dry-run", "--adversarial", "--synonyms", "--source-language", "--model", "--phase", "--tier", "--seed"},
     "evaluate": COMMON | SOURCE | WHERE | {"--search", "--perturb"},
     "retrieve": COMMON
     | SOURCE
@@ -161,7 +161,7 @@ def test_without_a_command_the_first_screen_says_what_to_type(invoke: Invoke) ->
         (["train", "mlm", "--adversarial", "pgd,steps=1.5"], "steps of pgd is 1.5, not a whole number from 1 to 100"),
         (["train", "mlm", "--adversarial", "fgm,step_size=1e300"], "Fix: --adversarial fgm, with its default settings"),
         (["reproduce", "--shard", "--processes", "1"], "--shard needs several"),
-        (["reproduce", "--dry-run"], "are for jobs of SLURM"),
+        (["reproduce", "--nodes", "2", "--dry-run"], "are for jobs of SLURM"),
         (["reproduce", "--executor", "slurm", "--nodes", "2"], "Add --shard"),
         (["reproduce", "--executor", "slurm", "--slurm", "a b=c"], "'a b=c' is no parameter of sbatch"),
         (["retrieve", "xnli", "--model", "x"], "not a retrieval task"),

@@ -203,10 +203,27 @@ def test_a_distractor_is_of_another_context_and_says_no_answer() -> None:
     ],
 )
 def test_what_is_no_perturbation_is_refused(text: str) -> None:
-    with pytest.raises(UsageFault, match="is no perturbation") as fault:
+    with pytest.raises(UsageFault, match="is no perturbation"):
         Perturbation.parse(text)
-    assert "letter-swap" in fault.value.why
-    assert fault.value.why.startswith("With severity 0 nothing is perturbed.") == (text == "case:0")
+
+
+@pytest.mark.parametrize(
+    ("text", "why", "fix"),
+    [
+        ("letter-swop:0.1", "Kinds: letter-swap, letter-drop", "--perturb letter-swap:0.1"),
+        ("distraktion", "Kinds: letter-swap, letter-drop", "--perturb distraction:1"),
+        ("case:0", "The severity '0' is not a number above 0 and at most 1.", "--perturb case:0.1"),
+        ("case:much", "The severity 'much' is not a number", "--perturb case:0.1"),
+        ("case:0.1:0", "'0' is not a number of draws of each row, 1 to 1000.", "--perturb case:0.1"),
+        ("case:0.1:1:search", "'1' is not a number of queries of the model for each row, 2 to 1000.", "case:0.1"),
+        ("case:0.1:8:find", "After the draws comes nothing but 'search'", "--perturb case:0.1"),
+    ],
+)
+def test_it_is_said_what_is_wrong_with_a_perturbation(text: str, why: str, fix: str) -> None:
+    with pytest.raises(UsageFault) as fault:
+        Perturbation.parse(text)
+    assert why in fault.value.why
+    assert fix in fault.value.fix
 
 
 def test_without_a_severity_a_tenth_is_edited_and_every_row_distracted() -> None:

@@ -90,6 +90,9 @@ DataRoot = Annotated[
     Path | None, "The folder of official task files, for --source files and for tasks that the hub does not carry."
 ]
 Limit = Annotated[int, "Use the first N rows of every split. Default: all."]
+DryRun = Annotated[
+    bool, "Make nothing: print the runs and what they cost, or with --executor slurm what would be submitted."
+]
 Engine = Annotated[
     Literal["auto", "deepspeed", "graph"],
     "Replay each step as one CUDA graph (graph), or make it as DeepSpeed does. auto: graph where a run has one GPU, "
@@ -292,7 +295,7 @@ class ClusterOptions:
         "A parameter of sbatch as KEY=VALUE, such as partition=gpu, or python=COMMAND that starts Python (repeatable).",
     ] = None
     nodes: Annotated[int, "Share each training over N machines, with --executor slurm and --shard."] = 1
-    dry_run: Annotated[bool, "Print what --executor slurm would submit, and submit nothing."] = False
+    dry_run: DryRun = False
 
     def queue(self, engine: EngineOptions, *, shard: bool) -> cluster.Queue | None:
         """The queue that runs are put into, and what each asks for; None where this machine makes them.
@@ -301,8 +304,8 @@ class ClusterOptions:
             UsageFault: the options do not fit each other, or a parameter is none.
         """
         if self.executor == "processes":
-            if self.slurm or self.nodes > 1 or self.dry_run:
-                raise UsageFault("--slurm, --nodes and --dry-run are for jobs of SLURM.", fix="Add --executor slurm.")
+            if self.slurm or self.nodes > 1:
+                raise UsageFault("--slurm and --nodes are for jobs of SLURM.", fix="Add --executor slurm.")
             return None
         if self.nodes > 1 and not shard:
             raise UsageFault("--nodes shares each training over several machines.", fix="Add --shard, or leave it out.")

@@ -251,7 +251,7 @@ def _shown(plan: Plan) -> Shown:
     if plan.data_absent:
         yield f"Data is absent, so it is not known which runs are done: {plan.data_absent}"
         yield f"To get it: {plan.fetch}"
-    yield from _costs(plan.estimate)
+    yield from cost_lines(plan.estimate)
     yield f"  runs at a time   {plan.at_once} ({plan.at_once_why})"
     if spent := [run.seconds for run in plan.runs if run.seconds is not None]:
         yield f"  time it took     {_hours(sum(spent) / 3600)} for the {len(spent)} runs that are done, added up"
@@ -309,12 +309,12 @@ def _how(took: durations.Hours) -> str:
     return ", measured" if took.measured and not took.calibrated else ""
 
 
-def _costs(cost: costs.Estimate) -> Shown:
-    """What the whole grid costs with one seed, if nothing of it is done yet."""
+def cost_lines(cost: costs.Estimate, what: str = "One seed", rates: str = ": add --calibrate") -> Shown:
+    """What the whole grid costs, if nothing of it is done yet; ``rates`` tells how those get known that are not."""
     unknown = len(cost.unknown_runs)
     tokens = [_tokens(cost.training_tokens) or "none"] if cost.training_tokens or not unknown else []
     if unknown:
-        why = "their data is not here, or the tokenizer not made yet: --calibrate makes it"
+        why = f"their data is not here, or the tokenizer not made yet{rates}"
         tokens.append(f"unknown for {unknown} of {len(cost.runs)} runs: {why}")
     if tabled := cost.by_table:
         guessed = [key for key, basis in tabled.items() if basis == "estimate"]
@@ -326,18 +326,18 @@ def _costs(cost: costs.Estimate) -> Shown:
     download = [f"{cost.download_bytes / 1e9:.2f} GB"] if cost.download_bytes or not cost.unknown_downloads else []
     if cost.unknown_downloads:
         download.append(f"not known before the fetch: {', '.join(cost.unknown_downloads)}")
-    yield "One seed costs, from the beginning:"
+    yield f"{what} costs, from the beginning:"
     yield f"  training tokens  {'; '.join(tokens)}"
-    yield f"  time             {'see the table below' if cost.hours else 'not measured here yet: add --calibrate'}"
-    yield f"  GPU memory       {'; '.join(memory) or 'not measured: add --calibrate on a GPU'}"
+    yield f"  time             {'see the table below' if cost.hours else f'not measured here yet{rates}'}"
+    yield f"  GPU memory       {'; '.join(memory) or f'not measured{rates} on a GPU'}"
     states = f", and {2 * cost.state_bytes / 1e9:.0f} GB in a training" if cost.state_bytes else ""
     yield f"  disk             {disk} for {cost.models} models in fp32{states}"
     yield f"  download         {'; '.join(download)}"
     if cost.hours:
-        yield from _time(cost)
+        yield from _time(cost, what.lower())
 
 
-def _time(cost: costs.Estimate) -> Shown:
+def _time(cost: costs.Estimate, what: str) -> Shown:
     """How long each part of the work takes on each device, and how much it is."""
     runs, found = cost.runs, cost.hours
     scored = [(kind, each) for run in runs for kind, each in run.scored.items()]
@@ -355,7 +355,7 @@ def _time(cost: costs.Estimate) -> Shown:
     rows = [
         (label, sizes.get(part), *(_marked(part, each) for each in found.values())) for part, label in TIMED.items()
     ]
-    yield table(("part", "size", *found), rows, "Time that one seed takes, one part after another")
+    yield table(("part", "size", *found), rows, f"Time that {what} takes, one part after another")
     yield "  * predicted from the assumptions in artifact/expected/hours-*.toml, not measured on that device"
     if without := dict.fromkeys((*cost.unknown_runs, *cost.unscored_runs)):
         yield f"  without {len(without)} runs of unknown size: {', '.join(without)}"

@@ -2,7 +2,7 @@
 
 xlt reproduce                                  # smoke tier: no download
 xlt reproduce --source files --data-root DIR   # the same on real text
-xlt reproduce --seed 3 --results results-3
+xlt reproduce --seed 3 --results results-3 --dry-run
 xlt reproduce --study Q3 --results results-Q3  # a question beyond the paper, with all its seeds
 xlt reproduce --tier core --executor slurm --gpus 1 --slurm partition=gpu --dry-run
 """
@@ -58,6 +58,11 @@ def reproduce(
     repeated = _repeated(engine, where, shard=shard, search=search)
     if study:
         refuse_options_of_a_tier(part, seed, shard, where, golden)
+    if where.dry_run and not where.queue(engine, shard=shard):
+        show = partial(plan.plan, tier=tier, study=study, data=data, part=part, model=model, seed=seed)
+        show(results=results, engine=engine.engine)
+        return
+    if study:
         reproduce_study(study, tier, data, engine, model, results, repeated)
         return
     began = time.monotonic()

@@ -11,6 +11,7 @@ from xlt.cli.doctor import gpu_self_test
 from xlt.cli.lazy import lazily
 from xlt.cli.options import DataOptions, EngineOptions, ScoringOptions, precision, use_search
 from xlt.cli.output import Shown, emit, say, table
+from xlt.cli.plan import cost_lines
 from xlt.errors import DataFault, DivergedFault, UsageFault
 from xlt.tasks.catalogue import get_task
 
@@ -21,7 +22,8 @@ with lazily():
     from xlt.cli import progress
     from xlt.data import perturbed
     from xlt.data import source as questions
-    from xlt.pipeline import executor, single, sources, spec, store, tiers
+    from xlt.pipeline import estimate as estimates
+    from xlt.pipeline import executor, grid, single, sources, spec, store, tiers
     from xlt.train import engine as engines
     from xlt.train import seeding
 
@@ -101,6 +103,40 @@ def plan_run(
         if length < recipe.max_length:
             say(f"{key}: texts are cut at {length} tokens, not {recipe.max_length}: the model has no more positions.")
     return PlannedRun(run, start, options, source, described, sharing, settings)
+
+
+@dataclass(frozen=True, slots=True)
+class DryRunReport:
+    """What ``xlt train --dry-run`` found."""
+
+    run: spec.RunSpec
+    """All that determines its numbers."""
+    folder: str
+    """Its folder below RESULTS."""
+    state: str
+    """done, unfinished, absent or damaged."""
+    estimate: estimates.Estimate
+    """What it costs."""
+
+
+def show_planned(planned: PlannedRun, results: Path) -> None:
+    """Show what a run is, whether it is there, and what it costs."""
+    run = planned.run
+    alone = grid.Grid("", run.source, run.seed, (run,))
+    cost = estimates.estimate(alone, tiers.SourcePlan(backbone=run.backbone), planned.source)
+    report = DryRunReport(run, f"runs/{run.folder}", store.RunStore(results).check(run).state, cost)
+    emit(report, _planned(report, f"the model in {planned.start.folder}" if planned.start else "a fresh small model"))
+
+
+def _planned(report: DryRunReport, start: str) -> Shown:
+    run, (size,) = report.run, report.estimate.runs
+    yield f"{run.title}: {report.state}, in {report.folder}"
+    yield f"  starts from      {start}"
+    examples = f", {size.examples:,} examples in all" if size.examples else ""
+    yield f"  trains on        {', '.join(run.train)}{examples}; seed {run.seed}, {run.precision}, {run.engine} engine"
+    yield f"  recipe           {', '.join(f'{name} {value}' for name, value in run.recipe.items() if value)}"
+    yield f"  then scores      {', '.join(run.evaluate) or 'nothing'}"
+    yield from cost_lines(report.estimate, "It", ": xlt plan --calibrate --record")
 
 
 def make_run(

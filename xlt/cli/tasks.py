@@ -17,6 +17,7 @@ from xlt.cli.lazy import lazily
 from xlt.cli.options import OwnTasks, TaskKey
 from xlt.cli.output import Shown, emit, table
 from xlt.errors import ExitCode
+from xlt.tasks import own
 from xlt.tasks.catalogue import TASKS, get_task
 from xlt.tasks.record import Task
 
@@ -54,8 +55,8 @@ def _task_lines(task: Task, hub: str) -> Shown:
 
 
 def check(data_root: Annotated[Path, "The folder of the task files."], *, tasks: OwnTasks = None) -> None:
-    """Read every task file in a folder, and report rows and problems."""
-    report = files.check(data_root, TASKS.values())
+    """Read every task file in a folder, and report rows and problems. Tasks of your own need theirs."""
+    report = files.check(data_root, TASKS.values(), needed=own.records_of(TASKS))
     emit(report, _checked(report))
     if report.problems:
         raise typer.Exit(int(ExitCode.DATA))

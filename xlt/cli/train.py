@@ -2,7 +2,7 @@
 
 xlt train mlm --tier smoke
 xlt train mnli --tier smoke --model results/runs/pretrain/mlm-0123456789ab --adversarial freelb
-xlt train mnli --model xlm-roberta-large --source files --data-root DIR --gpus 2 --zero 2
+xlt train mnli --model xlm-roberta-large --source files --data-root DIR --gpus 2 --zero 2 --dry-run
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from xlt.cli import options
-from xlt.cli.single_run import make_run
+from xlt.cli.single_run import make_run, plan_run, show_planned
 from xlt.errors import UsageFault
 from xlt.tasks.adversarial import Adversarial
 from xlt.tasks.record import ENGLISH
@@ -44,6 +44,7 @@ def train(
         str, "Train in this language, on the task's files below DATA_ROOT/translated/LANGUAGE. Default: English."
     ] = "",
     engine: options.EngineOptions,
+    dry_run: Annotated[bool, "Make nothing: print what the run is and what it costs."] = False,
     results: options.Results = options.DEFAULT_RESULTS,
 ) -> None:
     """Train a model on the English data of a task, or on that of another language, and score it.
@@ -61,4 +62,8 @@ def train(
     if adversarial is not None:
         recipe["adversarial"] = asdict(Adversarial.read(adversarial))
     chosen = {"recipe": recipe, "source_language": source_language * (source_language != ENGLISH)}
-    make_run(task, model, data, results, engine, train=True, phase=phase, tier=tier, seed=seed, **chosen)
+    asked: dict[str, Any] = {"train": True, "phase": phase, "tier": tier, "seed": seed, **chosen}
+    if dry_run:
+        show_planned(plan_run(task, model, data, engine, **asked), results)
+        return
+    make_run(task, model, data, results, engine, **asked)

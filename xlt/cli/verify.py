@@ -98,6 +98,8 @@ def verify(
     for folder in folders if record else ():
         files.check_writable(artifact.artifact_root() / "measured", "", "the folder of recorded runs")
         files.check_writable(folder)
+    if cell and not others:  # else known when their runs are read
+        selection.check_tasks(cell, (task for folder in folders for task in singles.tasks_in(folder)))
     compared = golden_checks(_asked_numerics(folders, replay=bool(again.replay)), golden)
     given_runs = [run for path in others or () for run in added.read_added(path, data_root)]
     found, folders = recomputed(folders, data_root, again.again(), given_runs)

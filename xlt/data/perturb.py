@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from random import Random
 from typing import TypeVar
 
@@ -59,6 +60,13 @@ KINDS: Mapping[str, Kind] = {
 }
 
 
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
 @dataclass(frozen=True, slots=True)
 class Perturbation:
     """A kind of perturbation, the share of the possible edits that are made (of distraction: of the rows that get a
@@ -79,21 +87,20 @@ class Perturbation:
         """
         kind, *numbers = text.split(":")
         search = numbers[2:] == [SEARCH]
-        severity, draws = KINDS[kind].severity if kind in KINDS else -1.0, 1
-        try:
-            severity, draws = float(numbers[0]) if numbers else severity, int(numbers[1]) if numbers[1:] else 1
-        except ValueError:
-            draws = 0
-        if kind not in KINDS or not (0 < severity <= 1 and 1 + search <= draws <= 1000) or (numbers[2:] and not search):
-            nothing = "With severity 0 nothing is perturbed. " if severity == 0 else ""
-            raise UsageFault(
-                f"'{text}' is no perturbation.",
-                why=f"{nothing}It is KIND, KIND:SEVERITY, KIND:SEVERITY:DRAWS or KIND:SEVERITY:QUERIES:{SEARCH}, with "
-                "a severity above 0, at most 1, and 1 to 1000 draws, or 2 to 1000 queries of the model for each row. "
-                f"Kinds: {', '.join(KINDS)}.",
-                fix="--perturb letter-swap:0.1",
-            )
-        return cls(kind, severity, draws, search)
+        if kind not in KINDS:
+            close = get_close_matches(kind, KINDS, n=1)
+            why, kind = f"Kinds: {', '.join(KINDS)}.", close[0] if close else "letter-swap"
+        elif numbers and not 0 < _number(numbers[0]) <= 1:
+            why = f"The severity '{numbers[0]}' is not a number above 0 and at most 1."
+        elif numbers[1:] and not (numbers[1].isdecimal() and 1 + search <= int(numbers[1]) <= 1000):
+            what, least = ("queries of the model for each row", 2) if search else ("draws of each row", 1)
+            why = f"'{numbers[1]}' is not a number of {what}, {least} to 1000."
+        elif numbers[2:] and not search:
+            why = f"After the draws comes nothing but '{SEARCH}': KIND:SEVERITY:QUERIES:{SEARCH}."
+        else:
+            severity = float(numbers[0]) if numbers else KINDS[kind].severity
+            return cls(kind, severity, int(numbers[1]) if numbers[1:] else 1, search)
+        raise UsageFault(f"'{text}' is no perturbation.", why=why, fix=f"--perturb {kind}:{KINDS[kind].severity:g}")
 
     def __str__(self) -> str:
         draws = f":{self.draws}" if self.draws > 1 else ""

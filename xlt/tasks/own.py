@@ -78,7 +78,11 @@ def task_of(key: str, record: object) -> Task:
         _known_fields(recipe, Recipe, f"{key}.recipe")
     if record.get("kind") == "retrieval":
         record = {"trains_on": None, **record}
-    for name in ("kind", "metric"):  # in our words, before the library says it in its own
+    # In our words, before the library says it in its own.
+    for name in ("languages", "labels"):
+        if isinstance(value := record.get(name), str):
+            raise ValueError(f"{name} of the task '{key}' is a list: {name} = [\"{value}\"]")
+    for name in ("kind", "metric"):
         if isinstance(value := record.get(name), str) and (unknown := _unknown_word(key, name, value)):
             raise ValueError(unknown)
     try:
@@ -118,10 +122,10 @@ def _faults(task: Task) -> Iterator[str]:
         yield f"is of the kind {task.kind}, which is scored by {' or '.join(metrics)}, not by {task.metric}"
     if task.layout not in layouts:
         yield f"names the layout '{task.layout}'; those of the kind {task.kind} are {', '.join(layouts)}"
-    if task.kind == "pair_classification" and len(set(task.labels)) < 2:
-        yield "has fewer than two labels"
     if len({*task.labels}) < len(task.labels):
         yield "has a label twice"
+    if task.kind == "pair_classification" and len(task.labels) < 2:
+        yield "has fewer than two labels"
     if task.kind == "multiple_choice" and task.choices < 2:
         yield "has fewer than two choices"
     if wrong := [code for code in task.languages if not LANGUAGE.fullmatch(code)]:

@@ -49,6 +49,11 @@ def select(
     return with_code(parts[0].model_copy(update={"further": tuple(parts[1:]), "paper": paper}), code)
 
 
+def check_tasks(cells: Iterable[str], tasks: Iterable[str]) -> None:
+    """Raise ``UsageFault`` for a cell of none of these tasks, before anything is computed."""
+    _known("cell", [cell.partition(".")[0] for cell in cells], tasks)
+
+
 def _names(verification: Verification) -> Iterator[str]:
     """Tasks and cells that were recomputed, and those that would have been."""
     for verdict in verification.verdicts:

@@ -11,7 +11,7 @@ from xlt.data.perturbed import PERTURB
 from xlt.errors import DataFault
 from xlt.pipeline.spec import RunSpec
 from xlt.pipeline.store import SPEC, read_spec
-from xlt.verify.stored import RUN_FOLDER, GridFile, GridRun
+from xlt.verify.stored import RUN_FOLDER, GridFile, GridRun, read_grid
 
 
 def single_grids(results: Path) -> tuple[Path, list[GridFile]]:
@@ -40,6 +40,17 @@ def single_grids(results: Path) -> tuple[Path, list[GridFile]]:
                 fix="Give the command that made the run again, and remove this folder.",
             )
     return root, _grids(specs)
+
+
+def tasks_in(results: Path) -> list[str]:
+    """The tasks that the runs of a results folder, or the run whose folder it is, train on or score.
+
+    Raises:
+        DataFault: a spec or the grid file cannot be read.
+        IncompleteFault: nothing was run.
+    """
+    grids = single_grids(results)[1] or [read_grid(results)]
+    return [task for grid in grids for run in grid.runs for task in (*run.evaluate, *run.train)]
 
 
 def perturbed_grids(results: Path, grid: GridFile) -> list[GridFile]:

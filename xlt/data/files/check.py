@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,11 +53,11 @@ class CheckReport:
             self.problems.append(FileProblem(file, None, fault.what))
 
 
-def check(root: Path, tasks: Iterable[Task]) -> CheckReport:
+def check(root: Path, tasks: Iterable[Task], needed: Collection[str] = ()) -> CheckReport:
     """Loads every file of the tasks that is found, and those in ``translated`` and ``text``, as a run does.
 
-    A broken file is reported and does not stop the rest. A task may lack its files; a data root without any file of the
-    tasks is a problem.
+    A broken file is reported and does not stop the rest. A task may lack its files, unless its key is among ``needed``;
+    a data root without any file of the tasks is a problem.
 
     Raises:
         DataFault: the data root is not a folder, or the name of a translation's folder is not UTF-8.
@@ -82,6 +82,8 @@ def check(root: Path, tasks: Iterable[Task]) -> CheckReport:
                     counts[split][language] = len(rows)
                     report.problems.extend(FileProblem(files.file.shown, None, text) for text in _remarks(rows, split))
                     read_files |= {file.path for file in files.files}
+        if task.key in needed:
+            report.problems.extend(_lacking(root, task))
         if task.kind == "masked_lm":
             with report.collecting():
                 for file in text_files(root):
@@ -100,6 +102,13 @@ def _record_problems(tasks: Sequence[Task]) -> Iterator[FileProblem]:
     for key, count in Counter(task.key for task in tasks).items():
         if count > 1:
             yield FileProblem(CATALOGUE, None, f"{count} tasks have the key '{key}'.")
+
+
+def _lacking(root: Path, task: Task) -> Iterator[FileProblem]:
+    """The sets of a task of which no file is there, whatever the language."""
+    for split, named in task.files.items():
+        if not any(some_file_exists(root, task, split, each) for each in declared_languages(task, split)):
+            yield FileProblem(named, None, f"the {split} file of the task '{task.key}' is not there.")
 
 
 def _unread(root: Path, read_files: set[Path]) -> dict[str, list[str]]:
