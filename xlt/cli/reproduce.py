@@ -10,7 +10,7 @@ xlt reproduce --tier core --executor slurm --gpus 1 --slurm partition=gpu --dry-
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
@@ -56,13 +56,12 @@ def reproduce(
     All runs are made, verified and reported. The same command resumes where it was interrupted.
     """
     repeated = _repeated(engine, where, shard=shard, search=search)
-    if study:
-        refuse_options_of_a_tier(part, seed, shard, where, golden)
     if where.dry_run and not where.queue(engine, shard=shard):
         show = partial(plan.plan, tier=tier, study=study, data=data, part=part, model=model, seed=seed)
         show(results=results, engine=engine.engine)
         return
     if study:
+        refuse_options_of_a_tier(part, seed, shard, where, golden)
         reproduce_study(study, tier, data, engine, model, results, repeated)
         return
     began = time.monotonic()
@@ -94,13 +93,21 @@ def reproduce(
         _show_jobs(queue, planned, store.RunStore(results))
         return
     checks = _golden(described, golden)  # It takes a while: after all that may be wrong with the command.
-    seeding.deterministic(True)
-    runs, threads = store.RunStore(results), described.threads
-    with progress.RunBars() as shown:
-        made_by = executor.Executor(source, named, runs, settings, shown, threads, side_by_side, spread, queue)
-        done = made_by.run_grid(planned)
-    _say_made(done, progress.clock(time.monotonic() - began))
+    made_by = partial(executor.Executor, source, named, store.RunStore(results), settings, threads=described.threads)
+    _make(planned, partial(made_by, parallel_runs=side_by_side, processes_per_run=spread, queue=queue), began)
     verify.verify_and_report(results, source, named.data_root, checks)
+
+
+def _make(planned: grid.Grid, made_by: Callable[..., executor.Executor], began: float) -> None:
+    """Make the runs, with what is to be seen of them meanwhile, and say how many were made."""
+    seeding.deterministic(True)
+    with progress.RunBars() as shown:
+        done = made_by(progress=shown).run_grid(planned)
+    for folder, why in done.failed.items():
+        say(f"{folder}: {why}.")
+    failed = f" ({len(done.failed)} of all collapsed or diverged)" if done.failed else ""
+    took = f"after {progress.clock(time.monotonic() - began)} minutes"
+    say(f"{done.made} runs made and {done.found} found complete{failed}, {took}. Now they are verified.")
 
 
 def _golden(described: tiers.Tier, golden: verify.Golden) -> list[evidence.GoldenCheck]:
@@ -147,13 +154,6 @@ def _say_planned(
         say(f"{name}: {reason}.")
     if (queue.gpus if queue else torch.cuda.is_available()) and not described.parts:
         say(f"Time of one seed, from the beginning: {plan.times(estimate.estimate(planned, described, source))}.")
-
-
-def _say_made(done: executor.GridResult, took: str) -> None:
-    for folder, why in done.failed.items():
-        say(f"{folder}: {why}.")
-    failed = f" ({len(done.failed)} of all collapsed or diverged)" if done.failed else ""
-    say(f"{done.made} runs made and {done.found} found complete{failed}, after {took} minutes. Now they are verified.")
 
 
 def _show_jobs(queue: cluster.Queue, planned: grid.Grid, runs: store.RunStore) -> None:

@@ -95,11 +95,7 @@ def verify(
         against.refuse_judging([name for name, value in judging.items() if value])
         compared_folders(folders, other, data_root, every=every)
         return
-    for folder in folders if record else ():
-        files.check_writable(artifact.artifact_root() / "measured", "", "the folder of recorded runs")
-        files.check_writable(folder)
-    if cell and not others:  # else known when their runs are read
-        selection.check_tasks(cell, (task for folder in folders for task in singles.tasks_in(folder)))
+    _refuse_in_time(folders, cell or (), others or (), record=record)
     compared = golden_checks(_asked_numerics(folders, replay=bool(again.replay)), golden)
     given_runs = [run for path in others or () for run in added.read_added(path, data_root)]
     found, folders = recomputed(folders, data_root, again.again(), given_runs)
@@ -115,6 +111,15 @@ def verify(
     for path in recorded:
         say(f"Recorded as artifact/{path.relative_to(artifact.artifact_root())}")
     raise typer.Exit(verification.exit_code)
+
+
+def _refuse_in_time(folders: Sequence[Path], cells: Sequence[str], others: Sequence[Path], *, record: bool) -> None:
+    """Refuse, before anything is computed, cells of tasks that are not here and to record what cannot be written."""
+    for folder in folders if record else ():
+        files.check_writable(artifact.artifact_root() / "measured", "", "the folder of recorded runs")
+        files.check_writable(folder)
+    if cells and not others:  # else what they have is known when they are read
+        selection.check_tasks(cells, (task for folder in folders for task in singles.tasks_in(folder)))
 
 
 def _asked_numerics(folders: Sequence[Path], *, replay: bool) -> list[tiers.Tier]:
