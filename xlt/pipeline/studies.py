@@ -191,7 +191,6 @@ def read_study(name: str) -> Study:
             _check(study, size, form)
     except (OSError, ValueError, TypeError, RecursionError) as error:
         fix = "Compare it with artifact/studies/Q2.toml."
-        fix = "Compare it with artifact/studies/Q2.toml."
         raise UsageFault(f"'{name}' is not a study.", why=f"{reason(error)}.", fix=fix) from error
     return study
 
