@@ -271,7 +271,8 @@ def _shown(plan: Plan) -> Shown:
 def _study(found: studies.StudyCost) -> Shown:
     """What one seed and all seeds of a study take, its evaluations on perturbed rows among it."""
     rows = "" if found.rows is None else f" ({found.rows:,} rows)"
-    yield f"With its {found.evaluations} evaluations on perturbed rows{rows} a seed of the study takes:"
+    noisy = f"With its {found.evaluations} evaluations on perturbed rows{rows} a" if found.evaluations else "A"
+    yield f"{noisy} seed of the study takes:"
     for on, took in found.hours.items():
         every = took and took * len(found.seeds)
         yield f"  {_hours(took)} on {on}; its {len(found.seeds)} seeds {_hours(every)}"

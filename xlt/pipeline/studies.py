@@ -43,9 +43,10 @@ class Analysis(Frozen):
     ``difference``: the mean of ``measure`` over tasks and languages of ``arm``, minus that of ``against``.
     ``arms``: Spearman's correlation, over the arms of ``by``, of their numbers there with the mean of ``measure``, from
     the ranks within each seed; with ``given = "score"`` the partial one, given the mean score on clean rows. The test
-    permutes within seeds.
+    permutes within seeds. The arms of ``by_difficulty`` have instead as their number how hard their intermediate tasks
+    were for the model in this seed: the share of what there is above guessing that it lacks on their English dev rows.
     ``languages``: Spearman's correlation, over languages, of the score of ``order`` with the difference between ``arm``
-    and ``against``; the mean over tasks.
+    and ``against``; the mean over tasks. With ``order``, ``arms`` looks at this number of each arm against ``order``.
     """
 
     about: str
@@ -59,6 +60,7 @@ class Analysis(Frozen):
     against: str = ""
     order: str = ""
     by: dict[str, float] = {}
+    by_difficulty: list[str] = []
     given: Literal["", "score"] = ""
     expected: Literal["above 0", "below 0", ""] = ""
     """What the hypothesis says of the number; empty where the test only describes."""
@@ -70,11 +72,17 @@ class Analysis(Frozen):
     @property
     def arms(self) -> set[str]:
         """The arms that it needs."""
-        return {*self.by, *filter(None, (self.arm, self.against, self.order))}
+        return {*self.compared, *filter(None, (self.arm, self.against, self.order))}
+
+    @property
+    def compared(self) -> list[str]:
+        """The arms that a correlation over arms is over."""
+        return [*self.by, *self.by_difficulty]
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        needs = {"difference": (self.arm, self.against), "arms": (len(self.by) > 3,)}
+        one_number = bool(self.by) != bool(self.by_difficulty) and not (self.order and self.given)
+        needs = {"difference": (self.arm, self.against), "arms": (len({*self.compared}) > 3, one_number)}
         if not all(needs.get(self.statistic, (self.arm, self.against, self.order))):
             raise ValueError(f"a test of {self.statistic} lacks its arms")
         if bool(self.spread) != bool(self.spread_source):
@@ -280,6 +288,8 @@ def _check(study: Study, size: str, form: Form) -> None:
             raise ValueError(f"the test {name} needs perturbations")
         if not study.tasks(test, form):
             raise ValueError(f"the arms of the test {name} share no task")
+        if lacking := [each for each in test.by_difficulty if not form.arms[each].intermediate]:
+            raise ValueError(f"the arm {lacking[0]} of the test {name} has no intermediate task that is easy or hard")
 
 
 class PerturbedRun(NamedTuple):

@@ -13,6 +13,7 @@ from scipy.special import stdtrit  # scipy.stats is slow to import
 
 from xlt.verify.comparison import LEVEL, Matrix
 
+Numbers = Sequence[float] | Matrix
 DRAWS = 10_000
 SEED = 2005
 NOTHING = 1e-9  # a sum of squares of ranks that is rounding alone
@@ -23,8 +24,8 @@ def spearman(x: Sequence[float], y: Sequence[float]) -> float:
     return float(_correlation(_ranks(np.array([x])), _ranks(np.array([y]))))
 
 
-def within_seeds(x: Sequence[float], y: Matrix, given: Matrix | None = None) -> float:
-    """The correlation of ranks within seeds: of ``x`` [arms] with ``y`` [seeds, arms], pooled over seeds.
+def within_seeds(x: Numbers, y: Matrix, given: Matrix | None = None) -> float:
+    """The correlation of ranks within seeds: of ``x`` [arms] or [seeds, arms] with ``y`` [seeds, arms], pooled.
 
     With ``given`` [seeds, arms] it is the partial one: of what a line through the ranks of ``given`` leaves of both. 0
     where nothing is left of one.
@@ -32,7 +33,7 @@ def within_seeds(x: Sequence[float], y: Matrix, given: Matrix | None = None) -> 
     return float(_correlation(*_residuals(x, y, given)))
 
 
-def permuted_p(x: Sequence[float], y: Matrix, given: Matrix | None = None) -> float:
+def permuted_p(x: Numbers, y: Matrix, given: Matrix | None = None) -> float:
     """The two-sided p of ``within_seeds`` under the hypothesis that ``y`` has, within each seed, any order as likely.
 
     With ``given`` what is permuted is what a line through its ranks leaves of those of ``y`` (D. Freedman and D. Lane,
@@ -48,17 +49,18 @@ def permuted_p(x: Sequence[float], y: Matrix, given: Matrix | None = None) -> fl
     return float((1 + as_far.sum()) / (1 + DRAWS))
 
 
-def jackknifed(x: Sequence[float], y: Matrix, given: Matrix | None = None) -> tuple[float, float]:
+def jackknifed(x: Numbers, y: Matrix, given: Matrix | None = None) -> tuple[float, float]:
     """The 95 % interval of ``within_seeds``, from what it is without each of the seeds; at least two."""
+    x = np.broadcast_to(np.array(x, dtype=np.float64), y.shape)
     seeds, whole = len(y), within_seeds(x, y, given)
     rest = [[place for place in range(seeds) if place != left_out] for left_out in range(seeds)]
-    without = np.array([within_seeds(x, y[kept], None if given is None else given[kept]) for kept in rest])
+    without = np.array([within_seeds(x[kept], y[kept], None if given is None else given[kept]) for kept in rest])
     error = np.sqrt((seeds - 1) / seeds * np.square(without - without.mean()).sum())
     half = -float(stdtrit(seeds - 1, LEVEL / 2)) * float(error)
     return max(-1.0, whole - half), min(1.0, whole + half)
 
 
-def _residuals(x: Sequence[float], y: Matrix, given: Matrix | None) -> tuple[Matrix, Matrix]:
+def _residuals(x: Numbers, y: Matrix, given: Matrix | None) -> tuple[Matrix, Matrix]:
     ranks = _ranks(np.broadcast_to(np.array(x, dtype=np.float64), y.shape)), _ranks(y)
     return ranks if given is None else (_without(ranks[0], _ranks(given)), _without(ranks[1], _ranks(given)))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +18,7 @@ import numpy as np
 
 from xlt.data.perturb import SEARCH
 from xlt.data.source import Source
+from xlt.evaluate.metrics import task_score
 from xlt.files import write_text
 from xlt.frozen import Frozen
 from xlt.pipeline.spec import RunSpec, SourceSpec
@@ -54,6 +55,8 @@ class Observed:
     """What is missing or cannot be trusted."""
     left_out: tuple[str, ...] = ()
     """Models whose scores are no result, and why."""
+    difficulties: Mapping[str, float] = field(default_factory=dict)
+    """How hard the intermediate tasks of an arm were, by English dev rows: from 0, all right, to 1, as by guessing."""
 
 
 class ArmRow(Frozen):
@@ -169,7 +172,19 @@ def observe(results: Path, source: Source, perturbed: Sequence[Perturbed]) -> Ob
             for each in found.problems
         ),
         left_out=tuple(dict.fromkeys(f"Seed {grid.seed}, left out: {why}" for why in left_out.values())),
+        difficulties=_difficulties(found),
     )
+
+
+def _difficulties(found: Recomputed) -> dict[str, float]:
+    """By arm the share of what there is above guessing that its phase-2 model lacks, the mean over its tasks."""
+    trained = {run.entry.folder for run in found.runs if run.entry.phase == "intermediate"}
+    lacking: dict[str, list[float]] = {}
+    for cell in found.cells:
+        room = 100 - task_score(get_task(cell.task), cell.guess)
+        if cell.run in trained and (cell.split, cell.language) == ("dev", ENGLISH) and room:
+            lacking.setdefault(cell.arm, []).append((100 - cell.score) / room)
+    return {arm: mean(values) for arm, values in lacking.items()}
 
 
 def _no_results(found: Recomputed) -> dict[tuple[str, str], str]:
@@ -261,15 +276,15 @@ def _number(test: Analysis, tasks: Sequence[str], seen: Observed) -> float | Non
         gains = [_gains(test, task, seen) for task in tasks]
         return mean([mean([*each.values()]) for each in gains]) if all(gains) else None
     values = _of_arms(test, tasks, seen)
-    return None if values is None else within_seeds([*test.by.values()], *values)
+    return None if values is None else within_seeds(*values)
 
 
 def _found(test: Analysis, tasks: Sequence[str], seen: Sequence[Observed], numbers: Mapping[int, float]) -> _Found:
     """The number of the test over the seeds that have one, at least two."""
     if test.statistic == "arms":
-        by_seed = [_of_arms(test, tasks, each) for each in seen]
-        y, given = zip(*(each for each in by_seed if each is not None), strict=True)
-        data = [*test.by.values()], np.concatenate(y), np.concatenate(given) if test.given else None
+        by_seed = [each for each in (_of_arms(test, tasks, each) for each in seen) if each is not None]
+        x, y, given = (np.concatenate(each) for each in zip(*by_seed, strict=True))
+        data = x, y, given if test.given else None
         return _Found(within_seeds(*data), *jackknifed(*data), permuted_p(*data))
     found = estimate([*numbers.values()])
     half, spread = found.half_width(LEVEL / 2), found.error * math.sqrt(len(numbers))
@@ -277,14 +292,19 @@ def _found(test: Analysis, tasks: Sequence[str], seen: Sequence[Observed], numbe
     return _Found(found.value, found.value - half, found.value + half, found.p_within(0.0) if spread else 1.0, spread)
 
 
-def _of_arms(test: Analysis, tasks: Sequence[str], seen: Observed) -> tuple[Matrix, Matrix | None] | None:
-    """By arm [1, arms] the mean of the measure and, if it is given, that of the score on clean rows."""
+def _of_arms(test: Analysis, tasks: Sequence[str], seen: Observed) -> tuple[Matrix, Matrix, Matrix] | None:
+    """By arm [1, arms] its number in the test, what that is compared with, and the mean score on clean rows."""
     measured = seen.scores if test.measure == "score" else seen.degradations
-    values = [_mean(measured, arm, tasks) for arm in test.by]
-    clean = [_mean(seen.scores, arm, tasks) for arm in test.by]
-    if None in values or None in clean:
+    numbers = [test.by.get(arm, seen.difficulties.get(arm)) for arm in test.compared]
+    values = [_mean(measured, arm, tasks) for arm in test.compared]
+    clean = [_mean(seen.scores, arm, tasks) for arm in test.compared]
+    if test.order:
+        against = [test.model_copy(update={"arm": arm, "against": test.order}) for arm in test.compared]
+        values = [_over_languages(each, tasks, seen) for each in against]
+    if None in (*numbers, *values, *clean):
         return None
-    return np.array([values], dtype=np.float64), np.array([clean], dtype=np.float64) if test.given else None
+    number, value, score = (np.array([each], dtype=np.float64) for each in (numbers, values, clean))
+    return number, value, score
 
 
 def _over_languages(test: Analysis, tasks: Sequence[str], seen: Observed) -> float | None:
