@@ -9,8 +9,9 @@ import pytest
 
 from tests.cli.conftest import Invoke
 from xlt.artifact import artifact_root
+from xlt.data.files.source import FilesSource
 from xlt.errors import ExitCode
-from xlt.verify.study import StudyAnswer
+from xlt.verify.study import StudyAnswer, observe
 
 STUDY = """
 name = "QT"
@@ -94,6 +95,12 @@ def test_a_study_runs_its_seeds_and_answers_and_the_same_command_finds_all_of_it
     }
     assert not [each for each in verified.document["checks"]["not_checked"] if "other runs" in each]
     assert "the numbers of seed 0 in study.json, computed anew for 2 tests" in checked
+    # How hard SQuAD was for this model: the share of what there is above guessing that it lacks on English dev rows.
+    (cell,) = [each for each in verified.document["cells"] if (each["task"], each["split"]) == ("squad", "dev")]
+    score, guess = (sum(cell[kind][name] for name in ("exact_match", "f1")) / 2 for kind in ("metrics", "chance"))
+    lacking = (100 - score) / (100 - guess)
+    source = FilesSource(tiny_files)
+    assert observe(results / "seed-0", source, []).difficulties == pytest.approx({"squad": lacking})
     # A number in the answer that the predictions do not give is found, and so is a prediction that was changed.
     path = results / "study.json"
     told = json.loads(whole := path.read_text("utf-8"))

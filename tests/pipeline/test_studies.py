@@ -59,6 +59,9 @@ def test_a_study_has_the_backbone_and_the_recipes_of_the_tier_with_its_own_chang
         ("Q3", "perturbations =", "noise =", "noise"),
         ("Q5", "first_pass = 200, easiest", "easiest", "first_pass goes with one share"),
         ("Q5", "easiest = 0.33", "easiest = 1.5", "between 0 and 1"),
+        ("Q5", 'by_difficulty = ["anli_plus", ', "by_difficulty = [", "lacks its arms"),
+        ("Q5", 'by_difficulty = ["anli_plus"', 'by_difficulty = ["baseline"', "has no intermediate task"),
+        ("Q5", "by_difficulty = [", "by = { mnli = 1 }\nby_difficulty = [", "lacks its arms"),
         ("Q1", 'method = "freelb"', 'method = "freebl"', "no adversarial method"),
     ],
 )

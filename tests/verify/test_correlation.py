@@ -82,6 +82,38 @@ def test_where_the_third_explains_all_a_relation_given_it_is_found_too_often(
     assert found / 1000 == pytest.approx(share, abs=0.03)
 
 
+def test_each_seed_may_have_numbers_of_its_own() -> None:
+    x, y = np.random.default_rng(4).normal(size=(2, 5, 6))
+    found = within_seeds(x, y)
+    assert found == pytest.approx(np.mean([stats.spearmanr(*rows).statistic for rows in zip(x, y, strict=True)]))
+    assert within_seeds(np.tile(x[0], (5, 1)), y) == within_seeds(x[0], y)
+    low, high = jackknifed(x, y)
+    # DERIVED: the jackknife over seeds of a mean is the t interval of the mean.
+    each = [stats.spearmanr(*rows).statistic for rows in zip(x, y, strict=True)]
+    assert (low, high) == pytest.approx(stats.ttest_1samp(each, 0).confidence_interval(0.95))
+
+
+@pytest.mark.parametrize(("by_arm", "low", "high"), [(True, 0.03, 0.07), (False, 0.25, 1.0)])
+def test_arms_with_traits_of_their_own_are_permuted_alike_in_all_seeds(
+    by_arm: bool, low: float, high: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Six tasks whose difficulty and gain have nothing to do with each other, but are much the same in every seed: an
+    order for each seed of its own takes five seeds for five times as many tasks."""
+    monkeypatch.setattr(correlation, "DRAWS", 999)
+    random_numbers, found = np.random.default_rng(5), 0
+    for _ in range(600):
+        x, y = random_numbers.normal(size=(2, 1, 6)) + 0.3 * random_numbers.normal(size=(2, 5, 6))
+        found += permuted_p(x, y, by_arm=by_arm) < 0.05
+    assert low < found / 600 < high
+
+
+def test_of_arms_permuted_alike_two_orders_are_as_far_as_the_straight_one() -> None:
+    # DERIVED: of the 720 orders of six arms, two give 1 or -1, however many seeds agree.
+    y = np.tile([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], (5, 1))
+    assert permuted_p(y, y, by_arm=True) == pytest.approx(2 / 720, abs=0.002)
+    assert jackknifed(y, y, by_arm=True) == pytest.approx((1.0, 1.0))
+
+
 def test_the_interval_holds_the_number_and_is_wider_where_seeds_disagree() -> None:
     y = np.tile([1.0, 2.0, 4.0, 3.0], (5, 1))
     assert jackknifed([1, 2, 3, 4], y) == pytest.approx((0.8, 0.8))

@@ -19,7 +19,7 @@ LANGUAGES = ("de", "sw", "ur", "th", "el")
 
 
 def study(seeds: int, **tests: Analysis) -> Study:
-    arms = {name: Arm(targets=["udpos", "panx"]) for name in ("a", "b", "c", "d", "base")}
+    arms = {name: Arm(targets=["udpos", "panx"]) for name in ("a", "b", "c", "d", "e", "f", "base")}
     form = Form(seeds=[*range(seeds)], arms=arms, tests=tests)
     return Study(
         name="QT",
@@ -155,6 +155,33 @@ def test_gains_are_held_against_how_badly_languages_fare() -> None:
     found = answered([Observed(0, scores, {}, ()), Observed(1, scores, {}, ())], worst=worst)
     # The lower a language scores, the more it gains (DERIVED: the two orders are each other's reverse).
     assert found.tests[0].per_seed == pytest.approx({0: -1.0, 1: -1.0})
+
+
+def test_tasks_are_held_against_how_hard_they_were_in_each_seed() -> None:
+    """What a harder task gains lies more where the baseline fares worse, in one seed as in the other."""
+    arms = ["a", "b", "c", "d", "e", "f"]
+    base = dict(zip(LANGUAGES, (80.0, 70.0, 60.0, 50.0, 40.0), strict=True))
+    # Gains in the order of the languages above: their correlations with the baseline's scores are 1, 0.9, ... (scipy).
+    gains = [(5, 4, 3, 2, 1), (4, 5, 3, 2, 1), (3, 5, 4, 2, 1), (3, 2, 4, 1, 5), (2, 1, 3, 5, 4), (1, 2, 3, 4, 5)]
+    tilts = [stats.spearmanr([*base.values()], each).statistic for each in gains]
+    assert tilts == sorted(tilts, reverse=True)
+
+    def one(number: int, difficulties: dict[str, float]) -> Observed:
+        scores = {("base", "udpos", at): value for at, value in base.items()}
+        for arm, gain in zip(arms, gains, strict=True):
+            scores |= {(arm, "udpos", at): base[at] + more for at, more in zip(LANGUAGES, gain, strict=True)}
+        return Observed(number, scores, {}, (), difficulties=difficulties)
+
+    test = Analysis(about="it", statistic="arms", order="base", by_difficulty=arms, tasks=["udpos"], expected="below 0")
+    rising = {arm: number / 10 for number, arm in enumerate(arms)}
+    swapped = {**rising, "a": 0.15}  # the first two have changed places
+    found = answered([one(0, rising), one(1, swapped)], tasks=test).tests[0]
+    wanted = {n: stats.spearmanr([*each.values()], tilts).statistic for n, each in enumerate((rising, swapped))}
+    assert found.per_seed == pytest.approx(wanted)
+    assert (wanted[0], found.decision) == (pytest.approx(-1.0), "below 0")
+    # A seed without the difficulty of one of them says nothing.
+    lacking = {arm: value for arm, value in rising.items() if arm != "c"}
+    assert answered([one(0, rising), one(1, lacking), one(2, rising)], tasks=test).tests[0].per_seed.keys() == {0, 2}
 
 
 def test_what_seeds_can_show_is_said_beforehand_where_a_spread_is_known() -> None:

@@ -45,6 +45,7 @@ class Analysis(Frozen):
     the ranks within each seed; with ``given = "score"`` the partial one, given the mean score on clean rows. The test
     permutes within seeds. The arms of ``by_difficulty`` have instead as their number how hard their intermediate tasks
     were for the model in this seed: the share of what there is above guessing that it lacks on their English dev rows.
+    These are a few of many tasks, so that the test permutes them alike in all seeds; it needs at least six.
     ``languages``: Spearman's correlation, over languages, of the score of ``order`` with the difference between ``arm``
     and ``against``; the mean over tasks. With ``order``, ``arms`` looks at this number of each arm against ``order``.
     """
@@ -82,7 +83,8 @@ class Analysis(Frozen):
     @model_validator(mode="after")
     def _complete(self) -> Self:
         one_number = bool(self.by) != bool(self.by_difficulty) and not (self.order and self.given)
-        needs = {"difference": (self.arm, self.against), "arms": (len({*self.compared}) > 3, one_number)}
+        enough = len({*self.compared}) > (5 if self.by_difficulty else 3)
+        needs = {"difference": (self.arm, self.against), "arms": (enough, one_number)}
         if not all(needs.get(self.statistic, (self.arm, self.against, self.order))):
             raise ValueError(f"a test of {self.statistic} lacks its arms")
         if bool(self.spread) != bool(self.spread_source):

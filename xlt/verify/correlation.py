@@ -2,6 +2,8 @@
 
 Four or five arms have few orders: a t test over the seeds' coefficients, many of which are then 1 or −1, errs more
 often than it says. Under the hypothesis of no relation every order of a seed's arms is as likely: those are drawn.
+Where the arms are a few of many things that could have been compared, such as tasks, each has traits of its own that
+every seed sees again: then one order is drawn for all seeds, and ``by_arm`` says so.
 """
 
 from __future__ import annotations
@@ -33,8 +35,9 @@ def within_seeds(x: Numbers, y: Matrix, given: Matrix | None = None) -> float:
     return float(_correlation(*_residuals(x, y, given)))
 
 
-def permuted_p(x: Numbers, y: Matrix, given: Matrix | None = None) -> float:
-    """The two-sided p of ``within_seeds`` under the hypothesis that ``y`` has, within each seed, any order as likely.
+def permuted_p(x: Numbers, y: Matrix, given: Matrix | None = None, *, by_arm: bool = False) -> float:
+    """The two-sided p of ``within_seeds`` under the hypothesis that ``y`` has, within each seed, any order as likely;
+    ``by_arm``: that of any order of its columns.
 
     With ``given`` what is permuted is what a line through its ranks leaves of those of ``y`` (D. Freedman and D. Lane,
     A Nonstochastic Interpretation of Reported Significance Levels, J. of Business and Economic Statistics 1 (1983),
@@ -42,21 +45,29 @@ def permuted_p(x: Numbers, y: Matrix, given: Matrix | None = None) -> float:
     """
     left_x, left_y = _residuals(x, y, given)
     found = abs(float(_correlation(left_x, left_y)))
-    drawn = np.random.default_rng(SEED).permuted(np.broadcast_to(left_y, (DRAWS, *left_y.shape)), axis=2)
+    draw = np.random.default_rng(SEED)
+    if by_arm:
+        orders = draw.permuted(np.tile(np.arange(left_y.shape[1]), (DRAWS, 1)), axis=1)
+        drawn = np.moveaxis(left_y[:, orders], 1, 0)
+    else:
+        drawn = draw.permuted(np.broadcast_to(left_y, (DRAWS, *left_y.shape)), axis=2)
     if given is not None:
         drawn = _without(drawn, _ranks(given))
     as_far = np.abs(_correlation(left_x, drawn)) >= found - NOTHING
     return float((1 + as_far.sum()) / (1 + DRAWS))
 
 
-def jackknifed(x: Numbers, y: Matrix, given: Matrix | None = None) -> tuple[float, float]:
-    """The 95 % interval of ``within_seeds``, from what it is without each of the seeds; at least two."""
+def jackknifed(x: Numbers, y: Matrix, given: Matrix | None = None, *, by_arm: bool = False) -> tuple[float, float]:
+    """The 95 % interval of ``within_seeds``, from what it is without each of the seeds, or ``by_arm`` of the arms; at
+    least two."""
     x = np.broadcast_to(np.array(x, dtype=np.float64), y.shape)
-    seeds, whole = len(y), within_seeds(x, y, given)
-    rest = [[place for place in range(seeds) if place != left_out] for left_out in range(seeds)]
-    without = np.array([within_seeds(x[kept], y[kept], None if given is None else given[kept]) for kept in rest])
-    error = np.sqrt((seeds - 1) / seeds * np.square(without - without.mean()).sum())
-    half = -float(stdtrit(seeds - 1, LEVEL / 2)) * float(error)
+    whole, axis = within_seeds(x, y, given), int(by_arm)
+    units = y.shape[axis]
+    kept = [np.delete(np.arange(units), left_out) for left_out in range(units)]
+    rest = [[None if each is None else each.take(places, axis) for each in (x, y, given)] for places in kept]
+    without = np.array([within_seeds(*each) for each in rest])  # type: ignore[arg-type]
+    error = np.sqrt((units - 1) / units * np.square(without - without.mean()).sum())
+    half = -float(stdtrit(units - 1, LEVEL / 2)) * float(error)
     return max(-1.0, whole - half), min(1.0, whole + half)
 
 

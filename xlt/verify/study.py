@@ -285,7 +285,8 @@ def _found(test: Analysis, tasks: Sequence[str], seen: Sequence[Observed], numbe
         by_seed = [each for each in (_of_arms(test, tasks, each) for each in seen) if each is not None]
         x, y, given = (np.concatenate(each) for each in zip(*by_seed, strict=True))
         data = x, y, given if test.given else None
-        return _Found(within_seeds(*data), *jackknifed(*data), permuted_p(*data))
+        by_arm = bool(test.by_difficulty)
+        return _Found(within_seeds(*data), *jackknifed(*data, by_arm=by_arm), permuted_p(*data, by_arm=by_arm))
     found = estimate([*numbers.values()])
     half, spread = found.half_width(LEVEL / 2), found.error * math.sqrt(len(numbers))
     # Numbers that are all the same have no scale to be held against.
