@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import Invoke
+from tests.hub_home import own_home
 from xlt.artifact import artifact_root
 from xlt.data.files.source import FilesSource
 from xlt.errors import ExitCode
@@ -156,6 +158,24 @@ def test_a_study_is_planned_with_what_it_scores_perturbed(invoke: Invoke, comman
     assert planned["study"] == {"seeds": [0, 1], "evaluations": 2, "rows": None, "hours": {}}
     assert [run["state"] for run in planned["runs"]] == ["absent"] * 4
     assert "With its 2 evaluations on perturbed rows a seed of the study takes:" in invoke(*asked).out
+
+
+def test_without_data_a_study_names_the_command_that_fetches_all_of_it(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studies = artifact_root() / "studies"
+    own_home(tmp_path, monkeypatch)
+    shutil.copytree(studies, tmp_path / "artifact" / "studies")
+    refused = invoke("reproduce", "--study", "Q1", "--tier", "core", "--results", str(tmp_path / "results"))
+    assert refused.code == ExitCode.DATA
+    command = "xlt fetch --tier Q1-core --data-root DIR"
+    assert f"Fix: {command}\n" in refused.err
+    assert invoke("plan", "--study", "Q1", "--tier", "core", "--json").document["fetch"] == command
+    # That command asks for the data of all targets, XCOPA's training set among them, and for the model.
+    fetched = invoke(*command.removeprefix("xlt ").removesuffix(" --data-root DIR").split(), "--offline")
+    assert fetched.code == ExitCode.DATA
+    for each in ("cambridgeltl/xcopa", "aps/super_glue", "facebook/xnli", "FacebookAI/xlm-roberta-large"):
+        assert f"{each} is not wholly in the hub's cache" in fetched.err
 
 
 @pytest.mark.parametrize(

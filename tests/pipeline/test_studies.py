@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from xlt.artifact import artifact_root
+from xlt.data.hub.table import read_table
 from xlt.errors import UsageFault
 from xlt.pipeline.studies import read_study, study_names
 from xlt.pipeline.tiers import read_tier
+from xlt.tasks.catalogue import TASKS
 
 
 @pytest.fixture
@@ -47,6 +49,26 @@ def test_a_study_has_the_backbone_and_the_recipes_of_the_tier_with_its_own_chang
     assert {study.recipe("mnli", "world", arm).steps for arm in arms.values()} == {400}
 
 
+def test_q1_is_asked_on_xtreme_r_all_of_it_where_the_official_files_are() -> None:
+    wanted = {key for key, task in TASKS.items() if "xtreme-r" in task.benchmarks}
+    assert len(wanted) == 10  # SEEN: XTREME-R's tasks
+    whole, core = read_tier("Q1-xtreme-r"), read_tier("Q1-core")
+    assert [*whole.sources] == ["files"]
+    assert {key for arm in whole.plan("files").arms.values() for key in arm.targets} == wanted
+    on_hub = {key for key in wanted if not read_table()[key].absent}
+    for arm in core.plan("hub").arms.values():
+        assert {*arm.targets} == on_hub
+    # Every test compares what differs in the adversarial training alone.
+    for tier in (whole, core):
+        for source, plan in tier.sources.items():
+            for test in read_study("Q1").form(tier.name.removeprefix("Q1-")).tests.values():
+                arm, against = plan.arms[test.arm], plan.arms[test.against]
+                assert (arm.intermediate, arm.targets) == (against.intermediate, against.targets)
+                (key,) = arm.intermediate
+                assert tier.recipe(key, source, arm).adversarial
+                assert not tier.recipe(key, source, against).adversarial
+
+
 @pytest.mark.parametrize(
     ("study", "old", "new", "reason"),
     [
@@ -62,6 +84,7 @@ def test_a_study_has_the_backbone_and_the_recipes_of_the_tier_with_its_own_chang
         ("Q5", 'by_difficulty = ["anli_plus", ', "by_difficulty = [", "lacks its arms"),
         ("Q5", 'by_difficulty = ["anli_plus"', 'by_difficulty = ["baseline"', "has no intermediate task"),
         ("Q5", "by_difficulty = [", "by = { mnli = 1 }\nby_difficulty = [", "lacks its arms"),
+        ("Q1", 'sources = ["files"]', 'sources = ["fales"]', "does not run on the source 'fales'"),
         ("Q1", 'method = "freelb"', 'method = "freebl"', "no adversarial method"),
     ],
 )

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated
@@ -234,6 +235,16 @@ def _planned(planned: grid.Grid, states: Sequence[tuple[str, str]], made: store.
             problem=problem,
             seconds=sum(took.values()) if took else None,
         )
+
+
+@contextmanager
+def fetching_all(tier: str, source: str, asked: Sequence[str], instead: str) -> Iterator[None]:
+    """A block whose errors about absent data tell how to fetch all that the tier, or the parts ``asked`` for, need."""
+    try:
+        yield
+    except DataFault as fault:
+        fault.fix = fetch_command(fault, tier, source, asked, instead)
+        raise
 
 
 def _shown(plan: Plan) -> Shown:

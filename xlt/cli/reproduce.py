@@ -10,8 +10,7 @@ xlt reproduce --tier core --executor slurm --gpus 1 --slurm partition=gpu --dry-
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +21,7 @@ from xlt.cli.doctor import tested
 from xlt.cli.lazy import lazily
 from xlt.cli.output import emit, say
 from xlt.cli.study import refuse_options_of_a_tier, reproduce_study
-from xlt.errors import DataFault, UsageFault
+from xlt.errors import UsageFault
 from xlt.numerics import request
 
 with lazily():
@@ -86,7 +85,7 @@ def reproduce(
     say(f"{'Processes that share each run' if shard or queue else 'Runs made at a time'}: {count} ({why}).")
     settings = settings if queue else tested(settings, auto=engine.engine == "auto")
     builder = partial(grid.GridBuilder, described, source, seed=seed, precision=precision, engine=settings.engine)
-    with _fetching_all(tier, named.name, part or (), instead):
+    with plan.fetching_all(tier, named.name, part or (), instead):
         planned = replace(builder(parts=chosen, model=instead).grid(), options=repeated)
     _say_planned(planned, described.plan(named.name), source, queue)
     if queue and where.dry_run:
@@ -121,16 +120,6 @@ def _check_results(results: Path, tier: tiers.Tier, source: rows.Source, seed: i
     read_from = spec.SourceSpec(name=source.name, settings=source.settings)
     executor.refuse_another(results, tier.name, read_from, seed, model)
     files.check_writable(results)
-
-
-@contextmanager
-def _fetching_all(tier: str, source: str, asked: Sequence[str], instead: str) -> Iterator[None]:
-    """A block whose errors about absent data tell how to fetch all that the tier, or the parts ``asked`` for, need."""
-    try:
-        yield
-    except DataFault as fault:
-        fault.fix = plan.fetch_command(fault, tier, source, asked, instead)
-        raise
 
 
 def _repeated(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
-from xlt.cli import options
+from xlt.cli import options, plan
 from xlt.cli.doctor import tested
 from xlt.cli.lazy import lazily
 from xlt.cli.output import Shown, emit, say, table
@@ -47,6 +47,7 @@ class _Setup(NamedTuple):
     settings: engines.EngineSettings
     at_once: int
     repeated: Mapping[str, str]
+    instead: str
 
 
 def refuse_options_of_a_tier(
@@ -100,7 +101,7 @@ def reproduce_study(
     builder = partial(
         grid.GridBuilder, tier, source, precision=options.precision(), engine=settings.engine, model=instead
     )
-    setup = _Setup(form, tier, named, source, builder, settings, at_once, repeated)
+    setup = _Setup(form, tier, named, source, builder, settings, at_once, repeated, instead)
     seeding.deterministic(True)
     seen = [_seed(setup, seed, results) for seed in form.seeds]
     found = answers.answer(study, size, read_from, seen)
@@ -119,7 +120,8 @@ def _seed(setup: _Setup, seed: int, results: Path) -> answers.Observed:
         make = partial(
             executor.Executor, store=runs, settings=setup.settings, progress=bars, threads=setup.tier.threads
         )
-        planned = replace(setup.builder(seed=seed).grid(), options=dict(setup.repeated))
+        with plan.fetching_all(setup.tier.name, setup.named.name, (), setup.instead):
+            planned = replace(setup.builder(seed=seed).grid(), options=dict(setup.repeated))
         make(source=setup.source, source_options=setup.named, parallel_runs=setup.at_once).run_grid(planned)
     made = executor.with_retries(planned, runs)
     noisy: list[answers.Perturbed] = []

@@ -97,6 +97,8 @@ class Form(Frozen):
 
     seeds: list[int] = Field(min_length=1)
     """Its seeds, each with a results folder of its own."""
+    sources: list[str] = []
+    """The sources that have all its tasks; unless given those of the tier."""
     arms: dict[str, Arm]
     """Phase-2 models by name, and their targets."""
     recipes: dict[str, dict[str, Setting]] = {}
@@ -149,7 +151,7 @@ class Study(Frozen):
     def tier(self, name: str) -> Tier:
         """The tier ``name`` with the arms, recipes and seeds of this study."""
         form, base = self.form(name), read_tier(name)
-        sources = {source: _plan(plan, form) for source, plan in base.sources.items()}
+        sources = {source: _plan(base.plan(source), form) for source in form.sources or base.sources}
         new = {"name": tier_name(self.name, name), "about": self.question, "seeds": form.seeds, "golden": False}
         return base.model_copy(update={**new, "sources": sources})
 
