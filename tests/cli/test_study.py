@@ -41,6 +41,13 @@ statistic = "difference"
 arm = "squad"
 against = "baseline"
 """
+HARD = """
+[forms.tiny.tests.hard]
+about = "difficulty with the gain where the baseline is worst"
+statistic = "arms"
+order = "baseline"
+by_difficulty = ["squad", "a", "b", "c", "d", "e"]
+"""
 
 
 @pytest.fixture
@@ -119,6 +126,25 @@ def test_a_study_runs_its_seeds_and_answers_and_the_same_command_finds_all_of_it
     (run / "metrics.json").write_text(metrics.replace("accuracy", "exact"), "utf-8")
     assert f"target/{run.name}" in {each["run"] for each in invoke(*verify).document["problems"]}
     (run / "metrics.json").write_text(metrics, "utf-8")
+    # How hard a task was is held against the phase-2 model's predictions, here in an answer that asks for it.
+    others = "".join(f'{arm} = {{ intermediate = ["squad"], targets = ["tatoeba"] }}\n' for arm in "abcde")
+    asking = STUDY.replace("[forms.tiny.tests.robust]", others + HARD + "[forms.tiny.tests.robust]")
+    (results / "study.toml").write_text(asking, "utf-8")
+    told = {**json.loads(whole), "difficulties": {"squad": {"0": lacking}}}
+    path.write_text(json.dumps(told), "utf-8")
+    assert invoke(*verify).document["problems"] == []
+    told["difficulties"]["squad"]["0"] -= 0.1
+    path.write_text(json.dumps(told), "utf-8")
+    (problem,) = invoke(*verify).document["problems"]
+    assert f"For the difficulty of 'squad' it has the number {lacking - 0.1:.6g} of seed 0" in problem["what"]
+    path.write_text(whole, "utf-8")
+    (run,) = (results / "seed-0").glob("runs/intermediate/squad-*")
+    metrics = json.loads(stored := (run / "metrics.json").read_text("utf-8"))
+    metrics["squad"]["dev"]["en"]["f1"] += 1
+    (run / "metrics.json").write_text(json.dumps(metrics), "utf-8")
+    assert f"intermediate/{run.name}" in {each["run"] for each in invoke(*verify).document["problems"]}
+    (run / "metrics.json").write_text(stored, "utf-8")
+    (results / "study.toml").write_text(STUDY, "utf-8")
     of_all = invoke("verify", "--data-root", str(tiny_files), "--results", str(results))
     assert of_all.code == ExitCode.USAGE
     assert "holds a study: each of its 2 seeds is a results folder" in of_all.err

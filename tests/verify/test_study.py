@@ -9,7 +9,8 @@ from scipy import stats
 from xlt.pipeline.spec import SourceSpec
 from xlt.pipeline.studies import Analysis, Form, Study
 from xlt.pipeline.tiers import Arm
-from xlt.verify.study import Observed, StudyAnswer, answer, beforehand
+from xlt.verify.study import StudyAnswer, answer, beforehand
+from xlt.verify.study_numbers import Observed
 from xlt.verify.study_page import render
 
 DIFFERENCE = Analysis(
@@ -179,6 +180,10 @@ def test_tasks_are_held_against_how_hard_they_were_in_each_seed() -> None:
     wanted = {n: stats.spearmanr([*each.values()], tilts).statistic for n, each in enumerate((rising, swapped))}
     assert found.per_seed == pytest.approx(wanted)
     assert (wanted[0], found.decision) == (pytest.approx(-1.0), "below 0")
+    whole = answered([one(0, {**rising, "other": 1.0}), one(1, swapped)], tasks=test)
+    assert whole.difficulties == {arm: {0: rising[arm], 1: swapped[arm]} for arm in arms}
+    assert "<th>a</th><td>0.00</td><td>0.15</td>" in render(whole)
+    assert 'id="difficulties"' not in render(answered([seed(0, (1, 1)), seed(1, (2, 1))], gain=DIFFERENCE))
     # A seed without the difficulty of one of them says nothing.
     lacking = {arm: value for arm, value in rising.items() if arm != "c"}
     assert answered([one(0, rising), one(1, lacking), one(2, rising)], tasks=test).tests[0].per_seed.keys() == {0, 2}

@@ -28,7 +28,7 @@ with lazily():
     from xlt.train import engine as engines
     from xlt.train import seeding
     from xlt.verify import study as answers
-    from xlt.verify import study_page
+    from xlt.verify import study_numbers, study_page
 
 if TYPE_CHECKING:
     from rich import table as rich_table
@@ -112,7 +112,7 @@ def reproduce_study(
     raise typer.Exit(_code(found))
 
 
-def _seed(setup: _Setup, seed: int, results: Path) -> answers.Observed:
+def _seed(setup: _Setup, seed: int, results: Path) -> study_numbers.Observed:
     """Make the runs of a seed, on clean rows and on perturbed ones, and read what they gave."""
     runs = store.RunStore(studies.seed_folder(results, seed))
     say(f"Seed {seed}:")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -27,36 +27,17 @@ from xlt.pipeline.studies import Analysis, Form, Study, scored_split
 from xlt.tasks.catalogue import get_task
 from xlt.tasks.record import ENGLISH
 from xlt.verify.cells import Recomputed, collapsed_cells, read_cells
-from xlt.verify.comparison import LEVEL, Matrix, estimate, holm, mean
-from xlt.verify.correlation import jackknifed, permuted_p, spearman, within_seeds
+from xlt.verify.comparison import LEVEL, estimate, holm, mean
+from xlt.verify.correlation import jackknifed, permuted_p, within_seeds
 from xlt.verify.detectable import smallest_shown
 from xlt.verify.robustness import MEAN, degradations
 from xlt.verify.stored import check_source, read_grid
+from xlt.verify.study_numbers import Measured, Observed, Place, difficulties_of, mean_of, number_of, of_arms
 
-Place = tuple[str, str, str]  # arm, task, language
-Measured = dict[Place, float]
 # Perturbed rows, and the runs on them, each with its arm.
 Perturbed = tuple[Source, Sequence[tuple[str, RunSpec]]]
 Decision = Literal["above 0", "below 0", "not told from 0", "not verifiable"]
 ANSWER = "study.json"
-
-
-@dataclass(frozen=True, slots=True)
-class Observed:
-    """What one seed gave."""
-
-    seed: int
-    """The seed."""
-    scores: Measured
-    """The scores on clean rows by arm, task and language, in percent."""
-    degradations: Measured
-    """What they lose on perturbed rows, the mean over the perturbations, in points."""
-    problems: tuple[str, ...]
-    """What is missing or cannot be trusted."""
-    left_out: tuple[str, ...] = ()
-    """Models whose scores are no result, and why."""
-    difficulties: Mapping[str, float] = field(default_factory=dict)
-    """How hard the intermediate tasks of an arm were, by English dev rows: from 0, all right, to 1, as by guessing."""
 
 
 class ArmRow(Frozen):
@@ -133,6 +114,9 @@ class StudyAnswer(Frozen):
     """The tests."""
     arms: list[ArmRow]
     """The scores behind them."""
+    difficulties: dict[str, dict[int, float]] = {}
+    """By arm and seed how hard its intermediate tasks were, where a test goes by it: the share of what there is above
+    guessing that the phase-2 model lacks on English dev rows."""
     seeds: list[int]
     """The seeds that were looked at."""
     problems: list[str]
@@ -229,6 +213,7 @@ def answer(study: Study, tier: str, source: SourceSpec, seen: Sequence[Observed]
         answer=_in_words(tests),
         tests=tests,
         arms=list(_arm_rows(form, seen)),
+        difficulties=_by_arm({each.seed: difficulties_of(form, each) for each in seen}),
         seeds=[each.seed for each in seen],
         problems=[problem for each in seen for problem in each.problems],
         left_out=[why for each in seen for why in each.left_out],
@@ -258,31 +243,16 @@ class _Found:
     spread: float = 0.0
 
 
-def numbers_of(study: Study, form: Form, seen: Observed) -> dict[str, float | None]:
-    """By test the number of a seed; None where it lacks something that the test needs."""
-    return {name: _number(test, study.tasks(test, form), seen) for name, test in form.tests.items()}
-
-
 def _numbers(test: Analysis, tasks: Sequence[str], seen: Sequence[Observed]) -> dict[int, float]:
     """The number of each seed that has all that the test needs."""
-    found = {each.seed: _number(test, tasks, each) for each in seen}
+    found = {each.seed: number_of(test, tasks, each) for each in seen}
     return {seed: value for seed, value in found.items() if value is not None}
-
-
-def _number(test: Analysis, tasks: Sequence[str], seen: Observed) -> float | None:
-    if test.statistic == "languages":
-        return _over_languages(test, tasks, seen)
-    if test.statistic == "difference":
-        gains = [_gains(test, task, seen) for task in tasks]
-        return mean([mean([*each.values()]) for each in gains]) if all(gains) else None
-    values = _of_arms(test, tasks, seen)
-    return None if values is None else within_seeds(*values)
 
 
 def _found(test: Analysis, tasks: Sequence[str], seen: Sequence[Observed], numbers: Mapping[int, float]) -> _Found:
     """The number of the test over the seeds that have one, at least two."""
     if test.statistic == "arms":
-        by_seed = [each for each in (_of_arms(test, tasks, each) for each in seen) if each is not None]
+        by_seed = [each for each in (of_arms(test, tasks, each) for each in seen) if each is not None]
         x, y, given = (np.concatenate(each) for each in zip(*by_seed, strict=True))
         data = x, y, given if test.given else None
         by_arm = bool(test.by_difficulty)
@@ -291,51 +261,6 @@ def _found(test: Analysis, tasks: Sequence[str], seen: Sequence[Observed], numbe
     half, spread = found.half_width(LEVEL / 2), found.error * math.sqrt(len(numbers))
     # Numbers that are all the same have no scale to be held against.
     return _Found(found.value, found.value - half, found.value + half, found.p_within(0.0) if spread else 1.0, spread)
-
-
-def _of_arms(test: Analysis, tasks: Sequence[str], seen: Observed) -> tuple[Matrix, Matrix, Matrix] | None:
-    """By arm [1, arms] its number in the test, what that is compared with, and the mean score on clean rows."""
-    measured = seen.scores if test.measure == "score" else seen.degradations
-    numbers = [test.by.get(arm, seen.difficulties.get(arm)) for arm in test.compared]
-    values = [_mean(measured, arm, tasks) for arm in test.compared]
-    clean = [_mean(seen.scores, arm, tasks) for arm in test.compared]
-    if test.order:
-        against = [test.model_copy(update={"arm": arm, "against": test.order}) for arm in test.compared]
-        values = [_over_languages(each, tasks, seen) for each in against]
-    if None in (*numbers, *values, *clean):
-        return None
-    number, value, score = (np.array([each], dtype=np.float64) for each in (numbers, values, clean))
-    return number, value, score
-
-
-def _over_languages(test: Analysis, tasks: Sequence[str], seen: Observed) -> float | None:
-    found = []
-    for task in tasks:
-        gains = _gains(test, task, seen)
-        order = [seen.scores.get((test.order, task, at)) for at in gains]
-        if len(gains) < 4 or None in order:
-            return None
-        found.append(spearman(order, [*gains.values()]))  # type: ignore[arg-type]
-    return mean(found)
-
-
-def _gains(test: Analysis, task: str, seen: Observed) -> dict[str, float]:
-    """By language, what ``arm`` has more than ``against``; none where one of them lacks a language of the other."""
-    measured = seen.scores if test.measure == "score" else seen.degradations
-    arm, against = (
-        {at: value for (of, its, at), value in measured.items() if (of, its) == (name, task) and at != ENGLISH}
-        for name in (test.arm, test.against)
-    )
-    return {at: arm[at] - against[at] for at in arm} if arm.keys() == against.keys() else {}
-
-
-def _mean(measured: Measured, arm: str, tasks: Sequence[str]) -> float | None:
-    """The mean over tasks of the mean over languages other than English; None where a task is missing."""
-    by_task = [
-        [value for (of, task, at), value in measured.items() if (of, task) == (arm, wanted) and at != ENGLISH]
-        for wanted in tasks
-    ]
-    return mean([mean(values) for values in by_task]) if by_task and all(by_task) else None
 
 
 def _answered(
@@ -383,9 +308,9 @@ def _in_words(tests: Sequence[TestAnswer]) -> str:
 def _arm_rows(form: Form, seen: Sequence[Observed]) -> Iterator[ArmRow]:
     for arm in form.arms:
         for task in sorted({task for each in seen for of, task, _ in each.scores if of == arm}):
-            scores = _present(_mean(each.scores, arm, [task]) for each in seen)
+            scores = _present(mean_of(each.scores, arm, [task]) for each in seen)
             english = _present(each.scores.get((arm, task, ENGLISH)) for each in seen)
-            lost = _present(_mean(each.degradations, arm, [task]) for each in seen)
+            lost = _present(mean_of(each.degradations, arm, [task]) for each in seen)
             if scores:
                 yield ArmRow(
                     arm=arm,
@@ -394,6 +319,11 @@ def _arm_rows(form: Form, seen: Sequence[Observed]) -> Iterator[ArmRow]:
                     english=mean(english) if english else None,
                     degradation=mean(lost) if lost else None,
                 )
+
+
+def _by_arm(difficulties: Mapping[int, Mapping[str, float]]) -> dict[str, dict[int, float]]:
+    arms = dict.fromkeys(arm for found in difficulties.values() for arm in found)
+    return {arm: {seed: found[arm] for seed, found in difficulties.items() if arm in found} for arm in arms}
 
 
 def _present(values: Iterable[float | None]) -> list[float]:

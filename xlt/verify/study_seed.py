@@ -19,7 +19,8 @@ from xlt.verify.checks import Checks
 from xlt.verify.judge import Verification, exit_code, worst_code
 from xlt.verify.singles import perturbed_grids
 from xlt.verify.stored import Problem, read_grid
-from xlt.verify.study import ANSWER, Perturbed, numbers_of, observe
+from xlt.verify.study import ANSWER, Perturbed, observe
+from xlt.verify.study_numbers import difficulties_of, numbers_of
 
 NUMBER_APART = 1e-6
 
@@ -56,7 +57,9 @@ def with_study(found: Verification, results: Path, data_root: Path | None) -> Ve
     path = results.parent / ANSWER
     if not path.is_file():
         return _with(found, [], checked="", absent=[*absent, f"study: there is no {ANSWER} yet"])
-    numbers = numbers_of(study, form, observe(results, stored.source_of(results, data_root), perturbed))
+    seen = observe(results, stored.source_of(results, data_root), perturbed)
+    numbers = {f"the test '{name}'": value for name, value in numbers_of(study, form, seen).items()}
+    numbers |= {_difficulty(arm): value for arm, value in difficulties_of(form, seen).items()}
     wrong = _contradictions(path, found.seed, numbers)
     problems = [Problem(kind="disagreement", run="", where=ANSWER, what=what, fix=fix) for what in wrong]
     checked = f"study: the numbers of seed {found.seed} in {ANSWER}, computed anew for {len(form.tests)} tests"
@@ -68,10 +71,17 @@ def _arm(spec: RunSpec) -> str:
     return spec.name.partition(".evaluate.")[0]
 
 
+def _difficulty(arm: str) -> str:
+    return f"the difficulty of '{arm}'"
+
+
 def _contradictions(path: Path, seed: int, numbers: Mapping[str, float | None]) -> Iterator[str]:
     """What the answer says of a seed otherwise than its predictions."""
     try:
-        said = {test["name"]: test["per_seed"].get(str(seed)) for test in json.loads(read_bytes(path))["tests"]}
+        document = json.loads(read_bytes(path))
+        said = {f"the test '{test['name']}'": test["per_seed"].get(str(seed)) for test in document["tests"]}
+        hard = document.get("difficulties", {}).items()
+        said |= {_difficulty(arm): by_seed.get(str(seed)) for arm, by_seed in hard}
         values = {name: None if value is None else float(value) for name, value in said.items()}
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         yield "It cannot be read."
@@ -81,7 +91,7 @@ def _contradictions(path: Path, seed: int, numbers: Mapping[str, float | None]) 
         same = value == wanted if None in (value, wanted) else math.isclose(value, wanted, abs_tol=NUMBER_APART)  # type: ignore[arg-type]
         if not same:
             there, here = ("none" if each is None else f"{each:.6g}" for each in (value, wanted))
-            yield f"For the test '{name}' it has the number {there} of seed {seed}; the predictions give {here}."
+            yield f"For {name} it has the number {there} of seed {seed}; the predictions give {here}."
 
 
 def _with(found: Verification, problems: list[Problem], *, checked: str, absent: list[str]) -> Verification:
