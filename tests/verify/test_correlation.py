@@ -111,7 +111,7 @@ def test_arms_with_traits_of_their_own_are_permuted_alike_in_all_seeds(
 def test_few_tasks_show_a_relation_that_is_nearly_perfect_alone(
     tasks: int, relation: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What Q5 can show of its tasks in 80 % of cases, at the level that Holm's procedure leaves of three tests. SEEN: of
+    """What Q5 can show of its tasks in 80 % of cases, at the level that Holm leaves of three tests. SEEN: of
     relations in steps, these are near the ones shown so often (0.98 and 0.99: 69 and 87 %; 0.95 and 0.98: 73 and 89 %).
     """
     monkeypatch.setattr(correlation, "DRAWS", 999)
