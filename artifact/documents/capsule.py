@@ -1,14 +1,16 @@
 """A capsule for a blind evaluation, in the form of CORE-Bench: ``artifact/capsule``, and how an answer is judged.
 
-    python -m artifact.documents.capsule                  # writes artifact/capsule
-    python -m artifact.documents.capsule report.json      # judges an answer; exit code 1 where a question is missed
+    python -m artifact.documents.capsule                        # writes artifact/capsule
+    python -m artifact.documents.capsule report.json RESULTS    # judges an answer by the run that it is from
 
 Whoever is evaluated, a person or an agent, gets the image or the wheel, ``prompt.md``, ``questions.json`` and
 ``report.schema.json``, and writes ``report.json``. ``answers.json`` is for the judge alone: neither the image nor the
 wheel nor the source archive has it. A number is right inside the 95 % prediction interval that the recorded seeds give
-for one more seed. Which arm is best depends on the seed: that answer must agree with the means beside it. The capsule
-counts where no count and no word is wrong, and at most two numbers: the recorded seeds, each judged by the others, all
-pass. The form is CORE-Bench's as it is remembered; its capsules were not opened for this.
+for one more seed, and where it is what the predictions in RESULTS give: the intervals are as wide as seeds of so small
+a model differ, and whoever has read the recorded seeds can name a number inside. Without RESULTS the judge says that
+it saw no run. Which arm is best depends on the seed: that answer must agree with the means beside it. The capsule
+counts (exit code 0, else 1) where no count and no word is wrong, and at most two numbers: the recorded seeds, each
+judged by the others, all pass. The form is CORE-Bench's as it is remembered; its capsules were not opened for this.
 """
 
 from __future__ import annotations
@@ -24,9 +26,12 @@ from typing import Any
 from scipy.special import stdtrit
 
 from xlt.artifact import artifact_root
+from xlt.errors import DataFault, ExitCode, XltError
 from xlt.pipeline.grid import GridBuilder
 from xlt.pipeline.sources import SourceOptions, open_source
 from xlt.pipeline.tiers import read_tier
+from xlt.strict_json import parse_json, reason
+from xlt.verify.judge import recompute
 from xlt.verify.recorded import ReferenceRun, read_references
 
 SEED = 2027  # nobody has recorded it: what a run of it gives stands nowhere
@@ -39,6 +44,7 @@ ASKED = (
 )
 BEST = "the arm that is best at Tatoeba"
 MOST_MISSES = 2
+ROUNDED = 0.05  # an answer has one decimal at least
 PROMPT = f"""\
 # Task
 
@@ -52,8 +58,8 @@ Reproduce the smoke tier of xlt with a seed that nobody has recorded, and answer
    the type that `report.schema.json` gives. Numbers are percentages with at least one decimal.
 
 No file of the artifact holds the answers, since none holds this seed. The recorded runs of other seeds, which
-`xlt verify` needs, do lie in it: numbers that are taken from them and not from a run can be right by chance, so keep
-the results folder.
+`xlt verify` needs, do lie in it: numbers that are taken from them and not from a run can lie in the intervals, so hand
+in the results folder too. The judge recomputes the means from its predictions.
 """
 Answer = dict[str, Any]
 
@@ -104,9 +110,32 @@ def report_schema(answers: Mapping[str, Answer]) -> dict[str, Any]:
     }
 
 
-def judge(report: Mapping[str, Any], answers: Mapping[str, Answer]) -> dict[str, bool]:
-    """For each question whether it was answered right; an answer that is absent or of another type is wrong."""
-    return {key: _is_right(report.get(key), each, report) for key, each in answers.items()}
+def means_of(results: Path) -> dict[str, float]:
+    """The means that the predictions in a results folder give, by ARM/TASK/SPLIT.
+
+    Raises:
+        XltError: it is no whole run of ``COMMAND``, or something in it was edited.
+    """
+    found = recompute(results, open_source(SourceOptions()))
+    if (found.tier, found.seed) != ("smoke", SEED) or any(run.state != "done" for run in found.runs):
+        raise DataFault(f"'{results}' is no whole run of seed {SEED} of the smoke tier.", fix=COMMAND)
+    if found.problems:
+        raise DataFault(
+            f"'{results}' cannot be trusted: {found.problems[0].what}", fix=f"xlt verify --results {results}"
+        )
+    return {"/".join(each.key): each.value for each in found.verdicts if each.value is not None}
+
+
+def judge(
+    report: Mapping[str, Any], answers: Mapping[str, Answer], means: Mapping[str, float] | None = None
+) -> dict[str, bool]:
+    """For each question whether it was answered right, and a number as the ``means`` of a run, if they are given, have
+    it; an answer that is absent or of another type is wrong."""
+    return {
+        key: _is_right(report.get(key), each, report)
+        and (means is None or "low" not in each or abs(report[key] - means[key]) <= ROUNDED + 1e-9)
+        for key, each in answers.items()
+    }
 
 
 def _is_right(said: Any, answer: Answer, report: Mapping[str, Any]) -> bool:
@@ -153,11 +182,24 @@ def main(arguments: Sequence[str]) -> int:
             (folder / name).write_text(text, encoding="utf-8")
         return 0
     answers = json.loads((folder / "answers.json").read_text("utf-8"))["answers"]
-    found = judge(json.loads(Path(arguments[0]).read_text("utf-8")), answers)
+    try:
+        report = parse_json(Path(arguments[0]).read_bytes())
+        if not isinstance(report, dict):
+            raise ValueError("it is no JSON object")
+        means = means_of(Path(arguments[1])) if arguments[1:] else None
+    except (OSError, ValueError) as error:
+        print(f"'{arguments[0]}' is no answer: {reason(error)}", file=sys.stderr)
+        return int(ExitCode.USAGE)
+    except XltError as error:
+        print(f"{error.what} {error.why}\n  Fix: {error.fix}", file=sys.stderr)
+        return int(error.exit_code)
+    found = judge(report, answers, means)
     for key, right in found.items():
         print(f"{'right' if right else 'WRONG'}  {key}")
     counts = passes(found, answers)
     end = "the capsule counts" if counts else "the capsule does not count"
+    if means is None:
+        end += ", by the report alone: no run was seen, and numbers may be made up (give RESULTS too)"
     print(f"{sum(found.values())} of {len(found)} questions are answered right: {end}.")
     return 0 if counts else 1
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import tarfile
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from scipy import stats
 
 from artifact.documents import capsule
 from tests.conftest import PROJECT
+from xlt.verify.recorded import read_references
 
 ANSWERS: dict[str, dict[str, Any]] = json.loads(capsule.files()["answers.json"])["answers"]
 
@@ -71,6 +74,52 @@ def test_an_answer_counts_with_two_numbers_missed_and_with_no_count_or_word(
 ) -> None:
     judged = capsule.judge(honest() | wrong, ANSWERS)
     assert capsule.passes(judged, ANSWERS) == counts
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results folder of the recorded seed 0, of which the artifact has all but the models."""
+    folder = tmp_path_factory.mktemp("recorded")
+    with tarfile.open(PROJECT / "artifact/measured/smoke-world/seed-0-portable.tar.gz") as archive:
+        archive.extractall(folder, filter="data")
+    return folder / "seed-0"
+
+
+def test_numbers_that_no_run_gave_do_not_count_beside_the_run(
+    recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def judged(answer: dict[str, Any], *results: Path) -> tuple[int, str]:
+        (report := tmp_path / "report.json").write_text(json.dumps(answer))
+        code = capsule.main([str(report), *map(str, results)])
+        return code, "".join(capsys.readouterr())
+
+    made_up = honest()
+    assert judged(made_up)[0] == 0
+    assert "no run was seen, and numbers may be made up" in judged(made_up)[1]
+    code, said = judged(made_up, recorded)
+    assert (code, "no whole run of seed 2027" in said) == (4, True)
+    monkeypatch.setattr(capsule, "SEED", 0)
+    code, said = judged(made_up, recorded)
+    assert (code, "the capsule does not count" in said) == (1, True)
+    answers = []
+    for run in (run for run in read_references("smoke", "world").runs if run.seed == 0):
+        read = made_up | {name: round(run.means[name].value, 1) for name in capsule.ASKED}
+        read[capsule.BEST] = max(capsule.COMPARED, key=lambda name: run.means[name].value).partition("/")[0]
+        answers.append(judged(read, recorded))
+    # Of the recorded runs of that seed one is the run in the archive; others were made on other processors.
+    assert sorted(code for code, _ in answers) == [0, *[1] * (len(answers) - 1)], answers
+
+
+@pytest.mark.parametrize("text", [None, "[1]", "not json"])
+def test_what_is_no_answer_is_refused_in_a_line(
+    text: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = tmp_path / "report.json"
+    if text:
+        report.write_text(text)
+    assert capsule.main([str(report)]) == 2
+    assert "is no answer: " in (said := capsys.readouterr().err)
+    assert said.count("\n") == 1
 
 
 def test_the_image_is_not_built_of_the_answers() -> None:
