@@ -95,6 +95,12 @@ def test_a_cell_of_no_task_here_is_refused_before_anything_is_computed(
     assert outcome.code == ExitCode.USAGE
     assert "There is no cell 'xnlu' here." in outcome.err
     assert "--cell xnli" in outcome.err
+    for asked in (("--claim", "C3"), ("--table", "main")):
+        outcome = invoke("verify", *asked, "--results", str(results))
+        assert outcome.code == ExitCode.USAGE
+        assert "has no claims of the paper" in outcome.err
+    absent = invoke("verify", "--results", str(results), "--against", str(results / "absent"))
+    assert absent.code == ExitCode.INCOMPLETE
 
 
 def test_the_report_is_written(results: Path) -> None:
@@ -111,6 +117,10 @@ def test_an_edited_prediction_is_found(invoke: Invoke, results: Path, tiny_files
     outcome = invoke("verify", "--results", str(copy), "--data-root", str(tiny_files))
     assert outcome.code == ExitCode.DEVIATES
     assert "xnli.test.sw.jsonl.gz" in outcome.out
+    # Which languages the run had is not known now: the damage is told, and no name is refused.
+    asked = invoke("verify", "--results", str(copy), "--data-root", str(tiny_files), "--cell", "xnli.zh")
+    assert asked.code == ExitCode.DEVIATES
+    assert "xnli.test.sw.jsonl.gz" in asked.out
 
 
 def test_predictions_that_the_model_did_not_make_are_found_by_predicting_again(
@@ -409,8 +419,15 @@ def test_retrieve_with_a_layer_of_choice(invoke: Invoke, results: Path, tiny_fil
         *("--source", "files", "--data-root", str(tiny_files), "--results", str(tmp_path)),
     )
     assert beyond.code == ExitCode.USAGE
-    assert "2 blocks" in beyond.err
+    assert "There is no block 3: the model has 2." in beyond.err
     assert invoke("retrieve", "tatoeba", "--model", "x", "--layer", "0").code == ExitCode.USAGE
+    # A saved folder says no layer: block 14, which XLM-R Large has, or the last one.
+    saved = invoke(
+        *("retrieve", "tatoeba", "--model", str(run_folder(results, "mlm") / "model")),
+        *("--source", "files", "--data-root", str(tiny_files), "--results", str(tmp_path), "--json"),
+    )
+    assert saved.document["metrics"] == outcome.document["metrics"]
+    assert "of block 2, the model's last: it has no block 14" in saved.err
 
 
 def test_retrieve_as_the_encoder_was_trained_to_be_read(

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from xlt.pipeline.spec import Backbone, RunSpec, SourceSpec
-from xlt.tasks.adversarial import Adversarial
+from xlt.tasks.adversarial import DEFAULTS, Adversarial
 from xlt.tasks.record import Recipe
 
 SPEC = RunSpec(
@@ -85,3 +85,11 @@ def test_a_spec_survives_its_file() -> None:
 def test_unknown_fields_are_refused() -> None:
     with pytest.raises(ValidationError):
         RunSpec.model_validate({**SPEC.model_dump(), "surprise": 1})
+
+
+def test_adversarial_training_is_read_as_it_is_written() -> None:
+    for method in DEFAULTS:
+        plain = Adversarial.read(method)
+        assert Adversarial.read(str(plain)) == plain
+    assert str(Adversarial.read("freelb")) == "freelb,steps=2,step_size=0.1,radius=0.3,noise=0.1"  # SEEN: xlt/tasks
+    assert Adversarial.read("freelb, steps=3 , radius=0.4") == Adversarial.read("freelb,steps=3,radius=0.4")

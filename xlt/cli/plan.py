@@ -269,7 +269,7 @@ def _shown(plan: Plan) -> Shown:
     if kept := plan.kept:
         size = "of unknown size" if kept.bytes is None else f"{kept.bytes / 1e9:.0f} GB"
         timed = [f"{_hours(hours)} on {on}" for on, hours in kept.stretch_hours.items()]
-        took = f", on average {'; '.join(timed)}" if timed else ", not timed here yet: add --calibrate"
+        took = f", on average {'; '.join(timed)}" if timed else ", not timed here yet: xlt plan --calibrate"
         yield f"  kept states      {kept.checkpoints} of each training, {size}: {kept.stretches} stretches{took}"
         yield "                   (xlt verify --replay K makes K of them again)"
     yield from part_lines(plan.parts)
@@ -288,7 +288,7 @@ def _study(found: studies.StudyCost) -> Shown:
         every = took and took * len(found.seeds)
         yield f"  {_hours(took)} on {on}; its {len(found.seeds)} seeds {_hours(every)}"
     if not found.hours:
-        yield "  not measured here yet: add --calibrate"
+        yield "  not measured here yet: xlt plan --calibrate"
 
 
 def part_lines(found: Iterable[parts.PartCost]) -> Iterator[str]:
@@ -321,7 +321,7 @@ def _how(took: durations.Hours) -> str:
     return ", measured" if took.measured and not took.calibrated else ""
 
 
-def cost_lines(cost: costs.Estimate, what: str = "One seed", rates: str = ": add --calibrate") -> Shown:
+def cost_lines(cost: costs.Estimate, what: str = "One seed", rates: str = ": xlt plan --calibrate") -> Shown:
     """What the whole grid costs, if nothing of it is done yet; ``rates`` tells how those get known that are not."""
     unknown = len(cost.unknown_runs)
     tokens = [_tokens(cost.training_tokens) or "none"] if cost.training_tokens or not unknown else []

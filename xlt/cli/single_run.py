@@ -96,12 +96,16 @@ def plan_run(
     if isinstance(source, perturbed.PerturbedSource):
         source.without_lexicon(get_task(task), chosen.get("languages", ()))
     settings = engine.settings(sharing, described.accumulation if described else 1)
+    asks_for_layer = "retrieval_layer" in chosen.get("retrieval", ())
     single_options = single.SingleOptions(described, seed, precision(), engine=settings.engine, **chosen)
     run = single.single_spec(phase, task, source, start, single_options, train=train)
     for key, length in run.max_lengths.items():
         recipe = described.recipe(key, source.name) if described else get_task(key).recipe
         if length < recipe.max_length:
             say(f"{key}: texts are cut at {length} tokens, not {recipe.max_length}: the model has no more positions.")
+    layer, own = run.backbone.retrieval_layer, start.backbone.retrieval_layer if start else 0
+    if get_task(task).kind == "retrieval" and layer < own and not asks_for_layer:
+        say(f"Sentence vectors are of block {layer}, the model's last: it has no block {own}.")
     return PlannedRun(run, start, options, source, described, sharing, settings)
 
 
@@ -134,7 +138,10 @@ def _planned(report: DryRunReport, start: str) -> Shown:
     yield f"  starts from      {start}"
     examples = f", {size.examples:,} examples in all" if size.examples else ""
     yield f"  trains on        {', '.join(run.train)}{examples}; seed {run.seed}, {run.precision}, {run.engine} engine"
-    yield f"  recipe           {', '.join(f'{name} {value}' for name, value in run.recipe.items() if value)}"
+    settings: dict[str, object] = {name: value for name, value in run.recipe.items() if value}
+    if adversarial := run.training_recipe().adversarial:
+        settings["adversarial"] = str(adversarial)
+    yield f"  recipe           {', '.join(f'{name} {value}' for name, value in settings.items())}"
     yield f"  then scores      {', '.join(run.evaluate) or 'nothing'}"
     yield from cost_lines(report.estimate, "It", ": xlt plan --calibrate --record")
 

@@ -70,8 +70,8 @@ def _checked(report: files.CheckReport) -> Shown:
         if languages
     )
     yield table(("task", "split", "languages", "rows"), rows)
+    for folder, names in report.unread.items():
+        yield f"{folder}: no task reads {len(names)} of the files, such as '{names[0]}'"
     for problem in report.problems:
         place = f"{problem.file}:{problem.line}" if problem.line else problem.file
         yield f"{place}: {problem.message}".removeprefix(": ")
-    for folder, names in report.unread.items():
-        yield f"{folder}: no task reads {len(names)} of the files, such as '{names[0]}'"

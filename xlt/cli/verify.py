@@ -93,9 +93,11 @@ def verify(
     if other:
         judging = {"claim": claim, "table": table, "cell": cell, "expected": expected, "record": record, "with": others}
         against.refuse_judging([name for name, value in judging.items() if value])
+        for folder in (*folders, *other):
+            singles.tasks_in(folder)  # an absent or damaged one is told before the others are read whole
         compared_folders(folders, other, data_root, every=every)
         return
-    _refuse_in_time(folders, cell or (), others or (), record=record)
+    _refuse_in_time(folders, cell or (), others or (), record=record, of_paper=bool(claim or table))
     compared = golden_checks(_asked_numerics(folders, replay=bool(again.replay)), golden)
     given_runs = [run for path in others or () for run in added.read_added(path, data_root)]
     found, folders = recomputed(folders, data_root, again.again(), given_runs)
@@ -113,8 +115,16 @@ def verify(
     raise typer.Exit(verification.exit_code)
 
 
-def _refuse_in_time(folders: Sequence[Path], cells: Sequence[str], others: Sequence[Path], *, record: bool) -> None:
-    """Refuse, before anything is computed, cells of tasks that are not here and to record what cannot be written."""
+def _refuse_in_time(
+    folders: Sequence[Path], cells: Sequence[str], others: Sequence[Path], *, record: bool, of_paper: bool
+) -> None:
+    """Refuse, before anything is computed, cells of tasks that are not here, claims of a tier that has none, and to
+    record what cannot be written."""
+    if of_paper:
+        with_claims = {tier for each in claims.read_claims().claims for tier in each.tiers}
+        of_folders = ["" if singles.single_grids(folder)[1] else stored.read_grid(folder).tier for folder in folders]
+        if not with_claims & {*of_folders}:
+            raise selection.without_claims(of_folders[0])
     for folder in folders if record else ():
         files.check_writable(artifact.artifact_root() / "measured", "", "the folder of recorded runs")
         files.check_writable(folder)

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from xlt.data.rows import Row, TagRow, TextRow, is_trainable
 from xlt.errors import DataFault, UsageFault
+from xlt.tasks.own import option
 from xlt.tasks.record import ENGLISH, FITTED_ON_DEV, Split, Task
 
 EVALUATED_SPLITS: tuple[Split, ...] = ("dev", "test")
@@ -107,9 +108,12 @@ def evaluated(
     """
     pairs = [(split, language) for split in EVALUATED_SPLITS for language in source.languages(task, split)]
     if not pairs:
+        files = "; ".join(task.files[split] for split in EVALUATED_SPLITS if split in task.files)
+        of_files = source.name == "files"
         raise DataFault(
             f"The source '{source.name}' has no dev or test data for '{task.key}'.",
-            fix=f"xlt tasks show {task.key}",
+            why=f"None of these files is below the data root: {files}." if of_files else "",
+            fix=f"xlt tasks {'check --data-root DIR' if of_files else f'show {task.key}'}{option([task.key])}",
         )
     if any(needs_dev(task, split) for split, _ in pairs) and not source.languages(task, "dev"):
         raise DataFault(

@@ -379,7 +379,7 @@ def _check_block(layer: int, blocks: int) -> None:
         raise UsageFault(
             f"There is no block {layer}: the backbone has {blocks} blocks.",
             why="1 stands for the output of the first block.",
-            fix=f"--layer, from 1 to {blocks}; without it, the model's own choice.",
+            fix=f"--layer, from 1 to {blocks}.",
         )
 
 

@@ -175,6 +175,20 @@ def single_spec(
     )
 
 
+def _layer(start: StartingModel, backbone: Backbone, options: SingleOptions) -> int:
+    """The block that sentence vectors are of; of a model with fewer blocks than its record asks for the last one.
+
+    Raises:
+        UsageFault: the user asked for a block that there is not.
+    """
+    from xlt.pipeline.training import block_count
+
+    blocks, layer = block_count(start.folder), backbone.retrieval_layer
+    if layer > blocks and "retrieval_layer" in options.retrieval:
+        raise UsageFault(f"There is no block {layer}: the model has {blocks}.", fix=f"--layer, from 1 to {blocks}.")
+    return min(layer, blocks)
+
+
 def _tier(keys: tuple[str, str], source: str, start: StartingModel | None, options: SingleOptions) -> Tier:
     """A tier of one run of the first of two tasks, trained on the second: the recipes of the tier named, if any, with
     the user's changes."""
@@ -186,6 +200,8 @@ def _tier(keys: tuple[str, str], source: str, start: StartingModel | None, optio
         raise UsageFault("No tier was given.", why=why, fix="Add --tier smoke.")
     backbone = start.backbone if start else plan.backbone
     backbone = backbone.model_copy(update=options.retrieval)
+    if start and get_task(keys[0]).kind == "retrieval":
+        backbone = backbone.model_copy(update={"retrieval_layer": _layer(start, backbone, options)})
     changes = dict(options.recipe)
     if changes.get("epochs"):
         changes.setdefault("steps", 0)

@@ -144,7 +144,7 @@ class Study(Frozen):
             raise UsageFault(
                 f"The study {self.name} has no form for the tier '{tier}'.",
                 why=f"It has forms for: {sizes}.",
-                fix=f"xlt reproduce --study {self.name} --tier {next(iter(self.forms))}",
+                fix=f"--study {self.name} --tier {next(iter(self.forms))}",
             )
         return self.forms[tier]
 

@@ -222,8 +222,8 @@ def read_tier(name: str) -> Tier:
             return study
         raise UsageFault(
             f"There is no tier '{name}'.",
-            why=f"Tiers: {', '.join(tier_names())}; or the path of a TOML file.",
-            fix="xlt reproduce --tier smoke",
+            why=f"Tiers: {', '.join(tier_names())}; a study's in the size of one, as Q1-core; or a TOML file's path.",
+            fix="--tier smoke",
         )
     try:
         tier = Tier.model_validate(tomllib.loads(read_bytes(path).decode("utf-8")))

@@ -186,6 +186,11 @@ def longest_sequence(folder: Path) -> int | None:
     return positions(encoder)
 
 
+def block_count(folder: Path) -> int:
+    """The transformer blocks of the model in a folder. No weights are read."""
+    return int(outline(folder).config.num_hidden_layers)
+
+
 def _check_pair(folder: Path, encoder: Any, tokenizer: PreTrainedTokenizerBase) -> None:
     pieces, embeddings = len(tokenizer), encoder.get_input_embeddings().num_embeddings
     if pieces > embeddings:

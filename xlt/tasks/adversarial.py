@@ -67,7 +67,7 @@ class Adversarial:
     @classmethod
     def read(cls, text: str) -> Adversarial:
         """``of`` a text such as ``freelb`` or ``freelb,steps=3,radius=0.4``; raises ``UsageFault``."""
-        method, *settings = text.split(",")
+        method, *settings = (each.strip() for each in text.split(","))
         try:
             numbers: dict[str, float | int] = {}
             for each in settings:
@@ -80,6 +80,11 @@ class Adversarial:
             why = f"{error}. It is written as METHOD or METHOD,SETTING=NUMBER,SETTING=NUMBER."
             fix = f"--adversarial {method if method in DEFAULTS else 'freelb'}, with its default settings."
             raise UsageFault(f"'{text}' is no adversarial training.", why=why, fix=fix) from error
+
+    def __str__(self) -> str:
+        """As ``read`` takes it, with every setting of the method."""
+        settings = (f"{name}={getattr(self, name):g}" for name in DEFAULTS[self.method])
+        return ",".join([self.method, *settings])
 
     @property
     def passes(self) -> int:

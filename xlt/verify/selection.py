@@ -6,7 +6,6 @@ import difflib
 from collections.abc import Collection, Iterable, Iterator
 
 from xlt.errors import UsageFault
-from xlt.tasks.catalogue import TASKS
 from xlt.verify.comparison import VerdictWord
 from xlt.verify.evidence import golden_code
 from xlt.verify.judge import Verification, exit_code, with_code, worst_code
@@ -30,17 +29,15 @@ def select(
     """
     paper = verification.paper
     if paper is None and (claims or tables):
-        raise UsageFault(
-            f"The tier '{verification.tier}' has no claims of the paper and no printed tables.",
-            why="They are about XLM-R Large, which the tiers core and paper train; anchors are of the tier pocket.",
-            fix="xlt reproduce --tier core; here: xlt verify --cell TASK, or --cell TASK.LANGUAGE",
-        )
+        raise without_claims(verification.tier)
     if paper is not None:
         _known("claim", claims, [each.claim.id for each in paper.claims])
         _known("table", tables, [each.cell.table for each in paper.cells])
         paper = _of_paper(paper, claims, tables, cells)
     parts = [_of_cells(each, cells) for each in verification.seeds]
-    _known("cell", cells, [name for each in verification.seeds for name in _names(each)])
+    unread = {verdict.task for each in verification.seeds for verdict in each.verdicts if verdict.value is None}
+    named = [name for each in verification.seeds for name in _names(each)]
+    _known("cell", [cell for cell in cells if cell.partition(".")[0] not in unread], named)
     words: set[VerdictWord] = set()
     if paper is not None:
         words = {each.verdict for each in paper.claims} | {each.verdict for each in paper.cells}
@@ -49,17 +46,24 @@ def select(
     return with_code(parts[0].model_copy(update={"further": tuple(parts[1:]), "paper": paper}), code)
 
 
+def without_claims(tier: str) -> UsageFault:
+    """The refusal of claims and printed tables of a tier that has none, or of single runs."""
+    subject = f"The tier '{tier}' has" if tier else "Single runs have"
+    return UsageFault(
+        f"{subject} no claims of the paper and no printed tables.",
+        why="They are about XLM-R Large, which the tiers core and paper train; anchors are of the tier pocket.",
+        fix="xlt reproduce --tier core; here: xlt verify --cell TASK, or --cell TASK.LANGUAGE",
+    )
+
+
 def check_tasks(cells: Iterable[str], tasks: Iterable[str]) -> None:
     """Raise ``UsageFault`` for a cell of none of these tasks, before anything is computed."""
     _known("cell", [cell.partition(".")[0] for cell in cells], tasks)
 
 
 def _names(verification: Verification) -> Iterator[str]:
-    """Tasks and cells that were recomputed, and those that would have been."""
-    for verdict in verification.verdicts:
-        yield verdict.task
-        if verdict.value is None and verdict.task in TASKS:
-            yield from (f"{verdict.task}.{language}" for language in TASKS[verdict.task].languages)
+    """Tasks and cells that were recomputed."""
+    yield from (verdict.task for verdict in verification.verdicts)
     yield from (f"{cell.task}.{cell.language}" for cell in verification.cells)
 
 
