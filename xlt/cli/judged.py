@@ -27,7 +27,7 @@ ARMS_IN_A_TABLE = 3  # as many as fit beside the name of a task
 FAILURES = ("deviates", "collapsed", "not run")
 FAILED = FAILURES[:2]
 NO_CLAIMS = "The paper's claims are about XLM-R Large and no part of this tier: xlt reproduce --tier core"
-SINGLE = "Nothing is expected of single runs: their scores stand beside those of a guess, and decide no exit code."
+SINGLE = "Nothing is expected of single runs: their scores stand beside those of a guess, and decide nothing."
 IN_RESULTS = " --results DIR"
 NOT_RUN = "What was not run:"
 
@@ -63,8 +63,10 @@ def _summary(verification: judge.Verification, code: str) -> Shown:
     for each in seeds:
         what = f"Tier {each.tier}" if each.tier else "Single runs"
         whole = sum(run.state == "done" for run in each.runs)
-        yield f"{what}, source {each.source.name}, seed {each.seed}: {whole} of {len(each.runs)} runs whole."
-        yield f"Verdicts: {each.summary}."
+        # Of single runs there may be several sources.
+        settings = "" if each.tier else "".join(f", {name} {value}" for name, value in each.source.settings.items())
+        yield f"{what}, source {each.source.name}{settings}, seed {each.seed}: {whole} of {len(each.runs)} runs whole."
+        yield from [f"Verdicts: {each.summary}."] if each.summary else ()
         if each.overall and each.overall.verdict != "exact":
             yield from folded(f"All means together: {each.overall.verdict}: {each.overall.reason}.")
         yield from folded(each.not_exact) if each.not_exact else ()

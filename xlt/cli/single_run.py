@@ -22,6 +22,7 @@ with lazily():
     from xlt.cli import progress
     from xlt.data import perturbed
     from xlt.data import source as questions
+    from xlt.data import tokenizer as tokenizers
     from xlt.pipeline import estimate as estimates
     from xlt.pipeline import executor, grid, single, sources, spec, store, tiers
     from xlt.train import engine as engines
@@ -127,7 +128,8 @@ def show_planned(planned: PlannedRun, results: Path) -> None:
     """Show what a run is, whether it is there, and what it costs."""
     run = planned.run
     alone = grid.Grid("", run.source, run.seed, (run,))
-    cost = estimates.estimate(alone, tiers.SourcePlan(backbone=run.backbone), planned.source)
+    its_own = tokenizers.load_tokenizer(str(planned.start.folder)) if planned.start else None
+    cost = estimates.estimate(alone, tiers.SourcePlan(backbone=run.backbone), planned.source, tokenizer=its_own)
     report = DryRunReport(run, f"runs/{run.folder}", store.RunStore(results).check(run).state, cost)
     emit(report, _planned(report, f"the model in {planned.start.folder}" if planned.start else "a fresh small model"))
 

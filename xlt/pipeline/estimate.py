@@ -129,19 +129,21 @@ def estimate(
     calibration: Calibration | None = None,
     *,
     by_size: bool = False,
+    tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> Estimate:
     """The cost of ``grid``, which is of the tier that says ``plan`` for ``source``.
 
-    Where the data is present and the backbone's tokenizer was fetched or comes with a ``calibration``, the tokens of a
-    sample are counted. Else those of a backbone with XLM-R's vocabulary follow from the recorded lengths of rows. Hours
-    follow from measured rates: recorded ones, and the calibration's. With ``by_size`` those of a model without a rate
-    follow from another model's, in proportion to the weights of their blocks: of the order of what it takes, no more.
+    Where the data is present and the backbone's tokenizer is given, was fetched or comes with a ``calibration``, the
+    tokens of a sample are counted. Else those of a backbone with XLM-R's vocabulary follow from the recorded lengths of
+    rows. Hours follow from measured rates: recorded ones, and the calibration's. With ``by_size`` those of a model
+    without a rate follow from another model's, in proportion to the weights of their blocks: of the order of what it
+    takes, no more.
 
     Raises:
         EnvironmentFault: a recorded rate or length cannot be read.
     """
     name = plan.backbone.name
-    sizes = _Sizes(source, calibration.tokenizer if calibration else _tokenizer(name), _table(name))
+    sizes = _Sizes(source, calibration.tokenizer if calibration else tokenizer or _tokenizer(name), _table(name))
     runs = [_size(spec, sizes) for spec in grid.runs]
     recorded = sorted((artifact_root() / "measured").glob("rate-*.json"))
     known = [read_record(Rate, "measured", path.name) for path in recorded]
