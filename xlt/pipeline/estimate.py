@@ -134,10 +134,9 @@ def estimate(
     """The cost of ``grid``, which is of the tier that says ``plan`` for ``source``.
 
     Where the data is present and the backbone's tokenizer is given, was fetched or comes with a ``calibration``, the
-    tokens of a sample are counted. Else those of a backbone with XLM-R's vocabulary follow from the recorded lengths of
-    rows. Hours follow from measured rates: recorded ones, and the calibration's. With ``by_size`` those of a model
-    without a rate follow from another model's, in proportion to the weights of their blocks: of the order of what it
-    takes, no more.
+    tokens of a sample are counted; else those of XLM-R's vocabulary follow from the recorded lengths of rows. Hours
+    follow from measured rates, recorded and the calibration's. With ``by_size`` those of a model without a rate follow
+    from another's by the weights of their blocks: of the order of what it takes, no more.
 
     Raises:
         EnvironmentFault: a recorded rate or length cannot be read.
