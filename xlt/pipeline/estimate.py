@@ -135,8 +135,7 @@ def estimate(
 
     Where the data is present and the backbone's tokenizer is given, was fetched or comes with a ``calibration``, the
     tokens of a sample are counted; else those of XLM-R's vocabulary follow from the recorded lengths of rows. Hours
-    follow from measured rates, recorded and the calibration's. With ``by_size`` those of a model without a rate follow
-    from another's by the weights of their blocks: of the order of what it takes, no more.
+    follow from measured rates; ``by_size`` those of a model without one from another's, by the weights of their blocks.
 
     Raises:
         EnvironmentFault: a recorded rate or length cannot be read.
