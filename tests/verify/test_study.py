@@ -158,6 +158,27 @@ def test_gains_are_held_against_how_badly_languages_fare() -> None:
     assert found.tests[0].per_seed == pytest.approx({0: -1.0, 1: -1.0})
 
 
+def test_the_numbers_of_seeds_are_what_the_number_over_seeds_is_made_of() -> None:
+    """Without ties the pooled correlation is the mean of the seeds'; what is not given is left out of both."""
+    draw = np.random.default_rng(8)
+    by = {"a": 1.0, "b": 2.0, "c": 3.0, "d": 4.0}
+
+    def one(number: int) -> Observed:
+        clean, lost = draw.normal(50, 5, 4), draw.normal(10, 5, 4)
+        places = [(arm, "udpos", at) for arm in by for at in LANGUAGES]
+        scores, losses = (
+            dict(zip(places, np.repeat(values, len(LANGUAGES)).tolist(), strict=True)) for values in (clean, lost)
+        )
+        wanted.append(float(stats.spearmanr([*by.values()], lost).statistic))
+        return Observed(number, scores, losses, ())
+
+    wanted: list[float] = []
+    test = Analysis(about="", statistic="arms", measure="degradation", by=by, tasks=["udpos"])
+    found = answered([one(number) for number in range(5)], plain=test).tests[0]
+    assert [*found.per_seed.values()] == pytest.approx(wanted)
+    assert found.value == pytest.approx(np.mean(wanted))
+
+
 def test_tasks_are_held_against_how_hard_they_were_in_each_seed() -> None:
     """What a harder task gains lies more where the baseline fares worse, in one seed as in the other."""
     arms = ["a", "b", "c", "d", "e", "f"]

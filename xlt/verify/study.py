@@ -253,8 +253,8 @@ def _found(test: Analysis, tasks: Sequence[str], seen: Sequence[Observed], numbe
     """The number of the test over the seeds that have one, at least two."""
     if test.statistic == "arms":
         by_seed = [each for each in (of_arms(test, tasks, each) for each in seen) if each is not None]
-        x, y, given = (np.concatenate(each) for each in zip(*by_seed, strict=True))
-        data = x, y, given if test.given else None
+        x, y, given = zip(*by_seed, strict=True)
+        data = np.concatenate(x), np.concatenate(y), np.concatenate(given) if test.given else None
         by_arm = bool(test.by_difficulty)
         return _Found(within_seeds(*data), *jackknifed(*data, by_arm=by_arm), permuted_p(*data, by_arm=by_arm))
     found = estimate([*numbers.values()])

@@ -56,8 +56,9 @@ def number_of(test: Analysis, tasks: Sequence[str], seen: Observed) -> float | N
     return None if values is None else within_seeds(*values)
 
 
-def of_arms(test: Analysis, tasks: Sequence[str], seen: Observed) -> tuple[Matrix, Matrix, Matrix] | None:
-    """By arm [1, arms] its number in the test, what that is compared with, and the mean score on clean rows."""
+def of_arms(test: Analysis, tasks: Sequence[str], seen: Observed) -> tuple[Matrix, Matrix, Matrix | None] | None:
+    """By arm [1, arms] its number in the test, what that is compared with, and the mean score on clean rows if that is
+    given."""
     measured = seen.scores if test.measure == "score" else seen.degradations
     numbers = [test.by.get(arm, seen.difficulties.get(arm)) for arm in test.compared]
     values = [mean_of(measured, arm, tasks) for arm in test.compared]
@@ -68,7 +69,7 @@ def of_arms(test: Analysis, tasks: Sequence[str], seen: Observed) -> tuple[Matri
     if None in (*numbers, *values, *clean):
         return None
     number, value, score = (np.array([each], dtype=np.float64) for each in (numbers, values, clean))
-    return number, value, score
+    return number, value, score if test.given else None
 
 
 def _over_languages(test: Analysis, tasks: Sequence[str], seen: Observed) -> float | None:
