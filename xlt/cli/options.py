@@ -90,9 +90,6 @@ DataRoot = Annotated[
     Path | None, "The folder of official task files, for --source files and for tasks that the hub does not carry."
 ]
 Limit = Annotated[int, "Use the first N rows of every split. Default: all."]
-DryRun = Annotated[
-    bool, "Make nothing: print the runs and what they cost, or with --executor slurm what would be submitted."
-]
 Engine = Annotated[
     Literal["auto", "deepspeed", "graph"],
     "Replay each step as one CUDA graph (graph), or make it as DeepSpeed does. auto: graph where a run has one GPU, "
@@ -295,7 +292,9 @@ class ClusterOptions:
         "A parameter of sbatch as KEY=VALUE, such as partition=gpu, or python=COMMAND that starts Python (repeatable).",
     ] = None
     nodes: Annotated[int, "Share each training over N machines, with --executor slurm and --shard."] = 1
-    dry_run: DryRun = False
+    dry_run: Annotated[
+        bool, "Make nothing: print the runs and what they cost, or with --executor slurm what would be submitted."
+    ] = False
 
     def queue(self, engine: EngineOptions, *, shard: bool) -> cluster.Queue | None:
         """The queue that runs are put into, and what each asks for; None where this machine makes them.
