@@ -141,7 +141,8 @@ def test_the_plain_reading_of_tatoeba_is_what_retrieve_gives(
     ]
     assert f"{accuracy:.1f}" in other.out
     without = _retrieve(invoke, "tatoeba", tmp_path, "--model", models[0], "--readings")
-    assert "The encoder has 2 blocks, none is 14" in without.out
+    assert "Sentence vectors are of block 2, the model's last: it has no block 14." in without.out
+    assert without.out.count("as xlt retrieve reads") == 2
 
 
 def test_readings_of_mining_hold_the_f1_of_retrieve(invoke: Invoke, models: list[str], tmp_path: Path) -> None:

@@ -135,10 +135,6 @@ def _shown(report: ReadingsReport, values: list[pipeline.Value]) -> Shown:
     title = f"{found.task}, {count} language{'s' * (count > 1)}: {len(found.readings)} readings"
     second = "off by language" if comparison and comparison.differences else "mean over"
     yield table(("score", second, *way, ""), (_row(value, mining, second) for value in rows), title)
-    if not plain:
-        blocks = found.layers[-1].layer
-        layer = found.backbone.retrieval_layer
-        yield f"The encoder has {blocks} blocks, none is {layer}: --layer N marks the plain reading."
     yield from _comparison(report)
     yield _layers(found, report.before)
     yield from _gains(found, report.before)
