@@ -6,10 +6,12 @@ import fcntl
 import os
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
 import torch
+from torch.utils import cpp_extension
 
 from xlt.runtime import BuildLock, prepare_deepspeed
 
@@ -59,6 +61,20 @@ def test_each_environment_compiles_into_a_folder_of_its_own(monkeypatch: pytest.
         folders.add(os.environ["TORCH_EXTENSIONS_DIR"])
     assert len(folders) == 2
     assert all(Path(folder).is_dir() and Path(folder).is_relative_to(tmp_path) for folder in folders)
+
+
+def test_torch_finds_ninja_where_the_environment_is_not_activated(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As on a machine without a ninja of its own, where `make reproduce` calls .venv/bin/xlt."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
+    with pytest.raises(RuntimeError, match="Ninja is required"):
+        cpp_extension.verify_ninja_availability()
+    prepare_deepspeed()
+    cpp_extension.verify_ninja_availability()
+    prepare_deepspeed()
+    assert os.environ["PATH"] == f"{tmp_path}{os.pathsep}{sysconfig.get_path('scripts')}"
 
 
 def test_torch_builds_although_a_killed_process_left_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

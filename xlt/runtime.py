@@ -8,6 +8,7 @@ import hashlib
 import os
 import shutil
 import socket
+import sysconfig
 import tempfile
 from contextlib import suppress
 from datetime import timedelta
@@ -29,8 +30,8 @@ def device() -> torch.device:
 
 
 def prepare_deepspeed() -> None:
-    """Set what DeepSpeed must find before it is imported: the accelerator, a folder to compile into, and a lock that a
-    killed process gives up.
+    """Set what DeepSpeed must find before it is imported: the accelerator, a folder to compile into, the program ninja,
+    and a lock that a killed process gives up.
 
     torch compiles DeepSpeed's operators on first use and marks a build under way by a file. A process that is killed
     meanwhile leaves the file behind, and every later one waits for it to go, without end.
@@ -38,6 +39,10 @@ def prepare_deepspeed() -> None:
     from torch.utils import cpp_extension
 
     cpp_extension.FileBaton = BuildLock  # type: ignore[attr-defined]
+    # pip puts ninja beside this Python, where torch finds it only if the environment was activated.
+    programs, path = sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)
+    if programs not in path.split(os.pathsep):
+        os.environ["PATH"] = f"{path}{os.pathsep}{programs}"
     if not os.environ.get("TORCH_EXTENSIONS_DIR"):
         # What is compiled names the folder of the packages. In one folder for all, two environments of a user would
         # each compile again what the other has left.
