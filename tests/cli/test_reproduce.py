@@ -10,10 +10,11 @@ from tests.cli.conftest import Invoke
 from tests.hub_home import own_home
 from tests.processes import leash
 from xlt.cli.options import ClusterOptions, EngineOptions
-from xlt.cli.reproduce import _repeated
+from xlt.cli.reproduce import _introduce, _repeated
 from xlt.errors import ExitCode
 from xlt.pipeline.cluster import Queue
 from xlt.pipeline.grid import REPEATED
+from xlt.pipeline.tiers import read_tier
 
 
 def test_what_slurm_would_be_given_is_shown_and_nothing_is_made(
@@ -34,6 +35,23 @@ def test_what_slurm_would_be_given_is_shown_and_nothing_is_made(
     assert [(job["run"], job["after"]) for job in jobs][:2] == [("mlm", ""), ("mnli", "mlm")]
     assert all("#SBATCH --partition=gpu\n" in job["script"] for job in jobs)
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "device"),
+    [
+        ("", "Device: CPU, fp32, through the code that a GPU runs."),
+        ("xlm-roberta-large", "Device: CPU, fp32. xlm-roberta-large takes long without a GPU;"),
+    ],
+)
+def test_the_first_lines_say_which_model_is_trained_and_where(
+    model: str, device: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    _introduce(read_tier("smoke"), "world", [], model, None)
+    said = "".join(capfd.readouterr())
+    assert f"Model: {model or 'a small XLM-R, trained here from its first step (phase 1)'}." in said
+    assert device in said
 
 
 def test_what_decides_how_runs_are_made_is_repeated_and_no_more() -> None:

@@ -179,9 +179,7 @@ def _introduce(
         say(f"Device: {provenance.device_name()}, bf16.")
     elif tier.plan(source).parts:
         say("Device: CPU, fp32.")
-    elif backbone:
-        say(
-            f"Device: CPU, fp32. {backbone} takes long without a GPU; how long: xlt plan --tier {tier.name} --calibrate"
-        )
+    elif named := model or backbone.name:
+        say(f"Device: CPU, fp32. {named} takes long without a GPU; how long: xlt plan --tier {tier.name} --calibrate")
     else:
         say("Device: CPU, fp32, through the code that a GPU runs. XLM-R Large itself: xlt plan --tier core")
