@@ -78,8 +78,6 @@ def test_torch_finds_ninja_where_the_environment_is_not_activated(
 
 
 def test_torch_builds_although_a_killed_process_left_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from torch.utils import cpp_extension
-
     prepare_deepspeed()
     (tmp_path / "lock").touch()
     (tmp_path / "op.cpp").touch()

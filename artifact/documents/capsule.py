@@ -33,6 +33,7 @@ from xlt.pipeline.tiers import read_tier
 from xlt.strict_json import parse_json, reason
 from xlt.verify.judge import recompute
 from xlt.verify.recorded import ReferenceRun, read_references
+from xlt.verify.stored import read_grid
 
 SEED = 2027  # nobody has recorded it: what a run of it gives stands nowhere
 COMMAND = f"xlt reproduce --tier smoke --seed {SEED}"
@@ -116,9 +117,12 @@ def means_of(results: Path) -> dict[str, float]:
     Raises:
         XltError: it is no whole run of ``COMMAND``, or something in it was edited.
     """
+    grid = read_grid(results)
+    if (grid.tier, grid.seed) != ("smoke", SEED):
+        raise DataFault(f"'{results}' holds no run of seed {SEED} of the smoke tier.", fix=COMMAND)
     found = recompute(results, open_source(SourceOptions()))
-    if (found.tier, found.seed) != ("smoke", SEED) or any(run.state != "done" for run in found.runs):
-        raise DataFault(f"'{results}' is no whole run of seed {SEED} of the smoke tier.", fix=COMMAND)
+    if any(run.state != "done" for run in found.runs):
+        raise DataFault(f"The run in '{results}' is not whole.", fix=f"{COMMAND} --results {results}")
     if found.problems:
         raise DataFault(
             f"'{results}' cannot be trusted: {found.problems[0].what}", fix=f"xlt verify --results {results}"

@@ -136,7 +136,8 @@ class Check:
         listed: dict[str, dict[str, str]] = {"pypi": {}, "deb": {}}
         for component in bill["components"]:
             kind = component.get("purl", "").partition("/")[0].removeprefix("pkg:")
-            listed.get(kind, {})[component["name"].lower().replace("_", "-")] = component["version"]
+            if kind in listed:
+                listed[kind][component["name"].lower().replace("_", "-")] = component["version"]
         lock = (PROJECT / "artifact" / "lock" / "cpu.lock").read_text("utf-8")
         locked = dict(re.findall(r"^([\w.-]+)==(\S+)", lock, re.MULTILINE))
         if wrong := {name: listed["pypi"].get(name) for name in locked if listed["pypi"].get(name) != locked[name]}:

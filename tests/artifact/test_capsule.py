@@ -97,7 +97,7 @@ def test_numbers_that_no_run_gave_do_not_count_beside_the_run(
     assert judged(made_up)[0] == 0
     assert "no run was seen, and numbers may be made up" in judged(made_up)[1]
     code, said = judged(made_up, recorded)
-    assert (code, "no whole run of seed 2027" in said) == (4, True)
+    assert (code, "holds no run of seed 2027" in said) == (4, True)
     monkeypatch.setattr(capsule, "SEED", 0)
     code, said = judged(made_up, recorded)
     assert (code, "the capsule does not count" in said) == (1, True)
@@ -106,7 +106,7 @@ def test_numbers_that_no_run_gave_do_not_count_beside_the_run(
         read = made_up | {name: round(run.means[name].value, 1) for name in capsule.ASKED}
         read[capsule.BEST] = max(capsule.COMPARED, key=lambda name: run.means[name].value).partition("/")[0]
         answers.append(judged(read, recorded))
-    # Of the recorded runs of that seed one is the run in the archive; others were made on other processors.
+    # Of the recorded runs of that seed one is that of the archive; the other was made with other numerics.
     assert sorted(code for code, _ in answers) == [0, *[1] * (len(answers) - 1)], answers
 
 
