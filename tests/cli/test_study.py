@@ -145,7 +145,7 @@ def test_a_study_runs_its_seeds_and_answers_and_the_same_command_finds_all_of_it
     assert f"intermediate/{run.name}" in {each["run"] for each in invoke(*verify).document["problems"]}
     (run / "metrics.json").write_text(stored, "utf-8")
     (results / "study.toml").write_text(STUDY, "utf-8")
-    of_all = invoke("verify", "--data-root", str(tiny_files), "--results", str(results))
+    of_all = invoke("report", "--data-root", str(tiny_files), "--results", str(results))
     assert of_all.code == ExitCode.USAGE
     assert "holds a study: each of its 2 seeds is a results folder" in of_all.err
     # Another model than the seeds were made with is refused, and so is what was changed once there are results.
@@ -157,6 +157,48 @@ def test_a_study_runs_its_seeds_and_answers_and_the_same_command_finds_all_of_it
     changed = invoke(*command)
     assert changed.code == ExitCode.USAGE
     assert "is not what it was when the first run" in changed.err
+
+
+def test_the_tests_of_a_study_are_made_anew_where_all_of_its_seeds_are_given(
+    invoke: Invoke, command: list[str], tmp_path: Path, tiny_files: Path
+) -> None:
+    results = tmp_path / "results"
+    asked = ["verify", "--data-root", str(tiny_files), "--recheck", "0", "--json", "--results", str(results)]
+    assert invoke(*command).code == ExitCode.OK
+    path, kept = results / "study.json", results / "study.toml"
+    told = json.loads(whole := path.read_text("utf-8"))
+    same = invoke(*asked)
+    assert same.code == ExitCode.OK, same.err  # the answer was judged
+    assert (same.document["study_answer"], same.document["problems"]) == (told["answer"], [])
+    assert [each["seed"] for each in same.document["further"]] == [1]
+    # Each of these says something that no seed's numbers contradict.
+    edits = {"decision": "above 0", "p": 0.001, "low": None, "expected": "above 0"}
+    for key, value in edits.items():
+        edited = json.loads(whole)
+        assert edited["tests"][0][key] != value
+        edited["tests"][0][key] = value
+        path.write_text(json.dumps(edited), "utf-8")
+        found = invoke(*asked)
+        assert found.code == ExitCode.DEVIATES, key
+        assert [each["where"] for each in found.document["problems"]] == ["study.json"]
+        assert found.document["problems"][0]["what"].startswith(f"For tests.robust.{key} it has {value or 'none'}")
+        assert found.document["study_answer"] == ""
+    path.write_text(json.dumps({**told, "answer": "Supported."}), "utf-8")
+    assert "For answer it has Supported.; the predictions" in invoke(*asked).document["problems"][0]["what"]
+    path.write_text("{}", "utf-8")
+    assert invoke(*asked).document["problems"][0]["what"] == "It cannot be read."
+    # An answer to another hypothesis than that of the project's study is none.
+    kept.write_text(STUDY.replace("below 0", "above 0"), "utf-8")
+    edited = json.loads(whole)
+    edited["tests"][0]["expected"] = "above 0"
+    path.write_text(json.dumps(edited), "utf-8")
+    other = invoke(*asked)
+    assert other.code == ExitCode.INCOMPLETE
+    assert "study: study.toml is not the file of QT that this version has" in other.document["checks"]["not_checked"]
+    kept.write_text(STUDY, "utf-8")
+    path.write_text(whole, "utf-8")
+    # One of its seeds alone answers nothing.
+    assert invoke(*asked[:-1], str(results / "seed-1")).document["study_answer"] == ""
 
 
 def test_a_folder_of_other_runs_is_refused_before_any_work(
@@ -194,6 +236,7 @@ def test_without_data_a_study_names_the_command_that_fetches_all_of_it(
     shutil.copytree(studies, tmp_path / "artifact" / "studies")
     refused = invoke("reproduce", "--study", "Q1", "--tier", "core", "--results", str(tmp_path / "results"))
     assert refused.code == ExitCode.DATA
+    assert not (tmp_path / "results").exists()
     command = "xlt fetch --tier Q1-core --data-root DIR"
     assert f"Fix: {command}\n" in refused.err
     assert invoke("plan", "--study", "Q1", "--tier", "core", "--json").document["fetch"] == command

@@ -108,6 +108,14 @@ def test_copies_of_one_seed_are_refused_whole_or_in_one_training(seeds):
     with pytest.raises(UsageFault, match="copy") as fault:
         join([first, second.model_copy(update={"cells": tuple(cells)})])
     assert run in str(fault.value)
+    # Two trainings that collapsed to the same answer say the same, and are no copies.
+    of_run, one_answer = {(*each.key, each.language) for each in cells if each.run == run}, {"only_answer": "paraphrase"}
+    collapsed = [
+        tuple(each.model_copy(update=one_answer) if (*each.key, each.language) in of_run else each for each in of_seed)
+        for of_seed in (first.cells, cells)
+    ]
+    both = [each.model_copy(update={"cells": new}) for each, new in zip((first, second), collapsed, strict=True)]
+    assert join(both).further
     # What no training is behind is the same with every seed: the baseline's retrieval.
     same = {each.predictions for each in first.cells} & {each.predictions for each in second.cells}
     assert same == {each.predictions for each in first.cells if (each.arm, each.task[:4]) == ("baseline", "bucc")} | {

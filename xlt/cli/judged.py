@@ -37,7 +37,8 @@ def short(verification: judge.Verification, code: str) -> Shown:
     seeds = verification.seeds
     yield from _failing_checks(verification.golden)
     for each in seeds:
-        yield from (f"Seed {each.seed}",) if len(seeds) > 1 and (each.problems or _failing(each)) else ()
+        fails = each.problems or _failing(each) or cells.collapsed_cells(each.cells)
+        yield from (f"Seed {each.seed}",) if len(seeds) > 1 and fails else ()
         yield from _problems(each)  # as they are: what is searched for in them is not to be folded
         failing = [f"{each.verdict}  {_why(each)}" for each in _failing(each)]
         yield from failing[:MOST_FAILURES]
@@ -84,6 +85,8 @@ def _summary(verification: judge.Verification, code: str) -> Shown:
         yield from folded(evidence.summary(verification.golden))
     if verification.paper is None:
         yield from folded(NO_CLAIMS if verification.tier else SINGLE)
+    if verification.study_answer:
+        yield from folded(f"Study: its tests made anew say what study.json says. {verification.study_answer}")
     if verification.nothing_judged:
         yield from folded(f"Nothing was judged (exit code {code}): {verification.nothing_judged}.")
     yield f"Every mean, claim and check: xlt verify --all{IN_RESULTS}"
@@ -126,6 +129,8 @@ def everything(verification: judge.Verification, code: str, *, by_cell: bool = F
         yield evidence.summary(verification.golden)
     if verification.paper is None:
         yield NO_CLAIMS if verification.tier else SINGLE
+    if verification.study_answer:
+        yield f"Study: its tests made anew say what study.json says. {verification.study_answer}"
     if verification.nothing_judged:
         yield f"Nothing was judged (exit code {code}): {verification.nothing_judged}."
 

@@ -39,6 +39,7 @@ COLUMNS = ("test", "number", "95 %", "p", "lies", "expected", "shows from")
 class _Setup(NamedTuple):
     """What all seeds of a study share."""
 
+    study: studies.Study
     form: studies.Form
     tier: tiers.Tier
     named: sources.SourceOptions
@@ -92,7 +93,7 @@ def reproduce_study(
     read_from = spec.SourceSpec(name=source.name, settings=source.settings)
     for seed in form.seeds:
         executor.refuse_another(studies.seed_folder(results, seed), tier.name, read_from, seed, instead)
-    studies.keep(study, results)
+    studies.refuse_changed(study, results)
     say(f"Study {study.name}: {study.question}\nHypothesis: {study.hypothesis}")
     for line in _beforehand(form):
         say(line)
@@ -101,7 +102,7 @@ def reproduce_study(
     builder = partial(
         grid.GridBuilder, tier, source, precision=options.precision(), engine=settings.engine, model=instead
     )
-    setup = _Setup(form, tier, named, source, builder, settings, at_once, repeated, instead)
+    setup = _Setup(study, form, tier, named, source, builder, settings, at_once, repeated, instead)
     seeding.deterministic(True)
     seen = [_seed(setup, seed, results) for seed in form.seeds]
     found = answers.answer(study, size, read_from, seen)
@@ -122,6 +123,7 @@ def _seed(setup: _Setup, seed: int, results: Path) -> study_numbers.Observed:
         )
         with plan.fetching_all(setup.tier.name, setup.named.name, (), setup.instead):
             planned = replace(setup.builder(seed=seed).grid(), options=dict(setup.repeated))
+        studies.keep(setup.study, results)  # after the plan: where data is absent, nothing is written
         make(source=setup.source, source_options=setup.named, parallel_runs=setup.at_once).run_grid(planned)
     made = executor.with_retries(planned, runs)
     noisy: list[answers.Perturbed] = []

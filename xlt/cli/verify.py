@@ -2,6 +2,7 @@
 
 xlt verify
 xlt verify --results results-1 --results results-2 --claim C3
+xlt verify --results results/Q2
 xlt verify --results A --against B
 """
 
@@ -27,7 +28,7 @@ from xlt.numerics import request
 with lazily():
     from xlt import artifact, files
     from xlt.data import source as rows
-    from xlt.pipeline import store, tiers
+    from xlt.pipeline import store, studies, tiers
     from xlt.verify import (
         added,
         checks,
@@ -88,8 +89,8 @@ def verify(
     Claims of the paper are judged over all seeds given. Exit code 0: something was judged and nothing fails; 1: a mean
     or a claim deviates or collapsed, or something was edited; 5: incomplete, or nothing was judged.
     """
-    given = claims.read_given(expected) if expected else None
-    folders = results or [DEFAULT_RESULTS]
+    given_values = claims.read_given(expected) if expected else None
+    folders = [seed for given in results or [DEFAULT_RESULTS] for seed in studies.kept_seeds(given) or [given]]
     if other:
         judging = {"claim": claim, "table": table, "cell": cell, "expected": expected, "record": record, "with": others}
         against.refuse_judging([name for name, value in judging.items() if value])
@@ -101,7 +102,7 @@ def verify(
     compared = golden_checks(_asked_numerics(folders, replay=bool(again.replay)), golden)
     given_runs = [run for path in others or () for run in added.read_added(path, data_root)]
     found, folders = recomputed(folders, data_root, again.again(), given_runs)
-    verification = judge.join(found, given, compared)
+    verification = judge.join(found, given_values, compared)
     if claim or table or cell:
         verification = selection.select(verification, *(names or () for names in (claim, table, cell)))
     for each, folder in zip(found, folders, strict=True) if record else ():
@@ -181,7 +182,8 @@ def recomputed(
             source = stored.source_of(folder, data_root)
             verified = judge.recompute(folder, source, again=again, added=runs)
             verified = _with_perturbed(verified, folder, data_root, again)
-            found.append((study_seed.with_study(verified, folder, data_root), folder))
+            found.append((verified, folder))
+    found = study_seed.with_studies(found, data_root)
     return [each for each, _ in found], [root for _, root in found]
 
 

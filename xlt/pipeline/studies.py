@@ -207,12 +207,11 @@ def read_study(name: str) -> Study:
     return study
 
 
-def keep(study: Study, results: Path) -> None:
-    """Write the study's file into its results folder, before its first run.
+def refuse_changed(study: Study, results: Path) -> bytes:
+    """The study's file, unless the folder holds another study or runs of this one as it was before it was changed.
 
     Raises:
-        UsageFault: the folder holds runs of the study as it was before it was changed.
-        EnvironmentFault: it cannot be written.
+        UsageFault: it does.
     """
     now, path = (artifact_root() / "studies" / f"{study.name}.toml").read_bytes(), results / KEPT
     kept = path.read_bytes() if path.is_file() else now
@@ -228,10 +227,21 @@ def keep(study: Study, results: Path) -> None:
             why=f"Its file differs from {KEPT} there. What is expected, and how it is decided, is fixed beforehand.",
             fix="Restore artifact/studies, or choose another folder: --results DIR",
         )
+    return now
+
+
+def keep(study: Study, results: Path) -> None:
+    """Write the study's file into its results folder, before its first run.
+
+    Raises:
+        UsageFault: see ``refuse_changed``.
+        EnvironmentFault: it cannot be written.
+    """
+    now = refuse_changed(study, results)
     check_writable(results)
     with writable(results):
         results.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, now)
+        write_bytes(results / KEPT, now)
 
 
 def _name_of(kept: bytes) -> str:
@@ -258,13 +268,18 @@ def seed_folder(results: Path, seed: int) -> Path:
     return results / f"seed-{seed}"
 
 
+def kept_seeds(results: Path) -> list[Path]:
+    """The results folders of the seeds that a study's folder holds; none where it is not a study's."""
+    seeds = sorted(results.glob("seed-*"), key=lambda folder: (len(folder.name), folder.name))
+    return seeds if (results / KEPT).is_file() else []
+
+
 def refuse_study(results: Path) -> None:
     """Raise ``UsageFault`` for the folder of a study where that of one seed is asked for."""
-    seeds = sorted(results.glob("seed-*"))
-    if (results / KEPT).is_file() and seeds:
+    if seeds := kept_seeds(results):
         raise UsageFault(
             f"'{results}' holds a study: each of its {len(seeds)} seeds is a results folder.",
-            fix=f"--results {shlex.quote(str(seeds[0]))}; xlt reproduce --study answers the study itself",
+            fix=f"--results {shlex.quote(str(seeds[0]))}; xlt verify takes the study whole",
         )
 
 

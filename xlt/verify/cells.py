@@ -335,6 +335,7 @@ def same_predictions(
         if twin and {cell.run, twin.run} <= {*trained}:
             pairs.setdefault((cell.run, twin.run), []).append((cell, twin))
     for runs, cells in pairs.items():
-        # Where every prediction is right, two seeds may well agree.
-        if all(a.predictions == b.predictions for a, b in cells) and any(a.score < 100 for a, _ in cells):
+        # Where every prediction is right, or all are one answer, two seeds may well agree.
+        telling = any(a.score < 100 and a.only_answer is None for a, _ in cells)
+        if telling and all(a.predictions == b.predictions for a, b in cells):
             yield runs

@@ -129,6 +129,9 @@ class Verification(Frozen):
     """The verdicts on the paper, over all seeds; null where the backbone is one made on the spot."""
     golden: tuple[GoldenCheck, ...] = ()
     """What this machine and this code compute beside what must come out; empty if it was not compared."""
+    study_answer: str = ""
+    """The answer of the study whose seeds these all are, where its tests were made anew and study.json says the same;
+    else empty."""
     further: tuple[Verification, ...] = ()
     """The verifications of other seeds."""
 
@@ -147,7 +150,7 @@ class Verification(Frozen):
         words |= {each.verdict for each in cited}
         for each in self.seeds:
             words |= words_of(each.verdicts, each.overall)
-        if not self.tier or words - {"not verifiable"}:
+        if not self.tier or self.study_answer or words - {"not verifiable"}:
             return ""
         claims = self.paper.claims if self.paper else ()
         return next((each.reason for each in (*self.verdicts, *claims, *cited)), "nothing was scored")
