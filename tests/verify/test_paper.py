@@ -109,7 +109,8 @@ def test_copies_of_one_seed_are_refused_whole_or_in_one_training(seeds):
         join([first, second.model_copy(update={"cells": tuple(cells)})])
     assert run in str(fault.value)
     # Two trainings that collapsed to the same answer say the same, and are no copies.
-    of_run, one_answer = {(*each.key, each.language) for each in cells if each.run == run}, {"only_answer": "paraphrase"}
+    of_run = {(*each.key, each.language) for each in cells if each.run == run}
+    one_answer = {"only_answer": "paraphrase"}
     collapsed = [
         tuple(each.model_copy(update=one_answer) if (*each.key, each.language) in of_run else each for each in of_seed)
         for of_seed in (first.cells, cells)
