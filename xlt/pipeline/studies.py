@@ -231,12 +231,8 @@ def refuse_changed(study: Study, results: Path) -> bytes:
 
 
 def keep(study: Study, results: Path) -> None:
-    """Write the study's file into its results folder, before its first run.
-
-    Raises:
-        UsageFault: see ``refuse_changed``.
-        EnvironmentFault: it cannot be written.
-    """
+    """Write the study's file into its results folder, before its first run; for faults see ``refuse_changed`` and
+    ``files.writable``."""
     now = refuse_changed(study, results)
     check_writable(results)
     with writable(results):
