@@ -244,7 +244,7 @@ def test_without_data_a_study_names_the_command_that_fetches_all_of_it(
     fetched = invoke(*command.removeprefix("xlt ").removesuffix(" --data-root DIR").split(), "--offline")
     assert fetched.code == ExitCode.DATA
     for each in ("cambridgeltl/xcopa", "aps/super_glue", "facebook/xnli", "FacebookAI/xlm-roberta-large"):
-        assert f"{each} is not wholly in the hub's cache" in fetched.err
+        assert each in fetched.err
 
 
 @pytest.mark.parametrize(

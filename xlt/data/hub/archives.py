@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from xlt.data.hub.client import WAITING, FetchProgress, announce, checked_sha256, resume
-from xlt.data.hub.faults import collecting, faults, never_fetched, raise_collected
+from xlt.data.hub.faults import NeverFetched, collecting, faults, raise_collected
 from xlt.data.hub.lock import LockedFile, lock_for_writing, matching, read_lock
 from xlt.data.hub.table import Archive, read_pins, read_table
 from xlt.errors import DataFault, XltError
@@ -56,7 +56,7 @@ def _fetch(want: Archive, root: Path, progress: FetchProgress, *, offline: bool)
     done = root / ".fetched" / f"{name}.files"
     if not done.is_file():
         if offline:
-            raise never_fetched(want.address, f"'{done.name}' is not in the data root's folder .fetched.")
+            raise NeverFetched(want.address)
         archive = done.with_suffix(".part")
         with faults(folder, path=name):
             done.parent.mkdir(parents=True, exist_ok=True)

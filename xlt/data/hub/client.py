@@ -19,7 +19,7 @@ from huggingface_hub.file_download import REGEX_COMMIT_HASH, http_get
 from huggingface_hub.utils.tqdm import tqdm
 from pydantic import BaseModel, Field, NonNegativeInt, ValidationError, field_validator
 
-from xlt.data.hub.faults import NotAListing, collecting, disk_full, faults, never_fetched
+from xlt.data.hub.faults import NeverFetched, NotAListing, collecting, disk_full, faults
 from xlt.data.hub.lock import RepositoryKind, cache_folder, cached
 from xlt.errors import DataFault, XltError
 from xlt.files import locked
@@ -165,7 +165,7 @@ class HubClient:
     def _resume(self, file: RemoteFile) -> None:
         """Downloads one file, from where an earlier attempt broke off."""
         if self.offline:
-            raise never_fetched(file.repository, f"'{file.path}' is absent or damaged.")
+            raise NeverFetched(file.repository, f"'{file.path}' is absent or damaged.")
         url = hf_hub_url(
             file.repository, file.path, repo_type=file.kind, revision=file.revision, endpoint=self._endpoint
         )

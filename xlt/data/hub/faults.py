@@ -21,6 +21,7 @@ from xlt.errors import DataFault, EnvironmentFault, IncompleteFault, XltError
 
 # Of httpx or httpx2, whichever this version of the hub's client is built on.
 HTTPError: type[Exception] = HfHubHTTPError.__bases__[0]
+NOT_HERE = "not wholly here, and the network may not be used"
 
 
 class SeveralFaults(XltError):
@@ -30,11 +31,27 @@ class SeveralFaults(XltError):
         """Names every fault; the exit code is the lowest of theirs."""
         self.faults = faults
         self.exit_code = min(fault.exit_code for fault in faults)
+        alike = [fault.name for fault in faults if isinstance(fault, NeverFetched) and not fault.why]
+        lines = [f"{fault.what} {fault.why}".rstrip() for fault in faults if getattr(fault, "name", "") not in alike]
+        lines += [f"{NOT_HERE.capitalize()}: {', '.join(alike)}."] * bool(alike)
         super().__init__(
             f"{len(faults)} things could not be fetched. All else is here, or the same command fetches it.",
-            why="\n".join(f"- {fault.what} {fault.why}".rstrip() for fault in faults),
+            why="\n".join(f"- {line}" for line in lines),
             fix="\n".join(dict.fromkeys(fault.fix for fault in faults)),
         )
+
+
+class NeverFetched(DataFault):
+    """Something is not here, and the network may not be used."""
+
+    def __init__(self, name: str, why: str = "") -> None:
+        """``name`` is a repository or the address of an archive; ``why`` empty where it was never fetched whole."""
+        super().__init__(
+            f"{name} is {NOT_HERE}.",
+            why=why,
+            fix="xlt fetch without --offline and HF_HUB_OFFLINE, or copy the cache of another machine (HF_HOME).",
+        )
+        self.name = name
 
 
 class NotAListing(Exception):
@@ -81,15 +98,6 @@ def disk_full(why: str) -> EnvironmentFault:
     return EnvironmentFault("The disk is full.", why=why, fix=f"Free space. {_OTHER_DISK} What was downloaded is kept.")
 
 
-def never_fetched(repository: str, why: str) -> DataFault:
-    """Something is not in the cache, and the hub may not be asked."""
-    return DataFault(
-        f"{repository} is not wholly in the hub's cache, and the hub may not be asked.",
-        why=why,
-        fix="xlt fetch without --offline and HF_HUB_OFFLINE, or copy the cache of another machine (HF_HOME).",
-    )
-
-
 _OTHER_DISK = "A folder on another disk: HF_HOME for the hub's cache, --data-root for archives. Repeat the command."
 
 
@@ -121,7 +129,7 @@ def _fault(error: Exception, endpoint: str, page: str, revision: str, path: str)
             fix = "Wait some minutes and repeat the command. The limit is higher with a token of yours in HF_TOKEN."
             return IncompleteFault(f"{endpoint} was asked too much at a time.", why=why, fix=fix)
         case OfflineModeIsEnabled():
-            return never_fetched(repository, why)
+            return NeverFetched(repository, why)
         case OSError(errno=errno.ENOSPC | errno.EDQUOT):
             return disk_full(f"It ran full while '{path}' of {repository} was written.")
         case OSError(errno=int()) if not isinstance(error, HTTPError):

@@ -12,7 +12,7 @@ from huggingface_hub import constants
 from safetensors import SafetensorError, safe_open
 
 from xlt.data.hub.client import Digests, FetchProgress, HubClient, RemoteFile, announce
-from xlt.data.hub.faults import collecting, faults, never_fetched, raise_collected
+from xlt.data.hub.faults import NeverFetched, collecting, faults, raise_collected
 from xlt.data.hub.lock import (
     LockedFile,
     LockedRepository,
@@ -147,7 +147,7 @@ def _files(hub: HubClient, want: Wanted, collected: list[XltError]) -> list[Remo
     known = {path: (file.size, file.sha256) for path, file in locked.files.items()} if locked else {}
     if not all(matching(known, pattern) for pattern in want.patterns):
         if hub.offline:
-            raise never_fetched(want.repository, "data.lock does not name all its files: they were never fetched.")
+            raise NeverFetched(want.repository)
         revision, listed = hub.listing(want.kind, want.repository, revision, "" if locked else want.branch)
         known = listed | known
     # The digests in artifact/hub.toml are those of the pinned commit only.
