@@ -14,5 +14,10 @@ def printable(text: str, keep: str = "") -> str:
     return "".join(each if each.isprintable() or each in keep else _escape(each) for each in text)
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 run``, ``2 runs``: a number of things whose name gets an s."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 def _escape(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")

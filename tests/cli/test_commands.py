@@ -388,7 +388,7 @@ def test_single_runs_are_verified_and_reported(invoke: Invoke, results: Path, ti
     assert "Single runs on the source" in page
     assert "not checked: predictions: the stored models were not asked again" in page
     alone = invoke("verify", "--results", str(folders[0]), "--data-root", str(tiny_files))
-    assert (alone.code, "1 of 1 cells predicted again" in " ".join(alone.out.split())) == (ExitCode.OK, True)
+    assert (alone.code, "1 of 1 cell predicted again" in " ".join(alone.out.split())) == (ExitCode.OK, True)
     refused = invoke("report", "--results", str(folders[0]), "--data-root", str(tiny_files))
     assert refused.code == ExitCode.USAGE
     log = folders[0] / "log.jsonl"

@@ -97,9 +97,9 @@ def test_it_tells_licence_size_disk_and_result(invoke: Invoke, hub: Hub) -> None
     for part in (
         "licence OANC",
         "A note on the data.",
-        "To download: 1 files",
+        "To download: 1 file,",
         "Free on the disk",
-        f"at {SHA}: 1 files",
+        f"at {SHA}: 1 file,",
     ):
         assert part in outcome.out, part
     again = invoke("fetch", "mnli", "--offline")

@@ -100,7 +100,7 @@ def test_languages_that_are_left_out_are_missed(results: Results):
         (results.run(name) / "predictions" / f"{lacking.replace('/', '.')}.jsonl.gz").unlink()
         results.seal(name)
     found, problems = found_in(results)
-    assert problems == [("gold", "The run was not scored on 1 cells that the source has: xnli.test.qaf.")] * 2
+    assert problems == [("gold", "The run was not scored on 1 cell that the source has: xnli.test.qaf.")] * 2
     assert found.exit_code == ExitCode.DATA
 
 

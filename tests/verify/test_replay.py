@@ -227,7 +227,7 @@ def test_models_that_were_left_out_are_told_by_their_hashes_on_the_same_platform
     assert done.of == 3
     assert found.checks is not None
     assert any(
-        "training of 1 runs, not made again: their models were left out" in line for line in found.checks.not_checked
+        "training of 1 run, not made again: their models were left out" in line for line in found.checks.not_checked
     )
 
 

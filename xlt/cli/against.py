@@ -9,6 +9,7 @@ from xlt.cli.judged import folded
 from xlt.cli.lazy import lazily
 from xlt.cli.output import Shown, table
 from xlt.errors import UsageFault
+from xlt.printable import counted
 
 with lazily():
     from xlt.verify import against
@@ -36,7 +37,7 @@ def shown(found: against.Against, here: Sequence[Path], there: Sequence[Path], *
         for side in sides:
             what = f"tier {side.tier}" if side.tier else "single runs"
             place = folders[0] if len(folders) == 1 else "…"
-            yield f"{name}: {place} ({what}, source {side.source}, seed {side.seed}, {side.runs} runs whole)"
+            yield f"{name}: {place} ({what}, source {side.source}, seed {side.seed}, {counted(side.runs, 'run')} whole)"
     if listed := [each for each in found.means if every or not each.same_predictions]:
         yield table(("arm", "task", "A", "B", "A - B", "95 %", "predictions"), map(_row, listed))
     yield from folded(_counted(found.means))
@@ -72,7 +73,7 @@ def _settings(settings: Sequence[against.Setting]) -> Iterator[str]:
     if not settings:
         yield "Made alike: no setting of a run, and nothing of where they were made, differs."
     for each in settings[:MOST_SETTINGS]:
-        runs = f" ({each.runs} runs)" if each.runs else ""
+        runs = f" ({counted(each.runs, 'run')})" if each.runs else ""
         yield from folded(f"Differs: {each.what}: A {each.here or '–'}, B {each.there or '–'}{runs}")
     if len(settings) > MOST_SETTINGS:
         yield f"({len(settings) - MOST_SETTINGS} more: --json)"

@@ -20,6 +20,7 @@ from xlt.cli import options
 from xlt.cli.lazy import lazily
 from xlt.cli.output import Shown, emit, say
 from xlt.errors import UsageFault, XltError
+from xlt.printable import counted
 from xlt.tasks.catalogue import MASKED_LM, get_task
 from xlt.tasks.record import Task
 
@@ -119,6 +120,6 @@ def _by_origin(tasks: list[Task], asked: set[str], data_root: Path | None) -> tu
 def _fetched(result: Fetched) -> Shown:
     for each in result.repositories:
         size = progress.size(each.bytes)
-        yield f"{each.repository} at {each.revision}: {each.files} files, {size}, as data.lock says"
+        yield f"{each.repository} at {each.revision}: {counted(each.files, 'file')}, {size}, as data.lock says"
     for address, files in result.archives.items():
-        yield f"{address}: {len(files)} files in the data root"
+        yield f"{address}: {counted(len(files), 'file')} in the data root"

@@ -10,6 +10,7 @@ from xlt.cli.evaluate import degradation_table
 from xlt.cli.lazy import lazily
 from xlt.cli.output import Shown
 from xlt.cli.output import table as table_of
+from xlt.printable import counted
 from xlt.tasks.catalogue import get_task
 from xlt.tasks.record import ENGLISH
 
@@ -66,7 +67,8 @@ def _summary(verification: judge.Verification, code: str) -> Shown:
         whole = sum(run.state == "done" for run in each.runs)
         # Of single runs there may be several sources.
         settings = "" if each.tier else "".join(f", {name} {value}" for name, value in each.source.settings.items())
-        yield f"{what}, source {each.source.name}{settings}, seed {each.seed}: {whole} of {len(each.runs)} runs whole."
+        runs = counted(len(each.runs), "run")
+        yield f"{what}, source {each.source.name}{settings}, seed {each.seed}: {whole} of {runs} whole."
         yield from [f"Verdicts: {each.summary}."] if each.summary else ()
         if each.overall and each.overall.verdict != "exact":
             yield from folded(f"All means together: {each.overall.verdict}: {each.overall.reason}.")

@@ -13,7 +13,7 @@ from rich import progress as bars
 
 from xlt.cli.lazy import lazily
 from xlt.cli.output import console, say, settings
-from xlt.printable import printable
+from xlt.printable import counted, printable
 
 with lazily():
     from xlt.pipeline import spec as specs
@@ -104,7 +104,7 @@ class RunBars(Display):
         self._total = sum(not check.ended for _, check in runs)
         diverged = sum(check.state == "diverged" for _, check in runs)
         gone = f", {diverged} diverged" if diverged else ""
-        say(f"{len(runs)} runs: {len(runs) - self._total - diverged} done{gone}, {self._total} to do.")
+        say(f"{counted(len(runs), 'run')}: {len(runs) - self._total - diverged} done{gone}, {self._total} to do.")
         for spec, check in runs:
             if check.state == "damaged":
                 say(f"  {spec.folder} is damaged and will be made again: {check.problem}")
@@ -174,7 +174,7 @@ class DownloadBars(Display):
         """Say how much will be downloaded, and how much room there is."""
         say(f"Files: {files} needed, {here} of them here and unchanged.")
         if here < files:
-            say(f"To download: {files - here} files, {size(missing)}. Free on the disk: {size(free)}.")
+            say(f"To download: {counted(files - here, 'file')}, {size(missing)}. Free on the disk: {size(free)}.")
         self.progress.reset(self._bar, total=missing)
 
     def start(self, name: str, missing: int) -> None:

@@ -23,6 +23,7 @@ from xlt.cli.output import emit, say
 from xlt.cli.study import refuse_options_of_a_tier, reproduce_study
 from xlt.errors import UsageFault
 from xlt.numerics import request
+from xlt.printable import counted
 
 with lazily():
     import torch
@@ -106,7 +107,7 @@ def _make(planned: grid.Grid, made_by: Callable[..., executor.Executor], began: 
         say(f"{folder}: {why}.")
     failed = f" ({len(done.failed)} of all collapsed or diverged)" if done.failed else ""
     took = f"after {progress.clock(time.monotonic() - began)} minutes"
-    say(f"{done.made} runs made and {done.found} found complete{failed}, {took}. Now they are verified.")
+    say(f"{counted(done.made, 'run')} made and {done.found} found complete{failed}, {took}. Now they are verified.")
 
 
 def _golden(described: tiers.Tier, golden: verify.Golden) -> list[evidence.GoldenCheck]:

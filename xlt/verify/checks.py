@@ -11,6 +11,7 @@ from xlt.data.source import Source
 from xlt.errors import UsageFault
 from xlt.frozen import Frozen
 from xlt.pipeline.store import SPEC, RunStore
+from xlt.printable import counted
 from xlt.verify.cells import Recomputed, copied_predictions
 from xlt.verify.singles import perturbed_grids
 from xlt.verify.stored import GridFile, Problem, StoredRun
@@ -117,8 +118,8 @@ def check_deeper(
     whole = sum(run.state == "done" for run in runs)
     notes = _Notes(
         checked=[
-            f"files: size and SHA-256 of every file that is here, of {whole} of {len(runs)} runs",
-            f"scores: {len(recomputed.cells)} cells computed anew from predictions and gold labels",
+            f"files: size and SHA-256 of every file that is here, of {whole} of {counted(len(runs), 'run')}",
+            f"scores: {counted(len(recomputed.cells), 'cell')} computed anew from predictions and gold labels",
             *_weights(runs),
         ],
         left_out=[*_beside(store, grid), *_unchained(runs)],
@@ -174,7 +175,7 @@ def _check_with_torch(
         drawn = "" if done.rows is None else f", at most {done.rows} rows of each"
         drawn += "" if done.seed is None else f", drawn with --recheck-seed {done.seed}"
         notes.checked.append(
-            f"predictions: {done.cells} of {done.of} cells predicted again from the stored models{drawn}; "
+            f"predictions: {done.cells} of {counted(done.of, 'cell')} predicted again from the stored models{drawn}; "
             f"{done.agreement:.2f} % of {done.predictions} agree"
         )
     if done and trained:
@@ -187,7 +188,7 @@ def _check_with_torch(
             why = "their weights before or after are not here, or they have dropout or are of bf16"
             notes.left_out.append(f"losses of {trained - count} trainings: {why}")
     if absent := sum(len(run.cells) for run in runs) - (done.of if done else 0):
-        notes.left_out.append(f"predictions of {absent} cells: the model that made them is not here")
+        notes.left_out.append(f"predictions of {counted(absent, 'cell')}: the model that made them is not here")
 
 
 def _replay(

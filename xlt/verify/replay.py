@@ -25,6 +25,7 @@ from xlt.pipeline.resume import KEPT
 from xlt.pipeline.spec import RunSpec
 from xlt.pipeline.store import Provenance, RunStore, describe, listed_digests, listed_weights, weight_digests
 from xlt.pipeline.training import load_model, train_run
+from xlt.printable import counted
 from xlt.runtime import start_process_group
 from xlt.stopping import stop_request
 from xlt.strict_json import read_json, reason
@@ -110,7 +111,7 @@ def replay(
             left_out[why] = left_out.get(why, 0) + 1
         else:
             stretches += stretches_of(store, run)
-    words = [f"training of {number} runs, not made again: {why}" for why, number in left_out.items()]
+    words = [f"training of {counted(number, 'run')}, not made again: {why}" for why, number in left_out.items()]
     if not stretches:
         return None, problems, words
     drawn = sorted(Random(seed).sample(range(len(stretches)), min(count, len(stretches))))
@@ -146,10 +147,10 @@ def _cost(chosen: Sequence[Stretch]) -> str:
     """How many steps they have, and what is known of their time, in words."""
     steps, seconds = sum(each.end - each.begin for each in chosen), sum(each.seconds for each in chosen)
     if math.isnan(seconds):
-        return f"{steps} steps"
+        return counted(steps, "step")
     timed = all(each.run.provenance and each.run.provenance.seconds_per_step is not None for each in chosen)
     share = "loading and compilation not counted" if timed else "with their part of loading and compilation"
-    return f"{steps} steps: {math.ceil(seconds)} seconds where they were made, {share}"
+    return f"{counted(steps, 'step')}: {math.ceil(seconds)} seconds where they were made, {share}"
 
 
 def stretches_of(store: RunStore, run: StoredRun) -> Iterator[Stretch]:

@@ -12,6 +12,7 @@ from xlt.pipeline.checkpoint import pinned
 from xlt.pipeline.grid import GridBuilder
 from xlt.pipeline.spec import Backbone, RunSpec
 from xlt.pipeline.tiers import Tier, read_tier, tier_names
+from xlt.printable import counted
 from xlt.tasks.catalogue import get_task
 from xlt.tasks.record import Split
 from xlt.verify.cells import MeanKey
@@ -80,7 +81,7 @@ def smaller_runs(grid: GridFile, source: Source, runs: Sequence[StoredRun]) -> I
                 lacking += [".".join(cell) for cell in cells if cell not in run.cells]
         if lacking:
             named = ", ".join(lacking[:5]) + (", …" if len(lacking) > 5 else "")
-            what = f"The run was not scored on {len(lacking)} cells that the source has: {named}."
+            what = f"The run was not scored on {counted(len(lacking), 'cell')} that the source has: {named}."
             yield Problem(kind="gold", run=run.entry.folder, where="spec.json", what=what, fix=grid.command)
 
 
