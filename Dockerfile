@@ -4,7 +4,7 @@
 # No CUDA base: torch, FAISS and Triton bring CUDA's libraries and ptxas as packages, the container toolkit the driver.
 # Another base: any Debian or Ubuntu image with Python 3.11 or newer. What a name stands for changes with time, a digest
 # does not; `docker buildx imagetools inspect python:3.12-slim-bookworm` tells today's:
-#   docker build --build-arg BASE=python:3.12-slim-bookworm@sha256:... .
+#   docker build --build-arg BASE=python:3.12-slim-bookworm@sha256:... --build-arg COMMIT=$(git rev-parse HEAD) .
 ARG BASE=python:3.12-slim-bookworm
 ARG VARIANT=gpu
 
@@ -17,6 +17,8 @@ RUN --mount=type=bind,source=artifact/image,target=/steps \
 
 FROM base AS packages
 ARG VARIANT
+# For VARIANT=cpu: the index of CPU builds that torch's installation page names. Without it torch comes for CUDA, 2.7 GB.
+ARG PIP_EXTRA_INDEX_URL=
 ENV PIP_CACHE_DIR=/var/cache/pip PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
 COPY artifact/lock artifact/lock

@@ -47,11 +47,11 @@ help: ## list the targets
 
 install: $(VENV)/.installed ## make .venv: torch, the locked dependencies, xlt
 
-$(VENV)/.installed: $(LOCKS)/build.lock $(LOCKS)/torch-cpu.lock $(LOCKS)/cpu.lock pyproject.toml
+$(VENV)/.installed: $(wildcard $(LOCKS)/*.sh) $(addprefix $(LOCKS)/,build.lock torch-cpu.lock cpu.lock gpu.lock) pyproject.toml
 	@command -v $(PYTHON) >/dev/null || \
 	  { echo "$(PYTHON) was not found; on Debian or Ubuntu: apt-get install python3-venv python3-dev g++ make" >&2; exit 1; }
 	@$(PYTHON) -c "$$PREREQUISITES"
-	@echo "Installing into $(VENV) what $(LOCKS) holds, about two minutes ..."
+	@echo "Installing into $(VENV) what $(LOCKS) holds, about two minutes, longer where torch comes for CUDA ..."
 	@$(PYTHON) -m venv $(VENV)
 	@$(LOCKED) cpu
 	@$(PIP) install --quiet --no-deps --no-build-isolation $(PACKAGE)
@@ -138,7 +138,7 @@ lock: ## resolve artifact/lock/*.in again; keeps what still fits, ARGS=--upgrade
 # COMMIT as xlt names it: with +changes if files differ from it. SOURCE is where you publish this project, for the labels.
 image image-cpu: COMMIT = $(shell git describe --always --abbrev=40 --exclude='*' --dirty=+changes 2>/dev/null)
 image image-cpu: BUILD = $(DOCKER) build $(if $(BASE),--build-arg BASE=$(BASE)) --build-arg COMMIT=$(COMMIT) \
-	--build-arg CREATED=$(shell date -u +%Y-%m-%dT%H:%M:%SZ) \
+	$(if $(PIP_EXTRA_INDEX_URL),--build-arg PIP_EXTRA_INDEX_URL) --build-arg CREATED=$(shell date -u +%Y-%m-%dT%H:%M:%SZ) \
 	$(if $(SOURCE),--label org.opencontainers.image.source=$(SOURCE) --label org.opencontainers.image.documentation=$(SOURCE))
 image: image-cpu ## build the container images, xlt:latest for a GPU and xlt:cpu; BASE=IMAGE@sha256:DIGEST; DOCKER=podman
 	$(BUILD) --build-arg VARIANT=gpu --tag xlt:gpu --tag xlt:latest $(ARGS) .

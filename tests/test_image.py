@@ -75,6 +75,7 @@ def test_base_variant_and_what_labels_say_are_build_arguments() -> None:
     assert defaults == {
         "BASE": defaults["BASE"],
         "VARIANT": "gpu",
+        "PIP_EXTRA_INDEX_URL": "",
         "VERSION": __version__,
         "COMMIT": "",
         "CREATED": "",

@@ -151,9 +151,10 @@ def claims() -> list[dict[str, Any]]:
     rows = []
     for claim in (each for each in read_claims().claims if not each.measured_by):  # the others are anchors
         tier, seeds = claim.tiers[0], range(claim.seeds)
-        made = f"xlt reproduce --tier {tier} --seed $n --results results-$n"
+        made = f"xlt reproduce --tier {tier} --data-root DIR --seed $n --results results-$n"
         loop = f"for n in {' '.join(map(str, seeds))}; do {made}; done" if len(seeds) > 1 else made.replace("$n", "0")
-        judged = f"xlt verify {' '.join(f'--results results-{seed}' for seed in seeds)} --claim {claim.id}"
+        folders = " ".join(f"--results results-{seed}" for seed in seeds)
+        judged = f"xlt verify --data-root DIR {folders} --claim {claim.id}"
         trained = read_tier(tier).plan("hub").arms
         tables = [table for table in read_literature().tables if table.name in claim.tables]
         row: dict[str, Any] = {"claim": claim, "commands": (loop, judged), "expected": _expected(claim, tables)}

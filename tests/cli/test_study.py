@@ -172,7 +172,7 @@ def test_the_tests_of_a_study_are_made_anew_where_all_of_its_seeds_are_given(
     assert (same.document["study_answer"], same.document["problems"]) == (told["answer"], [])
     assert [each["seed"] for each in same.document["further"]] == [1]
     # Each of these says something that no seed's numbers contradict.
-    edits = {"decision": "above 0", "p": 0.001, "low": None, "expected": "above 0"}
+    edits = {"decision": "above 0", "p": 0.001}
     for key, value in edits.items():
         edited = json.loads(whole)
         assert edited["tests"][0][key] != value
@@ -181,11 +181,18 @@ def test_the_tests_of_a_study_are_made_anew_where_all_of_its_seeds_are_given(
         found = invoke(*asked)
         assert found.code == ExitCode.DEVIATES, key
         assert [each["where"] for each in found.document["problems"]] == ["study.json"]
-        assert found.document["problems"][0]["what"].startswith(f"For tests.robust.{key} it has {value or 'none'}")
+        assert found.document["problems"][0]["what"].startswith(f"For tests.0 (robust).{key} it has {value}")
         assert found.document["study_answer"] == ""
     path.write_text(json.dumps({**told, "answer": "Supported."}), "utf-8")
     assert "For answer it has Supported.; the predictions" in invoke(*asked).document["problems"][0]["what"]
-    path.write_text("{}", "utf-8")
+    twice = json.loads(whole)
+    twice["tests"].insert(0, {**twice["tests"][0], "decision": "below 0", "about": "another"})
+    path.write_text(json.dumps(twice), "utf-8")
+    assert any("tests.0 (robust).about it has another" in each["what"] for each in invoke(*asked).document["problems"])
+    path.write_text(json.dumps({**told, "problems": ["seed 0: nothing is right"]}), "utf-8")
+    (problem,) = invoke(*asked).document["problems"]
+    assert problem["what"] == "It names problems where there are none: seed 0: nothing is right"
+    path.write_text(whole.replace('"answer"', '"answer": "Supported.", "answer"', 1), "utf-8")
     assert invoke(*asked).document["problems"][0]["what"] == "It cannot be read."
     # An answer to another hypothesis than that of the project's study is none.
     kept.write_text(STUDY.replace("below 0", "above 0"), "utf-8")
@@ -194,11 +201,34 @@ def test_the_tests_of_a_study_are_made_anew_where_all_of_its_seeds_are_given(
     path.write_text(json.dumps(edited), "utf-8")
     other = invoke(*asked)
     assert other.code == ExitCode.INCOMPLETE
-    assert "study: study.toml is not the file of QT that this version has" in other.document["checks"]["not_checked"]
+    why = "the answer of the study, since study.toml does not ask what QT of this version asks"
+    assert why in other.document["checks"]["not_checked"]
+    # What cannot be said may be put otherwise later: it decides nothing.
+    kept.write_text(STUDY.replace("a few steps", "few steps"), "utf-8")
+    path.write_text(json.dumps({**told, "cannot_say": ["Anything: these are few steps."]}), "utf-8")
+    assert invoke(*asked).code == ExitCode.OK
+    # Runs that were not made as the study says are told, as those of a tier are.
+    of_project = tmp_path / "artifact" / "studies" / "QT.toml"
+    faster = STUDY.replace("[forms.tiny.arms]", "recipes = { squad = { learning_rate = 0.0123 } }\n[forms.tiny.arms]")
+    for each in (of_project, kept):
+        each.write_text(faster, "utf-8")
+    path.write_text(whole, "utf-8")
+    mislabelled = invoke(*asked)
+    assert mislabelled.code == ExitCode.DEVIATES
+    assert any(
+        "not made as the tier 'QT-tiny' says" in each for each in mislabelled.document["tier_mismatches"].values()
+    )
+    of_project.write_text(STUDY, "utf-8")
     kept.write_text(STUDY, "utf-8")
     path.write_text(whole, "utf-8")
     # One of its seeds alone answers nothing.
-    assert invoke(*asked[:-1], str(results / "seed-1")).document["study_answer"] == ""
+    alone = invoke(*asked[:-1], str(results / "seed-1"))
+    assert (alone.code, alone.document["study_answer"]) == (ExitCode.INCOMPLETE, "")
+    assert any("need all of its seeds, also 0: --results" in each for each in alone.document["checks"]["not_checked"])
+    assert alone.document["command"].startswith("xlt reproduce --study QT --tier tiny --source files")
+    # Nor is anything else that lies there one of its seeds.
+    (results / "seed-0-old").mkdir()
+    assert invoke(*asked).code == ExitCode.OK
 
 
 def test_a_folder_of_other_runs_is_refused_before_any_work(

@@ -18,7 +18,7 @@ with lazily():
     from rich import table as rich_table
 
     from xlt.evaluate import metrics
-    from xlt.verify import cells, comparison, evidence, judge, looks, paper, tables, verdicts
+    from xlt.verify import cells, comparison, evidence, judge, looks, paper, robustness, tables, verdicts
 
 MOST_PROBLEMS = 5
 MOST_FAILURES = 10
@@ -48,7 +48,8 @@ def short(verification: judge.Verification, code: str) -> Shown:
     yield from _claims_in_short(verification.paper) if verification.paper else ()
     for each in seeds:
         yield from _scores(each, by_cell=False) if verification.nothing_judged or not verification.tier else ()
-        yield from [degradation_table(each.robustness)] if each.robustness else ()
+        lost = [one for one in each.robustness if one.language == robustness.MEAN] or each.robustness
+        yield from [degradation_table(lost)] if lost else ()
     yield from _summary(verification, code)
 
 

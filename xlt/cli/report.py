@@ -15,7 +15,7 @@ import typer
 from xlt.cli.lazy import lazily
 from xlt.cli.options import DEFAULT_RESULTS, AgainOptions, DataRoot, Folders
 from xlt.cli.output import emit
-from xlt.cli.verify import recomputed
+from xlt.cli.verify import Golden, asked_numerics, golden_checks, recomputed
 from xlt.errors import UsageFault
 
 with lazily():
@@ -51,6 +51,7 @@ def report(
         typer.Option("--ship", metavar="FILE", help="Pack all that verify needs, without models and texts: x.tar.gz"),
     ] = None,
     again: AgainOptions,
+    golden: Golden = None,
 ) -> None:
     """Write the report below the (first) results folder: a page for people; report.json, cells.csv and an RO-Crate.
 
@@ -67,8 +68,9 @@ def report(
         files.check_writable_file(ship, "--ship", "the archive")
     if folders[0].is_dir():  # without it there is nothing to report
         files.check_writable(folders[0] / "report")
+    compared = golden_checks(asked_numerics(folders, replay=bool(again.replay)), golden)
     found, folders = recomputed(folders, data_root, again.again())
-    verification = judge.join(found)
+    verification = judge.join(found, golden=compared)
     page = reports.write_report(verification, *folders)
     if ship:
         export.ship(verification, tuple(folders), ship)

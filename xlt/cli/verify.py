@@ -90,8 +90,9 @@ def verify(
     or a claim deviates or collapsed, or something was edited; 5: incomplete, or nothing was judged.
     """
     given_values = claims.read_given(expected) if expected else None
-    folders = [seed for given in results or [DEFAULT_RESULTS] for seed in studies.kept_seeds(given) or [given]]
+    folders = _with_seeds(results or [DEFAULT_RESULTS])
     if other:
+        other = _with_seeds(other)
         judging = {"claim": claim, "table": table, "cell": cell, "expected": expected, "record": record, "with": others}
         against.refuse_judging([name for name, value in judging.items() if value])
         for folder in (*folders, *other):
@@ -99,7 +100,7 @@ def verify(
         compared_folders(folders, other, data_root, every=every)
         return
     _refuse_in_time(folders, cell or (), others or (), record=record, of_paper=bool(claim or table))
-    compared = golden_checks(_asked_numerics(folders, replay=bool(again.replay)), golden)
+    compared = golden_checks(asked_numerics(folders, replay=bool(again.replay)), golden)
     given_runs = [run for path in others or () for run in added.read_added(path, data_root)]
     found, folders = recomputed(folders, data_root, again.again(), given_runs)
     verification = judge.join(found, given_values, compared)
@@ -114,6 +115,11 @@ def verify(
     for path in recorded:
         say(f"Recorded as artifact/{path.relative_to(artifact.artifact_root())}")
     raise typer.Exit(verification.exit_code)
+
+
+def _with_seeds(given: Sequence[Path]) -> list[Path]:
+    """The folders with those of its seeds in the place of a study's."""
+    return [seed for folder in given for seed in studies.kept_seeds(folder) or [folder]]
 
 
 def _refuse_in_time(
@@ -133,7 +139,7 @@ def _refuse_in_time(
         selection.check_tasks(cells, (task for folder in folders for task in singles.tasks_in(folder)))
 
 
-def _asked_numerics(folders: Sequence[Path], *, replay: bool) -> list[tiers.Tier]:
+def asked_numerics(folders: Sequence[Path], *, replay: bool) -> list[tiers.Tier]:
     """The project's tiers that the folders are of. Before torch is loaded, their numerics are asked for."""
     of_tiers = [folder for folder in folders if not singles.single_grids(folder)[1]]
     names = {stored.read_grid(folder).tier for folder in of_tiers} & {*tiers.tier_names()}

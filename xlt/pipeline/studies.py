@@ -266,7 +266,8 @@ def seed_folder(results: Path, seed: int) -> Path:
 
 def kept_seeds(results: Path) -> list[Path]:
     """The results folders of the seeds that a study's folder holds; none where it is not a study's."""
-    seeds = sorted(results.glob("seed-*"), key=lambda folder: (len(folder.name), folder.name))
+    seeds = [folder for folder in results.glob("seed-*") if folder.is_dir() and folder.name[5:].isdecimal()]
+    seeds.sort(key=lambda folder: int(folder.name[5:]))
     return seeds if (results / KEPT).is_file() else []
 
 

@@ -132,6 +132,8 @@ class Verification(Frozen):
     study_answer: str = ""
     """The answer of the study whose seeds these all are, where its tests were made anew and study.json says the same;
     else empty."""
+    study_left_out: tuple[str, ...] = ()
+    """Models whose scores are no result, which that answer leaves out, and why."""
     further: tuple[Verification, ...] = ()
     """The verifications of other seeds."""
 
@@ -289,7 +291,8 @@ def join(
 
 
 def with_code(verification: Verification, code: int) -> Verification:
-    """The verification with its exit code; success is none where nothing was judged."""
+    """The verification with its exit code; success is none where nothing was judged, or a study left models out."""
+    code = worst_code({code, ExitCode.DEVIATES}) if verification.study_left_out else code
     verification = verification.model_copy(update={"exit_code": code})
     if code == ExitCode.OK and verification.nothing_judged:
         return verification.model_copy(update={"exit_code": int(ExitCode.INCOMPLETE)})

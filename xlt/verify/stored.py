@@ -33,7 +33,7 @@ from xlt.pipeline.store import (
     read_provenance,
     read_spec,
 )
-from xlt.pipeline.studies import refuse_study
+from xlt.pipeline.studies import refuse_study, study_names
 from xlt.pipeline.tiers import read_tier, tier_names
 from xlt.printable import printable
 from xlt.strict_json import read_json
@@ -151,6 +151,8 @@ class GridFile(Frozen):
         """The command that made the results and that resumes them; DIR stands for the results folder."""
         if not self.tier:
             return "xlt train, xlt evaluate or xlt retrieve, as spec.json says"
+        study, _, size = self.tier.partition("-")
+        of_study = self.tier not in tier_names() and study in study_names()
         tier = self.tier if self.tier in tier_names() else f"{self.tier}.toml"
         seed = f" --seed {self.seed}" if self.seed else ""
         limit = self.source.settings.get("limit")
@@ -162,6 +164,9 @@ class GridFile(Frozen):
         given = "".join(f" --{name}{value and f' {value}'}" for name, value in self.options.items())
         given += " --slurm KEY=VALUE" if "executor" in self.options else ""
         given += own.option({key for run in self.runs for key in (*run.train, *run.evaluate)})
+        if of_study:  # which has its own seeds, in a folder above these results
+            named = f"--study {shlex.quote(study)} --tier {shlex.quote(size)}"
+            return f"xlt reproduce {named}{source}{limited}{model}{given} --results STUDY"
         return f"xlt reproduce --tier {shlex.quote(tier)}{seed}{source}{limited}{model}{self._parts}{given}{IN_RESULTS}"
 
     @property

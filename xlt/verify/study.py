@@ -210,7 +210,7 @@ def answer(study: Study, tier: str, source: SourceSpec, seen: Sequence[Observed]
         question=study.question,
         hypothesis=study.hypothesis,
         decision_rule=study.decision,
-        answer=_in_words(tests),
+        answer=_in_words(tests, len(seen)),
         tests=tests,
         arms=list(_arm_rows(form, seen)),
         difficulties=_by_arm({each.seed: difficulties_of(form, each) for each in seen}),
@@ -291,18 +291,21 @@ def _smallest(spread: float, seeds: int, level: float) -> float | None:
     return smallest_shown(spread, seeds, level=level / 2) if spread else None
 
 
-def _in_words(tests: Sequence[TestAnswer]) -> str:
-    """The hypothesis by the tests that say something of it, in a sentence."""
+def _in_words(tests: Sequence[TestAnswer], seeds: int) -> str:
+    """The hypothesis by the tests that say something of it, in a sentence, and another where ``seeds`` lack what these
+    need: a model that collapsed is missing because of what it was trained with, not by chance."""
     asked = [test for test in tests if test.expected]
+    fewest = min((len(test.per_seed) for test in asked), default=seeds)
+    lacking = f" By {fewest} of {seeds} seeds: what the others lack may itself be an effect." * (fewest < seeds)
     against = [test for test in asked if test.decision not in (test.expected, "not told from 0", "not verifiable")]
+    if against:
+        return f"Contradicted: {'; '.join(f'{test.about} is {test.decision}' for test in against)}.{lacking}"
     if any(test.decision == "not verifiable" for test in asked):
         return "Not answered: fewer than two seeds have all that a test needs."
-    if against:
-        return f"Contradicted: {'; '.join(f'{test.about} is {test.decision}' for test in against)}."
     if all(test.decision == test.expected for test in asked):
-        return f"Supported: {'; '.join(f'{test.about} is {test.decision}' for test in asked)}."
+        return f"Supported: {'; '.join(f'{test.about} is {test.decision}' for test in asked)}.{lacking}"
     open_ = [test for test in asked if test.decision != test.expected]
-    return f"Open: {'; '.join(f'{test.about} is not told from 0 by these seeds' for test in open_)}."
+    return f"Open: {'; '.join(f'{test.about} is not told from 0 by these seeds' for test in open_)}.{lacking}"
 
 
 def _arm_rows(form: Form, seen: Sequence[Observed]) -> Iterator[ArmRow]:

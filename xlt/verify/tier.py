@@ -8,6 +8,7 @@ from typing import Any
 
 from xlt.data.source import Source, evaluated
 from xlt.errors import XltError
+from xlt.pipeline import studies
 from xlt.pipeline.checkpoint import pinned
 from xlt.pipeline.grid import GridBuilder
 from xlt.pipeline.spec import Backbone, RunSpec
@@ -118,7 +119,7 @@ def _judged(splits: Sequence[Split]) -> Split:
 
 
 def _tier(grid: GridFile) -> Tier | None:
-    tier = read_tier(grid.tier) if grid.tier in tier_names() else None
+    tier = read_tier(grid.tier) if grid.tier in tier_names() else studies.study_tier(grid.tier)
     return tier if tier and grid.source.name in tier.sources else None
 
 

@@ -71,10 +71,14 @@ class HubSource:
             cached("dataset", part.repository, locked.revision, name): locked.files[name].size
             for name in matching(locked.files, part.path)
         }
+        archives = self._table[task.key].archives
         if not sizes or any(not path.is_file() or path.stat().st_size != size for path, size in sizes.items()):
             raise NotFetched(
                 f"The data of {task.name} was not fetched: {part.path} of {part.repository}.",
                 why="The source 'hub' reads the files that data.lock names from the hub's cache (HF_HOME).",
-                fix=f"xlt fetch {task.key}",
+                fix=f"xlt fetch {task.key}"
+                + (
+                    "; or, if its official files were fetched: --data-root DIR, the folder they are in" * bool(archives)
+                ),
             )
         return list(sizes)
