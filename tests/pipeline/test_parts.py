@@ -87,7 +87,7 @@ def test_hours_of_a_model_that_nobody_timed_follow_by_size_and_are_said_to(place
     found = costs(place, tiny_files, "small", "large")
     ((name, large),) = found["large"].estimate.hours.items()
     (small,) = found["small"].estimate.hours.values()
-    assert name == "a laptop (by size, from intfloat/multilingual-e5-small), deepspeed engine"
+    assert name == "a laptop (predicted by size from intfloat/multilingual-e5-small), deepspeed engine"
     assert large.training / small.training == pytest.approx((24 * 1024**2) / (12 * 384**2))
     assert large.evaluation / small.evaluation == pytest.approx((24 * 1024**2) / (12 * 384**2))
 

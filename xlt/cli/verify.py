@@ -92,12 +92,11 @@ def verify(
     given_values = claims.read_given(expected) if expected else None
     folders = _with_seeds(results or [DEFAULT_RESULTS])
     if other:
-        other = _with_seeds(other)
         judging = {"claim": claim, "table": table, "cell": cell, "expected": expected, "record": record, "with": others}
         against.refuse_judging([name for name, value in judging.items() if value])
         for folder in (*folders, *other):
             singles.tasks_in(folder)  # an absent or damaged one is told before the others are read whole
-        compared_folders(folders, other, data_root, every=every)
+        compared_folders(folders, _with_seeds(other), data_root, every=every)
         return
     _refuse_in_time(folders, cell or (), others or (), record=record, of_paper=bool(claim or table))
     compared = golden_checks(asked_numerics(folders, replay=bool(again.replay)), golden)

@@ -233,12 +233,13 @@ def all_hours(
     assumed = read_assumptions()
     found: dict[str, Hours] = {}
     for rate, now in _rates_of(backbone, rates, by_size=by_size):
+        own = _repository(rate.backbone) == _repository(backbone.name)
         measured = [rate.seconds(*each) for each in zip(grid.runs, runs, strict=True)]
         hosts = [assumed[0].host_seconds(*each) if assumed else {} for each in zip(grid.runs, runs, strict=True)]
         found[f"{rate.where}{', calibrated now' if now else ''}"] = _hours(
             [{**host, **its} for host, its in zip(hosts, measured, strict=True)],
             [1 if spec.phase == "pretrain" else rate.side_by_side for spec in grid.runs],
-            measured=tuple(part for part in PARTS if all(part in its for its in measured)),
+            measured=tuple(part for part in PARTS if own and all(part in its for its in measured)),
             calibrated=now,
             gpu=rate.gpu,
         )
@@ -273,11 +274,15 @@ def _rates_of(backbone: Backbone, rates: Sequence[tuple[Rate, bool]], *, by_size
         known = rate.weights or block_weights(Backbone(name=rate.backbone))
         if known and (size := block_weights(backbone)):
             changes = {
-                "device": f"{rate.device} (by size, from {rate.backbone})",
+                "device": f"{rate.device} (predicted by size from {_told(rate.backbone)})",
                 "training": {kind: value * known / size for kind, value in rate.training.items()},
                 "inference": rate.inference and rate.inference * known / size,
             }
             yield rate.model_copy(update=changes), now
+
+
+def _told(backbone: str) -> str:
+    return "another model" if backbone.startswith("folder:") else backbone
 
 
 def _repository(name: str) -> str:

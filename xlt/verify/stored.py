@@ -151,23 +151,21 @@ class GridFile(Frozen):
         """The command that made the results and that resumes them; DIR stands for the results folder."""
         if not self.tier:
             return "xlt train, xlt evaluate or xlt retrieve, as spec.json says"
+        tier = f"--tier {shlex.quote(self.tier if self.tier in tier_names() else f'{self.tier}.toml')}"
+        tier += f" --seed {self.seed}" if self.seed else ""
         study, _, size = self.tier.partition("-")
-        of_study = self.tier not in tier_names() and study in study_names()
-        tier = self.tier if self.tier in tier_names() else f"{self.tier}.toml"
-        seed = f" --seed {self.seed}" if self.seed else ""
-        limit = self.source.settings.get("limit")
         source = f" --source {shlex.quote(self.source.name)}{self._data_root}"
         # Quoted: who is told to give the command did not write the names.
-        limited = f" --limit {limit}" if limit else ""
+        limited = f" --limit {limit}" if (limit := self.source.settings.get("limit")) else ""
         name = "FOLDER" if self.model.startswith("folder:") else shlex.quote(self.model)
         model = f" --model {name}" if self.model else ""
         given = "".join(f" --{name}{value and f' {value}'}" for name, value in self.options.items())
         given += " --slurm KEY=VALUE" if "executor" in self.options else ""
         given += own.option({key for run in self.runs for key in (*run.train, *run.evaluate)})
-        if of_study:  # which has its own seeds, in a folder above these results
-            named = f"--study {shlex.quote(study)} --tier {shlex.quote(size)}"
-            return f"xlt reproduce {named}{source}{limited}{model}{given} --results STUDY"
-        return f"xlt reproduce --tier {shlex.quote(tier)}{seed}{source}{limited}{model}{self._parts}{given}{IN_RESULTS}"
+        if self.tier not in tier_names() and study in study_names():  # all its seeds, in the folder above
+            tier = f"--study {study} --tier {shlex.quote(size)}"
+            return f"xlt reproduce {tier}{source}{limited}{model}{given} --results STUDY"
+        return f"xlt reproduce {tier}{source}{limited}{model}{self._parts}{given}{IN_RESULTS}"
 
     @property
     def verify_command(self) -> str:
@@ -260,11 +258,8 @@ def _settings(settings: dict[str, int | str]) -> str:
 
 
 def read_grid(results: Path) -> GridFile:
-    """The grid file of a results folder.
-
-    Raises ``IncompleteFault`` if there is none, ``DataFault`` if it cannot be read, and ``UsageFault`` for the folder
-    of a study, whose seeds have folders of their own.
-    """
+    """The grid file of a results folder; ``IncompleteFault`` if there is none, ``DataFault`` if it cannot be read, and
+    ``UsageFault`` for the folder of a study, whose seeds have folders of their own."""
     _check_place(results)
     path = results / "grid.json"
     if path.is_symlink() and path.exists():
