@@ -66,7 +66,7 @@ OPTIONS = {
     }
     | RECHECK,
     "version": {"--json", "--debug"},
-    "report": COMMON | {"--data-root", "--ship", "--golden", "--no-golden"} | RECHECK,
+    "report": COMMON | {"--data-root", "--ship", "--golden"} | RECHECK,
 }
 
 
