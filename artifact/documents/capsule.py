@@ -190,6 +190,8 @@ def main(arguments: Sequence[str]) -> int:
         report = parse_json(Path(arguments[0]).read_bytes())
         if not isinstance(report, dict):
             raise ValueError("it is no JSON object")
+        if unknown := report.keys() - answers.keys():
+            raise ValueError(f"no question has the key '{min(unknown)}'")
         means = means_of(Path(arguments[1])) if arguments[1:] else None
     except (OSError, ValueError) as error:
         print(f"'{arguments[0]}' is no answer: {reason(error)}", file=sys.stderr)

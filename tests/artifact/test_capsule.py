@@ -110,7 +110,7 @@ def test_numbers_that_no_run_gave_do_not_count_beside_the_run(
     assert sorted(code for code, _ in answers) == [0, *[1] * (len(answers) - 1)], answers
 
 
-@pytest.mark.parametrize("text", [None, "[1]", "not json"])
+@pytest.mark.parametrize("text", [None, "[1]", "not json", '{"asked by nobody": 1}'])
 def test_what_is_no_answer_is_refused_in_a_line(
     text: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -30,6 +30,17 @@ def test_a_kernel_that_is_off_is_shown_and_only_what_cannot_run_is_an_error(invo
     assert [check["status"] for check in document["checks"]] == ["pass", last.status]
 
 
+def test_a_compiler_that_cxx_names_and_a_folder_that_cannot_be_written_are_told(monkeypatch, tmp_path):
+    monkeypatch.setenv("CXX", "/nowhere/g++ -O2")
+    monkeypatch.setattr(doctor.os, "access", lambda place, mode: False)
+    checks = {check.name: check for check in doctor.examine(tmp_path).checks}
+    assert (checks["C++ compiler"].status, checks["C++ compiler"].fix) == ("fail", "unset CXX, or name a compiler")
+    assert checks["C++ compiler"].found == "absent: CXX is '/nowhere/g++ -O2'"
+    disk = checks["disk for results"]
+    assert (disk.status, disk.found) == ("fail", f"'{tmp_path}' cannot be written")
+    assert disk.fix.startswith("Choose another folder")
+
+
 def test_before_a_tier_a_kernel_may_fail_but_not_training(monkeypatch, capsys):
     monkeypatch.setattr(doctor, "self_test", lambda engines: [GOOD, OFF, LATE])
     gpu_self_test("deepspeed")

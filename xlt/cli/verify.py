@@ -94,13 +94,12 @@ def verify(
     if other:
         judging = {"claim": claim, "table": table, "cell": cell, "expected": expected, "record": record, "with": others}
         against.refuse_judging([name for name, value in judging.items() if value])
-        for folder in (*folders, *other):
-            singles.tasks_in(folder)  # an absent or damaged one is told before the others are read whole
         compared_folders(folders, _with_seeds(other), data_root, every=every)
         return
     _refuse_in_time(folders, cell or (), others or (), record=record, of_paper=bool(claim or table))
-    compared = golden_checks(asked_numerics(folders, replay=bool(again.replay)), golden)
+    numerics = asked_numerics(folders, replay=bool(again.replay))
     given_runs = [run for path in others or () for run in added.read_added(path, data_root)]
+    compared = golden_checks(numerics, golden)
     found, folders = recomputed(folders, data_root, again.again(), given_runs)
     verification = judge.join(found, given_values, compared)
     if claim or table or cell:
@@ -126,6 +125,7 @@ def _refuse_in_time(
 ) -> None:
     """Refuse, before anything is computed, cells of tasks that are not here, claims of a tier that has none, and to
     record what cannot be written."""
+    _refuse_twice(folders)
     if of_paper:
         with_claims = {tier for each in claims.read_claims().claims for tier in each.tiers}
         of_folders = ["" if singles.single_grids(folder)[1] else stored.read_grid(folder).tier for folder in folders]
@@ -153,15 +153,21 @@ def asked_numerics(folders: Sequence[Path], *, replay: bool) -> list[tiers.Tier]
 def compared_folders(here: Sequence[Path], there: Sequence[Path], data_root: Path | None, *, every: bool) -> None:
     """Show two sets of results beside each other; the exit code says whether either has a problem."""
     for given in (here, there):
-        if twice := [folder for folder, count in Counter(each.resolve() for each in given).items() if count > 1]:
-            raise UsageFault(
-                f"The results '{twice[0].name}' are given twice.",
-                why="One seed would count as two.",
-                fix="Name each folder once.",
-            )
+        _refuse_twice(given)
+    for folder in (*here, *there):
+        singles.tasks_in(folder)  # an absent or damaged one is told before the others are read whole
     found = comparing.compare(here, there, data_root)
     emit(found, against.shown(found, here, there, every=every))
     raise typer.Exit(judge.exit_code(found.problems, (), ()))
+
+
+def _refuse_twice(given: Sequence[Path]) -> None:
+    if twice := [folder for folder, count in Counter(each.resolve() for each in given).items() if count > 1]:
+        raise UsageFault(
+            f"The results '{twice[0].name}' are given twice.",
+            why="One seed would count as two.",
+            fix="Name each folder once.",
+        )
 
 
 def recomputed(

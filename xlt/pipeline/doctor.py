@@ -163,9 +163,12 @@ def _check(name: str, good: bool, found: str, fix: str, otherwise: Status = "fai
 
 def _checks(results: Path) -> Iterator[DoctorCheck]:
     yield _check("Python", sys.version_info >= (3, 11), sys.version.split()[0], "Install Python 3.11 or newer.")
-    compiler = shutil.which(os.environ.get("CXX", "c++")) or shutil.which("g++")
+    # As torch does that compiles with it: what CXX names, and nothing else where it names something.
+    named = os.environ.get("CXX", "")
+    compiler = shutil.which(named.split()[0]) if named.strip() else shutil.which("c++") or shutil.which("g++")
     fix = "apt-get install g++ (DeepSpeed compiles one operator when it starts on a CPU)"
-    yield _check("C++ compiler", compiler is not None, Path(compiler).name if compiler else "absent", fix)
+    found = Path(compiler).name if compiler else f"absent: CXX is '{named}'" if named else "absent"
+    yield _check("C++ compiler", compiler is not None, found, "unset CXX, or name a compiler" if named else fix)
     headers = (Path(sysconfig.get_paths()["include"]) / "Python.h").is_file()
     yield _check("Python headers", headers, "present" if headers else "absent", "apt-get install python3-dev")
     for name, (module, describe) in _IMPORTS.items():
@@ -194,9 +197,10 @@ def _checks(results: Path) -> Iterator[DoctorCheck]:
     least, most = 3.5 * GIB, min(memory, limit or memory)
     yield _check("memory", free >= least, found, fix, otherwise="fail" if most < least else "warn")
     place = next(folder for folder in (results.absolute(), *results.absolute().parents) if folder.exists())
-    free = shutil.disk_usage(place).free
-    fix = "The smoke tier writes about 0.2 GiB."
-    yield _check("disk for results", free >= GIB, f"{free / GIB:.1f} GiB free", fix)
+    free, writable = shutil.disk_usage(place).free, os.access(place, os.W_OK)
+    fix = "The smoke tier writes about 0.2 GiB." if writable else "Choose another folder: --results DIR"
+    found = f"{free / GIB:.1f} GiB free" if writable else f"'{place}' cannot be written"
+    yield _check("disk for results", writable and free >= GIB, found, fix)
 
 
 def _accelerator(deepspeed: Any) -> str:
