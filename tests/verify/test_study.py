@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import stats
 
+from xlt.artifact import artifact_root
 from xlt.pipeline.spec import SourceSpec
-from xlt.pipeline.studies import Analysis, Form, Study
+from xlt.pipeline.studies import Analysis, Form, Study, read_study
 from xlt.pipeline.tiers import Arm
 from xlt.verify.study import StudyAnswer, answer, beforehand
 from xlt.verify.study_numbers import Observed
@@ -102,6 +105,12 @@ def test_the_answer_follows_the_tests_that_expect_something() -> None:
     describes = DIFFERENCE.model_copy(update={"expected": "", "about": "another"})
     assert answered(rising, gain=DIFFERENCE, other=describes).answer == "Supported: a minus b is above 0."
     assert answered(rising[:1], gain=DIFFERENCE).answer.startswith("Not answered: fewer than two seeds")
+    # Seeds may be missing because of what is asked, and a test without scores hides none that lies on the other side.
+    few = [*rising[:3], Observed(3, {}, {}, ()), Observed(4, {}, {}, ())]
+    lacking = "By 3 of 5 seeds: what the others lack may itself be an effect."
+    assert answered(few, gain=DIFFERENCE).answer == f"Supported: a minus b is above 0. {lacking}"
+    unmade = DIFFERENCE.model_copy(update={"arm": "c"})
+    assert answered(rising, gain=below, other=unmade).answer == "Contradicted: a minus b is above 0."
 
 
 def test_tests_of_a_study_share_the_level() -> None:
@@ -231,3 +240,24 @@ def test_the_page_has_the_answer_and_escapes_what_it_is_given() -> None:
     assert "nothing of real languages" not in real
     assert "the first 40 rows were used" in real
     assert "rows were used" not in page
+
+
+@pytest.mark.parametrize(
+    "path", sorted((artifact_root() / "measured" / "studies").glob("*.json")), ids=lambda path: path.stem
+)
+def test_recorded_answers_are_of_the_studies_that_ask_and_of_their_own_numbers(path: Path) -> None:
+    said = StudyAnswer.model_validate_json(path.read_bytes())
+    study = read_study(said.study)
+    form = study.form(said.tier)
+    assert path.stem == f"{said.study}-{said.tier}"
+    assert (said.question, said.hypothesis, said.decision_rule) == (study.question, study.hypothesis, study.decision)
+    assert (said.seeds, [test.name for test in said.tests]) == (form.seeds, [*form.tests])
+    for test in said.tests:
+        numbers = [*test.per_seed.values()]
+        if form.tests[test.name].statistic == "arms" or len(numbers) < 2:
+            continue  # made of ranks within seeds, which only the predictions give
+        found = stats.ttest_1samp(numbers, 0.0)
+        low, high = found.confidence_interval(0.95)
+        assert (test.value, test.p, test.low, test.high) == pytest.approx((np.mean(numbers), found.pvalue, low, high))
+    # A seed is missing from a test only where a model's scores are no result.
+    assert all(len(test.per_seed) == len(said.seeds) for test in said.tests) or said.left_out

@@ -295,9 +295,9 @@ def _in_words(tests: Sequence[TestAnswer], seeds: int) -> str:
     """The hypothesis by the tests that say something of it, in a sentence, and another where ``seeds`` lack what these
     need: a model that collapsed is missing because of what it was trained with, not by chance."""
     asked = [test for test in tests if test.expected]
-    fewest = min((len(test.per_seed) for test in asked), default=seeds)
-    lacking = f" By {fewest} of {seeds} seeds: what the others lack may itself be an effect." * (fewest < seeds)
     against = [test for test in asked if test.decision not in (test.expected, "not told from 0", "not verifiable")]
+    fewest = min((len(test.per_seed) for test in against or asked), default=seeds)
+    lacking = f" By {fewest} of {seeds} seeds: what the others lack may itself be an effect." * (fewest < seeds)
     if against:
         return f"Contradicted: {'; '.join(f'{test.about} is {test.decision}' for test in against)}.{lacking}"
     if any(test.decision == "not verifiable" for test in asked):
