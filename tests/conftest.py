@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,11 +16,22 @@ import pytest
 import torch
 
 import tests.kernels.interpreter  # noqa: F401 - before anything imports Triton
+from xlt.files import unpack_file
 
 if TYPE_CHECKING:
     from xlt.data.world import WorldSource
 
 PROJECT = Path(__file__).parent.parent
+
+
+def unpacked(archive: Path, folder: Path) -> Path:
+    """``folder`` with the files of an archive."""
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            if member.isreg():
+                unpack_file(tar, member, folder)
+    return folder
+
 
 TINY_TIER = """
 name = "tiny"

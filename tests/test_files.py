@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import io
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from safetensors import SafetensorError
 from tokenizers import Tokenizer, models
 
 from xlt.errors import EnvironmentFault, UsageFault
-from xlt.files import check_writable, check_writable_file, writable
+from xlt.files import check_writable, check_writable_file, unpack_file, writable
 
 # What safetensors and tokenizers say on a full disk (a tmpfs of 150 and 300 kB).
 RUST = "I/O error: No space left on device (os error 28)"
@@ -71,3 +73,30 @@ def test_what_is_in_the_way_of_a_folder_or_a_file_is_told_beforehand(tmp_path: P
             check_writable(folder)
     with pytest.raises(UsageFault, match="a folder of that name is there"):
         check_writable_file(tmp_path, "--ship", "the archive")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("../out", tarfile.REGTYPE), ("a/../../out", tarfile.REGTYPE), ("link", tarfile.SYMTYPE), ("a", tarfile.DIRTYPE)],
+)
+def test_of_an_archive_only_files_are_written_and_only_below_the_folder(tmp_path: Path, name: str, kind: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, "/etc/passwd"
+    sound = tarfile.TarInfo("./a/b")
+    sound.size, sound.mode = 4, 0o4777
+    with tarfile.open(tmp_path / "archive.tar", "w") as archive:
+        archive.addfile(sound, io.BytesIO(b"text"))
+        archive.addfile(member)
+    folder = tmp_path / "folder"
+    with tarfile.open(tmp_path / "archive.tar") as archive:
+        first, second = archive.getmembers()
+        unpack_file(archive, first, folder)
+        with pytest.raises(tarfile.TarError, match="is no file, or leads out"):
+            unpack_file(archive, second, folder)
+        # Nor does a name that begins at the root, which tarfile has without its slash in some versions only.
+        second.name, second.type = str(tmp_path / "out"), tarfile.REGTYPE
+        with pytest.raises(tarfile.TarError, match="is no file, or leads out"):
+            unpack_file(archive, second, folder)
+    written = folder / "a" / "b"
+    assert (written.read_bytes(), written.stat().st_mode & 0o7000) == (b"text", 0)
+    assert not (tmp_path / "out").exists()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import unpacked
 from tests.test_project import PROJECT, project_files
 
 SETUP = "import sys; from setuptools import build_meta; print(getattr(build_meta, sys.argv[1])(sys.argv[2]))"
@@ -37,8 +38,7 @@ def source_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def unpacked_wheel(source_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, built = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
-    with tarfile.open(source_archive) as archive:
-        archive.extractall(folder, filter="data")
+    unpacked(source_archive, folder)
     (source,) = folder.iterdir()
     with zipfile.ZipFile(build("build_wheel", source, built)) as wheel:
         wheel.extractall(built)

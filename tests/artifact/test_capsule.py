@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 import json
-import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 from scipy import stats
 
 from artifact.documents import capsule
-from tests.conftest import PROJECT
+from tests.conftest import PROJECT, unpacked
 from xlt.verify.recorded import read_references
 
 ANSWERS: dict[str, dict[str, Any]] = json.loads(capsule.files()["answers.json"])["answers"]
@@ -79,10 +78,8 @@ def test_an_answer_counts_with_two_numbers_missed_and_with_no_count_or_word(
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The results folder of the recorded seed 0, of which the artifact has all but the models."""
-    folder = tmp_path_factory.mktemp("recorded")
-    with tarfile.open(PROJECT / "artifact/measured/smoke-world/seed-0-portable.tar.gz") as archive:
-        archive.extractall(folder, filter="data")
-    return folder / "seed-0"
+    archive = PROJECT / "artifact/measured/smoke-world/seed-0-portable.tar.gz"
+    return unpacked(archive, tmp_path_factory.mktemp("recorded")) / "seed-0"
 
 
 def test_numbers_that_no_run_gave_do_not_count_beside_the_run(

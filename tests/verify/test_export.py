@@ -6,7 +6,6 @@ import gzip
 import json
 import os
 import shutil
-import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 
 from tests.cli.conftest import Invoke
 from tests.cli.conftest import invoke as invoke
+from tests.conftest import unpacked
 from xlt.artifact import artifact_root
 from xlt.data.hub.source import HubSource
 from xlt.errors import ExitCode, IncompleteFault, UsageFault
@@ -28,12 +28,6 @@ from .tiny_results import Results
 
 PROJECT = Path(__file__).parents[2]
 Entities = dict[str, dict[str, Any]]
-
-
-def unpacked(archive: Path, place: Path) -> Path:
-    with tarfile.open(archive) as tar:
-        tar.extractall(place, filter="data")
-    return place
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import pytest
 
 from tests.cli.conftest import Invoke
 from tests.cli.conftest import invoke as invoke
+from tests.conftest import unpacked
 from xlt.errors import DataFault, ExitCode, UsageFault
 from xlt.verify.added import read_added
 from xlt.verify.export import reference_run, ship_one
@@ -192,9 +193,7 @@ def test_an_archive_with_edited_predictions_is_refused(judged, another, tmp_path
     for seal in (False, True):
         path = another.run("baseline.xnli") / "predictions" / "xnli.test.de.jsonl.gz"
         archive = ship_one(verify(another.root, another.source), another.root)
-        place = tmp_path / f"unpacked-{seal}"
-        with tarfile.open(archive) as tar:
-            tar.extractall(place, filter="data")
+        place = unpacked(archive, tmp_path / f"unpacked-{seal}")
         edited = place / "seed-20" / path.relative_to(another.root)
         lines = gzip.decompress(edited.read_bytes()).replace(b"contradiction", b"neutral", 1)
         edited.write_bytes(gzip.compress(lines))

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from xlt.errors import DataFault
+from xlt.files import unpack_file
 from xlt.strict_json import read_bytes, read_json, reason
 from xlt.verify import export, judge, recorded, stored
 from xlt.verify.sites import AddedFile, AddedRun, site_of
@@ -52,7 +53,7 @@ def _unpack(path: Path, place: Path) -> list[Path]:
                 size += member.size
                 if not member.isreg() or size > MOST_UNPACKED or number >= MOST_FILES:
                     raise ValueError("it holds links, folders or devices, or more than results have")
-                archive.extract(member, place, filter="data")
+                unpack_file(archive, member, place)
     except (OSError, EOFError, ValueError, tarfile.TarError) as error:
         raise DataFault(f"'{path.name}' cannot be unpacked.", why=f"{reason(error)}.", fix=FIX) from error
     folders = sorted(folder.parent for folder in place.glob("*/grid.json"))

@@ -13,7 +13,7 @@ from xlt.data.hub.faults import NeverFetched, collecting, faults, raise_collecte
 from xlt.data.hub.lock import LockedFile, lock_for_writing, matching, read_lock
 from xlt.data.hub.table import Archive, read_pins, read_table
 from xlt.errors import DataFault, XltError
-from xlt.files import locked, write_text
+from xlt.files import locked, unpack_file, write_text
 from xlt.tasks.record import Task
 
 # A wrong or hostile archive must not fill the disk.
@@ -116,7 +116,7 @@ def _members(archive: Path, want: Archive, folder: Path) -> list[str]:
                 unpacked += member.size
                 if unpacked > MOST_UNPACKED:
                     raise DataFault(f"{want.address} unpacks to more than {MOST_UNPACKED / 1e9:.0f} GB.", fix=_FIX)
-                tar.extract(member, folder, filter="data")
+                unpack_file(tar, member, folder)
                 paths.append(path)
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         # An OSError of the disk has a number; one of a damaged bz2 or gzip file has none.
