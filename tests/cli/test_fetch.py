@@ -317,7 +317,7 @@ def test_a_full_disk_stops_at_once_and_keeps_the_archive(
     arguments = ("fetch", "bucc2018", "--data-root", str(tmp_path / "root"))
     pinned(hub, tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(archives_module.tarfile, "copyfileobj", full)
+        patch.setattr(archives_module.shutil, "copyfileobj", full)
         outcome = invoke(*arguments)
     assert outcome.code == ExitCode.ENVIRONMENT
     assert "The disk is full" in outcome.err

@@ -61,7 +61,8 @@ def test_every_claim_has_its_commands_its_cost_and_what_is_not_known(page: str) 
     sections = page.partition("## Claims of the paper")[2].partition("\n## ")[0].split("\n### ")[1:]
     assert [each[:2] for each in sections] == [f"C{number}" for number in range(1, 9)]
     for number, section in enumerate(sections, start=1):
-        assert re.search(rf"^    xlt verify --results results-0 .*--claim C{number}$", section, re.MULTILINE)
+        command = rf"^    xlt verify --data-root DIR --results results-0 .*--claim C{number}$"
+        assert re.search(command, section, re.MULTILINE)
         assert "minutes of work, hours of a GPU" in section
         assert "- Status: never run here." in section
     assert "SQuAD +8.2; MNLI +7.5; HellaSwag +7.0 points. Source: https://" in sections[0]
