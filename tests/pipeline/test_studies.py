@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from xlt.artifact import artifact_root
 from xlt.data.hub.table import read_table
 from xlt.errors import UsageFault
+from xlt.pipeline.sources import SourceOptions, open_source
 from xlt.pipeline.studies import read_study, study_names
 from xlt.pipeline.tiers import read_tier
-from xlt.tasks.catalogue import TASKS
+from xlt.tasks.catalogue import TASKS, get_task
+from xlt.tasks.record import ENGLISH
+from xlt.verify.power import read_prior
+from xlt.verify.study import StudyAnswer
 
 
 @pytest.fixture
@@ -45,8 +51,9 @@ def test_a_study_has_the_backbone_and_the_recipes_of_the_tier_with_its_own_chang
     assert study.plan("world").backbone == smoke.plan("world").backbone
     assert study.recipe("udpos", "world") == smoke.recipe("udpos", "world")
     arms = study.plan("world").arms
-    assert [study.recipe("mnli", "world", arm).train_examples for arm in arms.values()] == [300, 800, 2200, 6000]
-    assert {study.recipe("mnli", "world", arm).steps for arm in arms.values()} == {400}
+    of_sizes = [arm for name, arm in arms.items() if name.startswith("mnli-")]
+    assert [study.recipe("mnli", "world", arm).train_examples for arm in of_sizes] == [300, 800, 2200, 6000]
+    assert {study.recipe(*arm.intermediate, "world", arm).steps for arm in arms.values()} == {400}
 
 
 def test_q1_is_asked_on_xtreme_r_all_of_it_where_the_official_files_are() -> None:
@@ -69,6 +76,40 @@ def test_q1_is_asked_on_xtreme_r_all_of_it_where_the_official_files_are() -> Non
                 assert not tier.recipe(key, source, against).adversarial
 
 
+def test_q3_holds_against_each_other_the_rows_that_tasks_have() -> None:
+    study = read_study("Q3")
+    rows = open_source(SourceOptions(name="world"))
+    by = study.form("smoke").tests["tasks"].by
+    assert by == {key: len(rows.rows(get_task(key), "train", ENGLISH)) for key in by}
+    assert {*by} == {*read_tier("core").plan("hub").arms["multi"].intermediate}  # the paper's nine
+    for size in ("smoke", "core"):
+        form = study.form(size)
+        over_tasks = {name for name, test in form.tests.items() if form.over_tasks(test)}
+        assert over_tasks == {"tasks", "tasks-given-score"}
+        assert not any(form.tests[name].expected for name in over_tasks)
+
+
+def test_a_spread_is_what_its_source_says_and_of_other_seeds() -> None:
+    prior = read_prior()
+    published = {prior.mean_of(1)[1] * math.sqrt(2), prior.task[1] * math.sqrt(2)}
+    measured = 0
+    forms = [(name, size, form) for name in study_names() for size, form in read_study(name).forms.items()]
+    for name, size, form in forms:
+        for key, test in form.tests.items():
+            kind, _, where = test.spread_source.partition(": ")
+            if kind.startswith("measured"):
+                path, _, of = where.partition(", ")
+                answer = StudyAnswer.model_validate_json((artifact_root().parent / path).read_bytes())
+                (numbers,) = (each.per_seed for each in answer.tests if each.name == of)
+                assert f"{np.std([*numbers.values()], ddof=1):.2g}" == f"{test.spread:g}", (name, size, key)
+                assert (answer.study, answer.tier) != (name, size) or not {*numbers} & {*form.seeds}
+                measured += 1
+            elif kind:
+                assert kind == "DERIVED"
+                assert f"{test.spread:g}" in {f"{each:.2g}" for each in published}
+    assert measured
+
+
 @pytest.mark.parametrize(
     ("study", "old", "new", "reason"),
     [
@@ -76,12 +117,12 @@ def test_q1_is_asked_on_xtreme_r_all_of_it_where_the_official_files_are() -> Non
         ("Q2", 'against = "baseline"', "", "lacks its arms"),
         ("Q2", 'perturbations = ["letter-swap:0.2"', 'perturbations = ["letter-swop:0.2"', "is no perturbation"),
         ("Q2", 'perturbed = ["udpos", "panx"]', 'perturbed = ["updos"]', "updos"),
-        ("Q2", 'expected = "below 0"', "spread = 1.0", "a spread needs its source"),
+        ("Q2", "spread = 1.3\n", "", "a spread needs its source"),
         ("Q3", "mnli-800 = 800", "mnli-800 = 900", "the arm mnli-800 trains on 800 rows, not on 900"),
         ("Q3", "perturbations =", "noise =", "noise"),
         ("Q5", "first_pass = 200, easiest", "easiest", "first_pass goes with one share"),
         ("Q5", "easiest = 0.33", "easiest = 1.5", "between 0 and 1"),
-        ("Q5", 'by_difficulty = ["anli_plus", ', "by_difficulty = [", "lacks its arms"),
+        ("Q5", 'by_difficulty = ["anli_plus", ', "by_difficulty = [", "compares fewer than six tasks"),
         ("Q5", 'by_difficulty = ["anli_plus"', 'by_difficulty = ["baseline"', "has no intermediate task"),
         ("Q5", "by_difficulty = [", "by = { mnli = 1 }\nby_difficulty = [", "lacks its arms"),
         ("Q1", 'sources = ["files"]', 'sources = ["fales"]', "does not run on the source 'fales'"),

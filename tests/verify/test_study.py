@@ -219,6 +219,25 @@ def test_tasks_are_held_against_how_hard_they_were_in_each_seed() -> None:
     assert answered([one(0, rising), one(1, lacking), one(2, rising)], tasks=test).tests[0].per_seed.keys() == {0, 2}
 
 
+def test_arms_of_different_tasks_are_permuted_alike_in_all_seeds() -> None:
+    """Five seeds that repeat one order of six tasks say what one of them says: 2 of 720 orders are so extreme."""
+    by = {arm: float(number) for number, arm in enumerate("abcdef")}
+    seen = []
+    for number in range(5):
+        lost = {(arm, "udpos", at): 10.0 - place for arm, place in by.items() for at in LANGUAGES}
+        seen.append(Observed(number, dict.fromkeys(lost, 50.0), lost, ()))
+    test = Analysis(about="", statistic="arms", measure="degradation", by=by, tasks=["udpos"])
+    asked = study(5, tasks=test)
+    form = asked.form("smoke")
+    arms = {name: arm.model_copy(update={"intermediate": [name]}) for name, arm in form.arms.items()}
+    of_tasks = asked.model_copy(update={"forms": {"smoke": form.model_copy(update={"arms": arms})}})
+    one, other = (answer(each, "smoke", SourceSpec(name="world"), seen).tests[0] for each in (asked, of_tasks))
+    assert (one.value, other.value) == (-1.0, -1.0)
+    assert one.p == pytest.approx(0.0, abs=0.001)
+    assert other.p == pytest.approx(2 / 720, abs=0.002)
+    assert other.p > one.p
+
+
 def test_what_seeds_can_show_is_said_beforehand_where_a_spread_is_known() -> None:
     known = DIFFERENCE.model_copy(update={"spread": 2.0, "spread_source": "somewhere"})
     made = study(5, one=known, two=DIFFERENCE).form("smoke")

@@ -45,7 +45,8 @@ class Analysis(Frozen):
     the ranks within each seed; with ``given = "score"`` the partial one, given the mean score on clean rows. The test
     permutes within seeds. The arms of ``by_difficulty`` have instead as their number how hard their intermediate tasks
     were for the model in this seed: the share of what there is above guessing that it lacks on their English dev rows.
-    These are a few of many tasks, so that the test permutes them alike in all seeds; it needs at least six.
+    Arms that were trained on different tasks are a few of many tasks, so that the test permutes them alike in all
+    seeds; it needs at least six (``Form.over_tasks``).
     ``languages``: Spearman's correlation, over languages, of the score of ``order`` with the difference between ``arm``
     and ``against``; the mean over tasks. With ``order``, ``arms`` looks at this number of each arm against ``order``.
     """
@@ -83,8 +84,7 @@ class Analysis(Frozen):
     @model_validator(mode="after")
     def _complete(self) -> Self:
         one_number = bool(self.by) != bool(self.by_difficulty) and not (self.order and self.given)
-        enough = len({*self.compared}) > (5 if self.by_difficulty else 3)
-        needs = {"difference": (self.arm, self.against), "arms": (enough, one_number)}
+        needs = {"difference": (self.arm, self.against), "arms": (len({*self.compared}) > 3, one_number)}
         if not all(needs.get(self.statistic, (self.arm, self.against, self.order))):
             raise ValueError(f"a test of {self.statistic} lacks its arms")
         if bool(self.spread) != bool(self.spread_source):
@@ -113,6 +113,10 @@ class Form(Frozen):
     """The target tasks whose rows are."""
     tests: dict[str, Analysis]
     """The tests, which share the level of 5 % (Holm)."""
+
+    def over_tasks(self, test: Analysis) -> bool:
+        """Whether the arms that a test compares were trained on different intermediate tasks."""
+        return len({tuple(self.arms[arm].intermediate) for arm in test.compared}) > 1
 
 
 class Study(Frozen):
@@ -306,6 +310,10 @@ def _check(study: Study, size: str, form: Form) -> None:
             raise ValueError(f"the arms of the test {name} share no task")
         if lacking := [each for each in test.by_difficulty if not form.arms[each].intermediate]:
             raise ValueError(f"the arm {lacking[0]} of the test {name} has no intermediate task that is easy or hard")
+        if form.over_tasks(test) and len({*test.compared}) < 6:
+            raise ValueError(
+                f"the test {name} compares fewer than six tasks, of which no order can be told from chance"
+            )
 
 
 class PerturbedRun(NamedTuple):

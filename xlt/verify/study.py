@@ -195,7 +195,7 @@ def answer(study: Study, tier: str, source: SourceSpec, seen: Sequence[Observed]
         tasks = study.tasks(test, form)
         numbers[name] = _numbers(test, tasks, seen)
         if len(numbers[name]) > 1:
-            found[name] = _found(test, tasks, seen, numbers[name])
+            found[name] = _found(test, tasks, seen, numbers[name], by_arm=form.over_tasks(test))
     # A test without seeds stays in the family: what is missing must not make the others easier.
     levels = dict(zip(form.tests, holm([found[name].p if name in found else 1.0 for name in form.tests]), strict=True))
     tests = [
@@ -249,13 +249,14 @@ def _numbers(test: Analysis, tasks: Sequence[str], seen: Sequence[Observed]) -> 
     return {seed: value for seed, value in found.items() if value is not None}
 
 
-def _found(test: Analysis, tasks: Sequence[str], seen: Sequence[Observed], numbers: Mapping[int, float]) -> _Found:
+def _found(
+    test: Analysis, tasks: Sequence[str], seen: Sequence[Observed], numbers: Mapping[int, float], *, by_arm: bool
+) -> _Found:
     """The number of the test over the seeds that have one, at least two."""
     if test.statistic == "arms":
         by_seed = [each for each in (of_arms(test, tasks, each) for each in seen) if each is not None]
         x, y, given = zip(*by_seed, strict=True)
         data = np.concatenate(x), np.concatenate(y), np.concatenate(given) if test.given else None
-        by_arm = bool(test.by_difficulty)
         return _Found(within_seeds(*data), *jackknifed(*data, by_arm=by_arm), permuted_p(*data, by_arm=by_arm))
     found = estimate([*numbers.values()])
     half, spread = found.half_width(LEVEL / 2), found.error * math.sqrt(len(numbers))
