@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
@@ -144,10 +144,9 @@ class Study(Frozen):
     def form(self, tier: str) -> Form:
         """The study in the size of ``tier``; ``UsageFault`` if it has none."""
         if tier not in self.forms:
-            sizes = ", ".join(self.forms)
             raise UsageFault(
                 f"The study {self.name} has no form for the tier '{tier}'.",
-                why=f"It has forms for: {sizes}.",
+                why=f"It has forms for: {', '.join(self.forms)}.",
                 fix=f"--study {self.name} --tier {next(iter(self.forms))}",
             )
         return self.forms[tier]
@@ -167,10 +166,8 @@ def _plan(plan: SourcePlan, form: Form) -> SourcePlan:
     }
     parts = {PART: Part(about="all of the study", memory=form.memory)} if plan.parts else {}
     arms = {name: arm.model_copy(update={"part": PART if parts else ""}) for name, arm in form.arms.items()}
-    changed: dict[str, Any] = {"arms": arms, "recipes": recipes, "parts": parts}
-    if form.backbone:
-        changed |= {"backbone": form.backbone, "parameters": 0}
-    return plan.model_copy(update=changed)
+    encoder = {"backbone": form.backbone, "parameters": 0} if form.backbone else {}
+    return plan.model_copy(update={"arms": arms, "recipes": recipes, "parts": parts, **encoder})
 
 
 def tier_name(study: str, tier: str) -> str:
@@ -185,10 +182,9 @@ def study_names() -> list[str]:
 
 def study_tier(name: str) -> Tier | None:
     """The tier of a study that ``tier_name`` calls so; None if there is none."""
-    study, dash, tier = name.partition("-")
-    if dash and study in study_names():
-        with suppress(UsageFault):
-            return read_study(study).tier(tier)
+    study, _, tier = name.partition("-")
+    with suppress(UsageFault):
+        return read_study(study).tier(tier)
     return None
 
 
@@ -291,13 +287,12 @@ def _check(study: Study, size: str, form: Form) -> None:
         for name, arm in plan.arms.items():
             for key in (*arm.intermediate, *arm.targets):
                 tier.recipe(key, source, arm)
-            for test in form.tests.values():
-                # The number of rows that a correlation is with must be what is trained on, where the recipe caps it.
-                capped = (
-                    tier.recipe(arm.intermediate[0], source, arm).train_examples if len(arm.intermediate) == 1 else 0
-                )
-                if capped and name in test.by and test.by[name] != capped:
-                    raise ValueError(f"the arm {name} trains on {capped} rows, not on {test.by[name]:g}")
+            # The number of rows that a correlation is with must be what is trained on, where the recipe caps it.
+            single = len(arm.intermediate) == 1
+            capped = tier.recipe(arm.intermediate[0], source, arm).train_examples if single else 0
+            for by in (test.by for test in form.tests.values() if capped):
+                if by.get(name, capped) != capped:
+                    raise ValueError(f"the arm {name} trains on {capped} rows, not on {by[name]:g}")
     for text in form.perturbations:
         for key in form.perturbed:
             Perturbation.parse(text).check(get_task(key))
@@ -340,8 +335,7 @@ def other_languages(source: Source, task: Task) -> list[str]:
 def perturbed_runs(form: Form, tier: Tier, grid: Grid, source: Source, store: RunStore) -> Iterator[PerturbedRun]:
     """The evaluations on perturbed rows of all models of a ``grid`` that were trained to their end."""
     for key in form.perturbed:
-        task = get_task(key)
-        split, languages = scored_split(source, task), other_languages(source, task)
+        split, languages = scored_split(source, get_task(key)), other_languages(source, get_task(key))
         for run in grid.runs:
             if run.phase == "target" and key in run.evaluate:
                 start = _scored_model(run, grid, store)
@@ -373,11 +367,10 @@ def study_cost(form: Form, grid: Grid, source: Source, estimate: Callable[[Grid]
     evaluations = tuple(_evaluations(form, grid, source))
     found = estimate(replace(grid, runs=(*grid.runs, *evaluations)))
     sizes = [size.scored for size in found.runs[len(grid.runs) :]]
-    known = all(sizes)
     return StudyCost(
         seeds=form.seeds,
         evaluations=len(evaluations),
-        rows=sum(each.rows for size in sizes for each in size.values()) if known else None,
+        rows=sum(each.rows for size in sizes for each in size.values()) if all(sizes) else None,
         hours={on: took.total for on, took in found.hours.items()},
     )
 
@@ -397,8 +390,7 @@ def _evaluations(form: Form, grid: Grid, source: Source) -> Iterator[RunSpec]:
 
 
 def _scored_model(run: RunSpec, grid: Grid, store: RunStore) -> StartingModel | None:
-    """The model whose predictions a run holds: what it trained, else what it starts from. None if its training came to
-    nothing."""
+    """The model whose predictions a run holds: what it trained or starts from; None if its training came to nothing."""
     if not run.train and run.parent is None:
         return StartingModel(checkpoint_folder(run.backbone.name), run.backbone)
     trained = run if run.train else grid.find(str(run.parent))
