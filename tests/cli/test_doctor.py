@@ -22,6 +22,7 @@ LATE = DoctorCheck(name="GPU: adamw", status="not tested", found="not reached wi
 @pytest.mark.parametrize(("last", "code"), [(OFF, ExitCode.OK), (LATE, ExitCode.OK), (BROKEN, ExitCode.ENVIRONMENT)])
 def test_a_kernel_that_is_off_is_shown_and_only_what_cannot_run_is_an_error(invoke: Invoke, monkeypatch, last, code):
     monkeypatch.setattr(doctor, "_checks", lambda results: iter(()))
+    monkeypatch.setattr(doctor, "_needed", lambda tier, root: iter(()))
     monkeypatch.setattr(doctor, "self_test", lambda: [GOOD, last])
     outcome = invoke("doctor", "--gpu")
     assert outcome.code == code
@@ -39,6 +40,31 @@ def test_a_compiler_that_cxx_names_and_a_folder_that_cannot_be_written_are_told(
     disk = checks["disk for results"]
     assert (disk.status, disk.found) == ("fail", f"'{tmp_path}' cannot be written")
     assert disk.fix.startswith("Choose another folder")
+
+
+def test_models_and_data_of_a_tier_are_looked_for_and_each_absent_thing_is_named(invoke: Invoke, tmp_path):
+    def checks(*arguments: str):
+        found = invoke("doctor", "--json", *arguments)
+        assert found.code == ExitCode.OK  # the smoke tier needs none of it
+        return {check["name"]: check for check in found.document["checks"]}
+
+    core = checks()
+    assert core["weights"] == {
+        "name": "weights",
+        "status": "warn",
+        "found": "core: xlm-roberta-large; absent: xlm-roberta-large",
+        "fix": "xlt fetch --tier core; the smoke tier needs none",
+    }
+    assert (core["data"]["status"], "tatoeba, " in core["data"]["found"]) == ("warn", True)
+    assert "CCG supertagging (LDC licence, https://catalog.ldc.upenn.edu" in core["licences"]["found"]
+    assert "ccg" not in core["data"]["found"]
+    # What the user has as official files is not absent.
+    (tmp_path / "tatoeba").mkdir()
+    for name in ("de-en.de", "de-en.en"):
+        (tmp_path / "tatoeba" / name).write_text("a\n")
+    assert "tatoeba" not in checks("--data-root", str(tmp_path))["data"]["found"]
+    assert checks("--tier", "smoke")["weights, data"]["found"] == "the tier smoke makes its own"
+    assert invoke("doctor", "--tier", "smok").code == ExitCode.USAGE
 
 
 def test_before_a_tier_a_kernel_may_fail_but_not_training(monkeypatch, capsys):

@@ -28,7 +28,7 @@ RECIPE = {"--steps", "--epochs", "--learning-rate", "--batch-size"}
 WHERE = {"--model", "--tier", "--language", "--split"}
 RECHECK = {"--recheck", "--recheck-seed", "--replay", "--replay-seed", "--model"}
 OPTIONS = {
-    "doctor": COMMON | {"--gpu"},
+    "doctor": COMMON | {"--gpu", "--tier", "--data-root"},
     "fetch": {"--model", "--tier", "--part", "--language", "--mirror", "--data-root", "--offline", "--json", "--debug"},
     "plan": COMMON
     | SOURCE

@@ -2,11 +2,13 @@
 
 xlt doctor
 xlt doctor --gpu
+xlt doctor --tier pocket --data-root DIR       # are its models and data here?
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -29,11 +31,13 @@ NEEDED_BY_GRAPHS = ("GPU: varlen_attention", "GPU: adamw", "GPU: graph engine")
 
 def doctor(
     results: Results = DEFAULT_RESULTS,
+    tier: Annotated[str, "Look for the public models and the data of this tier."] = "core",
+    data_root: Annotated[Path | None, "The folder with official files."] = None,
     gpu: Annotated[bool, "Also compute on the GPU and compare: FAISS, kernels, training (a few minutes)."] = False,
 ) -> None:
     """Check this machine, and say how to fix what it lacks."""
     on_gpu = machine.self_test() if gpu else []
-    report = machine.examine(results)
+    report = machine.examine(results, tier, data_root)
     report.checks += on_gpu
     emit(report, map(_line, report.checks))
     if not report.healthy:

@@ -9,7 +9,6 @@ xlt fetch mnli --offline                       # is it here and unchanged?
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -29,7 +28,7 @@ with lazily():
     from xlt.cli import progress
     from xlt.data.hub import archives, faults, table
     from xlt.data.hub import fetch as hub
-    from xlt.pipeline import tiers
+    from xlt.pipeline import needs
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +55,13 @@ def fetch(
 
     What is already here is not downloaded again; the same command resumes.
     """
-    of_tier, backbones = _tier_needs(tier, part or ())
-    tasks = [get_task(key) for key in dict.fromkeys([*(keys or ()), *sorted(of_tier)])]
-    models = sorted({model, *backbones} - {""})
+    if part and not tier:
+        fix = f"Add --tier pocket, or leave --part {part[0]} away."
+        raise UsageFault("--part names a part of a tier.", fix=fix)
+    named = needs.tier_needs(tier, part or ()) if tier else None
+    of_tier = [task.key for task in named.tasks] if named else []
+    tasks = [get_task(key) for key in dict.fromkeys([*(keys or ()), *of_tier])]
+    models = sorted({model, *(named.models if named else ())} - {""})
     if not tasks and not models:
         raise UsageFault("Nothing to fetch was named.", fix="xlt fetch mnli xnli --model xlm-roberta-large")
     if language and MASKED_LM not in tasks:
@@ -78,24 +81,6 @@ def fetch(
             result.archives.update(archives.fetch_archives(packed, data_root or Path(), bars, offline=offline))
     faults.raise_collected(collected)
     emit(result, _fetched(result))
-
-
-def _tier_needs(name: str, asked: Sequence[str]) -> tuple[set[str], set[str]]:
-    """The tasks whose data the parts of a tier take from the hub, with those they are trained on, and their models."""
-    if not name:
-        if asked:
-            raise UsageFault(
-                "--part names a part of a tier.", fix=f"Add --tier pocket, or leave --part {asked[0]} away."
-            )
-        return set(), set()
-    tier = tiers.read_tier(name)
-    plan, parts = tier.plan("hub"), tier.chosen_parts("hub", asked)
-    arms = [arm for arm in plan.arms.values() if not arm.part or arm.part in parts]
-    named = [get_task(key) for arm in arms for key in (*arm.intermediate, *arm.targets)]
-    keys = {key for task in named for key in (task.key, task.trains_on) if key}
-    if any(arm.masked_lm for arm in arms):
-        keys.add(MASKED_LM.key)
-    return keys, {(arm.backbone or plan.backbone).name for arm in arms}
 
 
 def _by_origin(tasks: list[Task], asked: set[str], data_root: Path | None) -> tuple[list[Task], list[Task]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,9 @@ from typing import Any, Literal
 
 from xlt.errors import EnvironmentFault
 from xlt.pipeline.memory import free_memory, memory_limit
+from xlt.pipeline.needs import lacking, tier_needs
 from xlt.pipeline.provenance import commit, cpu_name, device_name, versions
+from xlt.pipeline.tiers import read_tier
 
 Status = Literal["pass", "warn", "fail", "not tested"]
 GIB = 1024**3
@@ -61,9 +64,14 @@ class DoctorReport:
         return all(check.status != "fail" for check in self.checks)
 
 
-def examine(results: Path) -> DoctorReport:
-    """Check this machine for what the smoke tier and the GPU tiers need."""
-    return DoctorReport(checks=list(_checks(results)), packages=versions(), commit=commit())
+def examine(results: Path, tier: str = "core", data_root: Path | None = None) -> DoctorReport:
+    """Check this machine for what the smoke tier and the GPU tiers need, and for the models and data of ``tier``.
+
+    Raises:
+        UsageFault: there is no such tier.
+    """
+    needed = list(_needed(tier, data_root))
+    return DoctorReport(checks=[*_checks(results), *needed], packages=versions(), commit=commit())
 
 
 def self_test(engines: Collection[str] = ("deepspeed", "graph"), limit: float = 300.0) -> list[DoctorCheck]:
@@ -201,6 +209,31 @@ def _checks(results: Path) -> Iterator[DoctorCheck]:
     fix = "The smoke tier writes about 0.2 GiB." if writable else "Choose another folder: --results DIR"
     found = f"{free / GIB:.1f} GiB free" if writable else f"'{place}' cannot be written"
     yield _check("disk for results", writable and free >= GIB, found, fix)
+
+
+def _needed(name: str, data_root: Path | None) -> Iterator[DoctorCheck]:
+    """Whether the public models and the data of a tier are here, and what their licences ask."""
+    if "hub" not in read_tier(name).sources:
+        yield _check("weights, data", True, f"the tier {name} makes its own", "")
+        return
+    needs = tier_needs(name)
+    absent = lacking(needs, data_root)
+    without = "; the smoke tier needs none"
+    fetch = f"xlt fetch --tier {name}" + (f" --data-root {shlex.quote(str(data_root))}" if data_root else "")
+    found = f"{name}: {', '.join(needs.models)}" + (f"; absent: {', '.join(absent.models)}" if absent.models else "")
+    yield _check("weights", not absent.models, found, fetch + without, otherwise="warn")
+    licensed = {task.key for task in needs.licensed}
+    missing = [task for task in absent.tasks if task.key not in licensed]
+    found = f"{name}: {len(needs.tasks) - len(licensed)} tasks" + (
+        f"; absent: {', '.join(task.key for task in missing)}" if missing else ""
+    )
+    official = "" if data_root else "; --data-root DIR brings or names official files, which the hub lacks of some"
+    yield _check("data", not missing, found, fetch + official + without, otherwise="warn")
+    here = not any(task.key in licensed for task in absent.tasks)
+    names = ", ".join(f"{task.name} ({task.licence}, {task.address})" for task in needs.licensed)
+    found = "each task has its own: artifact/LICENCES.md" + (f"; not for everybody: {names}" if names else "")
+    fix = "Runs do without it, and say so. Whoever has it names its folder: --data-root DIR"
+    yield _check("licences", here, found, fix, otherwise="warn")
 
 
 def _accelerator(deepspeed: Any) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from xlt.data.files.pretraining import groups, pretraining_sentences
 from xlt.data.files.source import FilesSource
 from xlt.data.hub.lock import LockedRepository, cached, matching, read_lock
 from xlt.data.hub.parquet import read_rows
-from xlt.data.hub.table import HubFiles, languages, on_hub, parts, read_table
+from xlt.data.hub.table import HubFiles, HubTask, languages, on_hub, parts, read_table
 from xlt.data.rows import Row, TextRow
 from xlt.data.source import NotFetched
 from xlt.tasks.catalogue import MASKED_LM
@@ -51,6 +52,22 @@ class HubSource:
                 rows += read_rows(self._paths(part, task), task.kind, entry, part, prefix)
             self._read[key] = rows
         return list(self._read[key])
+
+    def has_files(self, task: Task) -> bool:
+        """Whether all files of a task are there, of the text for phase 1 those of a language; the user's count."""
+        if self._files_of(task):
+            return True
+        entry = self._table.get(task.key)
+        if entry is None or entry.absent:
+            return False
+        cells = [(split, language) for split in task.files for language in languages(entry, task, split)]
+        found = (self._is_here(entry, task, split, language) for split, language in cells)
+        return any(found) if task.key == MASKED_LM.key else all(found)
+
+    def _is_here(self, entry: HubTask, task: Task, split: Split, language: str) -> bool:
+        with suppress(NotFetched):
+            return all(self._paths(part, task) for part in parts(entry, task, split, language))
+        return False
 
     def pretraining_text(self) -> list[TextRow]:
         """The sentences of the corpus for masked LM in the languages that were fetched; where none was, those of the
