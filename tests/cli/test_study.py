@@ -221,6 +221,12 @@ def test_the_tests_of_a_study_are_made_anew_where_all_of_its_seeds_are_given(
     of_project.write_text(STUDY, "utf-8")
     kept.write_text(STUDY, "utf-8")
     path.write_text(whole, "utf-8")
+    # Without the study's file nobody knows what was asked.
+    kept.unlink()
+    unknown = invoke(*asked)
+    assert unknown.code == ExitCode.DEVIATES
+    assert all("study.toml" in each["where"] for each in unknown.document["problems"])
+    kept.write_text(STUDY, "utf-8")
     # One of its seeds alone answers nothing.
     alone = invoke(*asked[:-1], str(results / "seed-1"))
     assert (alone.code, alone.document["study_answer"]) == (ExitCode.INCOMPLETE, "")

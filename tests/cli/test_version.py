@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -28,6 +29,7 @@ def test_version_commit_locks_and_image_are_told(invoke: Invoke, monkeypatch: py
     assert "image          sha256:0123" in invoke("version").out
 
 
+@pytest.mark.skipif(not shutil.which("git"), reason="there is no git, and so no checkout")
 def test_the_tag_is_that_of_the_commit_in_a_checkout_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     module = tmp_path / "xlt" / "pipeline" / "provenance.py"
     module.parent.mkdir(parents=True)

@@ -212,7 +212,8 @@ def test_what_is_no_perturbation_is_refused(text: str) -> None:
     [
         ("letter-swop:0.1", "Kinds: letter-swap, letter-drop", "--perturb letter-swap:0.1"),
         ("distraktion", "Kinds: letter-swap, letter-drop", "--perturb distraction:1"),
-        ("case:0", "The severity '0' is not a number above 0 and at most 1.", "--perturb case:0.1"),
+        ("case:0", "The severity '0' is not a number from 0.001 to 1.", "--perturb case:0.1"),
+        ("case:1e-300", "The severity '1e-300' is not a number from 0.001 to 1.", "--perturb case:0.1"),
         ("case:much", "The severity 'much' is not a number", "--perturb case:0.1"),
         ("case:0.1:0", "'0' is not a number of draws of each row, 1 to 1000.", "--perturb case:0.1"),
         ("case:0.1:1:search", "'1' is not a number of queries of the model for each row, 2 to 1000.", "case:0.1"),

@@ -67,6 +67,9 @@ def _written(submission: writing.Submission) -> Shown:
     for task, languages in submission.written.items():
         yield f"{task:9} {len(languages)} files"
     for task, languages in submission.missing.items():
-        yield f"{task:9} no predictions: {' '.join(languages)}"
+        whole = "" if task in submission.written else " (the whole task)"
+        yield f"{task:9} no predictions: {' '.join(languages)}{whole}"
+    if broken := [task for task in submission.missing if task in submission.written]:
+        yield f"Note: not to be scored, since a task that is there has all its languages: {', '.join(broken)}."
     yield from (f"Note: {note}" for note in submission.notes)
     yield f"Submission: {submission.output}"

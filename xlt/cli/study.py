@@ -109,7 +109,7 @@ def reproduce_study(
     answers.write_answer(found, results)
     study_page.write_page(found, results)
     emit(found, shown(found))
-    say(f"The answer is in {results / answers.ANSWER}, as a page in {results / study_page.PAGE}")
+    say(f"The answer is in {results / studies.ANSWER}, as a page in {results / study_page.PAGE}")
     raise typer.Exit(_code(found))
 
 

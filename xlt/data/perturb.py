@@ -25,6 +25,7 @@ from xlt.tasks.record import Task
 Place = TypeVar("Place", Edit, Move)
 Spans = Sequence[tuple[int, int]]
 SEARCH = "search"
+LEAST = 0.001  # the lowest severity: with less, hardly a row of a test set has an edit
 # How two texts relate, and which choice is best, may hang on one word: a negation, a number, who does what to whom.
 # Which words these are no list says in all languages. A text keeps its tags, and what it asks or translates, by most.
 _BY_WORDS: tuple[TaskKind, ...] = ("pair_classification", "multiple_choice")
@@ -90,8 +91,8 @@ class Perturbation:
         if kind not in KINDS:
             close = get_close_matches(kind, KINDS, n=1)
             why, kind = f"Kinds: {', '.join(KINDS)}.", close[0] if close else "letter-swap"
-        elif numbers and not 0 < _number(numbers[0]) <= 1:
-            why = f"The severity '{numbers[0]}' is not a number above 0 and at most 1."
+        elif numbers and not LEAST <= _number(numbers[0]) <= 1:
+            why = f"The severity '{numbers[0]}' is not a number from {LEAST:g} to 1."
         elif numbers[1:] and not (numbers[1].isdecimal() and 1 + search <= int(numbers[1]) <= 1000):
             what, least = ("queries of the model for each row", 2) if search else ("draws of each row", 1)
             why = f"'{numbers[1]}' is not a number of {what}, {least} to 1000."

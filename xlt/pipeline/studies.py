@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 PART = "study"
 KEPT = "study.toml"  # in a results folder, the study as it was before its first run
+ANSWER = "study.json"
 
 
 class Analysis(Frozen):
@@ -268,7 +269,7 @@ def kept_seeds(results: Path) -> list[Path]:
     """The results folders of the seeds that a study's folder holds; none where it is not a study's."""
     seeds = [folder for folder in results.glob("seed-*") if folder.is_dir() and folder.name[5:].isdecimal()]
     seeds.sort(key=lambda folder: int(folder.name[5:]))
-    return seeds if (results / KEPT).is_file() else []
+    return seeds if any((results / name).is_file() for name in (KEPT, ANSWER)) else []
 
 
 def refuse_study(results: Path) -> None:

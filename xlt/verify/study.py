@@ -23,7 +23,7 @@ from xlt.files import write_text
 from xlt.frozen import Frozen
 from xlt.pipeline.spec import RunSpec, SourceSpec
 from xlt.pipeline.store import RunStore
-from xlt.pipeline.studies import Analysis, Form, Study, scored_split
+from xlt.pipeline.studies import ANSWER, Analysis, Form, Study, scored_split
 from xlt.tasks.catalogue import get_task
 from xlt.tasks.record import ENGLISH
 from xlt.verify.cells import Recomputed, collapsed_cells, read_cells
@@ -37,7 +37,6 @@ from xlt.verify.study_numbers import Measured, Observed, Place, difficulties_of,
 # Perturbed rows, and the runs on them, each with its arm.
 Perturbed = tuple[Source, Sequence[tuple[str, RunSpec]]]
 Decision = Literal["above 0", "below 0", "not told from 0", "not verifiable"]
-ANSWER = "study.json"
 
 
 class ArmRow(Frozen):

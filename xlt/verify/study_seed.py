@@ -12,14 +12,14 @@ from xlt.data.perturb import Perturbation
 from xlt.data.perturbed import PERTURB
 from xlt.pipeline.spec import RunSpec
 from xlt.pipeline.store import RunStore, read_spec
-from xlt.pipeline.studies import KEPT, Form, Study, read_study, study_names
+from xlt.pipeline.studies import ANSWER, KEPT, Form, Study, read_study, study_names
 from xlt.strict_json import parse_json, read_bytes
 from xlt.verify import stored
 from xlt.verify.checks import Checks
 from xlt.verify.judge import Verification, exit_code, worst_code
 from xlt.verify.singles import perturbed_grids
 from xlt.verify.stored import Problem, read_grid
-from xlt.verify.study import ANSWER, Perturbed, StudyAnswer, answer, observe
+from xlt.verify.study import Perturbed, StudyAnswer, answer, observe
 from xlt.verify.study_numbers import Observed, difficulties_of, numbers_of
 
 NUMBER_APART = 1e-6
@@ -71,7 +71,7 @@ def _seed(found: Verification, results: Path, data_root: Path | None) -> tuple[V
     """What was ``found`` in a folder, and the seed of a study that it is; None where it is none's, or where there is no
     answer."""
     name, dash, size = found.tier.partition("-")
-    if not dash or not (results.parent / KEPT).is_file():
+    if not dash or not any((results.parent / name).is_file() for name in (KEPT, ANSWER)):
         return found, None
     fix = f"xlt reproduce --study {name} --tier {size}, which writes it anew, with the same --results"
     try:
@@ -80,7 +80,7 @@ def _seed(found: Verification, results: Path, data_root: Path | None) -> tuple[V
         if study.name != name:
             raise ValueError("it is another study's")
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
-        what = f"It is not the file of the study {name} with a form for {size}, of which this seed is."
+        what = f"It is not here, or not the file of the study {name} with a form for {size}, of which this seed is."
         restore = f"Restore it: artifact/studies/{name}.toml of the version that made the runs."
         return _with(found, [Problem(kind="grid", run="", where=KEPT, what=what, fix=restore)]), None
     perturbed = list(_perturbed(form, results, data_root))
