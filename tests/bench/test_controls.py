@@ -155,10 +155,19 @@ def test_labels_recipes_and_seeds_are_others(monkeypatch: pytest.MonkeyPatch) ->
     assert seen == [16]
 
 
-@pytest.mark.parametrize(("name", "fault"), [("nonsense", UsageFault), ("wrong-layer", IncompleteFault)])
+@pytest.mark.parametrize(
+    ("name", "fault"), [("nonsense", UsageFault), ("wrong-layer", IncompleteFault), ("", IncompleteFault)]
+)
 def test_what_cannot_be_run_is_said(name: str, fault: type[Exception], grid: Grid, tmp_path: Path) -> None:
     options, tier = SourceOptions(), read_tier("smoke")
     with pytest.raises(fault):
         run_controls(
-            [name], grid, tier, WorldSource(), options, RunStore(tmp_path), tmp_path / "controls", progress=None
+            [name] if name else [],
+            grid,
+            tier,
+            WorldSource(),
+            options,
+            RunStore(tmp_path),
+            tmp_path / "controls",
+            progress=None,
         )

@@ -37,6 +37,17 @@ def test_what_slurm_would_be_given_is_shown_and_nothing_is_made(
     assert not (tmp_path / "results").exists()
 
 
+def test_where_there_is_no_slurm_nothing_is_computed_first(
+    invoke: Invoke, tiny_tier: Path, tiny_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xlt.pipeline.cluster.shutil.which", lambda program: None)
+    monkeypatch.setattr("xlt.cli.verify.golden_checks", lambda *asked: pytest.fail("computed before it was refused"))
+    command = ["reproduce", "--tier", str(tiny_tier), "--source", "files", "--data-root", str(tiny_files)]
+    refused = invoke(*command, "--results", str(tmp_path / "results"), "--executor", "slurm")
+    assert (refused.code, "This machine has no sbatch" in refused.err) == (ExitCode.ENVIRONMENT, True)
+    assert "Fix: Give the command where sbatch works" in refused.err
+
+
 @pytest.mark.parametrize(
     ("model", "device"),
     [

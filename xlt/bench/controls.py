@@ -121,8 +121,11 @@ def run_controls(
     known = {control.name: control for control in CONTROLS}
     if unknown := [name for name in names if name not in known]:
         raise UsageFault(f"There is no control '{unknown[0]}'.", why=f"Controls: {', '.join(known)}.")
+    chosen = [known[name] for name in names] if names else CONTROLS
+    if any("mlm" not in control.runs for control in chosen) and finished.check(grid.runs[0]).state != "done":
+        raise IncompleteFault("The controls start from phase 1 of a finished results folder.", fix="xlt reproduce")
     results = []
-    for control in [known[name] for name in names] if names else CONTROLS:
+    for control in chosen:
         root = folder / control.name
         part = replace(grid, runs=tuple(run for run in grid.runs if run.name in (*control.runs, "mlm")))
         if "mlm" not in control.runs:
@@ -136,8 +139,6 @@ def run_controls(
 
 def _take_phase_1(grid: Grid, finished: RunStore, store: RunStore) -> None:
     spec = grid.runs[0]
-    if finished.check(spec).state != "done":
-        raise IncompleteFault("The controls start from phase 1 of a finished results folder.", fix="xlt reproduce")
     if store.check(spec).state != "done":
         shutil.copytree(finished.path(spec.folder), store.path(spec.folder), dirs_exist_ok=True)
 

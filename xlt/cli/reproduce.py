@@ -92,6 +92,8 @@ def reproduce(
     if queue and where.dry_run:
         _show_jobs(queue, planned, store.RunStore(results))
         return
+    if queue:
+        queue.check()
     checks = _golden(described, golden)  # It takes a while: after all that may be wrong with the command.
     made_by = partial(executor.Executor, source, named, store.RunStore(results), settings, threads=described.threads)
     _make(planned, partial(made_by, parallel_runs=side_by_side, processes_per_run=spread, queue=queue), began)

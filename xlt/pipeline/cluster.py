@@ -33,6 +33,7 @@ MOST_RESTARTS = 50
 """A job that was interrupted so often gets nowhere."""
 # In these states of SLURM a job without a result has ended by no fault of its own.
 INTERRUPTED = ("PREEMPTED", "TIMEOUT", "NODE_FAIL", "REVOKED", "INTERRUPTED")
+SUBMIT = "Give the command where sbatch works, with what your cluster asks for, as --slurm partition=NAME."
 PYTHON = "python"  # a parameter that is none of sbatch
 
 
@@ -65,6 +66,11 @@ class Queue:
         """How many processes share a training, and how, in words."""
         machines = f", on {self.nodes} machines" if self.nodes > 1 else ""
         return self.nodes * self.processes, f"each a job of SLURM{machines}"
+
+    def check(self) -> None:
+        """Raise ``EnvironmentFault`` where nothing can be submitted."""
+        if self.kind == "slurm" and not shutil.which("sbatch"):
+            raise EnvironmentFault("This machine has no sbatch, by which jobs are given to SLURM.", fix=SUBMIT)
 
     def executor(self, folder: Path, spec: RunSpec) -> Any:
         """submitit's executor for the run ``spec``, with its files in ``folder``."""
@@ -185,7 +191,7 @@ class Jobs:
             raise EnvironmentFault(
                 f"The run '{job.spec.name}' could not be submitted.",
                 why=f"{error}".strip() or type(error).__name__,
-                fix="Give the command where sbatch works, with what your cluster asks for, as --slurm partition=NAME.",
+                fix=SUBMIT,
             ) from error
 
 

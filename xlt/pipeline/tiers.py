@@ -136,7 +136,7 @@ class Tier(Frozen):
             raise UsageFault(
                 f"The tier '{self.name}' does not run on the source '{source}'.",
                 why=f"It runs on: {', '.join(self.sources)}.",
-                fix=f"xlt reproduce --tier {self.name} --source {next(iter(self.sources))}",
+                fix=f"--source {next(iter(self.sources))}",
             )
         return self.sources[source]
 

@@ -182,7 +182,8 @@ def test_report_is_plain_json(write, tmp_path):
 
 def test_data_root_without_any_task_file_is_a_problem(tmp_path):
     report = check(tmp_path, [XNLI])
-    assert report.problems == [FileProblem("", None, f"no file of any of the tasks in the data root '{tmp_path}'")]
+    what = f"no file of any of the tasks in the data root '{tmp_path}'; where each lies: xlt tasks show TASK"
+    assert report.problems == [FileProblem("", None, what)]
 
 
 def test_data_root_must_be_a_folder(tmp_path):

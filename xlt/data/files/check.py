@@ -89,7 +89,8 @@ def check(root: Path, tasks: Iterable[Task], needed: Collection[str] = ()) -> Ch
                 for file in text_files(root):
                     counts.setdefault("train", {})[file.stem] = len(read_text_file(file))
     if not report.problems and not any(found for counts in report.tasks.values() for found in counts.values()):
-        nothing = encodable(f"no file of any of the tasks in the data root '{root}'")
+        nothing = f"no file of any of the tasks in the data root '{encodable(str(root))}'"
+        nothing += "; where each lies: xlt tasks show TASK"
         report.problems.append(FileProblem("", None, nothing))
     report.unread.update(_unread(root, read_files))
     return report
