@@ -92,9 +92,7 @@ def reproduce(
     if queue and where.dry_run:
         _show_jobs(queue, planned, store.RunStore(results))
         return
-    if queue:
-        queue.check()
-    checks = _golden(described, golden)  # It takes a while: after all that may be wrong with the command.
+    checks = _golden(described, golden, queue)  # It takes a while: after all that may be wrong with the command.
     made_by = partial(executor.Executor, source, named, store.RunStore(results), settings, threads=described.threads)
     _make(planned, partial(made_by, parallel_runs=side_by_side, processes_per_run=spread, queue=queue), began)
     verify.verify_and_report(results, source, named.data_root, checks)
@@ -112,7 +110,10 @@ def _make(planned: grid.Grid, made_by: Callable[..., executor.Executor], began: 
     say(f"{counted(done.made, 'run')} made and {done.found} found complete{failed}, {took}. Now they are verified.")
 
 
-def _golden(described: tiers.Tier, golden: verify.Golden) -> list[evidence.GoldenCheck]:
+def _golden(described: tiers.Tier, golden: verify.Golden, queue: cluster.Queue | None) -> list[evidence.GoldenCheck]:
+    """The golden evidence, unless its runs cannot be submitted anyway."""
+    if queue:
+        queue.check()
     if checks := verify.golden_checks([described], golden):
         say(evidence.summary(checks))
     return checks
