@@ -47,11 +47,11 @@ def costs(name: str) -> dict[str, Any]:
             found = part_costs(tier, source, tier.plan("hub").parts, seed=0, precision="fp32")
             return {part.name: _cost(tier, part.estimate) | {"about": part.about} for part in found}
         grid = GridBuilder(tier, source, seed=0, precision="bf16", engine="graph", fingerprints=False).grid()
-        return _cost(tier, estimate(grid, tier.plan("hub"), source))
+        return _cost(tier, estimate(grid, tier.plan("hub"), source, gpus=8))
 
 
 def _cost(tier: Tier, found: Estimate) -> dict[str, Any]:
-    """Runs, seeds, tokens, disk, and hours on each device with a rate or assumptions; each number of one seed."""
+    """Runs, seeds, tokens, disk, and hours on each device with a rate or assumptions, and on eight; all of one seed."""
     return {
         "runs": len(found.runs),
         "seeds": len(tier.seeds),
@@ -59,6 +59,7 @@ def _cost(tier: Tier, found: Estimate) -> dict[str, Any]:
         "unknown": found.unknown_runs,
         "disk": (found.disk_bytes or 0) / 1e9,
         "hours": {device: its.total for device, its in found.hours.items() if its.total is not None},
+        "eight": {device: its.on_gpus for device, its in found.hours.items() if its.on_gpus is not None},
     }
 
 

@@ -33,7 +33,7 @@ OPTIONS = {
     "plan": COMMON
     | SOURCE
     | {"--calibrate", "--record", "--engine", "--keep-checkpoints", "--power", "--tier", "--part", "--model", "--seed"}
-    | {"--study"},
+    | {"--study", "--gpus"},
     "reproduce": COMMON
     | SOURCE
     | ENGINE

@@ -68,6 +68,9 @@ def test_predicted_hours_are_those_of_the_appendix() -> None:
     predicted = [re.findall(r"^ ([\d.]+) on one NVIDIA H200", cell) for cell in line.split("|")[4:6]]
     shown = re.findall(r"([\d.]+) h a seed on an H200, predicted", README)
     assert shown == [hours for each in predicted for hours in each]
+    (line,) = (line for line in APPENDIX.splitlines() if line.startswith("| the same on eight of them"))
+    eight = re.findall(r"([\d.]+) on eight NVIDIA H200, graph engine, predicted", line)
+    assert re.findall(r"core ([\d.]+) h, paper ([\d.]+) h a seed on eight H200, predicted", README) == [(*eight,)]
 
 
 def test_the_table_of_commands_names_every_command() -> None:

@@ -12,9 +12,10 @@ import pytest
 
 from tests.conftest import PROJECT
 from xlt.data.files.source import FilesSource
+from xlt.data.world import WorldSource
 from xlt.pipeline.estimate import RunEstimate, ScoredRows
 from xlt.pipeline.grid import Grid, GridBuilder
-from xlt.pipeline.hours import PARTS, Rate, all_hours, block_weights, read_assumptions
+from xlt.pipeline.hours import PARTS, Rate, all_hours, block_weights, makespan, read_assumptions
 from xlt.pipeline.spec import Backbone
 from xlt.pipeline.tiers import read_tier
 from xlt.tasks.adversarial import DEFAULTS, Adversarial
@@ -100,6 +101,33 @@ def test_runs_side_by_side_take_a_part_of_the_time_but_phase_1_does_not(tmp_path
     assert one.training == pytest.approx(len(runs) * 145.6 / 3600)
     assert two.training == pytest.approx((1 + (len(runs) - 1) / 2) * 145.6 / 3600)
     assert two.evaluation == pytest.approx((1 + (len(runs) - 1) / 2) * 60 / 3600)
+
+
+def test_several_gpus_take_as_long_as_the_executor_would_on_them() -> None:
+    grid = GridBuilder(read_tier("smoke"), WorldSource(), seed=0, precision="fp32", fingerprints=False).grid()
+    seconds = [float(number) for number in range(1, len(grid.runs) + 1)]
+    assert makespan(grid.runs, seconds, 1) == sum(seconds)
+    # With more GPUs than runs, a run ends when it and those before it have been made, one after another.
+    ends: dict[str, float] = {}
+    for run, took in zip(grid.runs, seconds, strict=True):
+        ends[run.hash] = ends.get(run.parent or "", 0.0) + took
+    assert makespan(grid.runs, seconds, 100) == max(ends.values())
+    # DERIVED by hand: phase 1, then two at a time in the order of the grid.
+    pretrain, *others = grid.runs
+    children = [run for run in others if run.parent == pretrain.hash][:3]
+    assert makespan([pretrain, *children], [5.0, 4.0, 1.0, 2.0], 2) == 9.0
+    assert makespan([pretrain, *children], [5.0, 4.0, 3.0, 2.0], 2) == 10.0
+
+
+def test_hours_on_several_gpus_are_told_where_all_parts_are_known(grid: Grid) -> None:
+    runs = [RUN for _ in grid.runs]
+    found = all_hours(LARGE, [], grid, runs, by_size=False, gpus=8)
+    for hours in found.values():
+        assert hours.gpus == 8
+        assert hours.total is not None
+        assert hours.on_gpus is not None
+        assert hours.total / 8 < hours.on_gpus < hours.total / 4  # 45 runs of one size on two levels
+    assert {each.on_gpus for each in all_hours(LARGE, [], grid, runs, by_size=False).values()} == {None}
 
 
 def test_larger_steps_take_longer_but_not_in_proportion() -> None:

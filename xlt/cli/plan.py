@@ -3,6 +3,7 @@
 xlt plan
 xlt plan --calibrate                           # hours on this machine, from a few steps; --record keeps them
 xlt plan --source files --data-root DIR        # the same tier on real text
+xlt plan --tier core --gpus 8                  # hours, also on eight GPUs
 xlt plan --tier core --power                   # how small a difference these seeds can show, and what claims need
 xlt plan --tier pocket --part A3               # one part of a tier; without --part all, with their costs
 xlt plan --study Q3 --tier pocket              # a study: one seed, and all of them with what they score perturbed
@@ -11,13 +12,13 @@ xlt plan --study Q3 --tier pocket              # a study: one seed, and all of t
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated
 
-from xlt.cli import options, plan_power
+from xlt.cli import options, plan_costs, plan_power
 from xlt.cli.lazy import lazily
 from xlt.cli.output import Shown, emit, say, table
 from xlt.errors import DataFault, UsageFault
@@ -26,22 +27,8 @@ with lazily():
     from xlt import files
     from xlt.pipeline import calibration, executor, grid, parts, single, sources, store, studies, tiers
     from xlt.pipeline import estimate as costs
-    from xlt.pipeline import hours as durations
     from xlt.verify import power as powers
 
-# The rows of the table of hours.
-TIMED = {
-    "steps": "optimiser steps",
-    "tokens": "training tokens",
-    "floor": "floor of training: its products alone",
-    "training": "training",
-    "dev": "dev scores, at most",
-    "evaluation": "predictions and scores",
-    "retrieval": "retrieval",
-    "encoding": "tokens of text, one thread",
-    "saving": "models written, read, hashed",
-    "total": "all",
-}
 UNKNOWN = "unknown"  # the state of a run whose data is absent
 
 
@@ -139,6 +126,7 @@ def plan(
     seed: options.Seed = 0,
     results: options.Results = options.DEFAULT_RESULTS,
     engine: options.Engine = "auto",
+    gpus: Annotated[int, "Also tell the hours on N GPUs, a run on each at a time."] = 0,
     calibrate: Annotated[bool, "Time a few steps of every kind of task on this machine, to tell the hours."] = False,
     record: Annotated[bool, "With --calibrate, keep these rates in artifact/measured, for later plans."] = False,
     keep_checkpoints: Annotated[int, "Tell what N kept states of each training cost, and a stretch between two."] = 0,
@@ -165,8 +153,12 @@ def plan(
     planned, states, fault = _graph(partial(builder, model=instead), runs)
     at_once, why = options.runs_at_once(described, named.name, chosen, instead)
     rate = calibration.calibrate(described, planned, source, at_once) if calibrate else None
-    costs_of = partial(parts.part_costs, described, source, part or its_plan.parts, seed=seed, precision=precision)
-    estimated = partial(costs.estimate, plan=parts.started_from(its_plan, instead), source=source, calibration=rate)
+    costs_of = partial(
+        parts.part_costs, described, source, part or its_plan.parts, seed=seed, precision=precision, gpus=gpus
+    )
+    estimated = partial(
+        costs.estimate, plan=parts.started_from(its_plan, instead), source=source, calibration=rate, gpus=gpus
+    )
     cost = estimated(planned)
     result = Plan(
         tier=planned.tier,
@@ -252,7 +244,7 @@ def _shown(plan: Plan) -> Shown:
     both = [*zip(plan.runs, plan.estimate.runs, strict=True)]
     names = [run.name + (run.adversarial and f" ({run.adversarial}: work × {cost.work:.2g})") for run, cost in both]
     rows = (
-        (run.phase, name, run.starts_from or None, run.state, _tokens(cost.tokens), run.folder)
+        (run.phase, name, run.starts_from or None, run.state, plan_costs.tokens_told(cost.tokens), run.folder)
         for name, (run, cost) in zip(names, both, strict=True)
     )
     columns = ("phase", "run", "starts from", "state", "training tokens", "folder")
@@ -262,17 +254,18 @@ def _shown(plan: Plan) -> Shown:
     if plan.data_absent:
         yield f"Data is absent, so it is not known which runs are done: {plan.data_absent}"
         yield f"To get it: {plan.fetch}"
-    yield from cost_lines(plan.estimate)
+    yield from plan_costs.cost_lines(plan.estimate)
     yield f"  runs at a time   {plan.at_once} ({plan.at_once_why})"
     if spent := [run.seconds for run in plan.runs if run.seconds is not None]:
-        yield f"  time it took     {_hours(sum(spent) / 3600)} for the {len(spent)} runs that are done, added up"
+        took = plan_costs.hours_told(sum(spent) / 3600)
+        yield f"  time it took     {took} for the {len(spent)} runs that are done, added up"
     if kept := plan.kept:
         size = "of unknown size" if kept.bytes is None else f"{kept.bytes / 1e9:.0f} GB"
-        timed = [f"{_hours(hours)} on {on}" for on, hours in kept.stretch_hours.items()]
+        timed = [f"{plan_costs.hours_told(hours)} on {on}" for on, hours in kept.stretch_hours.items()]
         took = f", on average {'; '.join(timed)}" if timed else ", not timed here yet: xlt plan --calibrate"
         yield f"  kept states      {kept.checkpoints} of each training, {size}: {kept.stretches} stretches{took}"
         yield "                   (xlt verify --replay K makes K of them again)"
-    yield from part_lines(plan.parts)
+    yield from plan_costs.part_lines(plan.parts)
     if plan.study:
         yield from _study(plan.study)
     if plan.power:
@@ -286,111 +279,6 @@ def _study(found: studies.StudyCost) -> Shown:
     yield f"{noisy} seed of the study takes:"
     for on, took in found.hours.items():
         every = took and took * len(found.seeds)
-        yield f"  {_hours(took)} on {on}; its {len(found.seeds)} seeds {_hours(every)}"
+        yield f"  {plan_costs.hours_told(took)} on {on}; its {len(found.seeds)} seeds {plan_costs.hours_told(every)}"
     if not found.hours:
         yield "  not measured here yet: xlt plan --calibrate"
-
-
-def part_lines(found: Iterable[parts.PartCost]) -> Iterator[str]:
-    """What each part is and costs, in two lines; where nobody timed it on a GPU, it is said."""
-    for each in found:
-        cost = each.estimate
-        asked = " (only when it is named)" if each.on_request else ""
-        yield f"Part {each.name}{asked}: {each.about}."
-        examples = [run.examples for run in cost.runs]
-        count = "nothing is trained"
-        if None in examples:
-            count = "training tokens not known before the data is here"
-        elif total := sum(known or 0 for known in examples):
-            tokens = "tokens not known yet" if cost.unknown_runs else f"{_tokens(cost.training_tokens)} tokens"
-            count = f"{total:,} training examples, {tokens}"
-        yield f"  {each.backbone}; {count}; {times(cost)}"
-
-
-def times(cost: costs.Estimate) -> str:
-    """How long one seed takes by each device and engine, and whether anybody timed it on a GPU, on one line."""
-    hours = [
-        f"{f'training {_hours(took.training)}, ' if took.training else ''}all {_hours(took.total)}{_how(took)} on {on}"
-        for on, took in cost.hours.items()
-    ]
-    timed = any(took.gpu for took in cost.hours.values())
-    return "; ".join(hours if timed else [*hours, "not timed on a GPU yet"])
-
-
-def _how(took: durations.Hours) -> str:
-    return ", measured" if took.measured and not took.calibrated else ""
-
-
-def cost_lines(cost: costs.Estimate, what: str = "One seed", rates: str = ": xlt plan --calibrate") -> Shown:
-    """What the whole grid costs, if nothing of it is done yet; ``rates`` tells how those get known that are not."""
-    unknown = len(cost.unknown_runs)
-    tokens = [_tokens(cost.training_tokens) or "none"] if cost.training_tokens or not unknown else []
-    if unknown:
-        why = f"their data is not here, or the tokenizer not made yet{rates}"
-        tokens.append(f"unknown for {unknown} of {len(cost.runs)} runs: {why}")
-    if tabled := cost.by_table:
-        guessed = [key for key, basis in tabled.items() if basis == "estimate"]
-        tokens.append(f"rows of {len(tabled)} tasks as long as those in artifact/measured/tokens.json")
-        if guessed:
-            tokens.append(f"an estimate for {', '.join(guessed)}: other text or lengths were counted")
-    memory = [f"{size / 1e9:.0f} GB (ZeRO {stage})" for stage, size in cost.gpu_bytes.items()]
-    disk = "unknown" if cost.disk_bytes is None else f"{cost.disk_bytes / 1e9:.0f} GB"
-    download = [f"{cost.download_bytes / 1e9:.2f} GB"] if cost.download_bytes or not cost.unknown_downloads else []
-    if cost.unknown_downloads:
-        download.append(f"not known before the fetch: {', '.join(cost.unknown_downloads)}")
-    yield f"{what} costs, from the beginning:"
-    yield f"  training tokens  {'; '.join(tokens)}"
-    yield f"  time             {'see the table below' if cost.hours else f'not measured here yet{rates}'}"
-    yield f"  GPU memory       {'; '.join(memory) or f'not measured{rates} on a GPU'}"
-    states = f", and {2 * cost.state_bytes / 1e9:.0f} GB in a training" if cost.state_bytes else ""
-    yield f"  disk             {disk} for {cost.models} models in fp32{states}"
-    yield f"  download         {'; '.join(download)}"
-    if cost.hours:
-        yield from _time(cost, what.lower())
-
-
-def _time(cost: costs.Estimate, what: str) -> Shown:
-    """How long each part of the work takes on each device, and how much it is."""
-    runs, found = cost.runs, cost.hours
-    scored = [(kind, each) for run in runs for kind, each in run.scored.items()]
-    tested = sum(each.rows for kind, each in scored if kind != "retrieval")
-    mined = sum(each.rows for kind, each in scored if kind == "retrieval")
-    sizes = {
-        "steps": f"{sum(sum(run.steps.values()) for run in runs):,.0f}",
-        "tokens": _tokens(cost.training_tokens),
-        "dev": f"{sum(run.dev_scores for run in runs):,} scores",
-        "evaluation": f"{tested:,} rows",
-        "retrieval": f"{mined:,} sentences or pairs",
-        "encoding": f"{_tokens(sum(sum(run.encoded.values()) for run in runs)) or 'no'} tokens",
-        "saving": f"{cost.models} models",
-    }
-    rows = [
-        (label, sizes.get(part), *(_marked(part, each) for each in found.values())) for part, label in TIMED.items()
-    ]
-    yield table(("part", "size", *found), rows, f"Time that {what} takes, one part after another")
-    yield "  * predicted from the assumptions in artifact/expected/hours-*.toml, not measured on that device"
-    if without := dict.fromkeys((*cost.unknown_runs, *cost.unscored_runs)):
-        yield f"  without {len(without)} runs of unknown size: {', '.join(without)}"
-
-
-def _marked(part: str, hours: durations.Hours) -> str | None:
-    if not hasattr(hours, part) or (part == "floor" and hours.floor is None):
-        return None
-    shown = _hours(getattr(hours, part))
-    measured = part in hours.measured or (part == "total" and {*durations.PARTS} <= {*hours.measured})
-    return shown if measured or shown == "unknown" else f"{shown} *"
-
-
-def _hours(hours: float | None) -> str:
-    if hours is None:
-        return "unknown"
-    if 0 < 60 * hours < 0.05:
-        return "under 0.1 min"
-    return f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.1f} min"
-
-
-def _tokens(count: int | None) -> str | None:
-    if count is None:
-        return "unknown"
-    # Rows are counted or published; their mean length is measured on a sample.
-    return f"≈ {count / 1e6:.1f} M" if count else None

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-from xlt.cli import options, plan, verify
+from xlt.cli import options, plan, plan_costs, verify
 from xlt.cli.doctor import tested
 from xlt.cli.lazy import lazily
 from xlt.cli.output import emit, say
@@ -88,7 +88,7 @@ def reproduce(
     builder = partial(grid.GridBuilder, described, source, seed=seed, precision=precision, engine=settings.engine)
     with plan.fetching_all(tier, named.name, part or (), instead):
         planned = replace(builder(parts=chosen, model=instead).grid(), options=repeated)
-    _say_planned(planned, described.plan(named.name), source, queue)
+    _say_planned(planned, described.plan(named.name), source, queue, 0 if shard else engine.gpus)
     if queue and where.dry_run:
         _show_jobs(queue, planned, store.RunStore(results))
         return
@@ -140,13 +140,14 @@ def _repeated(
 
 
 def _say_planned(
-    planned: grid.Grid, described: tiers.SourcePlan, source: rows.Source, queue: cluster.Queue | None
+    planned: grid.Grid, described: tiers.SourcePlan, source: rows.Source, queue: cluster.Queue | None, gpus: int
 ) -> None:
     """Say what is left out and, on a GPU, how long all takes; with parts it was said for each of them."""
     for name, reason in planned.left_out.items():
         say(f"{name}: {reason}.")
     if (queue.gpus if queue else torch.cuda.is_available()) and not described.parts:
-        say(f"Time of one seed, from the beginning: {plan.times(estimate.estimate(planned, described, source))}.")
+        cost = estimate.estimate(planned, described, source, gpus=gpus)
+        say(f"Time of one seed, from the beginning: {plan_costs.times(cost)}.")
 
 
 def _show_jobs(queue: cluster.Queue, planned: grid.Grid, runs: store.RunStore) -> None:
@@ -174,7 +175,7 @@ def _introduce(
     backbone = tier.plan(source).backbone
     made = f"a small {'BLOOM' if backbone.family == 'bloom' else 'XLM-R'}, trained here from its first step (phase 1)"
     say(f"Tier {tier.name} on the source '{source}': {tier.about}.")
-    for line in plan.part_lines(costs):
+    for line in plan_costs.part_lines(costs):
         say(line)
     say(f"Model: {model or backbone.name or made}.")
     if queue:

@@ -11,7 +11,7 @@ from xlt.cli.doctor import gpu_self_test
 from xlt.cli.lazy import lazily
 from xlt.cli.options import DataOptions, EngineOptions, ScoringOptions, precision, use_search
 from xlt.cli.output import Shown, emit, say, table
-from xlt.cli.plan import cost_lines
+from xlt.cli.plan_costs import cost_lines
 from xlt.errors import DataFault, DivergedFault, UsageFault
 from xlt.tasks.catalogue import get_task
 

@@ -129,13 +129,15 @@ def estimate(
     calibration: Calibration | None = None,
     *,
     by_size: bool = False,
+    gpus: int = 0,
     tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> Estimate:
     """The cost of ``grid``, which is of the tier that says ``plan`` for ``source``.
 
     Where the data is present and the backbone's tokenizer is given, was fetched or comes with a ``calibration``, the
     tokens of a sample are counted; else those of XLM-R's vocabulary follow from the recorded lengths of rows. Hours
-    follow from measured rates; ``by_size`` those of a model without one from another's, by the weights of their blocks.
+    follow from measured rates, also on so many ``gpus``; ``by_size`` those of a model without one from another's, by
+    the weights of their blocks.
 
     Raises:
         EnvironmentFault: a recorded rate or length cannot be read.
@@ -144,23 +146,20 @@ def estimate(
     sizes = _Sizes(source, calibration.tokenizer if calibration else tokenizer or _tokenizer(name), _table(name))
     runs = [_size(spec, sizes) for spec in grid.runs]
     recorded = sorted((artifact_root() / "measured").glob("rate-*.json"))
-    known = [read_record(Rate, "measured", path.name) for path in recorded]
-    rates = [(rate, False) for rate in known] + ([(calibration.rate, True)] if calibration else [])
+    rates = [(read_record(Rate, "measured", path.name), False) for path in recorded]
+    rates += [(calibration.rate, True)] if calibration else []
     models = sum(bool(spec.train) for spec in grid.runs)
     # Of an arm's own model the size is not known here.
     parameters = plan.parameters if {spec.backbone.name for spec in grid.runs} <= {plan.backbone.name} else 0
     downloaded, unknown = _download(grid.runs, source.name)
+    named = [*zip((spec.name for spec in grid.runs), runs, strict=True)]
     return Estimate(
         runs=runs,
         training_tokens=sum(run.tokens or 0 for run in runs),
-        unknown_runs=[spec.name for spec, run in zip(grid.runs, runs, strict=True) if run.tokens is None],
-        unscored_runs=[
-            spec.name
-            for spec, run in zip(grid.runs, runs, strict=True)
-            if None in (run.evaluation_tokens, run.dev_tokens)
-        ],
+        unknown_runs=[name for name, run in named if run.tokens is None],
+        unscored_runs=[name for name, run in named if None in (run.evaluation_tokens, run.dev_tokens)],
         by_table=sizes.by_table,
-        hours=all_hours(plan.backbone, rates, grid, runs, by_size=by_size),
+        hours=all_hours(plan.backbone, rates, grid, runs, by_size=by_size, gpus=gpus),
         models=models,
         disk_bytes=models * parameters * BYTES_PER_PARAMETER if parameters else None,
         state_bytes=STATE_TENSORS * parameters * BYTES_PER_PARAMETER if parameters else None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
@@ -59,6 +60,10 @@ class Hours:
     """Whether the rates were measured now, on this machine."""
     gpu: bool = False
     """Whether the device is a GPU."""
+    gpus: int = 0
+    """How many GPUs ``on_gpus`` is of; 0 where nobody asked."""
+    on_gpus: float | None = None
+    """Hours of the whole grid on so many, a run on each at a time; None where one of the parts is not known."""
 
     @property
     def total(self) -> float | None:
@@ -226,22 +231,30 @@ def read_assumptions() -> list[Assumptions]:
 
 
 def all_hours(
-    backbone: Backbone, rates: Sequence[tuple[Rate, bool]], grid: Grid, runs: Sequence[RunEstimate], *, by_size: bool
+    backbone: Backbone,
+    rates: Sequence[tuple[Rate, bool]],
+    grid: Grid,
+    runs: Sequence[RunEstimate],
+    *,
+    by_size: bool,
+    gpus: int = 0,
 ) -> dict[str, Hours]:
     """The time of ``grid`` by each of the rates (with whether it was measured now) of that backbone, and by assumptions
-    about devices that none of them is of. ``by_size`` as in ``estimate``."""
+    about devices that none of them is of. ``by_size`` and ``gpus`` as in ``estimate``."""
     assumed = read_assumptions()
     found: dict[str, Hours] = {}
     for rate, now in _rates_of(backbone, rates, by_size=by_size):
         own = _repository(rate.backbone) == _repository(backbone.name)
         measured = [rate.seconds(*each) for each in zip(grid.runs, runs, strict=True)]
         hosts = [assumed[0].host_seconds(*each) if assumed else {} for each in zip(grid.runs, runs, strict=True)]
+        seconds = [{**host, **its} for host, its in zip(hosts, measured, strict=True)]
         found[f"{rate.where}{', calibrated now' if now else ''}"] = _hours(
-            [{**host, **its} for host, its in zip(hosts, measured, strict=True)],
+            seconds,
             [1 if spec.phase == "pretrain" else rate.side_by_side for spec in grid.runs],
             measured=tuple(part for part in PARTS if own and all(part in its for its in measured)),
             calibrated=now,
             gpu=rate.gpu,
+            **_on_gpus(grid.runs, seconds, gpus if rate.gpu else 0),
         )
     timed = {rate.device for rate, _ in rates if _repository(rate.backbone) == _repository(backbone.name)}
     for each in assumed if {spec.backbone.name for spec in grid.runs} == {backbone.name} else ():
@@ -251,10 +264,33 @@ def all_hours(
         for engine in ("graph", "deepspeed"):
             seconds = [each.seconds(*its, engine=engine) for its in zip(grid.runs, runs, strict=True)]
             floor = operations / each.products.value / 3600
+            several = _on_gpus(grid.runs, seconds, gpus)
             found[f"{each.device}, {engine} engine, predicted"] = _hours(
-                seconds, [1] * len(runs), floor=floor, gpu=True
+                seconds, [1] * len(runs), floor=floor, gpu=True, **several
             )
     return found
+
+
+def _on_gpus(runs: Sequence[RunSpec], seconds: Sequence[Seconds], gpus: int) -> dict[str, Any]:
+    whole = all({*PARTS} <= {*its} for its in seconds)
+    took = makespan(runs, [sum(its.values()) for its in seconds], gpus) if whole and gpus else None
+    return {"gpus": gpus, "on_gpus": None if took is None else took / 3600}
+
+
+def makespan(runs: Sequence[RunSpec], seconds: Sequence[float], devices: int) -> float:
+    """Seconds until all runs are made as the executor makes them: in their order, each when the run that it starts from
+    is done and a device is free, and phase 1 before all others."""
+    now, waiting, busy = 0.0, [*zip(runs, seconds, strict=True)], list[tuple[float, str]]()
+    unfinished = {run.hash for run in runs}
+    while waiting or busy:
+        ready = [each for each in waiting if each[0].parent not in unfinished]
+        alone = 1 if ready and ready[0][0].phase == "pretrain" else devices
+        for each in ready[: max(0, alone - len(busy))]:
+            waiting.remove(each)
+            heappush(busy, (now + each[1], each[0].hash))
+        now, done = heappop(busy)
+        unfinished.remove(done)
+    return now
 
 
 def _hours(seconds: Sequence[Seconds], at_once: Sequence[int], **facts: Any) -> Hours:

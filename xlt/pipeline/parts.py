@@ -59,6 +59,7 @@ def part_costs(
     precision: Precision,
     calibration: Calibration | None = None,
     model: str = "",
+    gpus: int = 0,
 ) -> Iterator[PartCost]:
     """The cost of each of the parts ``names``, from ``model`` in the place of the tier's if one is named; none of a
     tier without parts.
@@ -75,5 +76,5 @@ def part_costs(
         ).grid()
         backbone = grid.runs[0].backbone if grid.runs else plan.backbone
         its = {"backbone": backbone, "parameters": plan.parameters if backbone.name == plan.backbone.name else 0}
-        cost = estimate(grid, plan.model_copy(update=its), source, calibration, by_size=True)
+        cost = estimate(grid, plan.model_copy(update=its), source, calibration, by_size=True, gpus=gpus)
         yield PartCost(name, part.about, part.on_request, backbone.name, cost)
