@@ -96,8 +96,8 @@ def test_a_study_costs_its_seeds_and_its_perturbed_rows(
     arguments = ("plan", "--study", "Q3", "--tier", "core", "--results", str(tmp_path / "results"))
     document = invoke(*arguments, "--json").document
     study, hours = document["study"], document["estimate"]["hours"]
-    # Four sizes of NLI and seven tasks, two perturbations, four tasks. Each is on fewer rows than the arm's targets on clean ones, which are
-    # scored in English too, and where there is a dev set on that.
+    # Four sizes of NLI and seven tasks, two perturbations, four tasks. Each is on fewer rows than the arm's targets on
+    # clean ones, which are scored in English too, and where there is a dev set on that.
     assert (study["seeds"], study["evaluations"]) == ([0, 1, 2, 3, 4], (4 + 7) * 2 * 4)
     targets = zip(document["runs"], document["estimate"]["runs"], strict=True)
     clean = sum(kind["rows"] for run, size in targets if run["phase"] == "target" for kind in size["scored"].values())

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 from xlt.cli import options, plan_costs, plan_power
 from xlt.cli.lazy import lazily
@@ -135,10 +135,8 @@ def plan(
     ] = False,
 ) -> None:
     """List a tier's runs: done, to do, and what they cost."""
-    if record and not calibrate:
-        raise UsageFault("--record keeps what a calibration measures.", fix="Add --calibrate.")
     if record:
-        files.check_writable(*calibration.place())
+        _refuse_recording(calibrate=calibrate)
     asked = studies.read_study(study) if study else None
     described = asked.tier(tier) if asked else tiers.read_tier(tier)
     runs = store.RunStore(studies.seed_folder(results, seed) if asked else results)
@@ -153,12 +151,10 @@ def plan(
     planned, states, fault = _graph(partial(builder, model=instead), runs)
     at_once, why = options.runs_at_once(described, named.name, chosen, instead)
     rate = calibration.calibrate(described, planned, source, at_once) if calibrate else None
-    costs_of = partial(
-        parts.part_costs, described, source, part or its_plan.parts, seed=seed, precision=precision, gpus=gpus
-    )
-    estimated = partial(
-        costs.estimate, plan=parts.started_from(its_plan, instead), source=source, calibration=rate, gpus=gpus
-    )
+    priced: dict[str, Any] = {"source": source, "calibration": rate, "gpus": gpus}
+    costs_of = partial(parts.part_costs, described, names=part or its_plan.parts, seed=seed, precision=precision)
+    of_plan = parts.started_from(its_plan, instead)
+    estimated: Callable[[grid.Grid], costs.Estimate] = partial(costs.estimate, plan=of_plan, **priced)
     cost = estimated(planned)
     result = Plan(
         tier=planned.tier,
@@ -175,12 +171,19 @@ def plan(
         at_once_why=why,
         kept=_kept(cost, keep_checkpoints) if keep_checkpoints else None,
         power=powers.grid_power(described, source, named.name) if power else None,
-        parts=[] if asked else list(costs_of(calibration=rate, model=instead)),
+        parts=[] if asked else list(costs_of(**priced, model=instead)),
         study=studies.study_cost(asked.form(tier), planned, source, estimated) if asked else None,
     )
     emit(result, _shown(result))
     if rate and record:
         say(f"Recorded as artifact/measured/{calibration.record(rate.rate).name}")
+
+
+def _refuse_recording(*, calibrate: bool) -> None:
+    """Raise ``UsageFault`` or ``EnvironmentFault`` where nothing is measured, or it cannot be kept."""
+    if not calibrate:
+        raise UsageFault("--record keeps what a calibration measures.", fix="Add --calibrate.")
+    files.check_writable(*calibration.place())
 
 
 def _graph(

@@ -58,7 +58,7 @@ def reproduce(
     repeated = _repeated(engine, where, shard=shard, search=search)
     if where.dry_run and not where.queue(engine, shard=shard):
         show = partial(plan.plan, tier=tier, study=study, data=data, part=part, model=model, seed=seed)
-        show(results=results, engine=engine.engine)
+        show(results=results, engine=engine.engine, gpus=0 if shard else engine.gpus)
         return
     if study:
         refuse_options_of_a_tier(part, seed, shard, where, golden)
