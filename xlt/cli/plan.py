@@ -130,9 +130,7 @@ def plan(
     calibrate: Annotated[bool, "Time a few steps of every kind of task on this machine, to tell the hours."] = False,
     record: Annotated[bool, "With --calibrate, keep these rates in artifact/measured, for later plans."] = False,
     keep_checkpoints: Annotated[int, "Tell what N kept states of each training cost, and a stretch between two."] = 0,
-    power: Annotated[
-        bool, "Tell how small a difference the grid can show, and how many seeds each claim needs."
-    ] = False,
+    power: Annotated[bool, "Tell how small a difference the grid can show, and how many seeds claims need."] = False,
 ) -> None:
     """List a tier's runs: done, to do, and what they cost."""
     if record:
