@@ -42,7 +42,7 @@ def test_a_compiler_that_cxx_names_and_a_folder_that_cannot_be_written_are_told(
     assert disk.fix.startswith("Choose another folder")
 
 
-def test_models_and_data_of_a_tier_are_looked_for_and_each_absent_thing_is_named(invoke: Invoke, tmp_path):
+def test_models_and_data_of_a_tier_are_looked_for_and_each_absent_thing_is_named(invoke: Invoke, tmp_path, monkeypatch):
     def checks(*arguments: str):
         found = invoke("doctor", "--json", *arguments)
         assert found.code == ExitCode.OK  # the smoke tier needs none of it
@@ -53,7 +53,7 @@ def test_models_and_data_of_a_tier_are_looked_for_and_each_absent_thing_is_named
         "name": "weights",
         "status": "warn",
         "found": "core: xlm-roberta-large; absent: xlm-roberta-large",
-        "fix": "xlt fetch --tier core; the smoke tier needs none",
+        "fix": "xlt fetch --tier core --data-root DIR (for official files); the smoke tier needs none",
     }
     assert (core["data"]["status"], "tatoeba, " in core["data"]["found"]) == ("warn", True)
     assert "CCG supertagging (LDC licence, https://catalog.ldc.upenn.edu" in core["licences"]["found"]
@@ -65,6 +65,13 @@ def test_models_and_data_of_a_tier_are_looked_for_and_each_absent_thing_is_named
     assert "tatoeba" not in checks("--data-root", str(tmp_path))["data"]["found"]
     assert checks("--tier", "smoke")["weights, data"]["found"] == "the tier smoke makes its own"
     assert invoke("doctor", "--tier", "smok").code == ExitCode.USAGE
+    # A damaged lock is one more thing to mend, not the end of the examination.
+    (tmp_path / "data.lock").write_text("{")
+    monkeypatch.setenv("XLT_DATA_LOCK", str(tmp_path / "data.lock"))
+    damaged = invoke("doctor", "--json")
+    assert damaged.code == ExitCode.ENVIRONMENT
+    (fault,) = (check for check in damaged.document["checks"] if check["status"] == "fail")
+    assert (fault["name"], fault["found"].startswith("'data.lock' is damaged.")) == ("weights, data", True)
 
 
 def test_before_a_tier_a_kernel_may_fail_but_not_training(monkeypatch, capsys):

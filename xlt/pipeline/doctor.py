@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from xlt.errors import EnvironmentFault
+from xlt.errors import DataFault, EnvironmentFault
 from xlt.pipeline.memory import free_memory, memory_limit
 from xlt.pipeline.needs import lacking, tier_needs
 from xlt.pipeline.provenance import commit, cpu_name, device_name, versions
@@ -217,18 +217,21 @@ def _needed(name: str, data_root: Path | None) -> Iterator[DoctorCheck]:
         yield _check("weights, data", True, f"the tier {name} makes its own", "")
         return
     needs = tier_needs(name)
-    absent = lacking(needs, data_root)
-    without = "; the smoke tier needs none"
-    fetch = f"xlt fetch --tier {name}" + (f" --data-root {shlex.quote(str(data_root))}" if data_root else "")
+    try:
+        absent = lacking(needs, data_root)
+    except DataFault as fault:
+        yield _check("weights, data", False, f"{fault.what} {fault.why}".split("\n")[0], fault.fix)
+        return
+    root = shlex.quote(str(data_root)) if data_root else "DIR"
+    fetch = f"xlt fetch --tier {name} --data-root {root} (for official files); the smoke tier needs none"
     found = f"{name}: {', '.join(needs.models)}" + (f"; absent: {', '.join(absent.models)}" if absent.models else "")
-    yield _check("weights", not absent.models, found, fetch + without, otherwise="warn")
+    yield _check("weights", not absent.models, found, fetch, otherwise="warn")
     licensed = {task.key for task in needs.licensed}
     missing = [task for task in absent.tasks if task.key not in licensed]
     found = f"{name}: {len(needs.tasks) - len(licensed)} tasks" + (
         f"; absent: {', '.join(task.key for task in missing)}" if missing else ""
     )
-    official = "" if data_root else "; --data-root DIR brings or names official files, which the hub lacks of some"
-    yield _check("data", not missing, found, fetch + official + without, otherwise="warn")
+    yield _check("data", not missing, found, fetch, otherwise="warn")
     here = not any(task.key in licensed for task in absent.tasks)
     names = ", ".join(f"{task.name} ({task.licence}, {task.address})" for task in needs.licensed)
     found = "each task has its own: artifact/LICENCES.md" + (f"; not for everybody: {names}" if names else "")
