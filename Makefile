@@ -51,7 +51,7 @@ $(VENV)/.installed: $(wildcard $(LOCKS)/*.sh) $(addprefix $(LOCKS)/,build.lock t
 	@command -v $(PYTHON) >/dev/null || \
 	  { echo "$(PYTHON) was not found; on Debian or Ubuntu: apt-get install python3-venv python3-dev g++ make" >&2; exit 1; }
 	@$(PYTHON) -c "$$PREREQUISITES"
-	@echo "Installing into $(VENV) what $(LOCKS) holds, about two minutes, longer where torch comes for CUDA ..."
+	@echo "Installing into $(VENV) what $(LOCKS) holds, one or two minutes, longer where torch comes for CUDA ..."
 	@$(PYTHON) -m venv $(VENV)
 	@$(LOCKED) cpu
 	@$(PIP) install --quiet --no-deps --no-build-isolation $(PACKAGE)

@@ -140,7 +140,7 @@ def test_progress_says_how_much_has_come(invoke: Invoke, hub: Hub, monkeypatch: 
         (["nonsense"], ExitCode.USAGE, "no task named"),
         (["--tier", "parted", "--part", "B"], ExitCode.USAGE, "has no part 'B'"),
         (["mnli", "--part", "A"], ExitCode.USAGE, "--part names a part of a tier"),
-        (["--tier", "smoke"], ExitCode.USAGE, "does not run on the source 'hub'"),
+        (["--tier", "smoke"], ExitCode.USAGE, "takes nothing from the hub"),
         (["bucc2018"], ExitCode.DATA, "not taken from the hub"),
         (["mnli", "--offline"], ExitCode.DATA, "network may not be used"),
         (["mnli", "--mirror", "http://127.0.0.1:9"], ExitCode.DATA, "cannot be reached"),

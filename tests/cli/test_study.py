@@ -221,6 +221,13 @@ def test_the_tests_of_a_study_are_made_anew_where_all_of_its_seeds_are_given(
     of_project.write_text(STUDY, "utf-8")
     kept.write_text(STUDY, "utf-8")
     path.write_text(whole, "utf-8")
+    # Nor has a seed the place of another one.
+    (results / "seed-1").rename(results / "seed-7")
+    misplaced = invoke(*asked)
+    assert misplaced.code == ExitCode.DEVIATES
+    what = "It is of the tier QT-tiny and seed 1, in the place of seed 7 of the study QT."
+    assert what in str(misplaced.document)
+    (results / "seed-7").rename(results / "seed-1")
     # Without the study's file nobody knows what was asked.
     kept.unlink()
     unknown = invoke(*asked)

@@ -7,6 +7,7 @@ of the way it is put in here counts for nothing.
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -122,8 +123,8 @@ def run_controls(
     if unknown := [name for name in names if name not in known]:
         raise UsageFault(f"There is no control '{unknown[0]}'.", why=f"Controls: {', '.join(known)}.")
     chosen = [known[name] for name in names] if names else CONTROLS
-    if any("mlm" not in control.runs for control in chosen) and finished.check(grid.runs[0]).state != "done":
-        raise IncompleteFault("The controls start from phase 1 of a finished results folder.", fix="xlt reproduce")
+    if any("mlm" not in control.runs for control in chosen):
+        _refuse_without_phase_1(grid, finished)
     results = []
     for control in chosen:
         root = folder / control.name
@@ -135,6 +136,17 @@ def run_controls(
             executor.run_grid(part)
             results.append(_result(control, verify(root, source, golden=check_golden())))
     return ControlReport(tier=grid.tier, seed=grid.seed, environment=environment(), controls=results)
+
+
+def _refuse_without_phase_1(grid: Grid, finished: RunStore) -> None:
+    """Raise ``IncompleteFault`` where the results have no phase 1 of this seed, or lack its model."""
+    spec = grid.runs[0]
+    if finished.check(spec).state != "done" or not (finished.path(spec.folder) / "model").is_dir():
+        raise IncompleteFault(
+            f"'{finished.root}' has no phase 1 of the smoke tier's seed {grid.seed} with its model.",
+            why="The controls start from it.",
+            fix=f"xlt reproduce --seed {grid.seed} --results {shlex.quote(str(finished.root))}",
+        )
 
 
 def _take_phase_1(grid: Grid, finished: RunStore, store: RunStore) -> None:

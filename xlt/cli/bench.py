@@ -253,7 +253,7 @@ def controls(
     seed: options.Seed = 0,
     results: options.Results = options.DEFAULT_RESULTS,
 ) -> None:
-    """Put known faults in, one at a time, and check that verify finds each while it is in.
+    """Put known faults in, one at a time, and check that verify finds each while it is in: some 40 minutes for all.
 
     Phase 1 is taken from RESULTS of the smoke tier; the faulty runs go to RESULTS/controls. Exit code 1: verify did not
     find a fault.

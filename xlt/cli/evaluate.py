@@ -33,7 +33,7 @@ def _known_perturbations(given: options.Names) -> list[str]:
 
 Perturb = Annotated[
     list[str] | None,
-    "Score perturbed rows too: KIND, KIND:SEVERITY (above 0, at most 1; else 0.1, for distraction 1) or "
+    "Score perturbed rows too: KIND, KIND:SEVERITY (0.001 to 1; else 0.1, for distraction 1) or "
     "KIND:SEVERITY:DRAWS, each row in so many ways, at random, or KIND:SEVERITY:QUERIES:search, by a search for the "
     "worst of them that asks the model so many times (repeatable). Kinds: letter-swap, letter-drop, diacritics, "
     "homoglyphs, case, word-drop, word-swap, word-repeat, code-mixing, distraction.",

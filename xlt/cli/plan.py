@@ -25,7 +25,7 @@ from xlt.errors import DataFault, UsageFault
 
 with lazily():
     from xlt import files
-    from xlt.pipeline import calibration, executor, grid, parts, single, sources, store, studies, tiers
+    from xlt.pipeline import calibration, executor, grid, parts, single, sources, store, studies, study_folder, tiers
     from xlt.pipeline import estimate as costs
     from xlt.verify import power as powers
 
@@ -137,7 +137,8 @@ def plan(
         _refuse_recording(calibrate=calibrate)
     asked = studies.read_study(study) if study else None
     described = asked.tier(tier) if asked else tiers.read_tier(tier)
-    runs = store.RunStore(studies.seed_folder(results, seed) if asked else results)
+    seed = described.seeds[0] if asked and seed not in described.seeds else seed
+    runs = store.RunStore(study_folder.seed_folder(results, seed) if asked else results)
     named = data.source_options(next(iter(described.sources)))
     its_plan, instead = described.plan(named.name), single.backbone_name(model) if model else ""
     source = sources.open_source(named)
@@ -275,6 +276,7 @@ def _shown(plan: Plan) -> Shown:
 
 def _study(found: studies.StudyCost) -> Shown:
     """What one seed and all seeds of a study take, its evaluations on perturbed rows among it."""
+    yield f"The study has {len(found.seeds)} seeds: {', '.join(map(str, found.seeds))}; above is one of them."
     rows = "" if found.rows is None else f" ({found.rows:,} rows)"
     noisy = f"With its {found.evaluations} evaluations on perturbed rows{rows} a" if found.evaluations else "A"
     yield f"{noisy} seed of the study takes:"

@@ -3,7 +3,7 @@
 xlt score --predictions DIR --labels DIR
 xlt score --predictions DIR --labels DIR --benchmark xtreme-r --json
 xlt submit --arm baseline --output DIR
-xlt submit --benchmark xtreme-r --arm squad --arm siqa --output DIR
+xlt submit --benchmark xtreme-r --arm baseline --arm siqa --arm squad --output DIR
 """
 
 from __future__ import annotations
@@ -70,6 +70,6 @@ def _written(submission: writing.Submission) -> Shown:
         whole = "" if task in submission.written else " (the whole task)"
         yield f"{task:9} no predictions: {' '.join(languages)}{whole}"
     if broken := [task for task in submission.missing if task in submission.written]:
-        yield f"Note: not to be scored, since a task that is there has all its languages: {', '.join(broken)}."
+        yield f"Note: such a folder is not scored until every task in it has all its languages: {', '.join(broken)}."
     yield from (f"Note: {note}" for note in submission.notes)
     yield f"Submission: {submission.output}"

@@ -24,7 +24,7 @@ from xlt.numerics import request
 with lazily():
     from xlt.cli import progress
     from xlt.data import source as rows
-    from xlt.pipeline import executor, grid, single, sources, spec, store, studies, tiers
+    from xlt.pipeline import executor, grid, single, sources, spec, store, studies, study_folder, tiers
     from xlt.train import engine as engines
     from xlt.train import seeding
     from xlt.verify import study as answers
@@ -81,7 +81,7 @@ def reproduce_study(
         UsageFault: there is no such study, or it does not come in this size.
     """
     study = studies.read_study(name)
-    studies.refuse_runs_of_a_tier(results)
+    study_folder.refuse_runs_of_a_tier(results)
     form, tier = study.form(size), study.tier(size)
     options.use_search(repeated.get("search"))
     request(tier.numerics)  # before numpy and torch are loaded, by whatever comes next
@@ -92,8 +92,8 @@ def reproduce_study(
     source = sources.open_source(named)
     read_from = spec.SourceSpec(name=source.name, settings=source.settings)
     for seed in form.seeds:
-        executor.refuse_another(studies.seed_folder(results, seed), tier.name, read_from, seed, instead)
-    studies.refuse_changed(study, results)
+        executor.refuse_another(study_folder.seed_folder(results, seed), tier.name, read_from, seed, instead)
+    study_folder.refuse_changed(study, results)
     say(f"Study {study.name}: {study.question}\nHypothesis: {study.hypothesis}")
     for line in _beforehand(form):
         say(line)
@@ -109,13 +109,13 @@ def reproduce_study(
     answers.write_answer(found, results)
     study_page.write_page(found, results)
     emit(found, shown(found))
-    say(f"The answer is in {results / studies.ANSWER}, as a page in {results / study_page.PAGE}")
+    say(f"The answer is in {results / study_folder.ANSWER}, as a page in {results / study_page.PAGE}")
     raise typer.Exit(_code(found))
 
 
 def _seed(setup: _Setup, seed: int, results: Path) -> study_numbers.Observed:
     """Make the runs of a seed, on clean rows and on perturbed ones, and read what they gave."""
-    runs = store.RunStore(studies.seed_folder(results, seed))
+    runs = store.RunStore(study_folder.seed_folder(results, seed))
     say(f"Seed {seed}:")
     with progress.RunBars() as bars:
         make = partial(
@@ -123,7 +123,7 @@ def _seed(setup: _Setup, seed: int, results: Path) -> study_numbers.Observed:
         )
         with plan.fetching_all(setup.tier.name, setup.named.name, (), setup.instead):
             planned = replace(setup.builder(seed=seed).grid(), options=dict(setup.repeated))
-        studies.keep(setup.study, results)  # after the plan: where data is absent, nothing is written
+        study_folder.keep(setup.study, results)  # after the plan: where data is absent, nothing is written
         make(source=setup.source, source_options=setup.named, parallel_runs=setup.at_once).run_grid(planned)
     made = executor.with_retries(planned, runs)
     noisy: list[answers.Perturbed] = []
@@ -136,7 +136,7 @@ def _seed(setup: _Setup, seed: int, results: Path) -> study_numbers.Observed:
             evaluations = make(source=source, source_options=asked, progress=bars)
             evaluations.run_evaluations((each.spec, each.start.folder) for each in scored)
         noisy.append((source, [(each.arm, each.spec) for each in scored]))
-    return answers.observe(studies.seed_folder(results, seed), setup.source, noisy)
+    return answers.observe(study_folder.seed_folder(results, seed), setup.source, noisy)
 
 
 def _beforehand(form: studies.Form) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 xlt verify
 xlt verify --results results-1 --results results-2 --claim C3
-xlt verify --results results/Q2
+xlt verify --results results-Q2
 xlt verify --results A --against B
 """
 
@@ -28,7 +28,7 @@ from xlt.numerics import request
 with lazily():
     from xlt import artifact, files
     from xlt.data import source as rows
-    from xlt.pipeline import store, studies, tiers
+    from xlt.pipeline import store, study_folder, tiers
     from xlt.verify import (
         added,
         checks,
@@ -117,7 +117,7 @@ def verify(
 
 def _with_seeds(given: Sequence[Path]) -> list[Path]:
     """The folders with those of its seeds in the place of a study's."""
-    return [seed for folder in given for seed in studies.kept_seeds(folder) or [folder]]
+    return [seed for folder in given for seed in study_folder.kept_seeds(folder) or [folder]]
 
 
 def _refuse_in_time(

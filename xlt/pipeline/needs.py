@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xlt.data.files.source import FilesSource
-from xlt.errors import DataFault
+from xlt.errors import DataFault, UsageFault
 from xlt.pipeline.checkpoint import checkpoint_folder
 from xlt.pipeline.tiers import read_tier
 from xlt.tasks.catalogue import MASKED_LM, get_task
@@ -41,6 +41,9 @@ def tier_needs(name: str, asked: Collection[str] = ()) -> TierNeeds:
         UsageFault: there is no such tier or part, or the tier takes nothing from the hub.
     """
     tier = read_tier(name)
+    if "hub" not in tier.sources:
+        why = f"It runs on: {', '.join(tier.sources)}."
+        raise UsageFault(f"The tier '{name}' takes nothing from the hub.", why=why, fix=f"xlt reproduce --tier {name}")
     plan, parts = tier.plan("hub"), tier.chosen_parts("hub", asked)
     arms = [arm for arm in plan.arms.values() if not arm.part or arm.part in parts]
     named = [get_task(key) for arm in arms for key in (*arm.intermediate, *arm.targets)]

@@ -98,10 +98,11 @@ def find_model(model: str) -> StartingModel:
         spec = read_spec(folder)
         check = check_folder(folder, spec)
         if check.state != "done" or not (folder / "model").is_dir():
+            lacks = "Its model is not here: results are handed over without models." if spec.train else ""
             raise DataFault(
                 f"The run in '{model}' has no usable model.",
-                why=check.problem or "It is an evaluation: it trained nothing.",
-                fix="Give the command that made it again.",
+                why=check.problem or lacks or "It is an evaluation: it trained nothing.",
+                fix="Name a run that has its model, or make the results anew: xlt reproduce --results DIR",
             )
         return StartingModel(folder / "model", spec.backbone, spec.hash, spec.source.name)
     if (folder / "config.json").is_file():

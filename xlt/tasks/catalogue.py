@@ -321,6 +321,6 @@ def get_task(key: str) -> Task:
         raise UsageFault(
             f"There is no task named '{key}'.",
             why=f"Tasks: {', '.join(TASKS)}.",
-            fix="xlt tasks ls; for a record of your own: --tasks FILE.toml",
+            fix="xlt tasks ls; a record of your own needs --tasks FILE.toml, in commands that have this option",
         )
     return TASKS[key]

@@ -33,7 +33,8 @@ from xlt.pipeline.store import (
     read_provenance,
     read_spec,
 )
-from xlt.pipeline.studies import refuse_study, study_names
+from xlt.pipeline.studies import study_names
+from xlt.pipeline.study_folder import how_to_run, refuse_study
 from xlt.pipeline.tiers import read_tier, tier_names
 from xlt.printable import printable
 from xlt.strict_json import read_json
@@ -47,7 +48,6 @@ DATA_KEY = re.compile(r"[^/]{1,100}/(train|dev|test)/[^/]{1,300}")
 # Where the results lie is written nowhere; who shows a command puts the folder in.
 IN_RESULTS = " --results DIR"
 AGAIN = "The xlt reproduce command that made the results writes it again and keeps the finished runs."
-_OTHER_FOLDER = "Name the folder with --results, or: xlt reproduce --results "
 RUN_FOLDER = re.compile(r"[a-z]+/[^/]{1,200}-[0-9a-f]{12}")
 
 
@@ -269,10 +269,10 @@ def read_grid(results: Path) -> GridFile:
     except DataFault as fault:
         if isinstance(fault.__cause__, FileNotFoundError):
             refuse_study(results)
-            raise IncompleteFault(
-                f"The results folder '{results}' holds no grid.json and no runs: nothing was run there.",
-                fix=f"{_OTHER_FOLDER}{shlex.quote(str(results))}",
-            ) from fault
+            single = any((results / "runs").glob("*"))
+            why = ", only single runs, which are no tier's" if single else " and no runs: nothing was run there"
+            what = f"The results folder '{results}' holds no grid.json{why}."
+            raise IncompleteFault(what, fix=how_to_run(results)) from fault
         raise
     if not grid.tier:
         raise DataFault("The file grid.json of the results folder names no tier.", fix=AGAIN)
@@ -286,7 +286,7 @@ def _check_place(results: Path) -> None:
         raise IncompleteFault(
             f"There is no results folder '{results}'.",
             why="Nothing was run there, or its name is another.",
-            fix=f"{_OTHER_FOLDER}{shlex.quote(str(results))}",
+            fix=how_to_run(results),
         )
     unpack = f"tar xzf {shlex.quote(str(results))}, then xlt verify --results seed-N"
     raise UsageFault(

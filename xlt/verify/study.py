@@ -23,7 +23,8 @@ from xlt.files import write_text
 from xlt.frozen import Frozen
 from xlt.pipeline.spec import RunSpec, SourceSpec
 from xlt.pipeline.store import RunStore
-from xlt.pipeline.studies import ANSWER, Analysis, Form, Study, scored_split
+from xlt.pipeline.studies import Analysis, Form, Study, scored_split
+from xlt.pipeline.study_folder import ANSWER
 from xlt.tasks.catalogue import get_task
 from xlt.tasks.record import ENGLISH
 from xlt.verify.cells import Recomputed, collapsed_cells, read_cells

@@ -12,7 +12,8 @@ from xlt.data.perturb import Perturbation
 from xlt.data.perturbed import PERTURB
 from xlt.pipeline.spec import RunSpec
 from xlt.pipeline.store import RunStore, read_spec
-from xlt.pipeline.studies import ANSWER, KEPT, Form, Study, read_study, study_names
+from xlt.pipeline.studies import Form, Study, read_study, study_names
+from xlt.pipeline.study_folder import ANSWER, KEPT, study_kept_in
 from xlt.strict_json import parse_json, read_bytes
 from xlt.verify import stored
 from xlt.verify.checks import Checks
@@ -71,6 +72,11 @@ def _seed(found: Verification, results: Path, data_root: Path | None) -> tuple[V
     """What was ``found`` in a folder, and the seed of a study that it is; None where it is none's, or where there is no
     answer."""
     name, dash, size = found.tier.partition("-")
+    number, of = results.name.removeprefix("seed-"), study_kept_in(results.parent)
+    if of and number.isdecimal() and (name, str(found.seed)) != (of, number):
+        what = f"It is of the tier {found.tier} and seed {found.seed}, in the place of seed {number} of the study {of}."
+        fix = f"xlt reproduce --study {of}, with another --results, and this folder under another name"
+        return _with(found, [Problem(kind="grid", run="", where="grid.json", what=what, fix=fix)]), None
     if not dash or not any((results.parent / name).is_file() for name in (KEPT, ANSWER)):
         return found, None
     fix = f"xlt reproduce --study {name} --tier {size}, which writes it anew, with the same --results"

@@ -78,10 +78,10 @@ def check(root: Path, tasks: Iterable[Task], needed: Collection[str] = ()) -> Ch
             with report.collecting(task.files[split]):
                 if some_file_exists(root / within, task, split, written):
                     files = locate(root, task, split, written, within)
+                    read_files |= {file.path for file in files.files}
                     rows = read(files)
                     counts[split][language] = len(rows)
                     report.problems.extend(FileProblem(files.file.shown, None, text) for text in _remarks(rows, split))
-                    read_files |= {file.path for file in files.files}
         if task.key in needed:
             report.problems.extend(_lacking(root, task))
         if task.kind == "masked_lm":
