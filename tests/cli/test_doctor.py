@@ -12,6 +12,7 @@ from xlt.cli.doctor import gpu_self_test
 from xlt.errors import EnvironmentFault, ExitCode
 from xlt.pipeline import doctor
 from xlt.pipeline.doctor import DoctorCheck
+from xlt.tasks.catalogue import TASKS
 
 GOOD = DoctorCheck(name="GPU: FAISS", status="pass", found="finds the neighbours")
 OFF = DoctorCheck(name="GPU: gelu", status="warn", found="FAILED: off by 1", fix="export XLT_KERNELS=-gelu")
@@ -58,10 +59,17 @@ def test_models_and_data_of_a_tier_are_looked_for_and_each_absent_thing_is_named
     assert (core["data"]["status"], "tatoeba, " in core["data"]["found"]) == ("warn", True)
     assert "CCG supertagging (LDC licence, https://catalog.ldc.upenn.edu" in core["licences"]["found"]
     assert "ccg" not in core["data"]["found"]
-    # What the user has as official files is not absent.
+    # What the user has of official files is not absent.
     (tmp_path / "tatoeba").mkdir()
     for name in ("de-en.de", "de-en.en"):
         (tmp_path / "tatoeba" / name).write_text("a\n")
+    assert (
+        "; here in part, for --source files: tatoeba; absent: anli"
+        in checks("--data-root", str(tmp_path))["data"]["found"]
+    )
+    for language in TASKS["tatoeba"].benchmarks["xtreme"].split():
+        for name in (f"{language}-en.{language}", f"{language}-en.en"):
+            (tmp_path / "tatoeba" / name).write_text("a\n")
     assert "tatoeba" not in checks("--data-root", str(tmp_path))["data"]["found"]
     assert checks("--tier", "smoke")["weights, data"]["found"] == "the tier smoke makes its own"
     assert invoke("doctor", "--tier", "smok").code == ExitCode.USAGE

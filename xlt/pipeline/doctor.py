@@ -228,14 +228,16 @@ def _needed(name: str, data_root: Path | None) -> Iterator[DoctorCheck]:
     yield _check("weights", not absent.models, found, fetch, otherwise="warn")
     licensed = {task.key for task in needs.licensed}
     missing = [task for task in absent.tasks if task.key not in licensed]
-    found = f"{name}: {len(needs.tasks) - len(licensed)} tasks" + (
-        f"; absent: {', '.join(task.key for task in missing)}" if missing else ""
-    )
-    yield _check("data", not missing, found, fetch, otherwise="warn")
+    found = f"{name}: {len(needs.tasks) - len(licensed)} tasks"
+    for what, tasks in (("here in part, for --source files", absent.in_part), ("absent", missing)):
+        found += f"; {what}: {', '.join(task.key for task in tasks)}" if tasks else ""
+    yield _check("data", not missing and not absent.in_part, found, fetch, otherwise="warn")
     here = not any(task.key in licensed for task in absent.tasks)
     names = ", ".join(f"{task.name} ({task.licence}, {task.address})" for task in needs.licensed)
-    found = "each task has its own: artifact/LICENCES.md" + (f"; not for everybody: {names}" if names else "")
-    fix = "Runs do without it, and say so. Whoever has it names its folder: --data-root DIR"
+    found = "each task has its own: artifact/LICENCES.md" + (
+        f"; runs do without, where it is absent: {names}" if names else ""
+    )
+    fix = "Whoever has it names its folder: --data-root DIR"
     yield _check("licences", here, found, fix, otherwise="warn")
 
 

@@ -11,7 +11,7 @@ from xlt.errors import DataFault, UsageFault
 from xlt.pipeline.checkpoint import checkpoint_folder
 from xlt.pipeline.tiers import read_tier
 from xlt.tasks.catalogue import MASKED_LM, get_task
-from xlt.tasks.record import Task
+from xlt.tasks.record import ENGLISH, Split, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,12 @@ class TierNeeds:
 class Lacking:
     """What of this is not here."""
 
-    tasks: list[Task]
     models: list[str]
+    """The public models that are absent."""
+    tasks: list[Task]
+    """The tasks without any data."""
+    in_part: list[Task]
+    """Those of whose official files some are here: a set is absent, or a language of XTREME."""
 
 
 def tier_needs(name: str, asked: Collection[str] = ()) -> TierNeeds:
@@ -63,12 +67,24 @@ def lacking(needs: TierNeeds, data_root: Path | None) -> Lacking:
     from xlt.data.hub.source import HubSource
 
     files = FilesSource(data_root) if data_root else None
-    source, absent = HubSource(files), []
+    source, absent = HubSource(), []
     for model in needs.models:
         try:
             checkpoint_folder(model)
         except DataFault:
             absent.append(model)
-    of_user = {task.key for task in needs.tasks if files and any(files.languages(task, split) for split in task.files)}
-    missing = [task for task in needs.tasks if task.key not in of_user and not source.has_files(task)]
-    return Lacking(missing, absent)
+    lacks = [task for task in needs.tasks if not source.has_files(task)]
+    found = {task.key: _official(files, task) if files else [] for task in lacks}
+    return Lacking(
+        models=absent,
+        tasks=[task for task in lacks if not any(found[task.key])],
+        in_part=[task for task in lacks if any(found[task.key]) and not all(found[task.key])],
+    )
+
+
+def _official(files: FilesSource, task: Task) -> list[bool]:
+    """Whether the official files of each set are here, of the test set in each language of XTREME."""
+    wanted: list[tuple[Split, str]] = [(split, ENGLISH) for split in task.files if split != "test"]
+    tested = task.benchmarks.get("xtreme", ENGLISH).split() if "test" in task.files else []
+    wanted += [("test", language) for language in tested]
+    return [language in files.languages(task, split) for split, language in wanted]

@@ -54,9 +54,7 @@ class HubSource:
         return list(self._read[key])
 
     def has_files(self, task: Task) -> bool:
-        """Whether all files of a task are there, of the text for phase 1 those of a language; the user's count."""
-        if self._files_of(task):
-            return True
+        """Whether all files of a task were fetched, of the text for phase 1 those of a language."""
         entry = self._table.get(task.key)
         if entry is None or entry.absent:
             return False
