@@ -56,8 +56,7 @@ def reproduce(
     All runs are made, verified and reported. The same command resumes where it was interrupted.
     """
     repeated = _repeated(engine, where, shard=shard, search=search)
-    if study:
-        refuse_options_of_a_tier(part, seed, shard, where, golden)
+    refuse_options_of_a_tier(study, part, seed, shard, where, golden)
     if where.dry_run and not where.queue(engine, shard=shard):
         show = partial(plan.plan, tier=tier, study=study, data=data, part=part, model=model, seed=seed)
         show(results=results, engine=engine.engine, gpus=0 if shard else engine.gpus)

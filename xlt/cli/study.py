@@ -52,9 +52,11 @@ class _Setup(NamedTuple):
 
 
 def refuse_options_of_a_tier(
-    part: options.Parts, seed: int, shard: bool, where: options.ClusterOptions, golden: bool | None
+    study: str, part: options.Parts, seed: int, shard: bool, where: options.ClusterOptions, golden: bool | None
 ) -> None:
-    """Raise ``UsageFault`` for what a study decides itself, or has not."""
+    """Raise ``UsageFault`` for what a ``study`` decides itself, or has not, where one is named."""
+    if not study:
+        return
     if where.executor == "processes":
         where.queue(options.EngineOptions(), shard=shard)  # refuses what is for jobs of SLURM
     if part or seed or shard or where.executor != "processes" or golden is not None:
