@@ -21,7 +21,7 @@ METAVARS: dict[object, str] = {
     **dict.fromkeys((float, float | None), "X"),
     **dict.fromkeys((Path, Path | None, list[Path] | None), "DIR"),
 }
-TEXTS = (str, list[str] | None)
+TEXTS = (str, list[str], list[str] | None)
 
 
 def _common(

@@ -96,7 +96,7 @@ def verify(
         against.refuse_judging([name for name, value in judging.items() if value])
         compared_folders(folders, _with_seeds(other), data_root, every=every)
         return
-    _refuse_in_time(folders, cell or (), others or (), record=record, of_paper=bool(claim or table))
+    _refuse_in_time(folders, cell or (), others or (), data_root, record=record, of_paper=bool(claim or table))
     numerics = asked_numerics(folders, replay=bool(again.replay))
     given_runs = [run for path in others or () for run in added.read_added(path, data_root)]
     compared = golden_checks(numerics, golden)
@@ -121,11 +121,21 @@ def _with_seeds(given: Sequence[Path]) -> list[Path]:
 
 
 def _refuse_in_time(
-    folders: Sequence[Path], cells: Sequence[str], others: Sequence[Path], *, record: bool, of_paper: bool
+    folders: Sequence[Path],
+    cells: Sequence[str],
+    others: Sequence[Path],
+    data_root: Path | None,
+    *,
+    record: bool,
+    of_paper: bool,
 ) -> None:
-    """Refuse, before anything is computed, cells of tasks that are not here, claims of a tier that has none, and to
-    record what cannot be written."""
+    """Refuse, before anything is computed, cells of tasks that are not here, claims of a tier that has none, files that
+    no source reads, and to record what cannot be written."""
     _refuse_twice(folders)
+    grids = [grid for folder in folders for grid in singles.single_grids(folder)[1] or [stored.read_grid(folder)]]
+    if data_root and {grid.source.name for grid in grids} == {"world"}:
+        what = f"The results were made from the constructed world, which does not read --data-root {data_root}."
+        raise UsageFault(what, fix="Leave --data-root out.")
     if of_paper:
         with_claims = {tier for each in claims.read_claims().claims for tier in each.tiers}
         of_folders = ["" if singles.single_grids(folder)[1] else stored.read_grid(folder).tier for folder in folders]
