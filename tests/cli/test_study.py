@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Invoke
+from tests.conftest import unpacked
 from tests.hub_home import own_home
 from xlt.artifact import artifact_root
 from xlt.data.files.source import FilesSource
@@ -145,7 +146,7 @@ def test_a_study_runs_its_seeds_and_answers_and_the_same_command_finds_all_of_it
     assert f"intermediate/{run.name}" in {each["run"] for each in invoke(*verify).document["problems"]}
     (run / "metrics.json").write_text(stored, "utf-8")
     (results / "study.toml").write_text(STUDY, "utf-8")
-    of_all = invoke("report", "--data-root", str(tiny_files), "--results", str(results))
+    of_all = invoke("submit", "--arm", "squad", "--output", str(tmp_path / "new"), "--results", str(results))
     assert of_all.code == ExitCode.USAGE
     assert "holds a study: each of its 2 seeds is a results folder" in of_all.err
     # Another model than the seeds were made with is refused, and so is what was changed once there are results.
@@ -221,6 +222,13 @@ def test_the_tests_of_a_study_are_made_anew_where_all_of_its_seeds_are_given(
     of_project.write_text(STUDY, "utf-8")
     kept.write_text(STUDY, "utf-8")
     path.write_text(whole, "utf-8")
+    # What is handed over of it says the same, without models.
+    archive = tmp_path / "study.tar.gz"
+    assert invoke("report", *asked[1:], "--ship", str(archive)).code == ExitCode.OK
+    there = invoke(*asked[:-1], str(unpacked(archive, tmp_path / "there")))
+    assert (there.code, there.document["study_answer"]) == (ExitCode.OK, told["answer"])
+    assert "xlt verify --results .\n" in (tmp_path / "there" / "README.txt").read_text("utf-8")
+    assert not [*(tmp_path / "there").glob("**/model")]
     # Nor has a seed the place of another one.
     (results / "seed-1").rename(results / "seed-7")
     misplaced = invoke(*asked)

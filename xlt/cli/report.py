@@ -2,6 +2,7 @@
 
 xlt report
 xlt report --results DIR
+xlt report --results results-Q2 --ship q2.tar.gz   # a study, for others to verify
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import typer
 from xlt.cli.lazy import lazily
 from xlt.cli.options import DEFAULT_RESULTS, AgainOptions, DataRoot, Folders
 from xlt.cli.output import emit
-from xlt.cli.verify import Golden, asked_numerics, golden_checks, recomputed
+from xlt.cli.verify import Golden, asked_numerics, golden_checks, recomputed, with_seeds
 from xlt.errors import UsageFault
 
 with lazily():
@@ -57,7 +58,7 @@ def report(
 
     The exit code is that of verify, by what the report says.
     """
-    folders = results or [DEFAULT_RESULTS]
+    folders = with_seeds(results or [DEFAULT_RESULTS])
     if ship and not ship.name.endswith(ARCHIVES):
         raise UsageFault(f"'{ship}': the archive is a gzipped tar.", fix=f"--ship {ship.with_suffix('')}.tar.gz")
     for folder in folders:

@@ -90,11 +90,11 @@ def verify(
     or a claim deviates or collapsed, or something was edited; 5: incomplete, or nothing was judged.
     """
     given_values = claims.read_given(expected) if expected else None
-    folders = _with_seeds(results or [DEFAULT_RESULTS])
+    folders = with_seeds(results or [DEFAULT_RESULTS])
     if other:
         judging = {"claim": claim, "table": table, "cell": cell, "expected": expected, "record": record, "with": others}
         against.refuse_judging([name for name, value in judging.items() if value])
-        compared_folders(folders, _with_seeds(other), data_root, every=every)
+        compared_folders(folders, with_seeds(other), data_root, every=every)
         return
     _refuse_in_time(folders, cell or (), others or (), data_root, record=record, of_paper=bool(claim or table))
     numerics = asked_numerics(folders, replay=bool(again.replay))
@@ -115,7 +115,7 @@ def verify(
     raise typer.Exit(verification.exit_code)
 
 
-def _with_seeds(given: Sequence[Path]) -> list[Path]:
+def with_seeds(given: Sequence[Path]) -> list[Path]:
     """The folders with those of its seeds in the place of a study's."""
     return [seed for folder in given for seed in study_folder.kept_seeds(folder) or [folder]]
 

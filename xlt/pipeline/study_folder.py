@@ -92,7 +92,7 @@ def refuse_study(results: Path) -> None:
     if seeds := kept_seeds(results):
         raise UsageFault(
             f"'{results}' holds a study: each of its {len(seeds)} seeds is a results folder.",
-            fix=f"--results {shlex.quote(str(seeds[0]))}; xlt verify takes the study whole",
+            fix=f"--results {shlex.quote(str(seeds[0]))}; xlt verify and xlt report take the study whole",
         )
 
 

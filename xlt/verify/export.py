@@ -7,7 +7,7 @@ import gzip
 import io
 import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,18 @@ from pydantic import TypeAdapter
 from xlt.artifact import RESTORE
 from xlt.errors import IncompleteFault, UsageFault
 from xlt.files import writable, write_text
-from xlt.pipeline.store import MANIFEST, PROVENANCE, SPEC, prediction_name
+from xlt.pipeline.store import MANIFEST, PROVENANCE, SPEC, prediction_name, read_spec
+from xlt.pipeline.study_folder import ANSWER, KEPT, kept_seeds, study_kept_in
 from xlt.strict_json import read_json
 from xlt.verify import recorded
 from xlt.verify.comparison import mean
 from xlt.verify.judge import Verification
 from xlt.verify.scores import by_mean, table_of
 from xlt.verify.siblings import other_seed
+from xlt.verify.singles import perturbed_grids
+from xlt.verify.stored import read_grid
 
-KEPT = (SPEC, "log.jsonl", "metrics.json", PROVENANCE)
+OF_RUNS = (SPEC, "log.jsonl", "metrics.json", PROVENANCE)
 _OBJECT = TypeAdapter(dict[str, Any])
 README = """\
 Results of xlt: {tier} on the source '{source}'. Ids, labels and character offsets: no text of a data set, no
@@ -108,7 +111,8 @@ def reference_run(verification: Verification, date: str) -> recorded.ReferenceRu
 
 
 def ship(verification: Verification, folders: tuple[Path, ...], archive: Path) -> None:
-    """Write ``archive``, a gzipped tar with a folder ``seed-N`` for each of the results folders.
+    """Write ``archive``, a gzipped tar with a folder ``seed-N`` for each of the results folders, and of a study whose
+    seeds these all are its file and its answer.
 
     The same results give the same bytes with the same zlib, at any time and on any machine. A file that is left out
     stays in its run's manifest, marked as pruned.
@@ -127,7 +131,10 @@ def ship(verification: Verification, folders: tuple[Path, ...], archive: Path) -
             gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed,
             tarfile.open(mode="w", fileobj=packed) as tar,
         ):
-            _add(tar, "README.txt", _readme(parts).encode())
+            study = _study(folders)
+            _add(tar, "README.txt", _readme(parts, whole_study=bool(study)).encode())
+            for path in study:
+                _add(tar, path.name, path.read_bytes())
             for each, results in zip(parts, folders, strict=True):
                 for name, content in _files(each, results):
                     _add(tar, f"seed-{each.seed}/{name}", content)
@@ -151,13 +158,21 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     tar.addfile(entry, io.BytesIO(content))
 
 
-def _readme(parts: tuple[Verification, ...]) -> str:
+def _study(folders: tuple[Path, ...]) -> list[Path]:
+    """The file and the answer of the study of which these folders are all seeds; none where they are not."""
+    place = folders[0].parent
+    whole = study_kept_in(place) and {*kept_seeds(place)} == {*folders} and (place / ANSWER).is_file()
+    return [place / KEPT, place / ANSWER] if whole else []
+
+
+def _readme(parts: tuple[Verification, ...], *, whole_study: bool) -> str:
     first = parts[0]
+    seeds = "".join(f" --results seed-{seed}" for seed in dict.fromkeys(each.seed for each in parts))
     return README.format(
         tier=f"the tier {first.tier}" if first.tier else "single runs",
         source=first.source.name,
         command="; ".join(dict.fromkeys(each.command for each in parts)),
-        results="".join(f" --results seed-{seed}" for seed in dict.fromkeys(each.seed for each in parts)),
+        results=" --results ." if whole_study else seeds,
         hashes="\n".join(f"  seed-{each.seed}  {each.result_hash}" for each in parts),
     )
 
@@ -167,15 +182,25 @@ def _files(verification: Verification, results: Path) -> Iterator[tuple[str, byt
     if verification.tier:  # single runs have none
         yield "grid.json", (results / "grid.json").read_bytes()
     for run in (*verification.runs, *verification.collapsed):
-        folder = results / "runs" / run.folder
-        if not (folder / MANIFEST).is_file():
+        if not (results / "runs" / run.folder / MANIFEST).is_file():
             continue  # a first attempt that was cleared away
         cells = [cell for cell in verification.cells if cell.run == run.folder]
-        kept = {*KEPT, *(prediction_name(cell.task, cell.split, cell.language) for cell in cells)}
-        manifest = read_json(folder / MANIFEST, _OBJECT)
-        for name, entry in sorted(manifest["files"].items()):
-            if name in kept:
-                yield f"runs/{run.folder}/{name}", (folder / name).read_bytes()
-            else:
-                entry["pruned"] = True
-        yield f"runs/{run.folder}/{MANIFEST}", (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode()
+        yield from _of_run(
+            results, run.folder, {prediction_name(cell.task, cell.split, cell.language) for cell in cells}
+        )
+    grids = perturbed_grids(results, read_grid(results)) if verification.tier else []
+    for folder in (run.folder for grid in grids for run in grid.runs):
+        names = read_spec(results / "runs" / folder).data
+        yield from _of_run(results, folder, {prediction_name(*name.split("/")) for name in names})
+
+
+def _of_run(results: Path, name: str, predictions: Collection[str]) -> Iterator[tuple[str, bytes]]:
+    """Names below the results folder, and contents, of what is handed over of the run ``name``."""
+    folder = results / "runs" / name
+    manifest = read_json(folder / MANIFEST, _OBJECT)
+    for file, entry in sorted(manifest["files"].items()):
+        if file in OF_RUNS or file in predictions:
+            yield f"runs/{name}/{file}", (folder / file).read_bytes()
+        else:
+            entry["pruned"] = True
+    yield f"runs/{name}/{MANIFEST}", (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode()
