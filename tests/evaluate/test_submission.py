@@ -198,6 +198,17 @@ def test_unanswered_questions_are_wrong_and_noted(folder: Any, tmp_path: Path) -
     assert result.score is not None
 
 
+def test_of_a_task_whose_files_are_absent_the_first_are_named(folder: Any, tmp_path: Path) -> None:
+    folder("xtreme", 0)
+    for path in (tmp_path / "predictions" / "tatoeba").glob("test-*"):
+        path.unlink()
+    with pytest.raises(DataFault) as caught:
+        score_submission(tmp_path / "predictions", tmp_path / "labels")
+    assert caught.value.what == "36 files of the submission cannot be scored."
+    *named, rest = caught.value.why.split("\n       ")
+    assert (len(named), rest) == (3, "tatoeba: 33 more files")
+
+
 def test_every_file_that_cannot_be_scored_is_named(folder: Any, tmp_path: Path) -> None:
     folder("xtreme-r", 0)
     given = tmp_path / "predictions"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -69,7 +69,8 @@ def score_submission(
 
     Raises:
         UsageFault: there is no such benchmark.
-        DataFault: nothing can be scored, or files are absent, broken or of unequal length; all of them are named.
+        DataFault: nothing can be scored, or files are absent, broken or of unequal length, of which three of each
+            task are named.
     """
     if benchmark not in BENCHMARKS:
         raise UsageFault(f"There is no benchmark '{benchmark}'.", fix=f"--benchmark, one of: {', '.join(BENCHMARKS)}")
@@ -77,7 +78,7 @@ def score_submission(
     given, gold = _folders(predictions), _folders(labels)
     tasks: dict[str, TaskScore] = {}
     notes: list[str] = []
-    faults: list[str] = []
+    faults: dict[str, list[str]] = {}
     for task, languages in asked.items():
         if task not in given & gold:
             notes.append(f"{task}: not scored; there is no folder of {'labels' if task in given else 'predictions'}.")
@@ -88,15 +89,15 @@ def score_submission(
             try:
                 metrics[language] = _score_file(task, predictions / name, labels / name, language, seqeval, notes)
             except DataFault as fault:
-                faults.append(f"{name}: {fault.what}")
+                faults.setdefault(task, []).append(f"{name}: {fault.what}")
         if not faults:
             counted = METRICS[_TASKS[task].metric].printed
             score = fmean(fmean(each[metric] for metric in counted) for each in metrics.values())
             tasks[task] = TaskScore(languages=metrics, score=score)
     if faults:
         raise DataFault(
-            f"{len(faults)} files of the submission cannot be scored.",
-            why="\n       ".join(faults),
+            f"{sum(map(len, faults.values()))} files of the submission cannot be scored.",
+            why="\n       ".join(line for task, found in faults.items() for line in _first(task, found)),
             fix="Every task folder needs all languages of the benchmark, with a prediction for every label.",
         )
     if not tasks:
@@ -112,6 +113,13 @@ def score_submission(
     complete = benchmark == "xtreme" and len(tasks) == len(asked)
     total = fmean(each.score for each in tasks.values()) if complete else None
     return SubmissionScore(benchmark=benchmark, tasks=tasks, score=total, notes=notes)
+
+
+def _first(task: str, faults: Sequence[str], most: int = 3) -> Iterator[str]:
+    """The first faults of a task, and how many others it has."""
+    yield from faults[:most]
+    if len(faults) > most:
+        yield f"{task}: {len(faults) - most} more files"
 
 
 def submission_text(task: Task, rows: Sequence[Row], predictions: Sequence[Prediction], dev: Scored | None) -> str:
