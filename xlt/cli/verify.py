@@ -132,10 +132,11 @@ def _refuse_in_time(
     """Refuse, before anything is computed, cells of tasks that are not here, claims of a tier that has none, files that
     no source reads, and to record what cannot be written."""
     _refuse_twice(folders)
-    grids = [grid for folder in folders for grid in singles.single_grids(folder)[1] or [stored.read_grid(folder)]]
-    if data_root and {grid.source.name for grid in grids} == {"world"}:
-        what = f"The results were made from the constructed world, which does not read --data-root {data_root}."
-        raise UsageFault(what, fix="Leave --data-root out.")
+    if data_root:
+        grids = [grid for folder in folders for grid in singles.single_grids(folder)[1] or [stored.read_grid(folder)]]
+        if {grid.source.name for grid in grids} == {"world"}:
+            what = f"The results were made from the constructed world, which does not read --data-root {data_root}."
+            raise UsageFault(what, fix="Leave --data-root out.")
     if of_paper:
         with_claims = {tier for each in claims.read_claims().claims for tier in each.tiers}
         of_folders = ["" if singles.single_grids(folder)[1] else stored.read_grid(folder).tier for folder in folders]

@@ -19,9 +19,7 @@ from typing import Any, Literal
 
 from xlt.errors import DataFault, EnvironmentFault
 from xlt.pipeline.memory import free_memory, memory_limit
-from xlt.pipeline.needs import lacking, tier_needs
 from xlt.pipeline.provenance import commit, cpu_name, device_name, versions
-from xlt.pipeline.tiers import read_tier
 
 Status = Literal["pass", "warn", "fail", "not tested"]
 GIB = 1024**3
@@ -213,6 +211,12 @@ def _checks(results: Path) -> Iterator[DoctorCheck]:
 
 def _needed(name: str, data_root: Path | None) -> Iterator[DoctorCheck]:
     """Whether the public models and the data of a tier are here, and what their licences ask."""
+    try:
+        from xlt.pipeline.needs import lacking, tier_needs
+        from xlt.pipeline.tiers import read_tier
+    except ImportError as error:  # a package that is missing is told by a check of its own
+        yield _check("weights, data", False, f"not looked for: {error}", "make install", otherwise="warn")
+        return
     if "hub" not in read_tier(name).sources:
         yield _check("weights, data", True, f"the tier {name} makes its own", "")
         return
