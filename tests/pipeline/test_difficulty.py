@@ -22,6 +22,7 @@ from xlt.tasks.catalogue import get_task
 from xlt.tasks.record import Recipe
 from xlt.train.batches import BatchStream
 from xlt.train.engine import EngineSettings
+from xlt.verify.judge import verify
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
 ANSWERS = {"entailment": "yes", "neutral": "maybe", "contradiction": "never"}
@@ -85,6 +86,11 @@ def test_a_run_trains_on_the_rows_of_its_recipe_alone(tiny_grid: TinyGrid, tmp_p
     assert (run.recipe["first_pass"], run.recipe["hardest"]) == (3, 0.25)
     store = made.run(tmp_path / "results", Watcher())
     log = [json.loads(line) for line in (store.path(run.folder) / "log.jsonl").read_text("utf-8").splitlines()]
+    # Which rows the model chose cannot be drawn again from spec, seed and data: that is no contradiction.
+    found = verify(tmp_path / "results", made.source)
+    assert [problem.what for problem in found.problems] == []
+    assert found.checks is not None
+    assert any("1: a first pass of the model chose the rows" in each for each in found.checks.not_checked)
     # Twelve of 48 rows in batches of four: the fourth step begins to read the same rows again.
     assert len(log) == 6
     (tmp_path / "plain").mkdir()

@@ -87,8 +87,16 @@ class Examples:
     _examples: dict[tuple[object, ...], list[Encoded]] = field(default_factory=dict)
 
     def stream(self, spec: RunSpec) -> BatchStream | JointStream:
-        """The batches of a training. Raises ``OtherData``, or ``XltError`` where data or tokenizer is not here."""
+        """The batches of a training.
+
+        Raises:
+            OtherData: the rows are not those that the run had.
+            XltError: data or tokenizer is not here, or a first pass of the model chose the rows.
+        """
         tasks = self.tasks(spec)
+        if any(task.recipe.first_pass for task in tasks):
+            self.check(spec)
+            raise DataFault("a first pass of the model chose the rows: only --replay makes such a training again")
         return batch_stream(spec, tasks, [self._of(task, spec)[0] for task in tasks])
 
     def tasks(self, spec: RunSpec) -> list[Task]:
