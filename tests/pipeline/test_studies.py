@@ -86,6 +86,9 @@ def test_q3_holds_against_each_other_the_rows_that_tasks_have() -> None:
     assert {*trained.values()} == {*read_tier("core").plan("hub").arms["multi"].intermediate}  # the paper's nine
     # All rows of NLI are one arm of both: verify takes what two models predict alike for copied.
     assert len(smoke.arms) == len(trained) + len(smoke.tests["rows"].by) - 1
+    core = study.form("core").tests["tasks"].by
+    assert {key: get_task(key).train_rows or core["anli_plus"] for key in core} == core  # of ANLI+ nobody has counted
+    assert max(core, key=core.__getitem__) == "anli_plus"
     for size in ("smoke", "core"):
         form = study.form(size)
         over_tasks = {name for name, test in form.tests.items() if form.over_tasks(test)}
